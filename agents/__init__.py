@@ -1,0 +1,1 @@
+"""The students. They know worlds, not curricula."""

@@ -1,0 +1,150 @@
+"""The one protocol a student offers, and what it reports of its play."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from envs.domain import Engine, LevelBatch, Observation
+from envs.registry import Registry
+
+
+@dataclass
+class Trajectories:
+    """What N environments did in T steps. All tensors are time-major, `[T, N, ...]`."""
+
+    observations: Observation
+    actions: Tensor
+    log_probs: Tensor
+    """Of the actions, under the policy that took them."""
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    starts: Tensor
+    """bool: this step is an episode's first, so the recurrent state was zeroed before it."""
+    values: Tensor
+    """V of each observation, under the policy that acted."""
+    next_values: Tensor
+    """V of the observation that each step led to: 0 where the world ended the episode; the value of the episode's
+    last observation where a time limit or the rollout's end cut it."""
+    advantages: Tensor
+    """Generalised advantage estimates (arXiv 1506.02438)."""
+
+    @property
+    def returns(self) -> Tensor:
+        """Targets of the value function: advantages + values, `[T, N]`."""
+        return self.advantages + self.values
+
+    def statistics(self) -> "EpisodeStatistics":
+        """Summarise the finished episodes of each environment."""
+        return summarise(self)
+
+
+@dataclass(frozen=True)
+class EpisodeStatistics:
+    """What one student did on each of N levels in one rollout. Each tensor is `[N]` float32."""
+
+    mean_return: Tensor
+    """Mean undiscounted return over finished episodes; 0 where none finished."""
+    best_return: Tensor
+    """Best undiscounted return of a finished episode; 0 where none finished."""
+    solved: Tensor
+    """Fraction of finished episodes that the world ended with a positive reward; 0 where none finished."""
+    episodes: Tensor
+    """Number of finished episodes."""
+    length: Tensor
+    """Mean length of finished episodes in steps; 0 where none finished."""
+    scores: dict[str, Tensor]
+    """Statistics of the value function over all steps of the rollout, by name: `value_l1`, `positive_value_loss`,
+    `signed_value_loss` (arXiv 2110.02439, section 4), `mean_value` (V averaged over steps)."""
+
+
+def summarise(trajectories: Trajectories) -> EpisodeStatistics:
+    """Reduce trajectories to `EpisodeStatistics`, without a loop over environments."""
+    done = trajectories.terminated | trajectories.truncated
+    steps, num_envs = done.shape
+    zero = torch.zeros(num_envs, device=done.device)
+    total, length = zero.clone(), zero.clone()
+    sum_return, sum_length, solved, episodes = (zero.clone() for _ in range(4))
+    best = torch.full_like(zero, -torch.inf)
+    success = trajectories.terminated & (trajectories.rewards > 0)
+    for t in range(steps):
+        total += trajectories.rewards[t]
+        length += 1
+        ended = done[t]
+        sum_return += torch.where(ended, total, 0.0)
+        sum_length += torch.where(ended, length, 0.0)
+        best = torch.where(ended, torch.maximum(best, total), best)
+        episodes += ended
+        solved += success[t]
+        total = torch.where(ended, 0.0, total)
+        length = torch.where(ended, 0.0, length)
+    count = episodes.clamp(min=1)
+    return EpisodeStatistics(
+        mean_return=sum_return / count,
+        best_return=torch.where(episodes > 0, best, 0.0),
+        solved=solved / count,
+        episodes=episodes,
+        length=sum_length / count,
+        scores={
+            "value_l1": trajectories.advantages.abs().mean(0),
+            "positive_value_loss": trajectories.advantages.clamp(min=0).mean(0),
+            "signed_value_loss": trajectories.advantages.mean(0),
+            "mean_value": trajectories.values.mean(0),
+        },
+    )
+
+
+class Policy(Protocol):
+    """Something that acts: what evaluation needs of a student."""
+
+    def initial_state(self, n: int) -> Tensor:
+        """Recurrent state `[n, ...]` at an episode's start: zeros (of width 0 if there is no recurrence)."""
+        ...
+
+    def act(
+        self, observation: Observation, state: Tensor, rng: torch.Generator, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Actions `[N, ...]` and the next recurrent state. The caller zeroes the state where an episode starts."""
+        ...
+
+
+class Student(Policy, Protocol):
+    """An agent that plays levels and learns from them."""
+
+    def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
+        """Play each level in its own environment, again and again, for the student's number of steps."""
+        ...
+
+    def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
+        """Update from the environments where `train` `[N]` bool is set (None: all). Returns metrics by name."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue bit for bit: tensors and plain values, nested in dicts and lists."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class StudentConfig(Protocol):
+    """A frozen dataclass of a student's options, registered in `STUDENTS`."""
+
+    def build(
+        self,
+        observation_space: gymnasium.spaces.Dict,
+        action_space: gymnasium.Space[Any],
+        seed: int,
+        name: str,
+        device: torch.device | str = "cpu",
+    ) -> Student:
+        """Make the student called `name`; every generator it needs comes from `seed` and `name`."""
+        ...
+
+
+STUDENTS: Registry[type[StudentConfig]] = Registry("student")

@@ -1,0 +1,51 @@
+"""The one protocol a task manifold offers: a box of latents, each of which is a task."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from envs.domain import Domain, LevelBatch
+from envs.registry import Registry
+
+
+class Manifold(Protocol):
+    """A trained map between levels and points of the box `[low, high]^dim`. Frozen during a curriculum."""
+
+    dim: int
+    bounds: tuple[float, float]
+
+    def encode(self, levels: LevelBatch) -> Tensor:
+        """Latents `[B, dim]` inside the bounds (the posterior's mean)."""
+        ...
+
+    def decode(self, latents: Tensor) -> LevelBatch:
+        """Levels for ANY latents `[B, dim]`; deterministic, batched and bounded."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """The numbers measured after pretraining: plain values, nested in dicts and lists."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, nested in dicts and lists."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called during long work as `progress(done, total, metrics)`."""
+
+
+class ManifoldConfig(Protocol):
+    """A frozen dataclass of a manifold's options, registered in `MANIFOLDS`."""
+
+    def build(self, domain: Domain, seed: int) -> Manifold:
+        """An untrained manifold of the right shape, into which `load_state_dict` puts a trained one."""
+        ...
+
+
+MANIFOLDS: Registry[type[ManifoldConfig]] = Registry("manifold")

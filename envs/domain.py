@@ -1,0 +1,205 @@
+"""The one protocol a world offers, and the types that cross it.
+
+A world is a `Domain`: it samples, encodes, mutates, draws and plays `LevelBatch`es. Adding a world means one folder
+that offers this; students and curricula see nothing else of it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol, Self
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.registry import Registry
+
+Observation = dict[str, Tensor]
+"""What a batch of students sees: one tensor a name, each `[N, ...]`."""
+
+
+@dataclass(frozen=True)
+class LevelBatch:
+    """A batch of levels: one tensor a property, each with a leading batch axis `[B, ...]`.
+
+    A batch, a replay buffer and a single level (`B = 1`) are the same type. Everything that makes a level replayable
+    is in its fields.
+    """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields by name, in the order of their declaration."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        """The inverse of `tensors`."""
+        return cls(**tensors)
+
+    def __len__(self) -> int:
+        return next(iter(self.tensors().values())).shape[0]
+
+    def __getitem__(self, index: Any) -> Self:
+        """Select levels; the result is a batch, also for a single integer."""
+        if isinstance(index, int):
+            index = slice(index, index + 1) if index != -1 else slice(-1, None)
+        return type(self)(**{name: value[index] for name, value in self.tensors().items()})
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
+        """Join batches along the batch axis."""
+        columns = [batch.tensors() for batch in batches]
+        return cls(**{name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same levels on another device."""
+        return type(self)(**{name: value.to(device) for name, value in self.tensors().items()})
+
+    def key(self) -> list[str]:
+        """A stable content hash for each level, 16 hexadecimal digits: the level's id everywhere."""
+        arrays = []
+        for name, value in self.tensors().items():
+            array = value.detach().cpu().contiguous().numpy()
+            header = f"{name}:{array.dtype}:{array.shape[1:]}".encode()
+            rows = array.reshape(len(self), -1)
+            arrays.append((header, np.packbits(rows, axis=1) if array.dtype == bool else rows))
+        keys = []
+        for row in range(len(self)):
+            digest = hashlib.blake2b(type(self).__name__.encode(), digest_size=8)
+            for header, rows in arrays:
+                digest.update(header)
+                digest.update(rows[row].tobytes())
+            keys.append(digest.hexdigest())
+        return keys
+
+
+class Step(NamedTuple):
+    """What a batch of environments answers to a batch of actions."""
+
+    observation: Observation
+    reward: Tensor  # [N] float32
+    terminated: Tensor  # [N] bool: the world ended the episode
+    truncated: Tensor  # [N] bool: the time limit ended it
+
+
+class Engine(Protocol):
+    """A batch of environments that play levels. It never resets itself: see `reset`."""
+
+    num_envs: int
+    device: torch.device
+    observation_space: gymnasium.spaces.Dict
+    """Space of ONE environment's observation; batches add a leading axis."""
+    action_space: gymnasium.Space[Any]
+    """Space of ONE environment's action."""
+
+    def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
+        """Start episodes and return the observation of every environment.
+
+        Args:
+            levels: N levels, one an environment; None starts the levels again that the environments already hold.
+            mask: `[N]` bool, the environments to reset; the others go on undisturbed. None resets all.
+        """
+        ...
+
+    def step(self, actions: Tensor) -> Step:
+        """Advance every environment by one action `[N, ...]`, also those whose episode has ended."""
+        ...
+
+
+class Repairs(NamedTuple):
+    """How often `Domain.from_tokens` had to mend its input, by reason, each `[B]` int64."""
+
+    counts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named test: a level, or a generator of levels, and the engine that plays it."""
+
+    name: str
+    draw: Callable[[int, torch.Generator], LevelBatch]
+    """`draw(n, rng)` gives n levels: copies of a fixed level, or fresh ones."""
+    engine: Callable[[int], Engine]
+    """`engine(n)` gives n environments that can play what `draw` gives."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Named tests that nobody trains on."""
+
+    name: str
+    about: str
+    tasks: tuple[Task, ...]
+
+    def __getitem__(self, name: str) -> Task:
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise KeyError(f"suite {self.name!r} has no level {name!r}; it has: {', '.join(t.name for t in self.tasks)}")
+
+
+class Domain(Protocol):
+    """A world, as a frozen dataclass of its options. Registered in `DOMAINS`."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of content tokens C. Token 0 is padding, 1..C are content."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest content of a task."""
+        ...
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the sketch whose cells the content tokens 1..C number row by row."""
+        ...
+
+    def sample(self, n: int, rng: torch.Generator) -> LevelBatch:
+        """Draw n random levels (domain randomisation)."""
+        ...
+
+    def to_tokens(self, levels: LevelBatch) -> Tensor:
+        """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right."""
+        ...
+
+    def from_tokens(self, tokens: Tensor) -> tuple[LevelBatch, Repairs]:
+        """Build levels from ANY token sequences `[B, L]` (values outside 1..C are ignored); repairs are counted."""
+        ...
+
+    def mutate(self, levels: LevelBatch, edits: int, rng: torch.Generator) -> LevelBatch:
+        """Copies of `levels` with `edits` random edits each."""
+        ...
+
+    def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
+        """N training environments."""
+        ...
+
+    def suites(self) -> dict[str, Suite]:
+        """The zero-shot test suites by name."""
+        ...
+
+    def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
+        """Descriptive numbers of each level, `[B]` float32 by name; `solvable` (0 or 1) is always among them."""
+        ...
+
+    def render(self, levels: LevelBatch) -> Tensor:
+        """Pictures `[B, height, width, 3]` uint8."""
+        ...
+
+    def parse(self, source: str) -> LevelBatch:
+        """Read levels from text or JSON. Raises `LevelError` naming line and reason."""
+        ...
+
+    def format(self, levels: LevelBatch) -> str:
+        """Write levels as text that `parse` reads back without loss."""
+        ...
+
+
+class LevelError(ValueError):
+    """A level that cannot be read. The message names the line and the reason."""
+
+
+DOMAINS: Registry[type[Domain]] = Registry("domain")

@@ -1,0 +1,1 @@
+"""MiniGrid mazes: levels, a batched engine that is exactly MiniGrid, test suites."""

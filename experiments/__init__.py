@@ -1,0 +1,1 @@
+"""Putting worlds, students and curricula together, and what a person sees of it."""

@@ -1,0 +1,1 @@
+"""The measurements of the project itself, each beside a peer in the same run."""

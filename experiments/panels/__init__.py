@@ -1,0 +1,1 @@
+"""A bundle of results in, a picture or table out."""
