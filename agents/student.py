@@ -147,4 +147,4 @@ class StudentConfig(Protocol):
         ...
 
 
-STUDENTS: Registry[type[StudentConfig]] = Registry("student")
+STUDENTS: Registry[type[StudentConfig]] = Registry("student", "agents.*")

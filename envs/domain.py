@@ -143,6 +143,11 @@ class Domain(Protocol):
     """A world, as a frozen dataclass of its options. Registered in `DOMAINS`."""
 
     @property
+    def level_type(self) -> type[LevelBatch]:
+        """The class of this world's levels."""
+        ...
+
+    @property
     def vocabulary(self) -> int:
         """Number of content tokens C. Token 0 is padding, 1..C are content."""
         ...
@@ -202,4 +207,4 @@ class LevelError(ValueError):
     """A level that cannot be read. The message names the line and the reason."""
 
 
-DOMAINS: Registry[type[Domain]] = Registry("domain")
+DOMAINS: Registry[type[Domain]] = Registry("domain", "envs.*.domain")

@@ -1,5 +1,8 @@
-"""A registry: one decorator adds an implementation, and the contract tests pick it up."""
+"""A registry: one decorator adds an implementation, and the command line and the contract tests pick it up."""
 
+import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -11,10 +14,15 @@ class Registry(Generic[T]):
 
     Args:
         kind: what is registered, as a person would call it ("domain", "curriculum"); used in errors.
+        modules: where implementations live, as a dotted path with one `*`: "clutr.curricula.*" is every module of
+            that package, "envs.*.domain" the module `domain` of every package inside `envs`. They are imported when
+            the registry is first asked, so a new file is found without being named anywhere.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, modules: str) -> None:
         self.kind = kind
+        self._modules = modules
+        self._loaded = False
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -28,22 +36,39 @@ class Registry(Generic[T]):
 
         return add
 
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        before, _, after = self._modules.partition(".*")
+        for module in pkgutil.iter_modules(importlib.import_module(before).__path__, f"{before}."):
+            name = module.name + after
+            if (not after or module.ispkg) and importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
+
     def __getitem__(self, name: str) -> T:
+        self._load()
         try:
             return self._entries[name]
         except KeyError:
-            known = ", ".join(sorted(self._entries)) or "none"
-            raise KeyError(f"no {self.kind} is called {name!r}; there are: {known}") from None
+            raise KeyError(f"no {self.kind} is called {name!r}; there are: {', '.join(self) or 'none'}") from None
 
     def __contains__(self, name: object) -> bool:
+        self._load()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
+        self._load()
         return iter(sorted(self._entries))
 
     def __len__(self) -> int:
+        self._load()
         return len(self._entries)
 
     def name_of(self, entry: T) -> str:
-        """The name under which `entry` was registered."""
-        return next(name for name, known in self._entries.items() if known is entry)
+        """The name under which `entry` was registered. Raises `KeyError` if it was not."""
+        self._load()
+        for name, known in self._entries.items():
+            if known is entry:
+                return name
+        raise KeyError(f"{entry!r} is not a registered {self.kind}")

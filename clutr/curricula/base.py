@@ -114,4 +114,4 @@ class CurriculumConfig(Protocol):
         ...
 
 
-CURRICULA: Registry[type[CurriculumConfig]] = Registry("curriculum")
+CURRICULA: Registry[type[CurriculumConfig]] = Registry("curriculum", "clutr.curricula.*")

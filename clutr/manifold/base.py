@@ -48,4 +48,4 @@ class ManifoldConfig(Protocol):
         ...
 
 
-MANIFOLDS: Registry[type[ManifoldConfig]] = Registry("manifold")
+MANIFOLDS: Registry[type[ManifoldConfig]] = Registry("manifold", "clutr.manifold.*")

@@ -1,0 +1,189 @@
+"""The experiment: one loop that reads like the paper, and what is needed to stop and resume it anywhere."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.student import EpisodeStatistics, Student
+from clutr.curricula.base import Context, Curriculum, Outcome, Proposal
+from clutr.manifold.base import Manifold
+from envs.domain import Engine, LevelBatch
+from envs.randomness import derive_seed, named_generator
+from experiments.config import Experiment
+from experiments.evaluate import evaluate
+from experiments.run_dir import ProposalRecord, RunDirectory
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What the runner tells after each update."""
+
+    update: int
+    steps: int
+    """Environment steps of one student so far."""
+    total_steps: int
+    metrics: Mapping[str, float]
+    seconds: float
+    """Training time of this run so far, over all its processes."""
+
+
+class Runner:
+    """Trains one experiment in its run directory, from the newest checkpoint there if there is one.
+
+    Args:
+        run: where the run lives; its config.yaml says what to train.
+        manifold: the pretrained task manifold, for curricula that choose latents.
+        say: receives a line whenever there is something that the user should know.
+    """
+
+    def __init__(
+        self, run: RunDirectory, manifold: Manifold | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.run = run
+        self.experiment: Experiment = run.experiment
+        domain, seed = self.experiment.domain, self.experiment.seed
+        self.suite = domain.suites()[self.experiment.evaluate_suite] if self.experiment.evaluate_every else None
+        self.engine: Engine = domain.engine(self.experiment.num_envs)
+        context = Context(domain, derive_seed(seed, "curriculum"), manifold)
+        self.curriculum: Curriculum = self.experiment.curriculum.build(context)
+        spaces = self.engine.observation_space, self.engine.action_space
+        self.students: dict[str, Student] = {
+            name: self.experiment.student.build(*spaces, seed, name) for name in self.curriculum.students
+        }
+        self.update, self.steps, self.seconds = 0, 0, 0.0
+        self.stop_requested = False
+        self._resume(say)
+
+    def _resume(self, say: Callable[[str], None]) -> None:
+        state, problems = self.run.load_checkpoint()
+        for problem in problems:
+            say(f"{problem}; falling back to the checkpoint before")
+        if state is None and self.run.checkpoints():
+            say("no checkpoint can be read; starting from the beginning")
+        if state is not None:
+            self.load_state_dict(state)
+            say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
+        self.run.drop_after(self.update)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The complete state between two updates. Every rollout starts new episodes, so engines hold none of it."""
+        return {
+            "update": self.update,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "curriculum": self.curriculum.state_dict(),
+            "students": {name: student.state_dict() for name, student in self.students.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.update, self.steps, self.seconds = state["update"], state["steps"], state["seconds"]
+        self.curriculum.load_state_dict(state["curriculum"])
+        for name, student in self.students.items():
+            student.load_state_dict(state["students"][name])
+
+    @property
+    def protagonist(self) -> Student:
+        """The student that is evaluated."""
+        return self.students[self.curriculum.students[0]]
+
+    def train(self, report: Callable[[UpdateReport], None] = lambda _: None) -> bool:
+        """Run until the step budget is spent or `stop_requested` is set. Returns whether the budget is spent."""
+        with (
+            self.run.lock(),
+            SummaryWriter(str(self.run.path), purge_step=self.steps + 1 if self.update else None) as board,
+        ):
+            while self.steps < self.experiment.total_steps and not self.stop_requested:
+                started, steps_before = time.perf_counter(), self.steps
+                metrics = self._step()
+                elapsed = time.perf_counter() - started
+                self.seconds += elapsed
+                speed = (self.steps - steps_before) / elapsed
+                self._write(metrics, speed, board)
+                report(UpdateReport(self.update, self.steps, self.experiment.total_steps, metrics, self.seconds))
+            self._checkpoint()
+        return self.steps >= self.experiment.total_steps
+
+    def _step(self) -> dict[str, float]:
+        """One update: propose, roll out, observe, learn, now and then evaluate."""
+        proposal = self.curriculum.propose(self.experiment.num_envs)
+        played = {}
+        for index, (name, student) in enumerate(self.students.items()):
+            played[name] = student.rollout(self.engine, proposal.levels[proposal.assignment[index]])
+        statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
+        observed = self.curriculum.observe(Outcome.stack(proposal, list(statistics.values())))
+        learned = {
+            name: student.learn(played[name], proposal.train[proposal.assignment[index]])
+            for index, (name, student) in enumerate(self.students.items())
+        }
+        self.update += 1
+        self.steps += next(iter(played.values())).rewards.numel()
+
+        metrics = {name: float(value.float().mean()) for name, value in observed.items()}
+        metrics |= {f"levels/{k}": float(v.mean()) for k, v in self._describe(proposal.levels).items()}
+        for name in self.students:
+            metrics |= {f"{name}/{k}": v for k, v in _episode_metrics(statistics[name]).items()}
+            metrics |= {f"{name}/{k}": v for k, v in learned[name].items()}
+        if self.suite is not None and self._due(self.experiment.evaluate_every):
+            metrics |= self._evaluate()
+        if self._due(self.experiment.record_every):
+            self._record(proposal, observed, statistics)
+        return metrics
+
+    def _due(self, every: int) -> bool:
+        return self.update % every == 0 or self.update == 1 or self.steps >= self.experiment.total_steps
+
+    def _describe(self, levels: LevelBatch) -> dict[str, Tensor]:
+        return self.experiment.domain.describe(levels)
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.suite is not None
+        rng = named_generator(self.experiment.seed, "evaluation", self.update)
+        result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng).to_json(
+            str(self.run.path)
+        )
+        prefix = f"evaluation/{self.suite.name}"
+        return {
+            f"{prefix}/mean_solved": sum(level["solved"] for level in result["levels"]) / len(result["levels"]),
+            **{f"{prefix}/{level['level']}": level["solved"] for level in result["levels"]},
+        }
+
+    def _record(
+        self, proposal: Proposal, observed: Mapping[str, Tensor], statistics: Mapping[str, EpisodeStatistics]
+    ) -> None:
+        scores = {name: value for name, value in observed.items() if value.ndim == 1}
+        for index, (name, result) in enumerate(statistics.items()):
+            for quantity in ("mean_return", "solved", "episodes"):
+                column = torch.full((len(proposal.levels),), torch.nan)
+                column[proposal.assignment[index]] = getattr(result, quantity).cpu()
+                scores[f"{name}/{quantity}"] = column
+        self.run.save_proposal(ProposalRecord(self.update, self.steps, proposal.levels, proposal.latents, scores))
+
+    def _write(self, metrics: Mapping[str, float], speed: float, board: SummaryWriter) -> None:
+        self.run.metrics_file.append({"update": self.update, "steps": self.steps, **metrics})
+        timing = {"seconds": self.seconds, "steps_per_second": speed}
+        self.run.timing_file.append({"update": self.update, **timing})
+        for name, value in {**metrics, "timing/steps_per_second": speed}.items():
+            board.add_scalar(name, value, self.steps)
+        if self.update % self.experiment.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.run.save_checkpoint(self.update, self.state_dict())
+
+
+def _episode_metrics(statistics: EpisodeStatistics) -> dict[str, float]:
+    """Means over levels with a finished episode; counts are summed."""
+    finished = statistics.episodes > 0
+    share = finished.float().sum().clamp(min=1)
+    return {
+        "mean_return": float(statistics.mean_return.sum() / share),
+        "solved": float(statistics.solved.sum() / share),
+        "length": float(statistics.length.sum() / share),
+        "episodes": float(statistics.episodes.sum()),
+    }
