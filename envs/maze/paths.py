@@ -1,0 +1,142 @@
+"""Reachability and shortest paths of many mazes at once.
+
+A breadth-first search as a wavefront. Sixty-four mazes share one int64 word a cell, one bit each, so that a step of
+the wavefront costs a few bitwise operations for all of them. Distances are kept as bit planes: a cell that is reached
+in step t gets its bit set in plane k for each bit k of t.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from envs.maze.level import EAST, NORTH, SOUTH, WEST, MazeLevels
+
+_WORD = 64
+_CHECK_EVERY = 8
+"""Steps between two looks at whether the wavefront still moves (each look waits for the device)."""
+
+
+def _pack(bits: Tensor) -> Tensor:
+    """Bool `[B, ...]` to int64 words `[ceil(B / 64), ...]`, level b in bit `b % 64` of word `b // 64`."""
+    words = -(-bits.shape[0] // _WORD)
+    packed = torch.zeros((words, *bits.shape[1:]), dtype=torch.int64, device=bits.device)
+    for bit in range(min(_WORD, bits.shape[0])):
+        part = bits[bit::_WORD]
+        packed[: part.shape[0]] |= part.long() << bit
+    return packed
+
+
+def _free_cells(levels: MazeLevels) -> Tensor:
+    """`[B, height + 2, width + 2]` bool: cells without a wall, the ring included."""
+    return torch.nn.functional.pad(~levels.walls, (1, 1, 1, 1))
+
+
+def _one_cell(levels: MazeLevels, cells: Tensor) -> Tensor:
+    """`[B, height + 2, width + 2]` bool, set at one cell of each level."""
+    marks = torch.zeros_like(levels.walls).flatten(1).scatter_(1, cells[:, None], True).view_as(levels.walls)
+    return torch.nn.functional.pad(marks, (1, 1, 1, 1))
+
+
+def _wavefront(frontier: Tensor, unreached: Tensor, spread: Callable[[Tensor, Tensor], None], limit: int) -> Tensor:
+    """Run the search.
+
+    Args:
+        frontier: packed words of the starts.
+        unreached: packed words of all states that may be reached, the starts not among them. Changed in place.
+        spread: `spread(frontier, out)` writes the neighbours of the frontier to `out`, which arrives zeroed.
+        limit: no state is further away than this.
+
+    Returns:
+        Bit planes `[K, ...]` of the distances of all states (0 where not reached).
+    """
+    planes = torch.zeros((limit.bit_length(), *frontier.shape), dtype=torch.int64, device=frontier.device)
+    following = torch.zeros_like(frontier)
+    for step in range(1, limit + 1):
+        following.zero_()
+        spread(frontier, following)
+        following &= unreached
+        unreached ^= following
+        for plane in range(step.bit_length()):
+            if step >> plane & 1:
+                planes[plane] |= following
+        frontier, following = following, frontier
+        if step % _CHECK_EVERY == 0 and not bool(frontier.any()):
+            break
+    return planes
+
+
+def _spread_cells(frontier: Tensor, out: Tensor) -> None:
+    """One move in the four directions; `[W, height + 2, width + 2]`."""
+    inside = out[:, 1:-1, 1:-1]
+    inside |= frontier[:, 1:-1, :-2]
+    inside |= frontier[:, 1:-1, 2:]
+    inside |= frontier[:, :-2, 1:-1]
+    inside |= frontier[:, 2:, 1:-1]
+
+
+def _spread_poses(frontier: Tensor, out: Tensor) -> None:
+    """One action (turn left, turn right, forward); `[W, 4, height + 2, width + 2]`."""
+    inside, before = out[:, :, 1:-1, 1:-1], frontier[:, :, 1:-1, 1:-1]
+    inside |= before.roll(1, dims=1)
+    inside |= before.roll(-1, dims=1)
+    inside[:, EAST] |= frontier[:, EAST, 1:-1, :-2]
+    inside[:, WEST] |= frontier[:, WEST, 1:-1, 2:]
+    inside[:, SOUTH] |= frontier[:, SOUTH, :-2, 1:-1]
+    inside[:, NORTH] |= frontier[:, NORTH, 2:, 1:-1]
+
+
+def _from_goal(levels: MazeLevels) -> tuple[Tensor, Tensor]:
+    """Bit planes `[K, W, height + 2, width + 2]` of the distances to the goal, and the unreached states' words."""
+    goal = _one_cell(levels, levels.goal)
+    unreached = _pack(_free_cells(levels) & ~goal)
+    limit = max(1, levels.height * levels.width - 1)
+    return _wavefront(_pack(goal), unreached, _spread_cells, limit), unreached
+
+
+def distances(levels: MazeLevels) -> Tensor:
+    """Fewest moves from each cell to the goal: `[B, height, width]` int64, -1 for walls and where no way leads."""
+    planes, _ = _from_goal(levels)
+    batch = len(levels)
+    shifts = torch.arange(_WORD, device=planes.device)[:, None, None]
+    total = torch.zeros_like(levels.walls, dtype=torch.int64)
+    for k, plane in enumerate(planes[:, :, 1:-1, 1:-1]):
+        if bool(plane.any()):
+            total += (((plane[:, None] >> shifts) & 1).flatten(0, 1)[:batch]) << k
+    goal = _one_cell(levels, levels.goal)[:, 1:-1, 1:-1]
+    return torch.where((total > 0) | goal, total, -1)
+
+
+def shortest_paths(levels: MazeLevels) -> Tensor:
+    """Fewest forward moves from agent to goal: `[B]` int64, -1 where no way leads."""
+    planes, _ = _from_goal(levels)
+    total = _read(planes[:, :, 1:-1, 1:-1].flatten(2), levels.agent)
+    return torch.where((total > 0) | (levels.agent == levels.goal), total, -1)
+
+
+def actions_to_goal(levels: MazeLevels) -> Tensor:
+    """Fewest actions from start to goal, each quarter turn and each move one: `[B]` int64, -1 where no way leads."""
+    height, width = levels.height, levels.width
+    device = levels.walls.device
+    starts = _one_cell(levels, levels.agent)[:, None] & (
+        torch.arange(4, device=device)[None, :, None, None] == levels.heading[:, None, None, None]
+    )
+    unreached = _pack(_free_cells(levels)[:, None].expand(-1, 4, -1, -1) & ~starts)
+    planes = _wavefront(_pack(starts), unreached, _spread_poses, 4 * height * width - 1)
+    inner = planes[:, :, :, 1:-1, 1:-1].flatten(3)
+    total = torch.stack([_read(inner[:, :, heading], levels.goal) for heading in range(4)])
+    best = torch.where(total > 0, total, torch.iinfo(torch.int64).max).amin(0)
+    reached = (total > 0).any(0)
+    return torch.where(levels.agent == levels.goal, 0, torch.where(reached, best, -1))
+
+
+def solvable(levels: MazeLevels) -> Tensor:
+    """Whether a way leads from agent to goal: `[B]` bool."""
+    return shortest_paths(levels) >= 0
+
+
+def _read(planes: Tensor, cells: Tensor) -> Tensor:
+    """The numbers `[B]` that bit planes `[K, W, cells]` hold at one cell of each level."""
+    level = torch.arange(cells.shape[0], device=cells.device)
+    bits = (planes[:, level // _WORD, cells] >> (level % _WORD)) & 1
+    return (bits << torch.arange(planes.shape[0], device=cells.device)[:, None]).sum(0)
