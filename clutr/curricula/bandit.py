@@ -1,0 +1,120 @@
+"""CLUTR's teacher: a Beta policy on the latent box, trained with PPO as a contextual bandit.
+
+Source: arXiv 2210.10243, section 4.2. The context is pure noise, an episode is one action, and the reward is the regret
+that the decoded task caused. So the return is the reward, and the advantage is the reward minus a learned baseline.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Beta
+
+from clutr.curricula.ppo import Evaluation, Learner, TeacherOptions, orthogonal_linear
+
+EDGE = 1e-6
+"""Samples are kept this far from 0 and 1, where a Beta density is 0 and its logarithm infinite."""
+
+
+class BetaPolicy(nn.Module):
+    """Independent Beta distributions over (0, 1)^dim given noise, each with one mode, and a value.
+
+    As published, the torso has no non-linearity: noise only blends Beta parameters.
+
+    Args:
+        noise: width of the context.
+        hidden: width of the torso.
+        dim: number of Beta distributions.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, noise: int, hidden: int, dim: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.torso = orthogonal_linear(noise, hidden, rng)
+        self.alpha = orthogonal_linear(hidden, dim, rng)
+        self.beta = orthogonal_linear(hidden, dim, rng)
+        self.critic = orthogonal_linear(hidden, 1, rng)
+
+    def forward(self, noise: Tensor) -> tuple[Beta, Tensor]:
+        """Distributions `[B, dim]` and values `[B]` for noise `[B, noise]`."""
+        features = self.torso(noise)
+        alpha, beta = F.softplus(self.alpha(features)) + 1, F.softplus(self.beta(features)) + 1
+        return Beta(alpha, beta, validate_args=False), self.critic(features).squeeze(-1)
+
+    def evaluate(self, noise: Tensor, actions: Tensor) -> Evaluation:
+        """Joint log-probability over dimensions, value and joint entropy of actions `[B, dim]`, each `[B]`."""
+        distribution, values = self(noise)
+        return Evaluation(distribution.log_prob(actions).sum(-1), values, distribution.entropy().sum(-1))
+
+
+@torch.no_grad()
+def sample_beta(distribution: Beta, rng: torch.Generator) -> Tensor:
+    """A sample in [EDGE, 1 - EDGE], from the generator given, which `Beta.sample` cannot take.
+
+    X / (X + Y) is Beta(a, b) for X ~ Gamma(a) and Y ~ Gamma(b).
+    """
+    first = torch._standard_gamma(distribution.concentration1, generator=rng)
+    second = torch._standard_gamma(distribution.concentration0, generator=rng)
+    return (first / (first + second)).clamp(EDGE, 1 - EDGE)
+
+
+class _Batch(NamedTuple):
+    noise: Tensor
+    actions: Tensor
+    old: Evaluation
+
+
+class LatentBandit:
+    """The teacher: `act` chooses points of the unit box, `learn` takes their rewards, in turn.
+
+    Args:
+        dim: dimensions of the box.
+        noise: width of the context.
+        hidden: width of the torso.
+        options: how it learns.
+        rng: draws initial weights, contexts and actions.
+    """
+
+    def __init__(self, dim: int, noise: int, hidden: int, options: TeacherOptions, rng: torch.Generator) -> None:
+        self.noise = noise
+        self.rng = rng
+        self.policy = BetaPolicy(noise, hidden, dim, rng)
+        self.learner = Learner(self.policy, options)
+        self._batch: _Batch | None = None
+
+    @torch.no_grad()
+    def act(self, n: int) -> Tensor:
+        """Choose n points `[n, dim]` of (0, 1)^dim. Raises `RuntimeError` if the last ones have no reward yet."""
+        if self._batch is not None:
+            raise RuntimeError("propose was called twice: the teacher waits for the outcome of its last proposal")
+        noise = torch.rand(n, self.noise, generator=self.rng)
+        actions = sample_beta(self.policy(noise)[0], self.rng)
+        self._batch = _Batch(noise, actions, self.policy.evaluate(noise, actions))
+        return actions
+
+    def learn(self, rewards: Tensor) -> dict[str, Tensor]:
+        """Learn from the rewards `[n]` of the last points; returns 0-d metrics by name.
+
+        Raises:
+            RuntimeError: if no points wait for rewards.
+        """
+        if self._batch is None:
+            raise RuntimeError("observe was called before propose: the teacher has no proposal to learn from")
+        (noise, actions, old), self._batch = self._batch, None
+        return self.learner.update(
+            lambda: self.policy.evaluate(noise, actions), old, advantages=rewards - old.values, returns=rewards
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Policy, optimiser and generator. Raises `RuntimeError` between `act` and `learn`."""
+        if self._batch is not None:
+            raise RuntimeError("a proposal is under way: a teacher's state is taken after observe, before propose")
+        return {"learner": self.learner.state_dict(), "rng": self.rng.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`; a proposal under way is forgotten."""
+        self.learner.load_state_dict(state["learner"])
+        self.rng.set_state(state["rng"])
+        self._batch = None

@@ -1,0 +1,94 @@
+"""CLUTR: a teacher picks points of a pretrained task manifold that maximise regret.
+
+Source: "CLUTR: Curriculum Learning via Unsupervised Task Representation Learning", arXiv 2210.10243, algorithm 1. Each
+update: the teacher samples latents, the frozen decoder turns them into tasks, protagonist and antagonist play and
+learn, and the teacher learns from the regret.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from clutr.curricula.bandit import LatentBandit
+from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
+from clutr.curricula.ppo import TeacherOptions
+from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
+
+
+@CURRICULA.register("clutr")
+@dataclass(frozen=True)
+class CLUTRConfig(TeacherOptions):
+    """CLUTR's teacher. The defaults are the published teacher for mazes, tiny and slow: it took two million tasks.
+
+    A stronger teacher is the same one with a larger `learning_rate` and `hidden`, and an `entropy_coefficient` above 0
+    to keep it from closing in on few tasks.
+    """
+
+    regret: Literal["paired", "flexible"] = "paired"
+    """Antagonist's best minus protagonist's mean return, or whichever student is better minus the other."""
+    normalise_regret: bool = False
+    """Divide regret by its running standard deviation (published for car racing)."""
+    noise: int = 50
+    """Width of the noise that the teacher sees (4 for car racing)."""
+    hidden: int = 10
+    """Width of the teacher's linear torso (8 for car racing)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.regret not in ("paired", "flexible"):
+            raise ValueError(f"regret must be one of paired, flexible, got {self.regret!r}")
+        for name in ("noise", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def build(self, context: Context) -> "CLUTR":
+        """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
+        return CLUTR(self, context)
+
+
+class CLUTR:
+    """Regret-maximising curriculum on a task manifold.
+
+    Args:
+        config: the options.
+        context: the experiment; its manifold is needed.
+    """
+
+    def __init__(self, config: CLUTRConfig, context: Context) -> None:
+        self.students = students_of(config.regret)
+        self.manifold = context.require_manifold("clutr")
+        self.regret = OBJECTIVES[config.regret]
+        self.scale = RunningStd() if config.normalise_regret else None
+        rng = context.generator("teacher")
+        self.teacher = LatentBandit(self.manifold.dim, config.noise, config.hidden, config, rng)
+
+    def propose(self, n: int) -> Proposal:
+        """Decode n latents of the teacher's choice. Raises `RuntimeError` unless the last proposal was observed."""
+        low, high = self.manifold.bounds
+        latents = low + (high - low) * self.teacher.act(n)
+        return Proposal.everyone(self.manifold.decode(latents), len(self.students), latents)
+
+    def observe(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Teach the teacher. Returns `regret` `[B]` and the teacher's metrics.
+
+        Raises:
+            RuntimeError: if nothing was proposed since the last call.
+        """
+        regret = self.regret(outcome)
+        rewards = regret
+        if self.scale is not None:
+            self.scale.update(regret)
+            rewards = self.scale.divide(regret)
+        return {"regret": regret, **self.teacher.learn(rewards)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Teacher and regret scale. Raises `RuntimeError` between `propose` and `observe`."""
+        return {"teacher": self.teacher.state_dict(), "scale": self.scale and self.scale.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.teacher.load_state_dict(state["teacher"])
+        if self.scale is not None:
+            self.scale.load_state_dict(state["scale"])

@@ -1,0 +1,124 @@
+"""Proximal policy optimisation as the teachers use it: a whole batch at once, without a student's recurrent resets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How a teacher learns. The defaults are the published ones for mazes, the same for PAIRED and CLUTR."""
+
+    learning_rate: float = 1e-4
+    """Adam's step size of the teacher."""
+    epochs: int = 5
+    """Passes over each batch of tasks."""
+    clip: float = 0.2
+    """How far the probability ratio and the value may move in one update."""
+    value_coefficient: float = 0.5
+    """Weight of the value loss."""
+    entropy_coefficient: float = 0.0
+    """Weight of the teacher's entropy."""
+    max_gradient_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        for name in ("learning_rate", "clip", "max_gradient_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+
+class Evaluation(NamedTuple):
+    """A policy's view of actions already taken; all of one shape."""
+
+    log_probs: Tensor
+    values: Tensor
+    entropy: Tensor
+
+
+class Losses(NamedTuple):
+    """The parts of PPO's loss, each 0-d."""
+
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+
+
+def normalise(advantages: Tensor) -> Tensor:
+    """Advantages with mean 0 and standard deviation 1 over the whole batch."""
+    return (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)
+
+
+def clipped_losses(new: Evaluation, old: Evaluation, advantages: Tensor, returns: Tensor, clip: float) -> Losses:
+    """PPO's clipped surrogate (arXiv 1707.06347, equation 7) and clipped squared value error; all of one shape."""
+    ratio = (new.log_probs - old.log_probs).exp()
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    near = old.values + (new.values - old.values).clamp(-clip, clip)
+    error = torch.maximum((new.values - returns).square(), (near - returns).square())
+    return Losses(-surrogate.mean(), 0.5 * error.mean(), new.entropy.mean())
+
+
+class Learner:
+    """A policy and its optimiser.
+
+    Args:
+        policy: the teacher's network.
+        options: how it learns.
+    """
+
+    def __init__(self, policy: nn.Module, options: TeacherOptions) -> None:
+        self.policy = policy
+        self.options = options
+        self.optimiser = torch.optim.Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
+
+    def update(
+        self, evaluate: Callable[[], Evaluation], old: Evaluation, advantages: Tensor, returns: Tensor
+    ) -> dict[str, Tensor]:
+        """Improve the policy on one batch.
+
+        Args:
+            evaluate: evaluates the batch under the policy as it then is.
+            old: the batch under the policy that acted.
+            advantages: unnormalised, shaped like `old`'s tensors.
+            returns: targets of the value, shaped like `old`'s tensors.
+
+        Returns:
+            Losses, entropy and gradient norm before clipping, averaged over epochs; 0-d, by name.
+        """
+        options = self.options
+        advantages = normalise(advantages)
+        history = []
+        for _ in range(options.epochs):
+            losses = clipped_losses(evaluate(), old, advantages, returns, options.clip)
+            loss = losses.policy + options.value_coefficient * losses.value
+            loss = loss - options.entropy_coefficient * losses.entropy
+            self.optimiser.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.policy.parameters(), options.max_gradient_norm)
+            self.optimiser.step()
+            history.append(torch.stack([*losses, norm]).detach())
+        names = ("policy_loss", "value_loss", "entropy", "gradient_norm")
+        return {f"teacher/{name}": value for name, value in zip(names, torch.stack(history).mean(0), strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters and optimiser."""
+        return {"policy": self.policy.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def orthogonal_linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Linear:
+    """A linear layer with orthogonal weights drawn from `rng` and zero bias."""
+    # nn.Linear's own initialisation would draw from the global generator
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.orthogonal_(layer.weight, gain, generator=rng)
+    nn.init.zeros_(layer.bias)
+    return layer
