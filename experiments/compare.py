@@ -17,7 +17,8 @@ EvaluationJson = Mapping[str, Any]
 """What `Evaluation.to_json` gives."""
 
 FEW_SEEDS = 5
-"""With fewer runs than this a percentile bootstrap interval is too narrow to be trusted."""
+"""With fewer runs than this a percentile bootstrap interval is too narrow: of normal scores on 12 tasks, 95 % intervals
+of the IQM hold the truth in 82 % of cases with 2 runs, 87 % with 3 and 92 % with 5."""
 
 
 @dataclass(frozen=True)
