@@ -1,0 +1,234 @@
+"""Many mazes at once: MiniGrid's rules as a few tensor operations.
+
+The world that the engine plays is exactly that of the `minigrid` package (Chevalier-Boisvert et al. 2023, arXiv
+2306.13831) for grids of walls and one goal: same codes, same egocentric view, same reward, same step limit, and the
+same behaviour where an agent plays on after its episode's end.
+"""
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from envs.domain import LevelBatch, Observation, Step
+from envs.maze.level import MazeLevels
+
+FORWARD = 2
+"""The action that moves. 0 turns left, 1 turns right; 3 to 6 (pick up, drop, toggle, done) find nothing to act on."""
+ACTIONS = 7
+
+# A cell's code holds MiniGrid's three bytes (object, colour, state) and, in the fourth, whether one can enter it, so
+# that one gathered int32 is both a piece of the image and all that the rules ask. MiniGrid: objects unseen 0, empty 1,
+# wall 2, goal 8; colours green 1, grey 5.
+_FREE = 1 << 24
+_EMPTY = 1 | _FREE
+_WALL = 2 | 5 << 8
+_GOAL = 8 | 1 << 8 | _FREE
+
+
+class MazeEngine:
+    """N mazes of one size, played in lockstep.
+
+    Actions are int64 `[N]` in 0..6, in MiniGrid's order; others raise `IndexError` (on a GPU: a device assertion).
+    Observations are `image`, uint8 `[N, view, view, 3]`, indexed as MiniGrid's (x first; the agent looks along
+    decreasing y from the middle of the last row), and `direction`, int64 `[N]`. Returned tensors are never written to
+    again, so they may be stored without a copy.
+
+    Args:
+        num_envs: N, at least 1.
+        height: rows inside the ring of walls.
+        width: columns inside the ring.
+        max_steps: an episode is truncated at this many steps.
+        see_through_walls: False hides what lies behind walls, as MiniGrid's `Grid.process_vis` does.
+        view: side of the square that the agent sees; odd, at least 3 and at most 29.
+        device: where the tensors live.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        height: int,
+        width: int,
+        *,
+        max_steps: int,
+        see_through_walls: bool = True,
+        view: int = 5,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name, value in (("num_envs", num_envs), ("height", height), ("width", width), ("max_steps", max_steps)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if view % 2 == 0 or not 3 <= view <= 29:
+            raise ValueError(f"view must be odd and in 3..29, got {view}")
+        self.num_envs = num_envs
+        self.height = height
+        self.width = width
+        self.max_steps = max_steps
+        self.see_through_walls = see_through_walls
+        self.view = view
+        self.device = torch.device(device)
+        self.observation_space = spaces.Dict(
+            {"image": spaces.Box(0, 255, (view, view, 3), np.uint8), "direction": spaces.Discrete(4)}
+        )
+        self.action_space: gymnasium.Space[np.int64] = spaces.Discrete(ACTIONS)
+
+        # A margin of walls as deep as the view makes every look and every move stay inside the padded grid.
+        self._margin = view - 1
+        self._row = width + 2 * self._margin
+        self._area = (height + 2 * self._margin) * self._row
+        self._first = torch.arange(num_envs, device=self.device) * self._area
+        self._own = (view // 2) * view + view - 1
+        self._make_tables()
+        self._grid: Tensor | None = None
+
+    def _make_tables(self) -> None:
+        """Tabulate moves by action and heading, and the view's cells by heading."""
+        forward = torch.tensor([1, self._row, -1, -self._row])
+        right = forward.roll(-1)
+        heading = torch.arange(4)
+        headings = heading.repeat(ACTIONS, 1)
+        headings[0] = (heading - 1) % 4
+        headings[1] = (heading + 1) % 4
+        moves = torch.zeros(ACTIONS, 4, dtype=torch.int64)
+        moves[FORWARD] = forward
+        across = torch.arange(self.view)[:, None] - self.view // 2
+        ahead = self.view - 1 - torch.arange(self.view)[None, :]
+        looks = ahead * forward[:, None, None] + across * right[:, None, None]
+        self._headings = headings.flatten().to(self.device)
+        self._moves = moves.flatten().to(self.device)
+        self._looks = looks.flatten(1).to(self.device)
+        self._bits = torch.arange(self.view, dtype=torch.int32, device=self.device)[:, None]
+
+    def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
+        """Start episodes: see `envs.domain.Engine.reset`.
+
+        Raises:
+            TypeError: the levels are no mazes.
+            ValueError: their number or size is not the engine's, or one of them is invalid (`MazeLevels.check`).
+            RuntimeError: no levels were given, now or before.
+        """
+        if levels is not None:
+            self._load(levels, mask)
+        elif self._grid is None:
+            raise RuntimeError("the first reset needs levels")
+        if mask is None:
+            self._position = self._start
+            self._heading = self._start_heading
+            self._steps = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+        else:
+            self._position = torch.where(mask, self._start, self._position)
+            self._heading = torch.where(mask, self._start_heading, self._heading)
+            self._steps = torch.where(mask, 0, self._steps)
+        return self._observe()
+
+    def _load(self, levels: LevelBatch, mask: Tensor | None) -> None:
+        """Hold new levels in the environments of `mask`."""
+        if not isinstance(levels, MazeLevels):
+            raise TypeError(f"a maze engine plays MazeLevels, got {type(levels).__name__}")
+        if len(levels) != self.num_envs:
+            raise ValueError(f"the engine has {self.num_envs} environments, got {len(levels)} levels")
+        if (levels.height, levels.width) != (self.height, self.width):
+            raise ValueError(
+                f"the engine plays mazes of {self.height} rows and {self.width} columns inside the ring, "
+                f"got {levels.height} and {levels.width}"
+            )
+        levels = levels.to(self.device)
+        levels.check()
+        inside = torch.where(levels.walls, _WALL, _EMPTY).to(torch.int32)
+        inside.flatten(1).scatter_(1, levels.goal[:, None], _GOAL)
+        grid = torch.nn.functional.pad(inside, (self._margin,) * 4, value=_WALL).flatten(1)
+        x, y = levels.agent % self.width, levels.agent // self.width
+        start = self._first + (y + self._margin) * self._row + x + self._margin
+        if mask is None:
+            self._grid, self._start, self._start_heading = grid.flatten(), start, levels.heading.clone()
+        elif self._grid is None:
+            raise RuntimeError("the first reset must be of all environments")
+        else:
+            old = self._grid.view(self.num_envs, self._area)
+            self._grid = torch.where(mask[:, None], grid, old).flatten()
+            self._start = torch.where(mask, start, self._start)
+            self._start_heading = torch.where(mask, levels.heading, self._start_heading)
+
+    def step(self, actions: Tensor) -> Step:
+        """Advance every environment: see `envs.domain.Engine.step`. The reward is 1 - 0.9 * steps / max_steps."""
+        if self._grid is None:
+            raise RuntimeError("reset the engine before stepping")
+        choice = torch.add(self._heading, actions, alpha=4)
+        self._heading = self._headings.index_select(0, choice)
+        target = self._position + self._moves.index_select(0, choice)
+        entered = self._grid.take(target)
+        # Who does not move "enters" its own cell: that is free, and must not count as reaching the goal again.
+        reached = (entered == _GOAL) & (target != self._position)
+        self._position = torch.where(entered == _WALL, self._position, target)
+        self._steps = self._steps + 1
+        # In double precision and in MiniGrid's order of operations, so that rounding to float32 gives its number.
+        bonus = 1 - 0.9 * (self._steps.double() / self.max_steps)
+        return Step(
+            observation=self._observe(),
+            reward=(bonus * reached).float(),
+            terminated=reached,
+            truncated=self._steps >= self.max_steps,
+        )
+
+    def _observe(self) -> Observation:
+        """The view of every agent."""
+        assert self._grid is not None
+        codes = self._grid.take(self._position[:, None] + self._looks[self._heading])
+        if not self.see_through_walls:
+            codes = codes * self._visible(codes)
+        codes[:, self._own] = _EMPTY
+        image = codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
+        return {"image": image, "direction": self._heading}
+
+    def _visible(self, codes: Tensor) -> Tensor:
+        """Which cells of the view `[N, view * view]` the agents see: int32 0 or 1.
+
+        MiniGrid walks through the rows from the agent's outwards. In each, sight spreads from the cells seen so far
+        to the right through free cells, then to the left; each free cell that spreads shows its neighbour in that
+        direction and the two cells beyond both in the next row. A row is one integer here, bit x being column x.
+        """
+        free = (codes >> 24).view(-1, self.view, self.view)
+        rows = (free << self._bits).sum(1, dtype=torch.int32)
+        right_edge = 1 << (self.view - 1)
+        seen = torch.full_like(rows[:, 0], 1 << (self.view // 2))
+        result = [seen] * self.view
+        for y in reversed(range(self.view)):
+            # To the right, towards higher bits: a carry ripples through a run of ones from its lowest source.
+            open_cells = rows[:, y] & (right_edge - 1)
+            sources = seen & open_cells
+            spread = ((open_cells ^ (open_cells + sources)) | sources) & open_cells
+            beyond = spread | spread << 1
+            # To the left: sources reach 1, 2, 4, ... cells further in each round.
+            seen = seen | beyond
+            open_cells = rows[:, y] & ~1
+            spread = seen & open_cells
+            reach = 1
+            while reach < self.view:
+                spread = spread | (spread >> reach) & open_cells
+                open_cells = open_cells & (open_cells >> reach)
+                reach *= 2
+            left = spread | spread >> 1
+            result[y] = seen | left
+            seen = beyond | left
+        return (torch.stack(result, 1)[:, None, :] >> self._bits & 1).view(codes.shape)
+
+    @property
+    def cell(self) -> Tensor:
+        """Where the agents are, `[N]` int64, numbered as in `MazeLevels`."""
+        within = self._position - self._first
+        y = within // self._row - self._margin
+        return y * self.width + within % self._row - self._margin
+
+    @property
+    def heading(self) -> Tensor:
+        """Where the agents look, `[N]` int64."""
+        return self._heading
+
+    @property
+    def steps(self) -> Tensor:
+        """Steps since each episode's start, `[N]` int64."""
+        return self._steps
