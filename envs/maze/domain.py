@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 
 from envs.domain import DOMAINS, Engine, LevelBatch, Repairs, Suite
+from envs.maze.engine import MazeEngine
 from envs.maze.level import MazeLevels
 from envs.maze.paths import shortest_paths
+from envs.maze.render import render_mazes
+from envs.maze.suites import suites
+from envs.maze.text import format_levels, parse
 
 
 @DOMAINS.register("maze")
@@ -180,8 +184,6 @@ class MazeDomain:
 
     def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
         """N training environments."""
-        from envs.maze.engine import MazeEngine
-
         return MazeEngine(
             n,
             self.height,
@@ -194,8 +196,6 @@ class MazeDomain:
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `envs.maze.suites`)."""
-        from envs.maze.suites import suites
-
         return suites(self)
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
@@ -210,20 +210,14 @@ class MazeDomain:
 
     def render(self, levels: LevelBatch) -> Tensor:
         """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8."""
-        from envs.maze.render import render_mazes
-
         return render_mazes(self._own(levels))
 
     def parse(self, source: str) -> MazeLevels:
         """Read mazes from text or JSON (see `envs.maze.text`). Raises `LevelError` naming line and reason."""
-        from envs.maze.text import parse
-
         return parse(source)
 
     def format(self, levels: LevelBatch) -> str:
         """Write mazes as drawings that `parse` reads back without loss."""
-        from envs.maze.text import format_levels
-
         return format_levels(self._own(levels))
 
     def _own(self, levels: LevelBatch) -> MazeLevels:
