@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from clutr.curricula.ppo import Evaluation, Learner, TeacherOptions, orthogonal_linear
+from clutr.curricula.ppo import Evaluation, Learner, Pending, TeacherOptions, orthogonal_linear
 
 EDGE = 1e-6
 """Samples are kept this far from 0 and 1, where a Beta density is 0 and its logarithm infinite."""
@@ -82,16 +82,15 @@ class LatentBandit:
         self.rng = rng
         self.policy = BetaPolicy(noise, hidden, dim, rng)
         self.learner = Learner(self.policy, options)
-        self._batch: _Batch | None = None
+        self._pending: Pending[_Batch] = Pending()
 
     @torch.no_grad()
     def act(self, n: int) -> Tensor:
         """Choose n points `[n, dim]` of (0, 1)^dim. Raises `RuntimeError` if the last ones have no reward yet."""
-        if self._batch is not None:
-            raise RuntimeError("propose was called twice: the teacher waits for the outcome of its last proposal")
+        self._pending.require_none()
         noise = torch.rand(n, self.noise, generator=self.rng)
         actions = sample_beta(self.policy(noise)[0], self.rng)
-        self._batch = _Batch(noise, actions, self.policy.evaluate(noise, actions))
+        self._pending.put(_Batch(noise, actions, self.policy.evaluate(noise, actions)))
         return actions
 
     def learn(self, rewards: Tensor) -> dict[str, Tensor]:
@@ -100,21 +99,18 @@ class LatentBandit:
         Raises:
             RuntimeError: if no points wait for rewards.
         """
-        if self._batch is None:
-            raise RuntimeError("observe was called before propose: the teacher has no proposal to learn from")
-        (noise, actions, old), self._batch = self._batch, None
+        noise, actions, old = self._pending.take()
         return self.learner.update(
             lambda: self.policy.evaluate(noise, actions), old, advantages=rewards - old.values, returns=rewards
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Policy, optimiser and generator. Raises `RuntimeError` between `act` and `learn`."""
-        if self._batch is not None:
-            raise RuntimeError("a proposal is under way: a teacher's state is taken after observe, before propose")
+        self._pending.require_settled()
         return {"learner": self.learner.state_dict(), "rng": self.rng.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`; a proposal under way is forgotten."""
         self.learner.load_state_dict(state["learner"])
         self.rng.set_state(state["rng"])
-        self._batch = None
+        self._pending.clear()
