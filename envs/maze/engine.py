@@ -41,7 +41,7 @@ class MazeEngine:
         width: columns inside the ring.
         max_steps: an episode is truncated at this many steps.
         see_through_walls: False hides what lies behind walls, as MiniGrid's `Grid.process_vis` does.
-        view: side of the square that the agent sees; odd, at least 3 and at most 29.
+        view: side of the square that the agent sees; odd, 3 to 23.
         device: where the tensors live.
 
     Raises:
@@ -62,8 +62,8 @@ class MazeEngine:
         for name, value in (("num_envs", num_envs), ("height", height), ("width", width), ("max_steps", max_steps)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if view % 2 == 0 or not 3 <= view <= 29:
-            raise ValueError(f"view must be odd and in 3..29, got {view}")
+        if view % 2 == 0 or not 3 <= view <= 23:
+            raise ValueError(f"view must be odd and in 3..23, got {view}")
         self.num_envs = num_envs
         self.height = height
         self.width = width
@@ -80,7 +80,6 @@ class MazeEngine:
         self._margin = view - 1
         self._row = width + 2 * self._margin
         self._area = (height + 2 * self._margin) * self._row
-        self._first = torch.arange(num_envs, device=self.device) * self._area
         self._own = (view // 2) * view + view - 1
         self._make_tables()
         self._grid: Tensor | None = None
@@ -99,9 +98,15 @@ class MazeEngine:
         ahead = self.view - 1 - torch.arange(self.view)[None, :]
         looks = ahead * forward[:, None, None] + across * right[:, None, None]
         self._headings = headings.flatten().to(self.device)
-        self._moves = moves.flatten().to(self.device)
+        self._moves = moves.view(-1, 1).to(self.device)
         self._looks = looks.flatten(1).to(self.device)
-        self._bits = torch.arange(self.view, dtype=torch.int32, device=self.device)[:, None]
+        bits = 1 << torch.arange(self.view)
+        self._bits = bits.int()[:, None].to(self.device)
+        # Multiplies the cells of a view, 0 or 1, into one integer a row: exact in float32 up to 24 columns.
+        self._pack = (bits[None, :, None] * torch.eye(self.view)[:, None, :]).flatten(1).to(self.device)
+        # Tensors of the rows' own type: a Python number would be converted in each operation.
+        reaches = [1 << k for k in range((self.view - 1).bit_length())]
+        self._shifts = [torch.tensor(reach, dtype=torch.int32, device=self.device) for reach in reaches]
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes: see `envs.domain.Engine.reset`.
@@ -118,11 +123,11 @@ class MazeEngine:
         if mask is None:
             self._position = self._start
             self._heading = self._start_heading
-            self._steps = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
+            self._clock = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         else:
-            self._position = torch.where(mask, self._start, self._position)
+            self._position = torch.where(mask[:, None], self._start, self._position)
             self._heading = torch.where(mask, self._start_heading, self._heading)
-            self._steps = torch.where(mask, 0, self._steps)
+            self._clock = torch.where(mask, 0.0, self._clock)
         return self._observe()
 
     def _load(self, levels: LevelBatch, mask: Tensor | None) -> None:
@@ -133,7 +138,7 @@ class MazeEngine:
             raise ValueError(f"the engine has {self.num_envs} environments, got {len(levels)} levels")
         if (levels.height, levels.width) != (self.height, self.width):
             raise ValueError(
-                f"the engine plays mazes of {self.height} rows and {self.width} columns inside the ring, "
+                f"the engine plays mazes of {self.height} rows and {self.width} columns inside the ring, " +
                 f"got {levels.height} and {levels.width}"
             )
         levels = levels.to(self.device)
@@ -142,15 +147,14 @@ class MazeEngine:
         inside.flatten(1).scatter_(1, levels.goal[:, None], _GOAL)
         grid = torch.nn.functional.pad(inside, (self._margin,) * 4, value=_WALL).flatten(1)
         x, y = levels.agent % self.width, levels.agent // self.width
-        start = self._first + (y + self._margin) * self._row + x + self._margin
+        start = ((y + self._margin) * self._row + x + self._margin)[:, None]
         if mask is None:
-            self._grid, self._start, self._start_heading = grid.flatten(), start, levels.heading.clone()
+            self._grid, self._start, self._start_heading = grid, start, levels.heading.clone()
         elif self._grid is None:
             raise RuntimeError("the first reset must be of all environments")
         else:
-            old = self._grid.view(self.num_envs, self._area)
-            self._grid = torch.where(mask[:, None], grid, old).flatten()
-            self._start = torch.where(mask, start, self._start)
+            self._grid = torch.where(mask[:, None], grid, self._grid)
+            self._start = torch.where(mask[:, None], start, self._start)
             self._start_heading = torch.where(mask, levels.heading, self._start_heading)
 
     def step(self, actions: Tensor) -> Step:
@@ -160,68 +164,64 @@ class MazeEngine:
         choice = torch.add(self._heading, actions, alpha=4)
         self._heading = self._headings.index_select(0, choice)
         target = self._position + self._moves.index_select(0, choice)
-        entered = self._grid.take(target)
+        entered = self._grid.gather(1, target)
         # Who does not move "enters" its own cell: that is free, and must not count as reaching the goal again.
-        reached = (entered == _GOAL) & (target != self._position)
+        reached = ((entered == _GOAL) & (target != self._position)).squeeze(1)
         self._position = torch.where(entered == _WALL, self._position, target)
-        self._steps = self._steps + 1
+        self._clock = self._clock + 1
         # In double precision and in MiniGrid's order of operations, so that rounding to float32 gives its number.
-        bonus = 1 - 0.9 * (self._steps.double() / self.max_steps)
+        bonus = 1 - 0.9 * (self._clock / self.max_steps)
         return Step(
             observation=self._observe(),
-            reward=(bonus * reached).float(),
+            reward=torch.where(reached, bonus, 0.0).float(),
             terminated=reached,
-            truncated=self._steps >= self.max_steps,
+            truncated=self._clock >= self.max_steps,
         )
 
     def _observe(self) -> Observation:
         """The view of every agent."""
         assert self._grid is not None
-        codes = self._grid.take(self._position[:, None] + self._looks[self._heading])
+        codes = self._grid.gather(1, self._looks.index_select(0, self._heading).add_(self._position))
         if not self.see_through_walls:
-            codes = codes * self._visible(codes)
+            codes.masked_fill_(self._hidden(codes), 0)
         codes[:, self._own] = _EMPTY
         image = codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
         return {"image": image, "direction": self._heading}
 
-    def _visible(self, codes: Tensor) -> Tensor:
-        """Which cells of the view `[N, view * view]` the agents see: int32 0 or 1.
+    def _hidden(self, codes: Tensor) -> Tensor:
+        """Which of the codes `[N, view * view]` the agents do not see, bool.
 
         MiniGrid walks through the rows from the agent's outwards. In each, sight spreads from the cells seen so far
-        to the right through free cells, then to the left; each free cell that spreads shows its neighbour in that
-        direction and the two cells beyond both in the next row. A row is one integer here, bit x being column x.
+        through free cells, to the right and then to the left; each free cell that it reaches shows its neighbours
+        and the three cells beyond. So the runs of free cells that hold a cell seen so far are seen, with one cell
+        more at both ends, and as much of the next row. A row is one integer here, bit x being column x.
         """
-        free = (codes >> 24).view(-1, self.view, self.view)
-        rows = (free << self._bits).sum(1, dtype=torch.int32)
-        right_edge = 1 << (self.view - 1)
-        seen = torch.full_like(rows[:, 0], 1 << (self.view // 2))
-        result = [seen] * self.view
+        rows = (self._pack @ (codes > _FREE).float().t()).int()
+        # spreads[k] has the free cells from which 2^k steps to the left stay free.
+        spreads = [rows]
+        for shift in self._shifts[:-1]:
+            spreads.append(spreads[-1] & (spreads[-1] >> shift))
+        seen = torch.full_like(rows[0], 1 << (self.view // 2))
+        result = []
         for y in reversed(range(self.view)):
-            # To the right, towards higher bits: a carry ripples through a run of ones from its lowest source.
-            open_cells = rows[:, y] & (right_edge - 1)
-            sources = seen & open_cells
-            spread = ((open_cells ^ (open_cells + sources)) | sources) & open_cells
-            beyond = spread | spread << 1
-            # To the left: sources reach 1, 2, 4, ... cells further in each round.
-            seen = seen | beyond
-            open_cells = rows[:, y] & ~1
-            spread = seen & open_cells
-            reach = 1
-            while reach < self.view:
-                spread = spread | (spread >> reach) & open_cells
-                open_cells = open_cells & (open_cells >> reach)
-                reach *= 2
-            left = spread | spread >> 1
-            result[y] = seen | left
-            seen = beyond | left
-        return (torch.stack(result, 1)[:, None, :] >> self._bits & 1).view(codes.shape)
+            free = rows[y]
+            runs = seen & free
+            # To the right, towards higher bits: a carry ripples from a run's lowest source through its ones.
+            runs = ((free + runs) ^ free | runs) & free
+            for shift, spread in zip(self._shifts, spreads, strict=True):
+                runs = runs | (runs >> shift) & spread[y]
+            beyond = runs | (runs + runs) | (runs >> self._shifts[0])
+            result.append(seen | beyond)
+            seen = beyond
+        result.reverse()
+        return ((torch.stack(result, 1)[:, None, :] & self._bits) == 0).flatten(1)
 
     @property
     def cell(self) -> Tensor:
         """Where the agents are, `[N]` int64, numbered as in `MazeLevels`."""
-        within = self._position - self._first
-        y = within // self._row - self._margin
-        return y * self.width + within % self._row - self._margin
+        position = self._position.squeeze(1)
+        y = position // self._row - self._margin
+        return y * self.width + position % self._row - self._margin
 
     @property
     def heading(self) -> Tensor:
@@ -231,4 +231,4 @@ class MazeEngine:
     @property
     def steps(self) -> Tensor:
         """Steps since each episode's start, `[N]` int64."""
-        return self._steps
+        return self._clock.long()
