@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from envs.maze.render import render_mazes
 from numpy.typing import NDArray
 
 import clutr
 from envs.domain import LevelBatch
 from envs.maze.level import MazeLevels
+from envs.maze.render import render_mazes
 from experiments.files import write_atomically
 from experiments.panels.curves import Columns, headline, method_curves, students_in, training_curves
 from experiments.panels.drawing import short_count
@@ -27,6 +27,7 @@ from experiments.run_dir import ProposalRecord, RunDirectory
 MOMENTS = 8
 LEVELS_A_MOMENT = 6
 PREVIEWS = 144
+PREVIEW_PIXELS = 120
 EPISODES_A_LEVEL = 2
 PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it."""
@@ -234,6 +235,15 @@ def _gallery(run: RunDirectory, records: Sequence[ProposalRecord], columns: Colu
     return gallery(moments, source, ranking if ranked else "")
 
 
+def _shrink(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
+    """Pictures `[B, H, W, 3]` made smaller by a whole factor, so that neither side is much longer than `most`."""
+    factor = max(1, round(max(images.shape[1:3]) / most))
+    rows, columns = images.shape[1] // factor, images.shape[2] // factor
+    blocks = images[:, : rows * factor, : columns * factor].reshape(-1, rows, factor, columns, factor, 3)
+    shrunk: NDArray[np.uint8] = blocks.mean(axis=(2, 4)).round().astype(np.uint8)
+    return shrunk
+
+
 def _latents(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns) -> LatentBundle | None:
     records = [record for record in records if record.latents is not None]
     if not records:
@@ -258,7 +268,7 @@ def _latents(run: RunDirectory, records: Sequence[ProposalRecord], columns: Colu
         scores=everything,
         score_name=name.replace("_", " "),
         sampled=sampled,
-        images=domain.render(shown).cpu().numpy(),
+        images=_shrink(domain.render(shown).cpu().numpy(), PREVIEW_PIXELS),
         captions=[
             f"At {short_count(steps[index])} steps"
             + (f", {_say(name, everything[index])}" if is_number(everything[index]) else "")

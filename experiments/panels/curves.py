@@ -154,7 +154,8 @@ def training_curves(columns: Columns, source: str) -> Panel:
 
     others = _others(columns, students)
     if others:
-        body += f"<details><summary>{len(others)} further measurements</summary>{grid(others)}</details>"
+        count = f"{len(others)} further measurement{'s' * (len(others) != 1)}"
+        body += f"<details><summary>{count}</summary>{grid(others)}</details>"
     updates = len(np.asarray(columns["steps"]))
     widest = max(Curve.of(columns, name).window for name in columns)
     caption = join_caption(

@@ -83,7 +83,7 @@ def grid(cards: Sequence[str]) -> str:
 
 
 def picture(image: np.ndarray[Any, Any], alternative: str, caption: str = "") -> str:
-    """A picture `[H, W, 3]` uint8 with crisp pixels; `caption` is HTML."""
+    """A picture `[H, W, 3]` uint8; `caption` is HTML."""
     below = f"<figcaption>{caption}</figcaption>" if caption else ""
     source = png_uri(image)
     return f'<figure class="picture"><img src="{source}" alt="{text(alternative)}" loading="lazy">{below}</figure>'

@@ -1,0 +1,420 @@
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.panels import tiles
+from experiments.panels.curves import Curve, headline, mean_and_interval, method_curves, training_curves
+from experiments.panels.drawing import (
+    PALETTE,
+    axes,
+    method_roles,
+    placeholder,
+    png_uri,
+    short_count,
+    student_roles,
+    to_svg,
+)
+from experiments.panels.gallery import Moment, gallery, order_by, spread
+from experiments.panels.latent_map import LatentBundle, latent_map, principal_components, script_json
+from experiments.panels.page import Panel, render_page
+from experiments.panels.solve_table import level_interval, solve_table
+from experiments.panels.trajectories import Episode, trajectories
+
+HOSTILE = "<script>alert('x')</script>\"&"
+
+
+class Structure(HTMLParser):
+    """Collects tags, and fails where one is not closed in order."""
+
+    VOID = frozenset(("meta", "img", "br", "rect", "circle", "path", "use", "line", "image"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"[ \n]+", " ", " ".join(self.words))
+
+
+def columns(updates: int, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+    evaluation = np.full(updates, np.nan)
+    evaluation[-1] = 0.625
+    return {
+        "update": np.arange(1.0, updates + 1),
+        "steps": 256.0 * np.arange(1, updates + 1),
+        "protagonist/mean_return": rng.random(updates),
+        "protagonist/solved": rng.random(updates),
+        "antagonist/mean_return": rng.random(updates),
+        "antagonist/solved": rng.random(updates),
+        "protagonist/entropy": rng.random(updates),
+        "regret": rng.random(updates),
+        "levels/wall_count": rng.random(updates),
+        "levels/solvable": rng.random(updates),
+        "evaluation/tests/mean_solved": evaluation,
+        "evaluation/tests/Labyrinth": evaluation,
+    }
+
+
+def evaluation(solved: list[float], episodes: int = 100, names: list[str] | None = None) -> dict[str, Any]:
+    names = names or [f"level{index}" for index in range(len(solved))]
+    levels = [
+        {"level": name, "episodes": episodes, "solved": value, "return_mean": value / 2, "return_std": 0.25}
+        for name, value in zip(names, solved, strict=True)
+    ]
+    summary = {
+        "mean_solved": float(np.mean(solved)),
+        "mean_solved_interval": [0.11, 0.97],
+        "iqm_solved": 0.515,
+        "iqm_solved_interval": [0.31, 0.72],
+        "uncertainty": "Resampled.",
+    }
+    return {"run": "somewhere/run-1", "suite": "tests", "levels": levels, "summary": summary}
+
+
+# --- small parts
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0, "0"),
+        (12, "12"),
+        (1234567, "1\u202f234\u202f567"),
+        (4321.7, "4\u202f322"),
+        (0.0291, "0.0291"),
+        (12.34, "12.3"),
+        (0.00012, "1.20e-04"),
+        (-0.5, "-0.500"),
+        (math.nan, tiles.MISSING),
+        (math.inf, tiles.MISSING),
+        (None, tiles.MISSING),
+        ("7", tiles.MISSING),
+        (True, tiles.MISSING),
+    ],
+)
+def test_number_is_said_in_three_digits(value: object, said: str) -> None:
+    assert tiles.number(value) == said
+
+
+def test_percent_and_duration() -> None:
+    assert tiles.percent(0.625) == "62\u202f%"
+    assert tiles.percent(0.625, 1) == "62.5\u202f%"
+    assert tiles.percent(None) == tiles.MISSING
+    assert tiles.duration(59.4) == "59 s"
+    assert tiles.duration(125) == "2 min 05 s"
+    assert tiles.duration(3 * 3600 + 61) == "3 h 01 min"
+    assert tiles.duration(math.nan) == tiles.MISSING
+
+
+def test_counts_are_short() -> None:
+    said = [short_count(value) for value in (950, 12_500, 3e6, 2e9, math.nan)]
+    assert said == ["950", "12.5k", "3M", "2G", "\u2013"]
+
+
+def test_png_keeps_every_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    kind, _, content = png_uri(image).partition(",")
+    assert kind == "data:image/png;base64"
+    read = matplotlib.image.imread(io.BytesIO(base64.b64decode(content)), format="png")
+    np.testing.assert_array_equal(np.round(read[..., :3] * 255).astype(np.uint8), image)
+
+
+def test_svg_follows_the_theme_and_stands_alone() -> None:
+    figure, plot = axes()
+    plot.plot([0, 1], [0, 1], color=placeholder("student-1"))
+    svg = to_svg(figure, "demo", HOSTILE)
+    assert "var(--student-1" in svg
+    assert "#fe00" not in svg  # no placeholder is left
+    assert "http" not in svg
+    assert "<style" not in svg  # it would reach the whole page
+    parsed = Structure(svg)
+    assert all(str(attributes["id"]).startswith("demo-") for _, attributes in parsed.tags if "id" in attributes)
+    assert parsed.tags[0][1]["aria-label"] == HOSTILE
+
+
+def test_placeholders_are_distinct() -> None:
+    assert len({placeholder(role) for role in PALETTE}) == len(PALETTE)
+
+
+def test_known_methods_keep_their_colour_and_nobody_shares_one() -> None:
+    alone = method_roles(["dr"])
+    together = method_roles(["my-own", "maze-clutr", "dr", "untrained"])
+    assert alone["dr"] == together["dr"]
+    assert together["untrained"] == "method-none"
+    assert len(set(together.values())) == 4
+    assert student_roles(["antagonist"])["antagonist"] == student_roles(["protagonist", "antagonist"])["antagonist"]
+
+
+# --- curves
+
+
+def test_curve_leaves_out_what_was_not_measured() -> None:
+    curve = Curve.of({"steps": np.array([1.0, 2.0, 3.0]), "x": np.array([np.nan, 5.0, np.inf])}, "x")
+    assert curve.steps.tolist() == [2.0]
+    assert curve.values.tolist() == [5.0]
+    assert len(Curve.of({"steps": np.array([1.0])}, "absent")) == 0
+
+
+def test_smoothing_averages_the_last_window() -> None:
+    curve = Curve(np.arange(150.0), np.arange(150.0))
+    assert curve.window == 3
+    assert curve.smooth()[:4].tolist() == [0.0, 0.5, 1.0, 2.0]
+    assert curve.smooth()[-1] == 148.0
+
+
+def test_interval_over_seeds_by_hand() -> None:
+    curves = [Curve(np.array([0.0, 10.0]), np.array([0.0, value])) for value in (1.0, 2.0, 3.0)]
+    steps, mean, width = mean_and_interval(curves)
+    assert steps.tolist() == [0.0, 10.0]
+    assert mean.tolist() == [0.0, 2.0]
+    assert width is not None
+    # Student's t with 2 degrees of freedom at 97.5 % is 4.3027; the standard deviation is 1
+    np.testing.assert_allclose(width, [0.0, 4.3027 / math.sqrt(3)], rtol=1e-4)
+    assert mean_and_interval(curves[:2])[2] is None
+
+
+def test_seeds_are_compared_where_all_have_measurements() -> None:
+    long, short = Curve(np.array([0.0, 4.0]), np.array([0.0, 4.0])), Curve(np.array([1.0, 3.0]), np.array([1.0, 3.0]))
+    steps, mean, _ = mean_and_interval([long, short])
+    assert steps.tolist() == [1.0, 3.0]
+    assert mean.tolist() == [1.0, 3.0]
+
+
+def test_training_curves_show_what_there_is() -> None:
+    panel = training_curves(columns(60), "run a, seed 1")
+    words = Structure(panel.html()).text
+    for title in ("Zero-shot, tests", "Return on own levels", "Regret estimate", "Walls", "Solvable share"):
+        assert title in words
+    assert "1 further measurement " in words  # the entropy
+    assert "latest 62\u202f%" in words
+    assert "n = 60 updates; run a, seed 1." in words
+
+
+@pytest.mark.parametrize("updates", [0, 1, 2])
+def test_curves_of_very_short_runs(updates: int) -> None:
+    some = columns(updates) if updates else {}
+    words = Structure(training_curves(some, "s").html()).text
+    assert ("no metrics yet" in words) == (updates == 0)
+    assert "nan" not in words.lower()
+
+
+def test_columns_that_were_never_measured_are_left_out() -> None:
+    some = columns(5) | {"regret": np.full(5, np.nan)}
+    assert "Regret" not in Structure(training_curves(some, "s").html()).text
+
+
+def test_method_curves_name_methods_and_seeds() -> None:
+    runs = [("clutr", columns(5, seed)) for seed in range(3)] + [("dr", columns(5, 9))]
+    words = Structure(method_curves(runs, "s").html()).text
+    assert "clutr: 3 seeds, dr: 1 seed" in words
+    assert "Student-t interval" in words
+    assert "may be chance" in words
+    assert "None of these runs has metrics" in Structure(method_curves([("a", {}), ("b", {})], "s").html()).text
+
+
+def test_methods_whose_steps_do_not_overlap_are_left_out() -> None:
+    late = columns(3)
+    late = late | {"steps": late["steps"] + 1e6}
+    Structure(method_curves([("clutr", columns(3)), ("clutr", late)], "s").html())
+
+
+def test_headline_takes_the_last_values() -> None:
+    facts = {what: value for what, value, _ in headline(columns(3))}
+    assert facts["Zero-shot, tests"] == "62\u202f%"
+    assert facts["Regret estimate"] == tiles.number(float(columns(3)["regret"][-1]))
+
+
+# --- the table
+
+
+def rate_cells(html: str) -> list[tuple[str, str]]:
+    return re.findall(r'<td class="rate[^>]*><b>([^<]*)</b><small>([^<]*)</small>', html)
+
+
+def test_table_holds_the_values_it_was_given() -> None:
+    panel = solve_table({"tests": [("clutr", evaluation([0.0, 0.37, 1.0])), ("dr", evaluation([0.5, 0.1, 1.0]))]}, "s")
+    cells = rate_cells(panel.body)
+    assert [rate for rate, _ in cells[:6]] == [
+        "0\u202f%",
+        "50\u202f%",
+        "37\u202f%",
+        "10\u202f%",
+        "100\u202f%",
+        "100\u202f%",
+    ]
+    # Wilson (1927), 100 episodes, z = 1.96: none solved 0 to 3.7, all solved 96.3 to 100, half 40.4 to 59.6
+    assert [interval for _, interval in cells[:2]] == ["0 to 4", "40 to 60"]
+    assert cells[5][1] == "96 to 100"
+    assert cells[6] == ("46\u202f%", "11 to 97")  # mean of the first, with the summary's interval
+    assert cells[8] == ("52\u202f%", "31 to 72")  # IQM
+    assert "Resampled." in panel.caption
+    assert "tests: 100 episodes a level" in panel.caption
+
+
+def test_best_of_a_row_is_marked_unless_all_are_equal() -> None:
+    panel = solve_table({"tests": [("a", evaluation([0.4, 1.0])), ("b", evaluation([0.6, 1.0]))]}, "s")
+    assert panel.body.count("rate best") == 1
+
+
+def test_single_method_also_shows_returns_and_episodes() -> None:
+    words = Structure(solve_table({"tests": [("clutr", evaluation([0.5], episodes=1234))]}, "s").html()).text
+    assert "0.25 ± 0.25" in words
+    assert "1\u202f234" in words
+
+
+def test_levels_that_one_method_lacks_are_dashes() -> None:
+    tables = {"tests": [("a", evaluation([0.5], names=["x"])), ("b", evaluation([0.25], names=["y"]))]}
+    assert solve_table(tables, "s").body.count(f"<b>{tiles.MISSING}</b>") == 2
+
+
+def test_table_without_evaluation_says_so() -> None:
+    assert "has not been evaluated yet" in solve_table({"tests": []}, "s").html()
+
+
+def test_mean_does_without_a_summary() -> None:
+    bare = evaluation([0.2, 0.4]) | {"summary": {}}
+    assert rate_cells(solve_table({"t": [("a", bare)]}, "s").body)[-1][0] == "30\u202f%"
+    assert level_interval({"solved": math.nan, "episodes": 10}) is None
+
+
+# --- gallery and paths
+
+
+@given(st.integers(0, 500), st.integers(0, 20))
+def test_spread_keeps_both_ends(length: int, count: int) -> None:
+    chosen = spread(length, count)
+    assert len(chosen) == min(length, count)
+    assert chosen == sorted(set(chosen))
+    if len(chosen) > 1:
+        assert (chosen[0], chosen[-1]) == (0, length - 1)
+
+
+def test_order_puts_unmeasured_levels_last() -> None:
+    assert order_by(np.array([0.3, np.nan, 0.1]), 3).tolist() == [2, 0, 1]
+    assert order_by(None, 3).tolist() == [0, 1, 2]
+
+
+def test_gallery_shows_every_picture_with_its_caption() -> None:
+    images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    panel = gallery([Moment(100, images, ["regret 0.1\nsolved", HOSTILE]), Moment(2_000, images[:0], [])], "s", "By x.")
+    parsed = Structure(panel.html())
+    assert sum(tag == "img" for tag, _ in parsed.tags) == 2
+    assert "regret 0.1" in parsed.text
+    assert HOSTILE in parsed.text
+    assert "n = 2 levels of 1 moment; split: training; s." in parsed.text
+    assert "recorded no proposed levels" in gallery([], "s").html()
+
+
+def test_trajectories_say_how_episodes_ended() -> None:
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    panel = trajectories([Episode(HOSTILE, image, True, 12), Episode("b", image, False, 250)], "s")
+    parsed = Structure(panel.html())
+    assert HOSTILE in parsed.text
+    assert "not solved , 250 moves" in parsed.text
+    assert "n = 2 episodes, 1 of them solved" in parsed.text
+    assert "no recorded test episodes" in trajectories([], "s").html()
+
+
+# --- the map
+
+
+def bundle(n: int, dim: int, sampled: int) -> LatentBundle:
+    rng = np.random.default_rng(0)
+    return LatentBundle(
+        latents=rng.normal(size=(n, dim)),
+        steps=np.arange(float(n)),
+        scores=np.where(np.arange(n) % 5 == 0, np.nan, rng.random(n)),
+        score_name="regret",
+        sampled=np.arange(sampled),
+        images=rng.integers(0, 256, (sampled, 6, 6, 3), dtype=np.uint8),
+        captions=[HOSTILE] * sampled,
+    )
+
+
+def test_principal_components_agree_with_the_covariance() -> None:
+    points = np.random.default_rng(3).normal(size=(200, 5)) @ np.diag([4.0, 3.0, 1.0, 1.0, 0.5])
+    coordinates, shares = principal_components(points)
+    values = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1]
+    np.testing.assert_allclose(shares, values[:2] / values.sum())
+    np.testing.assert_allclose(coordinates.var(0, ddof=1), values[:2])
+    flipped, _ = principal_components(points[::-1])
+    np.testing.assert_allclose(flipped[::-1], coordinates, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(1, 4), (2, 1), (3, 2), (400, 16)])
+def test_map_has_a_dot_for_every_point(n: int, dim: int) -> None:
+    parsed = Structure(latent_map(bundle(n, dim, min(n, 3)), "s").html())
+    dots = [str(a["d"]).count("h0") for tag, a in parsed.tags if tag == "path"]
+    maps = sum(tag == "svg" for tag, _ in parsed.tags)
+    assert maps == (1 if n == 1 else 2)  # the only point has no score
+    assert sum(dots) == maps * n
+    assert f"n = {n} latents" in parsed.text
+
+
+def test_map_states_the_share_of_variance() -> None:
+    some = bundle(50, 8, 0)
+    share = principal_components(some.latents)[1].sum()
+    assert f"hold {tiles.percent(share, 1)} of the variance of 8 dimensions" in latent_map(some, "s").caption
+
+
+def test_map_thins_out_many_points() -> None:
+    panel = latent_map(bundle(9_000, 3, 5), "s")
+    assert "9\u202f000 latents, 4\u202f000 of them drawn" in panel.caption
+    assert len(panel.body) < 400_000
+
+
+def test_map_without_latents_says_so() -> None:
+    assert "does not use them" in latent_map(None, "s").html()
+
+
+@given(st.text())
+def test_json_in_a_script_reads_back_and_cannot_end_it(words: str) -> None:
+    written = script_json({"caption": words})
+    assert "<" not in written
+    assert json.loads(written) == {"caption": words}
+
+
+# --- the page
+
+
+def test_page_escapes_titles_and_links_to_panels() -> None:
+    page = render_page(HOSTILE, "kind", "<p>summary</p>", [Panel("one", HOSTILE, "<p>body</p>", HOSTILE)], HOSTILE)
+    parsed = Structure(page)
+    assert [a["href"] for tag, a in parsed.tags if tag == "a"] == ["#one"]
+    assert [a["id"] for tag, a in parsed.tags if tag == "section"] == ["one"]
+    assert sum(tag == "script" for tag, _ in parsed.tags) == 1  # the page's own
+    assert parsed.text.count(HOSTILE) == 5
