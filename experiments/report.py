@@ -30,7 +30,8 @@ PREVIEWS = 144
 PREVIEW_PIXELS = 120
 EPISODES_A_LEVEL = 2
 PATH_TILE = 16
-"""Pixels of a cell where a path is drawn on it."""
+"""Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `PATH_PIXELS`."""
+PATH_PIXELS = 400
 
 
 def build_report(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> Path:
@@ -303,5 +304,6 @@ def _draw_paths(levels: LevelBatch, cells: torch.Tensor) -> NDArray[np.uint8] | 
     """Pictures of levels with the cells that were visited; None for a world whose paths are not cells."""
     if not isinstance(levels, MazeLevels):
         return None
-    images: NDArray[np.uint8] = render_mazes(levels, tile=PATH_TILE, paths=cells).cpu().numpy()
+    tile = min(PATH_TILE, max(4, PATH_PIXELS // (max(levels.height, levels.width) + 2)))
+    images: NDArray[np.uint8] = render_mazes(levels, tile=tile, paths=cells).cpu().numpy()
     return images

@@ -25,7 +25,6 @@ _CURRICULUM = {
     "regret": "Regret estimate",
     "levels/wall_count": "Walls",
     "levels/path_length": "Shortest path",
-    "levels/shortest_path": "Shortest path",
     "levels/solvable": "Solvable share",
 }
 _FRACTIONS = ("solved", "solvable", "mean_solved")
@@ -161,6 +160,9 @@ def training_curves(columns: Columns, source: str) -> Panel:
     caption = join_caption(
         "Own levels: means over what the curriculum chose for each update. When it chooses harder levels these curves "
         + "fall although the student improves, so only zero-shot solve rates measure progress.",
+        "The shortest path counts a level that cannot be solved as one more than its cells."
+        if "levels/path_length" in columns
+        else "",
         f"Faint: every update; strong: mean of the last {widest} updates." if widest > 1 else "",
         f"n = {number(updates)} update{'s' * (updates != 1)}; {source}.",
     )

@@ -39,8 +39,9 @@ def trajectories(episodes: Sequence[Episode], source: str) -> Panel:
         pictures.append(picture(episode.image, f"{words}: path of the student on {episode.level}", line))
     solved = sum(episode.solved for episode in episodes)
     caption = join_caption(
-        "The student's way from its start to where the episode ended, on levels it was never trained on. One or two "
-        + "episodes a level, a solved and an unsolved one where there are both: the table has the rates.",
+        "The student's way from its start to where the episode ended, on levels it was never trained on; the line "
+        + "grows stronger with time. One or two episodes a level, a solved and an unsolved one where there are both, "
+        + "so the pictures say nothing of how often it succeeds.",
         f"n = {len(episodes)} episodes, {solved} of them solved; split: test; {source}.",
     )
     return Panel("paths", title, f'<div class="pictures paths">{"".join(pictures)}</div>', caption)
