@@ -111,7 +111,7 @@ class MinigridEngine:
         terminated = torch.zeros(self.num_envs, dtype=torch.bool)
         truncated = torch.zeros(self.num_envs, dtype=torch.bool)
         for row, action in enumerate(actions.tolist()):
-            answer = self.environments[row].step(action)
+            answer: tuple[Any, ...] = self.environments[row].step(action)
             self._remember(row, answer[0])
             reward[row], terminated[row], truncated[row] = float(answer[1]), answer[2], answer[3]
         return Step(self._observation(), reward, terminated, truncated)

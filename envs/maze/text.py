@@ -22,6 +22,8 @@ MAX_SIDE = 1000
 """Most rows or columns of a drawing, the ring included."""
 MAX_BYTES = 16 * 2**20
 """Largest file that `read` accepts."""
+MAX_CELLS = 2**24
+"""Most cells of all levels of one JSON source: a few words can ask for a huge maze there."""
 
 _HEADINGS = ">v<^"
 _AGENTS = {"A": 0, ">": 0, "v": 1, "<": 2, "^": 3}
@@ -202,8 +204,8 @@ def _parse_json(source: str) -> list[MazeLevels]:
 
     start = skip(0)
     is_list = source[start] == "["
-    position = skip(start + 1) if is_list else start
-    while not (is_list and source[position : position + 1] == "]"):
+    position = skip(start + is_list)
+    while not (is_list and not levels and source[position : position + 1] == "]"):
         try:
             value, end = decoder.raw_decode(source, position)
         except json.JSONDecodeError as error:
@@ -211,13 +213,14 @@ def _parse_json(source: str) -> list[MazeLevels]:
         except (ValueError, RecursionError) as error:
             _fail(line_of(position), f"not valid JSON: {str(error).splitlines()[0]}")
         levels.append(_parse_object(value, line_of(position), levels[0] if levels else None))
+        if len(levels) * levels[0].walls.numel() > MAX_CELLS:
+            _fail(line_of(position), f"the levels have more than {MAX_CELLS} cells in all")
         position = skip(end)
-        if not is_list:
+        if not is_list or source[position : position + 1] == "]":
             break
-        if source[position : position + 1] == ",":
-            position = skip(position + 1)
-        elif source[position : position + 1] != "]":
+        if source[position : position + 1] != ",":
             _fail(line_of(position), "not valid JSON: a list of levels goes on with ',' or ends with ']'")
+        position = skip(position + 1)
     rest = skip(position + is_list)
     if rest < len(source):
         _fail(line_of(rest), "not valid JSON: something follows the end")

@@ -1,0 +1,201 @@
+"""What every registered world must offer."""
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.domain import DOMAINS, Domain, LevelBatch, LevelError, Task
+
+NAMES = list(DOMAINS)
+
+
+@pytest.fixture(params=NAMES)
+def domain(request: pytest.FixtureRequest) -> Domain:
+    return DOMAINS[request.param]()
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def same(one: LevelBatch, other: LevelBatch) -> bool:
+    tensors = other.tensors()
+    return all(torch.equal(value, tensors[name]) for name, value in one.tensors().items())
+
+
+def actions_for(task: Task, n: int) -> torch.Tensor:
+    space = task.engine(1).action_space
+    space.seed(0)
+    return torch.stack([torch.as_tensor(space.sample()) for _ in range(n)])
+
+
+def test_there_is_a_domain() -> None:
+    assert "maze" in NAMES
+
+
+def test_options_are_a_frozen_dataclass(domain: Domain) -> None:
+    assert is_dataclass(domain)
+    with pytest.raises(FrozenInstanceError):
+        setattr(domain, fields(domain)[0].name, None)
+
+
+def test_sampled_levels_are_of_the_domains_type(domain: Domain) -> None:
+    levels = domain.sample(7, generator())
+    assert type(levels) is domain.level_type
+    assert len(levels) == 7
+    assert all(value.shape[0] == 7 for value in levels.tensors().values())
+    assert same(levels, domain.sample(7, generator()))
+
+
+def test_levels_join_split_and_keep_their_keys(domain: Domain) -> None:
+    levels = domain.sample(6, generator())
+    keys = levels.key()
+    assert all(len(key) == 16 and int(key, 16) >= 0 for key in keys)
+    assert len(set(keys)) == 6
+    assert [levels[i].key()[0] for i in range(6)] == keys
+    assert levels[-1].key() == keys[-1:]
+    parts = type(levels).concatenate([levels[:2], levels[2:]])
+    assert same(parts, levels)
+    assert parts.key() == keys
+    assert type(levels).from_tensors(levels.tensors()).key() == keys
+
+
+def test_tokens_round_trip(domain: Domain) -> None:
+    levels = domain.sample(200, generator())
+    tokens = domain.to_tokens(levels)
+    assert tokens.shape == (200, domain.max_tokens)
+    assert tokens.dtype == torch.int64
+    assert int(tokens.min()) >= 0
+    assert int(tokens.max()) <= domain.vocabulary
+    padding = tokens == 0
+    assert not bool((padding[:, :-1] & ~padding[:, 1:]).any()), "padding stands only on the right"
+    back, repairs = domain.from_tokens(tokens)
+    assert torch.equal(domain.to_tokens(back), tokens)
+    assert all(count.shape == (200,) and not bool(count.any()) for count in repairs.counts.values())
+
+
+def test_the_token_grid_has_a_cell_for_each_content_token(domain: Domain) -> None:
+    rows, columns = domain.token_grid
+    assert rows * columns == domain.vocabulary
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_token_sequence_gives_a_level(name: str, data: st.DataObject) -> None:
+    domain = DOMAINS[name]()
+    batch, length = data.draw(st.integers(1, 4)), data.draw(st.integers(0, domain.max_tokens + 5))
+    token = st.integers(-5, domain.vocabulary + 5) | st.integers(1, 4) | st.sampled_from([-(2**62), 2**62])
+    rows = data.draw(st.lists(st.lists(token, min_size=length, max_size=length), min_size=batch, max_size=batch))
+    tokens = torch.tensor(rows, dtype=torch.int64).view(batch, length)
+    levels, repairs = domain.from_tokens(tokens)
+    assert len(levels) == batch
+    assert all(count.dtype == torch.int64 and bool((count >= 0).all()) for count in repairs.counts.values())
+    # What was built is canonical: written and read again it stays as it is, heading included.
+    again, later = domain.from_tokens(domain.to_tokens(levels))
+    assert same(again, levels)
+    assert not any(bool(count.any()) for count in later.counts.values())
+    assert same(domain.from_tokens(tokens)[0], levels)
+
+
+def test_decoding_does_not_depend_on_the_batch(domain: Domain) -> None:
+    tokens = torch.randint(-2, domain.vocabulary + 3, (30, domain.max_tokens), generator=generator())
+    together, _ = domain.from_tokens(tokens)
+    alone = domain.level_type.concatenate([domain.from_tokens(tokens[i : i + 1])[0] for i in range(30)])
+    assert same(together, alone)
+
+
+def test_text_round_trip(domain: Domain) -> None:
+    levels = domain.sample(5, generator())
+    back = domain.parse(domain.format(levels))
+    assert same(back, levels)
+    assert back.key() == levels.key()
+
+
+@pytest.mark.parametrize("source", ["", "nonsense", "{", "[]", "[1]", "{}", "null", "\x00\xff", "[" * 5000])
+def test_unreadable_text_is_a_level_error_that_names_a_line(domain: Domain, source: str) -> None:
+    with pytest.raises(LevelError, match=r"line \d+: \w"):
+        domain.parse(source)
+
+
+def test_mutations_are_levels_that_follow_their_generator(domain: Domain) -> None:
+    levels = domain.sample(40, generator())
+    before = levels.key()
+    edited = domain.mutate(levels, 3, generator(1))
+    assert type(edited) is type(levels)
+    assert same(edited, domain.mutate(levels, 3, generator(1)))
+    assert sum(one != other for one, other in zip(edited.key(), before, strict=True)) > 20
+    assert levels.key() == before
+    domain.engine(40).reset(edited)
+
+
+def test_descriptions_are_a_number_a_level(domain: Domain) -> None:
+    facts = domain.describe(domain.sample(20, generator()))
+    assert all(fact.shape == (20,) and fact.dtype == torch.float32 for fact in facts.values())
+    assert set(facts["solvable"].tolist()) <= {0.0, 1.0}
+
+
+def test_pictures(domain: Domain) -> None:
+    pictures = domain.render(domain.sample(3, generator()))
+    assert pictures.dtype == torch.uint8
+    assert pictures.ndim == 4
+    assert pictures.shape[0] == 3
+    assert pictures.shape[3] == 3
+    assert int(pictures.max()) > int(pictures.min())
+
+
+def test_engines_play(domain: Domain) -> None:
+    n = 4
+    engine = domain.engine(n)
+    assert engine.num_envs == n
+    levels = domain.sample(n, generator())
+    start = engine.reset(levels)
+    assert set(start) == set(engine.observation_space.spaces)
+    engine.action_space.seed(0)
+    actions = torch.stack([torch.as_tensor(engine.action_space.sample()) for _ in range(n)])
+    for _ in range(5):
+        observation, reward, terminated, truncated = engine.step(actions)
+        for name, space in engine.observation_space.spaces.items():
+            assert observation[name].shape == (n, *(space.shape or ()))
+            assert all(space.contains(one.numpy().astype(space.dtype)[()]) for one in observation[name])
+        assert reward.shape == terminated.shape == truncated.shape == (n,)
+        assert reward.dtype == torch.float32
+        assert terminated.dtype == truncated.dtype == torch.bool
+    again = engine.reset()
+    assert all(torch.equal(again[name], start[name]) for name in start)
+
+
+def test_engines_reset_only_the_masked_environments(domain: Domain) -> None:
+    engine = domain.engine(3)
+    levels = domain.sample(3, generator())
+    start = engine.reset(levels)
+    engine.action_space.seed(1)
+    actions = torch.stack([torch.as_tensor(engine.action_space.sample()) for _ in range(3)])
+    for _ in range(3):
+        played = engine.step(actions).observation
+    mixed = engine.reset(None, torch.tensor([True, False, True]))
+    for name in start:
+        assert torch.equal(mixed[name][[0, 2]], start[name][[0, 2]])
+        assert torch.equal(mixed[name][1], played[name][1])
+
+
+def test_every_task_of_every_suite_can_be_made_and_stepped(domain: Domain) -> None:
+    suites = domain.suites()
+    assert suites
+    for name, suite in suites.items():
+        assert suite.name == name
+        assert suite.tasks
+        assert len({task.name for task in suite.tasks}) == len(suite.tasks)
+        for task in suite.tasks:
+            engine = task.engine(2)
+            levels = task.draw(2, generator())
+            assert len(levels) == 2
+            assert levels.key() == task.draw(2, generator()).key()
+            engine.reset(levels)
+            assert engine.step(actions_for(task, 2)).reward.shape == (2,)
+            assert suite[task.name] is task
+        with pytest.raises(KeyError, match="has no level 'nowhere'; it has: "):
+            suite["nowhere"]
