@@ -134,6 +134,24 @@ def test_the_update_sees_what_the_rollout_saw() -> None:
     assert not torch.allclose(whole.values[0], whole.values[1])  # steps are told apart
 
 
+def test_the_rollout_remembers_and_looks_at_the_sketch() -> None:
+    """The same levels come out with the same dice when sketch and LSTM state are carried along by hand."""
+    teacher, dice = curriculum(), generator()
+    with torch.no_grad():
+        for parameter in teacher.designer.actor.parameters():
+            parameter.mul_(100)  # so that choices depend on what is seen and remembered
+    dice.set_state(teacher.rng.get_state())
+    written = tokens_of(teacher.propose(64))
+    noise = torch.rand(64, 3, generator=dice)
+    sketch, state = torch.zeros(64, 12), None
+    for t in range(5):
+        with torch.no_grad():
+            distribution, _, state = teacher.designer(sketch.clone()[None], torch.tensor([t]), noise, state)
+        action = torch.multinomial(distribution.logits[0].softmax(-1), 1, generator=dice)
+        assert (action.squeeze(1) + 1 == written[:, t]).float().mean() > 0.97  # equal but for rounding
+        sketch[torch.arange(64), written[:, t] - 1] = 1
+
+
 def test_update_equals_a_naive_implementation() -> None:
     config = PAIREDConfig(noise=3, filters=2, recurrent=8, learning_rate=0.01, epochs=3, entropy_coefficient=0.1)
     teacher, twin_rng = curriculum(config), generator()
