@@ -12,7 +12,8 @@ from envs.maze.suites import solvable_levels
 
 DOMAIN = MazeDomain()
 SUITES = DOMAIN.suites()
-TASKS = [pytest.param(suite, task, id=f"{suite.name}-{task.name}") for suite in SUITES.values() for task in suite.tasks]
+TASKS = [(suite, task) for suite in SUITES.values() for task in suite.tasks]
+MAZE_TASKS = [(suite, task) for suite, task in TASKS if suite.name != "minigrid"]
 
 # Outer size, step limit and visibility of walls' far side.
 RULES = {
@@ -36,7 +37,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("suite", "task"), TASKS)
+def name_of(value: Suite | Task) -> str:
+    return value.name
+
+
+@pytest.mark.parametrize(("suite", "task"), TASKS, ids=name_of)
 def test_every_task_of_every_suite_can_be_played(suite: Suite, task: Task) -> None:
     engine = task.engine(3)
     levels = task.draw(3, generator())
@@ -52,7 +57,7 @@ def test_every_task_of_every_suite_can_be_played(suite: Suite, task: Task) -> No
     assert suite[task.name] is task
 
 
-@pytest.mark.parametrize(("suite", "task"), [case for case in TASKS if case.values[0].name != "minigrid"])
+@pytest.mark.parametrize(("suite", "task"), MAZE_TASKS, ids=name_of)
 def test_mazes_have_the_published_rules_and_can_be_solved(suite: Suite, task: Task) -> None:
     levels = task.draw(8, generator())
     assert isinstance(levels, MazeLevels)
