@@ -21,7 +21,8 @@ ACTIONS = 7
 # A cell's code holds MiniGrid's three bytes (object, colour, state) and, in the fourth, whether one can enter it, so
 # that one gathered int32 is both a piece of the image and all that the rules ask. MiniGrid: objects unseen 0, empty 1,
 # wall 2, goal 8; colours green 1, grey 5.
-_FREE = 1 << 24
+_FREE_BIT = 24
+_FREE = 1 << _FREE_BIT
 _EMPTY = 1 | _FREE
 _WALL = 2 | 5 << 8
 _GOAL = 8 | 1 << 8 | _FREE
@@ -100,10 +101,10 @@ class MazeEngine:
         self._headings = headings.flatten().to(self.device)
         self._moves = moves.view(-1, 1).to(self.device)
         self._looks = looks.flatten(1).to(self.device)
-        bits = 1 << torch.arange(self.view)
-        self._bits = bits.int()[:, None].to(self.device)
+        columns = torch.arange(self.view)
+        self._columns = columns.int().repeat_interleave(self.view).to(self.device)
         # Multiplies the cells of a view, 0 or 1, into one integer a row: exact in float32 up to 24 columns.
-        self._pack = (bits[None, :, None] * torch.eye(self.view)[:, None, :]).flatten(1).to(self.device)
+        self._pack = ((1 << columns)[None, :, None] * torch.eye(self.view)[:, None, :]).flatten(1).to(self.device)
         # Tensors of the rows' own type: a Python number would be converted in each operation.
         reaches = [1 << k for k in range((self.view - 1).bit_length())]
         self._shifts = [torch.tensor(reach, dtype=torch.int32, device=self.device) for reach in reaches]
@@ -138,8 +139,8 @@ class MazeEngine:
             raise ValueError(f"the engine has {self.num_envs} environments, got {len(levels)} levels")
         if (levels.height, levels.width) != (self.height, self.width):
             raise ValueError(
-                f"the engine plays mazes of {self.height} rows and {self.width} columns inside the ring, " +
-                f"got {levels.height} and {levels.width}"
+                f"the engine plays mazes of {self.height} rows and {self.width} columns inside the ring, "
+                + f"got {levels.height} and {levels.width}"
             )
         levels = levels.to(self.device)
         levels.check()
@@ -183,20 +184,20 @@ class MazeEngine:
         assert self._grid is not None
         codes = self._grid.gather(1, self._looks.index_select(0, self._heading).add_(self._position))
         if not self.see_through_walls:
-            codes.masked_fill_(self._hidden(codes), 0)
+            codes *= self._visible(codes)
         codes[:, self._own] = _EMPTY
         image = codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
         return {"image": image, "direction": self._heading}
 
-    def _hidden(self, codes: Tensor) -> Tensor:
-        """Which of the codes `[N, view * view]` the agents do not see, bool.
+    def _visible(self, codes: Tensor) -> Tensor:
+        """Which of the codes `[N, view * view]` the agents see: int32, 1 or 0.
 
         MiniGrid walks through the rows from the agent's outwards. In each, sight spreads from the cells seen so far
         through free cells, to the right and then to the left; each free cell that it reaches shows its neighbours
         and the three cells beyond. So the runs of free cells that hold a cell seen so far are seen, with one cell
         more at both ends, and as much of the next row. A row is one integer here, bit x being column x.
         """
-        rows = (self._pack @ (codes > _FREE).float().t()).int()
+        rows = (self._pack @ (codes >> _FREE_BIT).float().t()).int()
         # spreads[k] has the free cells from which 2^k steps to the left stay free.
         spreads = [rows]
         for shift in self._shifts[:-1]:
@@ -214,7 +215,7 @@ class MazeEngine:
             result.append(seen | beyond)
             seen = beyond
         result.reverse()
-        return ((torch.stack(result, 1)[:, None, :] & self._bits) == 0).flatten(1)
+        return (torch.stack(result, 1).repeat(1, self.view) >> self._columns) & 1
 
     @property
     def cell(self) -> Tensor:
