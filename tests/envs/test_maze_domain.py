@@ -187,6 +187,21 @@ def test_repeated_cells_of_one_mutation_are_merged() -> None:
     assert bool(edited.walls[same][:, 0, 1].all())
 
 
+def test_a_goal_or_agent_under_a_new_wall_moves_to_a_free_cell() -> None:
+    domain = MazeDomain(height=4, width=4, max_obstacles=8)
+    levels = domain.sample(4000, generator(7))
+    edited = domain.mutate(levels, 1, generator())
+    seed = generator()
+    place = torch.randint(0, 16, (1, 4000), generator=seed)[0]
+    built = torch.randint(0, 3, (1, 4000), generator=seed)[0] == 0
+    for name in ("goal", "agent"):
+        hit = built & (place == levels.tensors()[name])
+        assert int(hit.sum()) > 40
+        expected = levels.walls[hit].flatten(1).scatter(1, place[hit][:, None], True)
+        assert torch.equal(edited.walls[hit].flatten(1), expected)
+        assert not bool((edited.tensors()[name][hit] == place[hit]).any())
+
+
 def test_describe() -> None:
     domain = MazeDomain(height=3, width=3, max_obstacles=4)
     levels = MazeLevels.concatenate([empty_levels(1, 3, 3), empty_levels(1, 3, 3)])

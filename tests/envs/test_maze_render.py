@@ -70,6 +70,11 @@ def test_paths_lead_from_pale_to_strong_and_touch_only_visited_cells() -> None:
     line = drawn[0, TILE + TILE // 2, 2 * TILE]
     assert int(line.int().sum()) < sum(PATH_OLD_COLOUR)
     assert tuple(drawn[0, TILE + 3, 2 * TILE + 3].tolist()) == FLOOR_COLOUR
+    # The corner turns from east to south: an arm leads down to the next cell, none up or on to the east.
+    down, up = (drawn[0, y, 3 * TILE + TILE // 2] for y in (2 * TILE - 2, TILE + 2))
+    east = drawn[0, TILE + TILE // 2, 4 * TILE - 2]
+    assert int(down.int().sum()) < sum(PATH_OLD_COLOUR)
+    assert tuple(up.tolist()) == tuple(east.tolist()) == FLOOR_COLOUR
 
 
 def test_rendering_does_not_depend_on_the_batch() -> None:

@@ -220,6 +220,17 @@ def test_a_minigrid_engine_resets_only_the_masked_environments() -> None:
     assert engine.reset(None, ~mask)["direction"].tolist() == [0, 0]
 
 
+def test_a_minigrid_engine_keeps_the_levels_of_unmasked_environments() -> None:
+    engine = MinigridEngine("MiniGrid-FourRooms-v0", 2)
+    engine.reset(SeedLevels(torch.tensor([1, 2])))
+    engine.reset(SeedLevels(torch.tensor([3, 4])), torch.tensor([True, False]))
+    positions = [(environment.agent_pos, environment.agent_dir) for environment in engine.environments]
+    engine.reset()
+    assert [(environment.agent_pos, environment.agent_dir) for environment in engine.environments] == positions
+    engine.reset(SeedLevels(torch.tensor([3, 2])))
+    assert [(environment.agent_pos, environment.agent_dir) for environment in engine.environments] == positions
+
+
 def test_a_minigrid_engine_names_wrong_levels() -> None:
     engine = MinigridEngine("MiniGrid-Empty-8x8-v0", 2)
     with pytest.raises(ValueError, match="the first reset needs levels"):
