@@ -1,0 +1,116 @@
+"""Playing levels: T steps of N environments, with the masks that the update sees."""
+
+import torch
+from torch import Tensor
+
+from agents.networks import ActorCritic
+from agents.student import Trajectories
+from envs.domain import Engine, LevelBatch
+
+
+def sample_actions(log_probs: Tensor, noise: Tensor) -> Tensor:
+    """Actions `[N]` by inverse transform: `log_probs` `[N, A]`, `noise` `[N]` uniform on [0, 1)."""
+    cumulative = log_probs.exp().cumsum(-1)
+    # rounding can leave the last sum a little below the noise
+    return (cumulative < noise.unsqueeze(-1)).sum(-1).clamp_(max=log_probs.shape[-1] - 1)
+
+
+@torch.no_grad()
+def collect(
+    network: ActorCritic,
+    engine: Engine,
+    levels: LevelBatch,
+    steps: int,
+    rng: torch.Generator,
+    discount: float,
+    trace: float,
+) -> Trajectories:
+    """Let every environment play its own level again and again for T steps.
+
+    A time limit and the rollout's end bootstrap from the value of the last observation; zero follows only where the
+    world ended the episode (Pardo et al., "Time Limits in Reinforcement Learning", arXiv 1712.00378).
+
+    Args:
+        network: who plays.
+        engine: N environments.
+        levels: N levels, one an environment.
+        steps: T.
+        rng: draws the actions, on the engine's device.
+        discount: gamma.
+        trace: lambda of generalised advantage estimation.
+    """
+    num_envs, device = engine.num_envs, engine.device
+    noise = torch.rand(steps, num_envs, generator=rng, device=device)
+    observation = engine.reset(levels)
+    state = torch.zeros(num_envs, 2 * network.core.hidden_size, device=device)
+    starts = torch.ones(num_envs, dtype=torch.bool, device=device)
+    seen: dict[str, list[Tensor]] = {name: [] for name in observation}
+    columns: dict[str, list[Tensor]] = {
+        name: []
+        for name in ("actions", "log_probs", "rewards", "terminated", "truncated", "starts", "values", "last_values")
+    }
+    nothing = torch.zeros(num_envs, device=device)
+    for t in range(steps):
+        log_probs, values, state = network.step(observation, state)
+        actions = sample_actions(log_probs, noise[t])
+        for name, value in observation.items():
+            seen[name].append(value)
+        observation, reward, terminated, truncated = engine.step(actions)
+        ended = terminated | truncated
+        last_values = nothing
+        some_ended = bool(ended.any())
+        if some_ended and bool((truncated & ~terminated).any()):
+            # the value of an episode's last observation, with the memory of that episode
+            _, last_values, _ = network.step(observation, state)
+        row = {
+            "actions": actions,
+            "log_probs": log_probs.gather(1, actions.unsqueeze(1)).squeeze(1),
+            "rewards": reward,
+            "terminated": terminated,
+            "truncated": truncated & ~terminated,
+            "starts": starts,
+            "values": values,
+            "last_values": last_values,
+        }
+        for name, value in row.items():
+            columns[name].append(value)
+        if some_ended:
+            observation = engine.reset(mask=ended)
+            state = state.masked_fill(ended.unsqueeze(1), 0.0)
+        starts = ended
+    _, following, _ = network.step(observation, state)
+    stacked = {name: torch.stack(column) for name, column in columns.items()}
+    next_values = torch.cat([stacked["values"][1:], following.unsqueeze(0)])
+    next_values = torch.where(stacked["truncated"], stacked.pop("last_values"), next_values)
+    next_values = next_values.masked_fill(stacked["terminated"], 0.0)
+    ended = stacked["terminated"] | stacked["truncated"]
+    advantages = generalised_advantages(stacked["rewards"], stacked["values"], next_values, ended, discount, trace)
+    return Trajectories(
+        observations={name: torch.stack(column) for name, column in seen.items()},
+        next_values=next_values,
+        advantages=advantages,
+        **stacked,
+    )
+
+
+def generalised_advantages(
+    rewards: Tensor, values: Tensor, next_values: Tensor, ended: Tensor, discount: float, trace: float
+) -> Tensor:
+    """Generalised advantage estimates (arXiv 1506.02438, equation 16), all tensors `[T, N]`.
+
+    Args:
+        rewards: of each step.
+        values: V of the observation before it.
+        next_values: V of the observation after it, 0 where the world ended the episode.
+        ended: bool; nothing after this step belongs to its episode.
+        discount: gamma.
+        trace: lambda.
+    """
+    errors = rewards + discount * next_values - values
+    carry = discount * trace * (~ended).to(errors.dtype)
+    running = torch.zeros_like(errors[0])
+    advantages = torch.empty_like(errors)
+    for t in range(len(errors) - 1, -1, -1):
+        running = errors[t] + carry[t] * running
+        advantages[t] = running
+    return advantages
