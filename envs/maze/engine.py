@@ -33,8 +33,8 @@ class MazeEngine:
 
     Actions are int64 `[N]` in 0..6, in MiniGrid's order; others raise `IndexError` (on a GPU: a device assertion).
     Observations are `image`, uint8 `[N, view, view, 3]`, indexed as MiniGrid's (x first; the agent looks along
-    decreasing y from the middle of the last row), and `direction`, int64 `[N]`. Returned tensors are never written to
-    again, so they may be stored without a copy.
+    decreasing y from the middle of the last row), and `direction`, int64 `[N]`. The engine never writes to
+    a tensor that it has returned, so they may be stored without a copy; the caller must not write to them either.
 
     Args:
         num_envs: N, at least 1.
@@ -124,12 +124,14 @@ class MazeEngine:
         if mask is None:
             self._position = self._start
             self._heading = self._start_heading
+            self._codes = self._start_codes
             self._clock = torch.zeros(self.num_envs, dtype=torch.float64, device=self.device)
         else:
             self._position = torch.where(mask[:, None], self._start, self._position)
             self._heading = torch.where(mask, self._start_heading, self._heading)
+            self._codes = torch.where(mask[:, None], self._start_codes, self._codes)
             self._clock = torch.where(mask, 0.0, self._clock)
-        return self._observe()
+        return self._observation()
 
     def _load(self, levels: LevelBatch, mask: Tensor | None) -> None:
         """Hold new levels in the environments of `mask`."""
@@ -157,6 +159,8 @@ class MazeEngine:
             self._grid = torch.where(mask[:, None], grid, self._grid)
             self._start = torch.where(mask[:, None], start, self._start)
             self._start_heading = torch.where(mask, levels.heading, self._start_heading)
+        # Kept, so that a restart of some environments costs a copy rather than a second look by all.
+        self._start_codes = self._look(self._start, self._start_heading)
 
     def step(self, actions: Tensor) -> Step:
         """Advance every environment: see `envs.domain.Engine.step`. The reward is 1 - 0.9 * steps / max_steps."""
@@ -169,25 +173,30 @@ class MazeEngine:
         # Who does not move "enters" its own cell: that is free, and must not count as reaching the goal again.
         reached = ((entered == _GOAL) & (target != self._position)).squeeze(1)
         self._position = torch.where(entered == _WALL, self._position, target)
+        self._codes = self._look(self._position, self._heading)
         self._clock = self._clock + 1
         # In double precision and in MiniGrid's order of operations, so that rounding to float32 gives its number.
         bonus = 1 - 0.9 * (self._clock / self.max_steps)
         return Step(
-            observation=self._observe(),
+            observation=self._observation(),
             reward=torch.where(reached, bonus, 0.0).float(),
             terminated=reached,
             truncated=self._clock >= self.max_steps,
         )
 
-    def _observe(self) -> Observation:
-        """The view of every agent."""
+    def _observation(self) -> Observation:
+        """The current state as students see it."""
+        image = self._codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
+        return {"image": image, "direction": self._heading}
+
+    def _look(self, position: Tensor, heading: Tensor) -> Tensor:
+        """Codes `[N, view * view]` of what agents see who stand there and look that way."""
         assert self._grid is not None
-        codes = self._grid.gather(1, self._looks.index_select(0, self._heading).add_(self._position))
+        codes = self._grid.gather(1, self._looks.index_select(0, heading).add_(position))
         if not self.see_through_walls:
             codes *= self._visible(codes)
         codes[:, self._own] = _EMPTY
-        image = codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
-        return {"image": image, "direction": self._heading}
+        return codes
 
     def _visible(self, codes: Tensor) -> Tensor:
         """Which of the codes `[N, view * view]` the agents see: int32, 1 or 0.
