@@ -134,9 +134,10 @@ def training_curves(columns: Columns, source: str) -> Panel:
     """
     students = students_in(columns)
     suites = [name.split("/")[1] for name in columns if re.fullmatch(r"evaluation/[^/]+/mean_solved", name)]
-    roles = student_roles(students or suites)
+    roles = student_roles(students or ["student"])
+    evaluated = next(iter(roles))  # the first student is the one that is evaluated
     progress = [
-        _chart(f"Zero-shot, {suite}", name, {students[0] if students else suite: Curve.of(columns, name)}, roles)
+        _chart(f"Zero-shot, {suite}", name, {evaluated: Curve.of(columns, name)}, roles)
         for suite in suites
         for name in [f"evaluation/{suite}/mean_solved"]
     ]
@@ -164,7 +165,7 @@ def training_curves(columns: Columns, source: str) -> Panel:
         if "levels/path_length" in columns
         else "",
         f"Faint: every update; strong: mean of the last {widest} updates." if widest > 1 else "",
-        f"n = {number(updates)} update{'s' * (updates != 1)}; {source}.",
+        f"Steps are those of one student. n = {number(updates)} update{'s' * (updates != 1)}; {source}.",
     )
     return Panel("curves", "Learning curves", body, caption)
 

@@ -1,12 +1,121 @@
-"""How healthy a task manifold is."""
+"""How healthy a task manifold is: what it keeps of a task, which dimensions it uses, what its points look like."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.panels.page import Panel
-from experiments.panels.tiles import note
+import numpy as np
+
+from experiments.panels.drawing import axes, label_axes, placeholder, to_svg
+from experiments.panels.page import Panel, join_caption
+from experiments.panels.tiles import card, facts_table, grid, is_number, legend, note, number, percent, tiles
+
+Histograms = dict[str, tuple[list[float], list[float]]]
+"""(values, shares) of each population."""
+
+ACTIVE = 0.1
+"""A dimension with less KL than this, in nats, tells the decoder next to nothing."""
+
+HEADLINES = 10
+
+_POPULATIONS = ("data", "corpus", "held", "prior", "decoded", "sample")
+
+_SHARES = ("exact", "recover", "accuracy", "share", "solvable", "fraction", "overlap")
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Everything in nested mappings that is not a mapping, with its path."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _leaves(item, (*path, str(name)))
+    else:
+        yield path, value
+
+
+def _series(value: object) -> list[float]:
+    """A list of finite numbers, or nothing."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1 and all(map(is_number, value)):
+        return [float(item) for item in value]
+    return []
+
+
+def _words(path: Sequence[str]) -> str:
+    return ", ".join(part.replace("_", " ") for part in path)
+
+
+def _say(path: Sequence[str], value: object) -> str:
+    share = any(word in "_".join(path) for word in _SHARES) and is_number(value) and 0 <= float(str(value)) <= 1
+    return percent(value, 1) if share else number(value)
+
+
+def _kl_card(kl: Sequence[float]) -> str:
+    ordered = np.sort(np.asarray(kl))[::-1]
+    figure, plot = axes()
+    plot.bar(np.arange(1, len(ordered) + 1), ordered, width=0.85, color=placeholder("accent"), linewidth=0)
+    plot.set_xlim(0, len(ordered) + 1)
+    label_axes(plot, "dimension, by size", "nats")
+    svg = to_svg(figure, "manifold-kl", f"KL divergence of {len(ordered)} latent dimensions, sorted")
+    active = int((ordered > ACTIVE).sum())
+    return card("KL to the prior per dimension", svg, f"{active} of {len(ordered)} above {ACTIVE} nats")
+
+
+def _distribution_card(name: str, title: str, found: Histograms) -> str:
+    """Shares over a property's values: `found` holds (values, shares) of each population."""
+    figure, plot = axes()
+    roles = dict(zip(found, ("muted", "accent", "method-1", "method-2"), strict=False))
+    for index, (population, role) in enumerate(roles.items()):
+        values, shares = found[population]
+        colour = placeholder(role)
+        plot.step(values, shares, where="mid", color=colour, linewidth=1.5)
+        if index == 0:
+            plot.fill_between(values, shares, step="mid", color=colour, alpha=0.15, linewidth=0)
+    plot.set_ylim(bottom=0)
+    label_axes(plot, title.lower(), "share")
+    svg = to_svg(figure, name, f"Distribution of {title.lower()}: {', '.join(found)}")
+    return card(title, svg + legend(roles))
+
+
+def _distributions(
+    series: Mapping[tuple[str, ...], list[float]],
+) -> dict[str, Histograms]:
+    """Histograms of one property for several populations: those whose paths differ in the population alone."""
+    found: dict[str, Histograms] = {}
+    for path, counts in series.items():
+        population = next((part for part in path if any(word in part for word in _POPULATIONS)), None)
+        total = sum(counts)
+        if population is None or min(counts) < 0 or total <= 0:
+            continue
+        name = _words([part for part in path if part != population])
+        values = [float(value) for value in range(len(counts))]
+        shares = [count / total for count in counts]
+        found.setdefault(name, {})[population.replace("_", " ")] = (values, shares)
+    return {name: populations for name, populations in found.items() if len(populations) > 1}
 
 
 def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
-    """Tiles and histograms of a manifold's health."""
-    return Panel("manifold", "Health of the task manifold", note("Its health was not measured."), source)
+    """Tiles, tables and charts of what was measured after pretraining.
+
+    Args:
+        health: nested plain values, as a manifold's `health()` gives; whatever is not there is not shown.
+        source: the run, for the caption.
+    """
+    title = "Health of the task manifold"
+    if not health:
+        return Panel("manifold", title, note("Its health was not measured."), source)
+    leaves = dict(_leaves(health))
+    series = {path: found for path, value in leaves.items() if (found := _series(value))}
+    numbers = {path: value for path, value in leaves.items() if is_number(value)}
+    kl = next((found for path, found in series.items() if "kl" in path[-1].lower().split("_")), [])
+    cards = [_kl_card(kl)] if kl else []
+    for name, histograms in _distributions(series).items():
+        cards.append(_distribution_card(f"manifold-{len(cards)}", name.capitalize(), histograms))
+    headline = [(_words(path).capitalize(), _say(path, value), "") for path, value in numbers.items()][:HEADLINES]
+    body = tiles(headline) + grid(cards)
+    rest = [(_words(path).capitalize(), _say(path, value)) for path, value in numbers.items()][HEADLINES:]
+    if rest:
+        body += f"<details><summary>{len(rest)} further measurements</summary>{facts_table(rest)}</details>"
+    caption = join_caption(
+        "Measured after pretraining and before the curriculum, during which the manifold stays as it is.",
+        "A dimension whose KL to the prior is near 0 carries nothing: the decoder ignores it." if kl else "",
+        f"Split: tasks held out of pretraining; {source}.",
+    )
+    return Panel("manifold", title, body, caption)

@@ -11,12 +11,19 @@ from experiments.statistics import proportion
 Evaluation = Mapping[str, Any]
 """What `clutr eval --json` prints."""
 
-SUMMARY_ROWS = {"mean_solved": "Mean over levels", "iqm_solved": "IQM over levels"}
+SUMMARY_ROWS = {
+    "mean_solved": "Mean over levels",
+    "iqm_solved": "IQM over levels",
+    "probability_of_improvement": "P(better than the first)",
+}
 """What the summary of an evaluation holds, with an interval under the same name and `_interval`."""
 
 
 def level_interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The 95 % Wilson interval of a level's solve rate: its episodes are independent and each is solved or not."""
+    """The interval that a row carries, else the 95 % Wilson interval of a share of its episodes."""
+    if "interval" in row:
+        low, high = row["interval"]
+        return float(low), float(high)
     if not is_number(row["solved"]) or row["episodes"] < 1:
         return None
     interval = proportion(round(row["solved"] * row["episodes"]), row["episodes"])
@@ -135,6 +142,7 @@ def solve_table(suites: Mapping[str, Sequence[tuple[str, Evaluation]]], source: 
     """
     suites = {suite: found for suite, found in suites.items() if found}
     title = "Zero-shot transfer"
+    rows = [row for found in suites.values() for _, result in found for row in result["levels"]]
     if not suites:
         empty = note("This run has not been evaluated yet: `clutr eval` on it adds the table.")
         return Panel("transfer", title, empty, source)
@@ -145,8 +153,11 @@ def solve_table(suites: Mapping[str, Sequence[tuple[str, Evaluation]]], source: 
     )
     caption = join_caption(
         "Share of episodes in which the goal was reached, on test levels that no student was trained on; small: 95 % "
-        + "interval in per cent. A level's interval (Wilson) covers the chance in its episodes, not the chance in "
-        + "training: that takes several seeds.",
+        + "interval in per cent.",
+        "A level's interval (Wilson) covers the chance in its episodes, not the chance in training: that takes several "
+        + "seeds."
+        if any("interval" not in row for row in rows)
+        else "",
         "Underlined: the best of the row." if any(len(found) > 1 for found in suites.values()) else "",
         *dict.fromkeys(_uncertainty(result) for found in suites.values() for _, result in found),
         f"n = {episodes}; split: test; {source}.",

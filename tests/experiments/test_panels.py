@@ -26,6 +26,7 @@ from experiments.panels.drawing import (
 )
 from experiments.panels.gallery import Moment, gallery, order_by, spread
 from experiments.panels.latent_map import LatentBundle, latent_map, principal_components, script_json
+from experiments.panels.manifold import manifold
 from experiments.panels.page import Panel, render_page
 from experiments.panels.solve_table import level_interval, solve_table
 from experiments.panels.trajectories import Episode, trajectories
@@ -406,6 +407,33 @@ def test_json_in_a_script_reads_back_and_cannot_end_it(words: str) -> None:
     written = script_json({"caption": words})
     assert "<" not in written
     assert json.loads(written) == {"caption": words}
+
+
+# --- the manifold
+
+
+def test_manifold_shows_what_was_measured() -> None:
+    health = {
+        "goal_exact": 0.973,
+        "held_out_loss": 12.5,
+        HOSTILE: 1,
+        "kl_per_dimension": [0.0, 2.0, 0.5],
+        "wall_count": {"data": [1, 1, 2], "decoded": [0, 3, 1]},
+        "unknown": {"deeper": "words", "empty": [], "missing": None},
+    }
+    panel = manifold(health, "s")
+    words = Structure(panel.html()).text
+    assert "Goal exact 97.3\u202f%" in words
+    assert "Held out loss 12.5" in words
+    assert "2 of 3 above 0.1 nats" in words
+    assert "Wall count" in words
+    assert HOSTILE in words
+
+
+def test_manifold_without_health_says_so() -> None:
+    assert "not measured" in manifold(None, "s").html()
+    assert "not measured" in manifold({}, "s").html()
+    Structure(manifold({"kl": [0.1]}, "s").html())
 
 
 # --- the page

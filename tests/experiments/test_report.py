@@ -11,8 +11,9 @@ import torch
 from envs.maze.domain import MazeDomain
 from envs.maze.level import MazeLevels
 from envs.randomness import named_generator
+from experiments.bundles import method_labels, recorded_episodes
 from experiments.files import RunError
-from experiments.report import _episodes, build_report, method_labels, report_html
+from experiments.report import build_comparison, build_report, report_html
 from experiments.run_dir import ProposalRecord, RunDirectory
 
 HOSTILE = "<script>alert(1)</script>"
@@ -229,7 +230,7 @@ def test_columns_of_seeds_have_different_names(tmp_path: Path) -> None:
 def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
     def ends(solved: list[bool]) -> list[bool]:
         run.recorded = [recording(solved)]
-        return [episode.solved for episode in _episodes(run.directory)]
+        return [episode.solved for episode in recorded_episodes(run.directory)]
 
     assert ends([True, True, False, False]) == [True, False]
     assert ends([False, False, False]) == [False, False]
@@ -238,7 +239,7 @@ def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
 
 
 def test_moves_do_not_count_turns(run: FakeRun) -> None:
-    episode = _episodes(run.directory)[0]
+    episode = recorded_episodes(run.directory)[0]
     assert episode.moves == 2
     assert episode.image.dtype == np.uint8
     assert episode.image.shape[0] / episode.image.shape[1] == 7 / 8  # with the ring of walls
@@ -260,3 +261,34 @@ def test_unwritable_directory_gives_one_clear_error(run: FakeRun) -> None:
     run.path.parent.write_text("a file is in the way")
     with pytest.raises(RunError, match="cannot write"):
         build_report(run.directory)
+
+
+def test_comparison_page_has_intervals_and_curves(tmp_path: Path) -> None:
+    runs = [FakeRun(tmp_path / "a", "clutr"), FakeRun(tmp_path / "b", "dr")]
+
+    def figure(value: float) -> dict[str, Any]:
+        return {"value": value, "interval": [value - 0.125, value + 0.125]}
+
+    def method(name: str, solved: float, improvement: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            "method": name,
+            "levels": {HOSTILE: figure(solved)},
+            "mean_solved": figure(solved),
+            "iqm_solved": figure(solved),
+            "probability_of_improvement": improvement,
+        }
+
+    comparison = {
+        "suite": "tests",
+        "episodes": 20,
+        "uncertainty": "Seeds resampled.",
+        "methods": [method("clutr", 0.5, None), method("dr", 0.25, figure(0.375))],
+    }
+    path = build_comparison(comparison, [fake.directory for fake in runs], tmp_path / "compare.html")
+    html = path.read_text()
+    assert html.count("<b>25\u202f%</b><small>12 to 38</small>") == 3
+    assert "P(better than the first)" in html
+    assert "Seeds resampled." in html
+    assert "Wilson" not in html
+    assert HOSTILE not in html
+    assert 'id="methods"' in html

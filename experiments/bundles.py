@@ -1,0 +1,211 @@
+"""What the panels show, read out of run directories."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.domain import LevelBatch
+from envs.maze.level import MazeLevels
+from envs.maze.render import render_mazes
+from experiments.panels.curves import Columns, students_in
+from experiments.panels.drawing import short_count
+from experiments.panels.gallery import Moment, gallery, order_by, spread
+from experiments.panels.latent_map import LatentBundle
+from experiments.panels.page import Panel
+from experiments.panels.solve_table import Evaluation
+from experiments.panels.tiles import is_number, number, percent
+from experiments.panels.trajectories import Episode
+from experiments.run_dir import ProposalRecord, RunDirectory
+
+MOMENTS = 8
+LEVELS_A_MOMENT = 6
+PREVIEWS = 144
+PREVIEW_PIXELS = 120
+EPISODES_A_LEVEL = 2
+PATH_TILE = 16
+"""Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `PATH_PIXELS`."""
+PATH_PIXELS = 400
+
+
+def method_labels(runs: Sequence[RunDirectory]) -> list[str]:
+    """What to call the method of each run: runs that differ in their seeds alone share a name.
+
+    That is the curriculum's name; where runs of one curriculum differ in more, the run's name is added.
+    """
+
+    def method(run: RunDirectory) -> dict[str, Any]:
+        return {name: value for name, value in run.config.items() if name not in ("seed", "manifold_seed")}
+
+    labels = []
+    for run in runs:
+        kind = kind_of(run.config, "curriculum")
+        same_kind = [other for other in runs if kind_of(other.config, "curriculum") == kind]
+        alike = all(method(other) == method(run) for other in same_kind)
+        labels.append(kind if alike else f"{kind} ({run.path.name})")
+    return labels
+
+
+def kind_of(config: Mapping[str, Any], part: str) -> str:
+    """The name that a part of an experiment is registered under; "none" if the experiment lacks the part."""
+    value = config.get(part)
+    return str(value.get("kind", "unknown")) if isinstance(value, Mapping) else "none"
+
+
+def evaluations_by_suite(runs: Sequence[RunDirectory]) -> dict[str, list[tuple[str, Evaluation]]]:
+    """By suite, the results of every run; an evaluation of anything else in a run's directory has its own name."""
+    tables: dict[str, list[tuple[str, Evaluation]]] = {}
+    for run, label in zip(runs, method_labels(runs), strict=True):
+        results = list(run.evaluations().values()) or _during_training(run)
+        for result in results:
+            owner = Path(str(result.get("run", run.path.name))).name
+            name = label if owner == run.path.name else owner
+            column = tables.setdefault(str(result["suite"]), [])
+            taken = {other for other, _ in column}
+            if name in taken:
+                name = f"{name}, seed {run.config.get('seed', 'unknown')}"
+            column.append((name if name not in taken else f"{name} ({run.path.name})", result))
+    return tables
+
+
+def _during_training(run: RunDirectory) -> list[Evaluation]:
+    """The last evaluation during training in the form of an evaluation's JSON, for runs that have no other."""
+    columns, suite = run.metrics(), run.config.get("evaluate_suite")
+    prefix = f"evaluation/{suite}/"
+    measured = np.flatnonzero(np.isfinite(columns.get(f"{prefix}mean_solved", np.empty(0))))
+    if not len(measured):
+        return []
+    levels = [
+        {"level": name.removeprefix(prefix), "episodes": run.config.get("evaluate_episodes", 0), "solved": solved}
+        for name, values in columns.items()
+        if name.startswith(prefix)
+        and name != f"{prefix}mean_solved"
+        and is_number(solved := float(values[measured[-1]]))
+    ]
+    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {}}] if levels else []
+
+
+def _score_of(record: ProposalRecord, students: Sequence[str]) -> tuple[str, NDArray[np.float64] | None]:
+    """What to rank and colour a proposal by: regret, else another score of the curriculum, else the solve rate."""
+    own = [name for name in record.scores if "/" not in name]
+    solved = [f"{student}/solved" for student in students if f"{student}/solved" in record.scores]
+    name = "regret" if "regret" in own else next(iter([*own, *solved]), "")
+    return name, record.scores[name].double().cpu().numpy() if name else None
+
+
+def _say(name: str, value: float) -> str:
+    quantity = name.rsplit("/", 1)[-1].replace("_", " ")
+    exact = f"{value:.2f}" if abs(value) < 10 else number(value)
+    return f"{quantity} {percent(value) if quantity == 'solved' else exact}"
+
+
+def _level_captions(record: ProposalRecord, students: Sequence[str], solvable: NDArray[Any]) -> list[str]:
+    """Two short lines for each level of a proposal."""
+    name, scores = _score_of(record, students)
+    solved = next((record.scores[f"{s}/solved"].tolist() for s in students if f"{s}/solved" in record.scores), None)
+    captions = []
+    for index in range(len(record.levels)):
+        lines = [] if scores is None else [_say(name, scores[index])]
+        if not solvable[index]:
+            lines.append("cannot be solved")
+        elif solved is not None and not name.endswith("/solved"):
+            lines.append(_say("solved", solved[index]))
+        captions.append("\n".join(lines))
+    return captions
+
+
+def curriculum_gallery(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns, source: str) -> Panel:
+    """The gallery of a run's recorded proposals: a few moments, a few levels of each."""
+    domain, students = run.domain(), students_in(columns)
+    moments, ranked = [], ""
+    for record in (records[index] for index in spread(len(records), MOMENTS)):
+        name, scores = _score_of(record, students)
+        order = order_by(scores, len(record.levels))
+        chosen = torch.as_tensor(order[spread(len(order), LEVELS_A_MOMENT)])
+        captions = _level_captions(record, students, domain.describe(record.levels)["solvable"].cpu().numpy())
+        images = domain.render(record.levels[chosen]).cpu().numpy()
+        remark = ""
+        if scores is not None and np.isfinite(scores).any():
+            remark, ranked = f"mean {_say(name, float(np.nanmean(scores)))}", name
+        moments.append(Moment(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
+    first = f" Solved: share of its episodes that {students[0]} solved." if students else ""
+    quantity = ranked.rsplit("/", 1)[-1].replace("_", " ")
+    ranking = f"From the lowest {quantity} of the proposal (left) to the highest (right), evenly spaced.{first}"
+    return gallery(moments, source, ranking if ranked else "")
+
+
+def _shrink(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
+    """Pictures `[B, H, W, 3]` made smaller by a whole factor, so that neither side is much longer than `most`."""
+    factor = max(1, round(max(images.shape[1:3]) / most))
+    rows, columns = images.shape[1] // factor, images.shape[2] // factor
+    blocks = images[:, : rows * factor, : columns * factor].reshape(-1, rows, factor, columns, factor, 3)
+    shrunk: NDArray[np.uint8] = blocks.mean(axis=(2, 4)).round().astype(np.uint8)
+    return shrunk
+
+
+def latent_bundle(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns) -> LatentBundle | None:
+    """All recorded latents with their scores, and the levels of some; None if the curriculum has no latents."""
+    records = [record for record in records if record.latents is not None]
+    if not records:
+        return None
+    domain, students = run.domain(), students_in(columns)
+    name = _score_of(records[0], students)[0]
+    latents = np.concatenate(
+        [record.latents.double().cpu().numpy() for record in records if record.latents is not None]
+    )
+    scores = [
+        record.scores[name].double().cpu().numpy() if name in record.scores else np.full(len(record.levels), np.nan)
+        for record in records
+    ]
+    steps = np.concatenate([np.full(len(record.levels), float(record.steps)) for record in records])
+    levels = type(records[0].levels).concatenate([record.levels for record in records])
+    sampled = np.array(spread(len(levels), PREVIEWS), dtype=np.int64)
+    shown = levels[torch.as_tensor(sampled)]
+    everything = np.concatenate(scores)
+    return LatentBundle(
+        latents=latents,
+        steps=steps,
+        scores=everything,
+        score_name=name.replace("_", " "),
+        sampled=sampled,
+        images=_shrink(domain.render(shown).cpu().numpy(), PREVIEW_PIXELS),
+        captions=[
+            f"At {short_count(steps[index])} steps"
+            + (f", {_say(name, everything[index])}" if is_number(everything[index]) else "")
+            for index in sampled.tolist()
+        ],
+    )
+
+
+def recorded_episodes(run: RunDirectory) -> list[Episode]:
+    """A solved and an unsolved episode of each recorded level where there are both, else the first two."""
+    episodes = []
+    for entry in run.recordings():
+        solved = entry["solved"].bool().cpu()
+        if not len(solved):
+            continue
+        first_of_each = [torch.nonzero(solved == end).flatten()[:1] for end in (True, False)]
+        chosen = torch.cat(first_of_each)
+        if len(chosen) == 1:
+            chosen = torch.arange(min(EPISODES_A_LEVEL, len(solved)))
+        levels, cells = entry["levels"][chosen], entry["cells"][chosen].cpu()
+        images = _draw_paths(levels, cells)
+        if images is None:
+            continue
+        for image, path, end in zip(images, cells, solved[chosen].tolist(), strict=True):
+            walked = path[path >= 0]
+            moves = int((walked[1:] != walked[:-1]).sum())
+            episodes.append(Episode(str(entry["level"]), image, bool(end), moves))
+    return episodes
+
+
+def _draw_paths(levels: LevelBatch, cells: torch.Tensor) -> NDArray[np.uint8] | None:
+    """Pictures of levels with the cells that were visited; None for a world whose paths are not cells."""
+    if not isinstance(levels, MazeLevels):
+        return None
+    tile = min(PATH_TILE, max(4, PATH_PIXELS // (max(levels.height, levels.width) + 2)))
+    images: NDArray[np.uint8] = render_mazes(levels, tile=tile, paths=cells).cpu().numpy()
+    return images
