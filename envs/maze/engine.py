@@ -213,14 +213,20 @@ class MazeEngine:
             spreads.append(spreads[-1] & (spreads[-1] >> shift))
         seen = torch.full_like(rows[0], 1 << (self.view // 2))
         result = []
-        for y in reversed(range(self.view)):
-            free = rows[y]
+        for free, *row_spreads in reversed(list(zip(rows.unbind(), *(one.unbind() for one in spreads), strict=True))):
             runs = seen & free
             # To the right, towards higher bits: a carry ripples from a run's lowest source through its ones.
-            runs = ((free + runs) ^ free | runs) & free
-            for shift, spread in zip(self._shifts, spreads, strict=True):
-                runs = runs | (runs >> shift) & spread[y]
-            beyond = runs | (runs + runs) | (runs >> self._shifts[0])
+            carried = free + runs
+            carried ^= free
+            runs |= carried
+            runs &= free
+            for shift, spread in zip(self._shifts, row_spreads, strict=True):
+                reached = runs >> shift
+                reached &= spread
+                runs |= reached
+            beyond = runs + runs
+            beyond |= runs
+            beyond |= runs >> self._shifts[0]
             result.append(seen | beyond)
             seen = beyond
         result.reverse()

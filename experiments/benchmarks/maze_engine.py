@@ -51,7 +51,7 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
     figures = []
     for see_through_walls in (True, False):
         domain = MazeDomain(see_through_walls=see_through_walls)
-        walls = "see-through walls" if see_through_walls else "walls that hide"
+        walls = "see-through walls" if see_through_walls else "occluding walls"
         progress(f"one minigrid environment, {walls}")
         real = _real_steps_per_second(domain)
         rates = {}
