@@ -60,8 +60,9 @@ def evaluations_by_suite(runs: Sequence[RunDirectory]) -> dict[str, list[tuple[s
     tables: dict[str, list[tuple[str, Evaluation]]] = {}
     for run, label in zip(runs, method_labels(runs), strict=True):
         results = list(run.evaluations().values()) or _during_training(run)
-        for result in results:
-            owner = Path(str(result.get("run", run.path.name))).name
+        owners = [Path(str(result.get("run", run.path.name))).name for result in results]
+        own_first = sorted(zip(owners, results, strict=True), key=lambda pair: pair[0] != run.path.name)
+        for owner, result in own_first:
             name = label if owner == run.path.name else owner
             column = tables.setdefault(str(result["suite"]), [])
             taken = {other for other, _ in column}
@@ -132,7 +133,7 @@ def curriculum_gallery(run: RunDirectory, records: Sequence[ProposalRecord], col
             remark, ranked = f"mean {_say(name, float(np.nanmean(scores)))}", name
         moments.append(Moment(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
     first = f" Solved: share of its episodes that {students[0]} solved." if students else ""
-    quantity = ranked.rsplit("/", 1)[-1].replace("_", " ")
+    quantity = "solve rate" if ranked.endswith("/solved") else ranked.replace("_", " ")
     ranking = f"From the lowest {quantity} of the proposal (left) to the highest (right), evenly spaced.{first}"
     return gallery(moments, source, ranking if ranked else "")
 

@@ -123,8 +123,8 @@ def _summary(run: RunDirectory, columns: Columns, tables: Mapping[str, Sequence[
     for suite, found in tables.items():
         summary = found[0][1].get("summary") or {}
         if is_number(summary.get("mean_solved")):
-            low, high = summary.get("mean_solved_interval") or (None, None)
-            remark = f"95 %: {percent(low)} to {percent(high)}" if is_number(low) else "mean over levels"
+            low, high = summary.get("mean_solved_interval") or (0.0, 0.0)
+            remark = f"95 %: {percent(low)} to {percent(high)}" if low < high else "mean over levels"
             facts.append((f"Zero-shot, {suite}", percent(summary["mean_solved"]), remark))
     shown = {what for what, _, _ in facts}
     facts += [fact for fact in headline(columns) if fact[0] not in shown]

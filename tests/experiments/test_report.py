@@ -199,7 +199,7 @@ def test_last_evaluation_during_training_stands_in(tmp_path: Path) -> None:
 def test_runs_beside_and_untrained_students_are_columns(run: FakeRun, tmp_path: Path) -> None:
     other = FakeRun(tmp_path / "run-b", "dr")
     other.results = {"tests": result(str(other.path), 0.1)}
-    run.results["untrained"] = result("untrained", 0.05)
+    run.results = {"a-first": result("untrained", 0.05), **run.results}
     html = report_html(run.directory, [other.directory])
     heads = re.findall(r'<th scope="col"><i[^>]*></i>([^<]*)</th>', html)
     assert heads == ["clutr", "untrained", "dr"]
