@@ -24,8 +24,13 @@ REPETITIONS = 5
 """Each timing is the best of so many, so that another program's burst does not count."""
 
 
-class _RealMaze(MiniGridEnv):
-    """One level, as a bare `MiniGridEnv` (no Gymnasium wrapper, which would slow it down)."""
+class RealMaze(MiniGridEnv):
+    """One level, as a bare `MiniGridEnv` of the real package (no Gymnasium wrapper, which would slow it down).
+
+    Args:
+        level: one maze.
+        options: of `MiniGridEnv`: `max_steps`, `see_through_walls`, `agent_view_size`.
+    """
 
     def __init__(self, level: MazeLevels, **options: Any) -> None:
         self.level = level
@@ -96,7 +101,7 @@ def _play(engine: MazeEngine, actions: torch.Tensor) -> int:
 
 def _real_steps_per_second(domain: MazeDomain) -> float:
     rng = named_generator(0, "bench", "minigrid")
-    env = _RealMaze(
+    env = RealMaze(
         domain.sample(1, rng),
         max_steps=domain.max_steps,
         see_through_walls=domain.see_through_walls,

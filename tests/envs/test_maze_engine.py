@@ -5,34 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from minigrid.core.grid import Grid
-from minigrid.core.mission import MissionSpace
-from minigrid.core.world_object import Goal, Wall
-from minigrid.minigrid_env import MiniGridEnv
 
 from envs.maze.engine import MazeEngine
 from envs.maze.level import MazeLevels, empty_levels
 from envs.randomness import named_generator
-
-
-class RealMaze(MiniGridEnv):
-    """One row of a `MazeLevels`, as an environment of the real package."""
-
-    def __init__(self, levels: MazeLevels, **options: Any) -> None:
-        self.levels = levels
-        mission = MissionSpace(mission_func=lambda: "get to the green goal square")
-        super().__init__(mission_space=mission, width=levels.width + 2, height=levels.height + 2, **options)
-
-    def _gen_grid(self, width: int, height: int) -> None:
-        self.grid = Grid(width, height)
-        self.grid.wall_rect(0, 0, width, height)
-        for y, x in self.levels.walls[0].nonzero().tolist():
-            self.put_obj(Wall(), x + 1, y + 1)
-        y, x = divmod(int(self.levels.goal[0]), self.levels.width)
-        self.put_obj(Goal(), x + 1, y + 1)
-        y, x = divmod(int(self.levels.agent[0]), self.levels.width)
-        self.agent_pos = (x + 1, y + 1)
-        self.agent_dir = int(self.levels.heading[0])
+from experiments.benchmarks.maze_engine import RealMaze
 
 
 def random_levels(n: int, height: int, width: int, rng: torch.Generator) -> MazeLevels:
@@ -181,6 +158,22 @@ def test_levels_are_not_aliased() -> None:
     after = engine.reset()
     assert torch.equal(before["image"], after["image"])
     assert torch.equal(before["direction"], after["direction"])
+
+
+@pytest.mark.parametrize("see_through_walls", [True, False])
+def test_playing_reads_no_tensor_and_stays_on_its_device(
+    see_through_walls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tensors of the device "meta" have no values: a Python branch on one, or mixing it with the CPU's, is an error.
+    monkeypatch.setattr(MazeLevels, "check", lambda self: None)
+    engine = MazeEngine(8, 5, 6, max_steps=9, see_through_walls=see_through_walls, device="meta")
+    engine.reset(empty_levels(8, 5, 6))
+    step = engine.step(torch.zeros(8, dtype=torch.int64, device="meta"))
+    again = engine.reset(empty_levels(8, 5, 6), step.terminated | step.truncated)
+    answers = [*step.observation.values(), *step[1:], *again.values(), engine.cell, engine.heading, engine.steps]
+    for tensor in answers:
+        assert isinstance(tensor, torch.Tensor)
+        assert tensor.device.type == "meta"
 
 
 def test_spaces_contain_observations() -> None:
