@@ -121,8 +121,9 @@ def _summary(run: RunDirectory, columns: Columns, tables: Mapping[str, Sequence[
         ("Seed", str(config.get("seed", "unknown")), ""),
     ]
     for suite, found in tables.items():
-        summary = found[0][1].get("summary") or {}
-        if is_number(summary.get("mean_solved")):
+        result = found[0][1]  # the run's own, unless only the runs beside it were tested on the suite
+        summary = result.get("summary") or {}
+        if Path(str(result["run"])).name == run.path.name and is_number(summary.get("mean_solved")):
             low, high = summary.get("mean_solved_interval") or (0.0, 0.0)
             remark = f"95 %: {percent(low)} to {percent(high)}" if low < high else "mean over levels"
             facts.append((f"Zero-shot, {suite}", percent(summary["mean_solved"]), remark))

@@ -200,9 +200,11 @@ def test_runs_beside_and_untrained_students_are_columns(run: FakeRun, tmp_path: 
     other = FakeRun(tmp_path / "run-b", "dr")
     other.results = {"tests": result(str(other.path), 0.1)}
     run.results = {"a-first": result("untrained", 0.05), **run.results}
+    other.results["others"] = result(str(other.path), 0.9, suite="others")
     html = report_html(run.directory, [other.directory])
+    assert "<dt>Zero-shot, others</dt>" not in html  # the title block is about the run alone
     heads = re.findall(r'<th scope="col"><i[^>]*></i>([^<]*)</th>', html)
-    assert heads == ["clutr", "untrained", "dr"]
+    assert heads == ["clutr", "untrained", "dr", "dr"]
     assert 'id="methods"' in html
 
 
