@@ -165,7 +165,7 @@ def test_playing_reads_no_tensor_and_stays_on_its_device(
     see_through_walls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Tensors of the device "meta" have no values: a Python branch on one, or mixing it with the CPU's, is an error.
-    monkeypatch.setattr(MazeLevels, "check", lambda self: None)
+    monkeypatch.setattr(MazeLevels, "check", lambda _: None)
     engine = MazeEngine(8, 5, 6, max_steps=9, see_through_walls=see_through_walls, device="meta")
     engine.reset(empty_levels(8, 5, 6))
     step = engine.step(torch.zeros(8, dtype=torch.int64, device="meta"))
