@@ -74,10 +74,13 @@ def _return_text(row: Mapping[str, Any]) -> str:
 
 
 def _summary_value(result: Evaluation, key: str) -> tuple[object, tuple[float, float] | None]:
-    """A figure of the summary and its interval, as far as they are there; the mean needs no summary."""
+    """A figure of the summary and its interval, as far as they are there; the mean needs no summary.
+
+    Resampling episodes that all ended alike gives an interval without width, which says nothing: it is left out.
+    """
     summary = result.get("summary") or {}
     low_high = summary.get(f"{key}_interval")
-    interval = (float(low_high[0]), float(low_high[1])) if low_high and all(map(is_number, low_high)) else None
+    interval = (float(low_high[0]), float(low_high[1])) if low_high and low_high[0] < low_high[1] else None
     if key == "mean_solved" and key not in summary:
         rates = [row["solved"] for row in result["levels"] if is_number(row["solved"])]
         return (sum(rates) / len(rates) if rates else None), None
