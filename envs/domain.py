@@ -158,6 +158,11 @@ class Domain(Protocol):
         ...
 
     @property
+    def tail_tokens(self) -> int:
+        """How many tokens at the end of a task have a part of their own; those before them are a sorted set."""
+        ...
+
+    @property
     def token_grid(self) -> tuple[int, int]:
         """Rows and columns of the sketch whose cells the content tokens 1..C number row by row."""
         ...

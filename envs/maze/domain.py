@@ -66,6 +66,11 @@ class MazeDomain:
         return self.max_obstacles + 2
 
     @property
+    def tail_tokens(self) -> int:
+        """Goal and agent."""
+        return 2
+
+    @property
     def token_grid(self) -> tuple[int, int]:
         """The maze's own rows and columns."""
         return self.height, self.width

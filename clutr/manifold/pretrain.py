@@ -1,0 +1,127 @@
+"""Pretraining of task VAEs, which can be stopped and resumed bit for bit."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from clutr.manifold import health
+from clutr.manifold.base import Progress
+from clutr.manifold.corpus import Corpus
+from clutr.manifold.vae import VAEManifold
+from envs.domain import Domain
+from envs.randomness import derive_seed, named_generator
+
+REPORT_EVERY = 20
+"""Iterations between two reports: each looks at the loss."""
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """How a task VAE is trained."""
+
+    iterations: int = 4_000
+    """Gradient steps."""
+    batch_size: int = 512
+    """Tasks of each gradient step."""
+    learning_rate: float = 5e-3
+    """Adam's step size at the start."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Whether the step size falls to 0 along a cosine or stays."""
+    max_gradient_norm: float = 5.0
+    """Gradients are scaled down to this norm; 0 leaves them alone."""
+    corpus_size: int = 0
+    """Number of different tasks to train on; 0 draws fresh ones for ever."""
+    shuffle: bool = False
+    """Whether each task's set of tokens comes in random order instead of ascending (an ablation)."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"schedule must be cosine or constant, got {self.schedule!r}")
+
+    def pretraining(self, manifold: VAEManifold, domain: Domain, seed: int) -> "Pretraining":
+        """The training of `manifold`, which these options built."""
+        return Pretraining(self, manifold, domain, seed)
+
+
+class Pretraining:
+    """One training of a task VAE.
+
+    Args:
+        options: how it is trained.
+        manifold: what is trained.
+        domain: where tasks come from.
+        seed: of corpus, noise and health.
+    """
+
+    def __init__(self, options: PretrainOptions, manifold: VAEManifold, domain: Domain, seed: int) -> None:
+        self.options = options
+        self.manifold = manifold
+        self.domain = domain
+        self.seed = seed
+        self.corpus = Corpus(
+            domain, derive_seed(seed, "corpus"), options.batch_size, options.corpus_size, options.shuffle
+        )
+        self.parameters = list(manifold.network.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, options.learning_rate, fused=True)
+        self.noise = named_generator(seed, "pretraining", "noise")
+        self.iteration = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all iterations have been made."""
+        return self.iteration >= self.options.iterations
+
+    def step(self) -> dict[str, torch.Tensor]:
+        """One gradient step; returns the parts of the loss, 0-d."""
+        options, network = self.options, self.manifold.network
+        if options.schedule == "cosine":
+            share = 0.5 * (1 + math.cos(math.pi * self.iteration / options.iterations))
+            for group in self.optimiser.param_groups:
+                group["lr"] = options.learning_rate * share
+        network.train(True)
+        loss, parts = network.loss(self.corpus.batch(self.iteration), self.iteration, options.iterations, self.noise)
+        network.train(False)
+        self.optimiser.zero_grad()
+        loss.backward()
+        if options.max_gradient_norm:
+            nn.utils.clip_grad_norm_(self.parameters, options.max_gradient_norm)
+        self.optimiser.step()
+        self.iteration += 1
+        return parts
+
+    def run(self, progress: Progress = lambda *_: None, pause: "Pause" = lambda: False) -> bool:
+        """Train until done, then measure health. Returns False if `pause()` asked to stop before."""
+        total = self.options.iterations
+        while not self.done:
+            parts = self.step()
+            if self.iteration % REPORT_EVERY == 0 or self.done:
+                progress(self.iteration, total, {name: float(value) for name, value in parts.items()})
+                if pause() and not self.done:
+                    return False
+        self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"))
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, Adam's slots, the noise's generator and the iteration."""
+        return {
+            "manifold": self.manifold.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "noise": self.noise.get_state(),
+            "iteration": self.iteration,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.manifold.load_state_dict(state["manifold"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.noise.set_state(state["noise"])
+        self.iteration = state["iteration"]
