@@ -15,11 +15,11 @@ Histograms = dict[str, tuple[list[float], list[float]]]
 ACTIVE = 0.1
 """A dimension with less KL than this, in nats, tells the decoder next to nothing."""
 
-HEADLINES = 10
+HEADLINES = 11
 
-_POPULATIONS = ("data", "corpus", "held", "prior", "decoded", "sample")
+_POPULATIONS = ("data", "prior", "decoded")
 
-_SHARES = ("exact", "recover", "accuracy", "share", "solvable", "fraction", "overlap")
+_SHARES = ("exact", "recall", "precision", "unique", "solvable")
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -39,11 +39,16 @@ def _series(value: object) -> list[float]:
 
 
 def _words(path: Sequence[str]) -> str:
-    return ", ".join(part.replace("_", " ") for part in path)
+    return ", ".join("KL" if part == "kl" else part.replace("_", " ") for part in path)
+
+
+def _title(path: Sequence[str]) -> str:
+    words = _words(path)
+    return words[:1].upper() + words[1:]
 
 
 def _say(path: Sequence[str], value: object) -> str:
-    share = any(word in "_".join(path) for word in _SHARES) and is_number(value) and 0 <= float(str(value)) <= 1
+    share = any(word in path[-1] for word in _SHARES) and is_number(value) and 0 <= float(str(value)) <= 1
     return percent(value, 1) if share else number(value)
 
 
@@ -55,7 +60,7 @@ def _kl_card(kl: Sequence[float]) -> str:
     label_axes(plot, "dimension, by size", "nats")
     svg = to_svg(figure, "manifold-kl", f"KL divergence of {len(ordered)} latent dimensions, sorted")
     active = int((ordered > ACTIVE).sum())
-    return card("KL to the prior per dimension", svg, f"{active} of {len(ordered)} above {ACTIVE} nats")
+    return card("KL per dimension", svg, f"{active} of {len(ordered)} above {ACTIVE} nats")
 
 
 def _distribution_card(name: str, title: str, found: Histograms) -> str:
@@ -82,9 +87,9 @@ def _distributions(
     for path, counts in series.items():
         population = next((part for part in path if any(word in part for word in _POPULATIONS)), None)
         total = sum(counts)
-        if population is None or min(counts) < 0 or total <= 0:
+        if population is None or len(counts) < 3 or min(counts) < 0 or total <= 0:
             continue
-        name = _words([part for part in path if part != population])
+        name = _words([part for part in path if part not in (population, "distributions")])
         values = [float(value) for value in range(len(counts))]
         shares = [count / total for count in counts]
         found.setdefault(name, {})[population.replace("_", " ")] = (values, shares)
@@ -107,14 +112,21 @@ def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
     kl = next((found for path, found in series.items() if "kl" in path[-1].lower().split("_")), [])
     cards = [_kl_card(kl)] if kl else []
     for name, histograms in _distributions(series).items():
-        cards.append(_distribution_card(f"manifold-{len(cards)}", name.capitalize(), histograms))
-    headline = [(_words(path).capitalize(), _say(path, value), "") for path, value in numbers.items()][:HEADLINES]
+        cards.append(_distribution_card(f"manifold-{len(cards)}", name[:1].upper() + name[1:], histograms))
+    headline = [(_title(path), _say(path, value), "") for path, value in numbers.items()][:HEADLINES]
     body = tiles(headline) + grid(cards)
-    rest = [(_words(path).capitalize(), _say(path, value)) for path, value in numbers.items()][HEADLINES:]
+    rest = [(_title(path), _say(path, value)) for path, value in numbers.items()][HEADLINES:]
     if rest:
         body += f"<details><summary>{len(rest)} further measurements</summary>{facts_table(rest)}</details>"
     caption = join_caption(
         "Measured after pretraining and before the curriculum, during which the manifold stays as it is.",
+        "Recovery: encoded, decoded and compared with the original; tail: the last tokens of a task (a maze's goal and "
+        + "agent), set: the others (its obstacles)."
+        if "recovery" in health
+        else "",
+        "Histograms: the last value also counts all beyond it; data are sampled tasks, priors are decoded points."
+        if "distributions" in health
+        else "",
         "A dimension whose KL to the prior is near 0 carries nothing: the decoder ignores it." if kl else "",
         f"Split: tasks held out of pretraining; {source}.",
     )

@@ -418,7 +418,7 @@ def test_manifold_shows_what_was_measured() -> None:
         "held_out_loss": 12.5,
         HOSTILE: 1,
         "kl_per_dimension": [0.0, 2.0, 0.5],
-        "wall_count": {"data": [1, 1, 2], "decoded": [0, 3, 1]},
+        "distributions": {"wall_count": {"data": [0.25, 0.25, 0.5], "prior_uniform": [0.0, 0.75, 0.25]}},
         "unknown": {"deeper": "words", "empty": [], "missing": None},
     }
     panel = manifold(health, "s")
