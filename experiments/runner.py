@@ -144,13 +144,11 @@ class Runner:
     def _evaluate(self) -> dict[str, float]:
         assert self.suite is not None
         rng = named_generator(self.experiment.seed, "evaluation", self.update)
-        result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng).to_json(
-            str(self.run.path)
-        )
-        prefix = f"evaluation/{self.suite.name}"
+        result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng)
+        solved = {level.level: float(level.episodes.solved.float().mean()) for level in result.levels}
         return {
-            f"{prefix}/mean_solved": sum(level["solved"] for level in result["levels"]) / len(result["levels"]),
-            **{f"{prefix}/{level['level']}": level["solved"] for level in result["levels"]},
+            f"evaluation/{self.suite.name}/{name}": v
+            for name, v in {"mean_solved": result.mean_solved, **solved}.items()
         }
 
     def _record(

@@ -1,0 +1,91 @@
+"""Task manifolds on disk: pretrained once, shared by every run that wants the same one."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from clutr.manifold.base import Manifold, Progress
+from experiments.config import Experiment, manifold_id, part_to_plain
+from experiments.files import CorruptFileError, RunError, load_state, save_state, write_atomically
+from experiments.run_dir import RunDirectory
+
+SAVE_EVERY_SECONDS = 10.0
+
+
+def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
+    """Where the manifold of `experiment` is shared: its name tells world, kind, and a hash of all it depends on."""
+    domain, kind = part_to_plain("domain", experiment.domain), part_to_plain("manifold", experiment.manifold)
+    if domain is None or kind is None:
+        raise RunError("this experiment has no manifold")
+    return manifolds / f"{domain['kind']}-{kind['kind']}-{manifold_id(experiment)}.safetensors"
+
+
+def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Pretrain the manifold of `experiment` unless it is there already; an interrupted pretraining goes on.
+
+    Returns:
+        Its file and its health.
+    """
+    path = manifold_path(experiment, manifolds)
+    if path.exists():
+        try:
+            return path, load_state(path)["health"]
+        except CorruptFileError:
+            path.unlink()  # it can be made again
+    assert experiment.manifold is not None
+    manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
+    pretraining = experiment.manifold.pretraining(manifold, experiment.domain, experiment.manifold_seed)
+    unfinished = path.with_suffix(".unfinished")
+    if unfinished.exists():
+        try:
+            pretraining.load_state_dict(load_state(unfinished))
+        except CorruptFileError:
+            unfinished.unlink()
+    saved = time.monotonic()
+
+    def report(done: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal saved
+        progress(done, total, metrics)
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            save_state(unfinished, pretraining.state_dict())
+            saved = time.monotonic()
+
+    pretraining.run(report)
+    save_state(path, manifold.state_dict())
+    unfinished.unlink(missing_ok=True)
+    return path, manifold.health()
+
+
+def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> Manifold:
+    """The pretrained manifold of a run: its own copy, else a shared one, else pretrained now.
+
+    The run keeps a copy, so that it does not depend on anything outside its directory.
+    """
+    experiment = run.experiment
+    if experiment.manifold is None:
+        raise RunError(f"{run.path} has no manifold")
+    if not run.manifold_path.exists():
+        path, _ = pretrain(experiment, manifolds, progress)
+        write_atomically(run.manifold_path, path.read_bytes())
+    manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
+    manifold.load_state_dict(load_state(run.manifold_path))
+    return manifold
+
+
+def health_table(health: dict[str, Any]) -> Table:
+    """The plain numbers of a manifold's health; lists and histograms are left to the report."""
+    table = Table(title="health of the task manifold", title_justify="left", show_header=False)
+
+    def add(prefix: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name} / ", value)
+            elif isinstance(value, float):
+                table.add_row(f"{prefix}{name}".replace("_", " "), f"{value:.4g}")
+            elif isinstance(value, bool | int | str):
+                table.add_row(f"{prefix}{name}".replace("_", " "), str(value))
+
+    add("", health)
+    return table

@@ -1,0 +1,89 @@
+"""Experiments by name: `clutr train NAME` launches one, and any field can be overridden."""
+
+from dataclasses import replace
+
+from agents.ppo import PPOConfig
+from clutr.curricula.clutr import CLUTRConfig
+from clutr.curricula.paired import PAIREDConfig
+from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
+from clutr.manifold.base import ManifoldConfig
+from clutr.manifold.set_vae import SetVAEConfig
+from envs.maze.domain import MazeDomain
+from experiments.config import Experiment
+from experiments.files import RunError
+
+MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
+    "fast": SetVAEConfig(),
+    "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
+}
+"""Task manifolds by name, for `clutr pretrain WORLD --preset NAME`."""
+
+FIFTY_BLOCKS = MazeDomain()
+"""CLUTR's mazes: 13x13 cells, up to 50 obstacles, 250 steps."""
+
+LIGHT_STUDENT = PPOConfig(
+    torso="symbols", hidden=128, head=64, learning_rate=1e-3, epochs=4, discount=0.99, rollout_steps=256
+)
+"""Learns faster than the published student in equal time on a CPU: experiments/results/maze-students.json."""
+
+STRONG_TEACHER = CLUTRConfig(learning_rate=1e-3, hidden=64, entropy_coefficient=0.01)
+"""The published teacher is tiny and slow; this one moves within hundreds of updates, and spreads its proposals."""
+
+_CLUTR = Experiment(
+    domain=FIFTY_BLOCKS,
+    curriculum=STRONG_TEACHER,
+    student=LIGHT_STUDENT,
+    manifold=MANIFOLD_PRESETS["fast"],
+    total_steps=20_000_000,
+    evaluate_suite="dcd7",
+)
+_DEBUG = Experiment(
+    domain=MazeDomain(height=5, width=5, max_obstacles=6, max_steps=20),
+    curriculum=DomainRandomisationConfig(),
+    student=PPOConfig(rollout_steps=32, hidden=16, head=8, torso="symbols", torso_width=16, epochs=2, minibatches=2),
+    num_envs=8,
+    total_steps=8 * 32 * 6,
+    evaluate_every=3,
+    evaluate_suite="small",
+    evaluate_episodes=2,
+    checkpoint_every=2,
+    record_every=2,
+)
+_DEMO = Experiment(
+    domain=MazeDomain(height=9, width=9, max_obstacles=25, max_steps=100),
+    curriculum=STRONG_TEACHER,
+    student=replace(LIGHT_STUDENT, rollout_steps=128, discount=0.99),
+    manifold=SetVAEConfig(iterations=1_500),
+    num_envs=64,
+    total_steps=1_500_000,
+    evaluate_every=20,
+    evaluate_suite="small",
+    evaluate_episodes=10,
+    checkpoint_every=20,
+    record_every=10,
+)
+
+PRESETS: dict[str, Experiment] = {
+    "maze-clutr": _CLUTR,
+    "maze-clutr-paper": replace(
+        _CLUTR, curriculum=CLUTRConfig(), student=PPOConfig(entropy_coefficient=0.0), total_steps=500_000_000
+    ),
+    "maze-paired": replace(_CLUTR, curriculum=PAIREDConfig(), manifold=None),
+    "maze-dr": replace(_CLUTR, curriculum=DomainRandomisationConfig(), manifold=None),
+    "maze-random-latent": replace(_CLUTR, curriculum=RandomLatentsConfig()),
+    "maze-clutr-debug": replace(_DEBUG, curriculum=STRONG_TEACHER, manifold=MANIFOLD_PRESETS["debug"]),
+    "maze-paired-debug": replace(_DEBUG, curriculum=PAIREDConfig(filters=4, recurrent=16)),
+    "maze-dr-debug": _DEBUG,
+    "maze-random-latent-debug": replace(_DEBUG, curriculum=RandomLatentsConfig(), manifold=MANIFOLD_PRESETS["debug"]),
+    "demo-clutr": _DEMO,
+    "demo-dr": replace(_DEMO, curriculum=DomainRandomisationConfig(), manifold=None),
+}
+
+_WORLDS = {"maze": FIFTY_BLOCKS}
+
+
+def manifold_experiment(world: str, preset: str) -> Experiment:
+    """An experiment around the manifold `preset` of `world`. Raises `RunError` for a world without presets."""
+    if world not in _WORLDS:
+        raise RunError(f"no manifold preset is made for the world {world!r}; there are: {', '.join(_WORLDS)}")
+    return replace(_CLUTR, domain=_WORLDS[world], manifold=MANIFOLD_PRESETS[preset])

@@ -1,0 +1,61 @@
+"""Experiments as text: complete, lossless, with clear errors."""
+
+import dataclasses
+
+import pytest
+
+from experiments.config import from_yaml, manifold_id, to_plain, to_yaml
+from experiments.files import RunError
+from experiments.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_yaml_round_trips_and_is_complete(name: str) -> None:
+    experiment = PRESETS[name]
+    text = to_yaml(experiment)
+    assert from_yaml(text) == experiment
+    for field in dataclasses.fields(experiment.curriculum):  # type: ignore[arg-type]  # configs are dataclasses
+        assert f"  {field.name}:" in text
+
+
+def test_unknown_option_is_named() -> None:
+    text = to_yaml(PRESETS["maze-dr"]).replace("num_envs:", "num_env:")
+    with pytest.raises(RunError, match=r"the experiment has no option num_env; it has: domain, curriculum"):
+        from_yaml(text)
+
+
+def test_unknown_kind_is_named() -> None:
+    text = to_yaml(PRESETS["maze-dr"]).replace("kind: maze", "kind: labyrinth")
+    with pytest.raises(RunError, match=r"domain: no domain is called 'labyrinth'; there are: .*maze"):
+        from_yaml(text)
+
+
+def test_bad_value_is_named() -> None:
+    text = to_yaml(PRESETS["maze-dr"]).replace("view: 5", "view: 4")
+    with pytest.raises(RunError, match="domain: view must be odd"):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "{a", "12"])
+def test_rubbish_is_one_error(text: str) -> None:
+    with pytest.raises(RunError, match=r"config\.yaml"):
+        from_yaml(text)
+
+
+def test_yaml_cannot_run_code() -> None:
+    with pytest.raises(RunError, match="not valid YAML"):
+        from_yaml("domain: !!python/object/apply:os.getcwd []")
+
+
+def test_manifold_is_shared_by_seeds_but_not_by_worlds() -> None:
+    experiment = PRESETS["maze-clutr"]
+    assert manifold_id(experiment) == manifold_id(dataclasses.replace(experiment, seed=99, total_steps=1))
+    other_world = dataclasses.replace(experiment, domain=dataclasses.replace(experiment.domain, height=9))  # type: ignore[type-var]
+    assert manifold_id(experiment) != manifold_id(other_world)
+    assert manifold_id(experiment) != manifold_id(dataclasses.replace(experiment, manifold_seed=2))
+
+
+def test_plain_names_every_kind() -> None:
+    plain = to_plain(PRESETS["maze-clutr"])
+    kinds = {part: plain[part]["kind"] for part in ("domain", "curriculum", "student", "manifold")}
+    assert kinds == {"domain": "maze", "curriculum": "clutr", "student": "ppo", "manifold": "set-vae"}
