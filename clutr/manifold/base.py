@@ -40,11 +40,31 @@ Progress = Callable[[int, int, dict[str, float]], None]
 """Called during long work as `progress(done, total, metrics)`."""
 
 
+class Pretraining(Protocol):
+    """The training of one manifold, which can be stopped and resumed bit for bit."""
+
+    def run(self, progress: Progress = ...) -> None:
+        """Train to the end, then measure health."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue: tensors and plain values, nested in dicts and lists."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
 class ManifoldConfig(Protocol):
     """A frozen dataclass of a manifold's options, registered in `MANIFOLDS`."""
 
     def build(self, domain: Domain, seed: int) -> Manifold:
         """An untrained manifold of the right shape, into which `load_state_dict` puts a trained one."""
+        ...
+
+    def pretraining(self, manifold: Any, domain: Domain, seed: int) -> Pretraining:
+        """The training of `manifold`, which this configuration built."""
         ...
 
 

@@ -34,14 +34,25 @@ class Corpus:
         batch_size: tasks a batch.
         size: number of tasks, drawn without repeats where the world allows; 0 draws fresh tasks for ever.
         shuffle: whether each task's set is in random order instead of ascending.
+        by_length: whether tasks of about one length share a batch, which spares a recurrent network padding; a network
+            without a time axis learns better from mixed batches.
     """
 
-    def __init__(self, domain: Domain, seed: int, batch_size: int, size: int = 0, shuffle: bool = False) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        seed: int,
+        batch_size: int,
+        size: int = 0,
+        shuffle: bool = False,
+        by_length: bool = True,
+    ) -> None:
         self.domain = domain
         self.seed = seed
         self.batch_size = batch_size
         self.size = size
         self.shuffle = shuffle
+        self.by_length = by_length
         self._fixed = self._draw_fixed() if size else None
         self._pool: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -54,7 +65,7 @@ class Corpus:
         return tokens[:, : int(lengths(tokens).max())]
 
     def _make_pool(self, number: int) -> Tensor:
-        """`[POOL, batch_size, max_tokens]`: neighbours in length share a batch, and batches come in random order."""
+        """`[POOL, batch_size, max_tokens]`; by length, neighbours share a batch and batches come in random order."""
         rng = named_generator(self.seed, "corpus", number)
         count = POOL * self.batch_size
         if self._fixed is None:
@@ -63,8 +74,9 @@ class Corpus:
             tokens = self._fixed[self._in_pass(number, count)].long()
         if self.shuffle:
             tokens = shuffle_sets(tokens, self.domain.tail_tokens, rng)
-        tokens = tokens[lengths(tokens).argsort(stable=True)].unflatten(0, (POOL, self.batch_size))
-        return tokens[torch.randperm(POOL, generator=rng)]
+        if self.by_length:
+            tokens = tokens[lengths(tokens).argsort(stable=True)]
+        return tokens.unflatten(0, (POOL, self.batch_size))[torch.randperm(POOL, generator=rng)]
 
     def _in_pass(self, number: int, count: int) -> Tensor:
         """Indices of a pool into the fixed corpus, which is shuffled anew in each pass."""

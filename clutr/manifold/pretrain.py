@@ -1,9 +1,9 @@
 """Pretraining of task VAEs, which can be stopped and resumed bit for bit."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -17,11 +17,16 @@ from envs.randomness import derive_seed, named_generator
 
 REPORT_EVERY = 20
 """Iterations between two reports: each looks at the loss."""
+Pause = Callable[[], bool]
+"""Asked now and then whether the training should stop here, to go on another time."""
 
 
 @dataclass(frozen=True)
 class PretrainOptions:
     """How a task VAE is trained."""
+
+    by_length: ClassVar[bool] = False
+    """Whether tasks of about one length share a batch (see `Corpus`): the network's nature, not a choice."""
 
     iterations: int = 4_000
     """Gradient steps."""
@@ -47,6 +52,10 @@ class PretrainOptions:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be cosine or constant, got {self.schedule!r}")
 
+    def build(self, domain: Domain, seed: int) -> VAEManifold:
+        """An untrained manifold."""
+        raise NotImplementedError("options of a training alone build nothing: use a registered manifold's")
+
     def pretraining(self, manifold: VAEManifold, domain: Domain, seed: int) -> "Pretraining":
         """The training of `manifold`, which these options built."""
         return Pretraining(self, manifold, domain, seed)
@@ -68,7 +77,12 @@ class Pretraining:
         self.domain = domain
         self.seed = seed
         self.corpus = Corpus(
-            domain, derive_seed(seed, "corpus"), options.batch_size, options.corpus_size, options.shuffle
+            domain,
+            derive_seed(seed, "corpus"),
+            options.batch_size,
+            options.corpus_size,
+            options.shuffle,
+            options.by_length,
         )
         self.parameters = list(manifold.network.parameters())
         self.optimiser = torch.optim.Adam(self.parameters, options.learning_rate, fused=True)
@@ -98,17 +112,14 @@ class Pretraining:
         self.iteration += 1
         return parts
 
-    def run(self, progress: Progress = lambda *_: None, pause: "Pause" = lambda: False) -> bool:
-        """Train until done, then measure health. Returns False if `pause()` asked to stop before."""
+    def run(self, progress: Progress = lambda *_: None) -> None:
+        """Train to the end, then measure health."""
         total = self.options.iterations
         while not self.done:
             parts = self.step()
             if self.iteration % REPORT_EVERY == 0 or self.done:
                 progress(self.iteration, total, {name: float(value) for name, value in parts.items()})
-                if pause() and not self.done:
-                    return False
         self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"))
-        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, Adam's slots, the noise's generator and the iteration."""
@@ -125,3 +136,10 @@ class Pretraining:
         self.optimiser.load_state_dict(state["optimiser"])
         self.noise.set_state(state["noise"])
         self.iteration = state["iteration"]
+
+
+def pretrain(config: PretrainOptions, domain: Domain, seed: int, progress: Progress = lambda *_: None) -> VAEManifold:
+    """Build, train and measure a task VAE in one go. A training that must survive a kill is a `Pretraining`."""
+    training = config.pretraining(config.build(domain, seed), domain, seed)
+    training.run(progress)
+    return training.manifold

@@ -92,7 +92,7 @@ class SetNetwork(nn.Module):
         batch, longest = tokens.shape
         count = (tokens > 0).sum(1)
         place = torch.arange(longest, device=tokens.device)
-        part = (place - (count.unsqueeze(1) - self.parts)).clamp(min=0)
+        part = (place - (count.unsqueeze(1) - self.parts)).clamp(0, self.parts - 1)  # padding falls on column 0
         index = part * (self.tokens + 1) + tokens
         flat = torch.zeros(batch, self.parts * (self.tokens + 1), device=tokens.device)
         flat.scatter_(1, index, 1.0)
@@ -108,12 +108,15 @@ class SetNetwork(nn.Module):
             logits = logits + correct(F.relu(look_at_guess(believed) + look_at_latent(x)))
         return logits.unflatten(1, (self.parts, -1))
 
-    def loss(self, tokens: Tensor, progress: float, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative evidence bound with a weighted KL term, mean over tasks `[B, L]`, and its parts.
 
         Args:
             tokens: the tasks.
-            progress: share of the training that is done, for the KL weight.
+            iteration: number of this gradient step, for the KL weight.
+            total: gradient steps of the whole training.
             rng: draws the posterior's samples.
         """
         target = self.indicators(tokens)
@@ -123,10 +126,10 @@ class SetNetwork(nn.Module):
         in_set = F.binary_cross_entropy_with_logits(logits[:, 0], parts[:, 0], reduction="none").sum(1)
         special = -(logits[:, 1:].log_softmax(2) * parts[:, 1:]).sum((1, 2))
         kl = kl_to_standard_normal(mean, self.log_variance.expand_as(mean)).sum(1)
-        weight = self.config.kl_weight * min(1.0, progress / self.config.warm_up)
+        weight = self.config.kl_weight * min(1.0, iteration / (self.config.warm_up * total))
         # Special tokens are two of many, but a task without them is no task.
         loss = (in_set + 2 * special + weight * kl).mean()
-        return loss, {"reconstruction": (in_set + special).mean(), "kl": kl.mean()}
+        return loss, {"reconstruction": (in_set + special).mean().detach(), "kl": kl.mean().detach()}
 
     def posterior(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[B, dim]` of the Gaussian posterior of tasks `[B, L]`."""

@@ -12,6 +12,8 @@ from envs.domain import Domain, LevelBatch
 Squash = Literal["cdf", "tanh"]
 FARTHEST = 5.0
 """Points of the box are drawn in to this many standard deviations, so that its faces have a finite image."""
+CHUNK = 128
+"""Points are decoded in chunks of this many, so that no rounding, and hence no level, depends on its company."""
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -20,7 +22,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def sample_posterior(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
-    """mean + noise * standard deviation, differentiable in both."""
+    """A sample mean + noise * standard deviation, differentiable in both."""
     return mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
 
 
@@ -53,7 +55,9 @@ class TaskNetwork(Protocol):
         """The likeliest task `[B, max_tokens]` for Gaussian latents `[B, dim]`; bounded, deterministic, batched."""
         ...
 
-    def loss(self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss of iteration `iteration` of `total` on tasks `[B, L]`, and its parts."""
         ...
 
@@ -103,7 +107,11 @@ class VAEManifold:
     @torch.no_grad()
     def decode_tokens(self, latents: Tensor) -> Tensor:
         """The likeliest task `[B, max_tokens]` for any points of the box."""
-        return self.network.decode_tokens(out_of_box(latents, self.squash, self.bounds[1]))
+        x = out_of_box(latents, self.squash, self.bounds[1])
+        rows = -len(x) % CHUNK
+        chunks = torch.cat([x, x.new_zeros(rows, self.dim)]).split(CHUNK)
+        decoded = [self.network.decode_tokens(chunk) for chunk in chunks]
+        return torch.cat(decoded)[: len(x)] if decoded else x.new_zeros(0, self.domain.max_tokens, dtype=torch.int64)
 
     def decode(self, latents: Tensor) -> LevelBatch:
         """Levels for any points of the box `[B, dim]`; deterministic, batched and bounded."""

@@ -1,0 +1,84 @@
+"""Which task VAE, at equal pretraining time on two cores? Decides the default and records the sorting ablation.
+
+Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row.
+"""
+
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clutr.manifold.pretrain import pretrain
+from clutr.manifold.recurrent_vae import RecurrentVAEConfig
+from clutr.manifold.set_vae import SetVAEConfig
+from envs.maze.domain import MazeDomain
+
+SEED = 1
+RESULTS = Path(__file__).parents[1] / "results" / "manifold"
+TIMED_STEPS = 30
+FULL_SIZE = MazeDomain()
+SMALL = MazeDomain(9, 9, 25)
+
+Config = SetVAEConfig | RecurrentVAEConfig
+RECURRENT = RecurrentVAEConfig(batch_size=128, learning_rate=2e-3)
+ROWS: dict[str, tuple[MazeDomain, Config]] = {
+    "set-kl-0.05": (FULL_SIZE, SetVAEConfig()),
+    "set-kl-0.2": (FULL_SIZE, SetVAEConfig(kl_weight=0.2)),
+    "recurrent": (FULL_SIZE, RECURRENT),
+    "recurrent-shuffled": (FULL_SIZE, replace(RECURRENT, shuffle=True)),
+    "set-small-world": (SMALL, SetVAEConfig()),
+    "recurrent-small-world": (SMALL, RECURRENT),
+    "set-kl-0.5": (FULL_SIZE, SetVAEConfig(kl_weight=0.5)),
+    "set-3-refinements": (FULL_SIZE, SetVAEConfig(refinements=3)),
+}
+
+
+def fit_to(config: Config, domain: MazeDomain, seconds: float) -> Config:
+    """The same training with as many iterations as fit into `seconds`, schedules stretched to match."""
+    training = config.pretraining(config.build(domain, SEED), domain, SEED)
+    training.step()
+    start = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        training.step()
+    iterations = max(1, int(seconds * TIMED_STEPS / (time.perf_counter() - start)))
+    if isinstance(config, RecurrentVAEConfig):
+        return replace(config, iterations=iterations, kl_middle=0.35 * iterations, kl_width=0.1 * iterations)
+    return replace(config, iterations=iterations)
+
+
+def measure_row(name: str, seconds: float) -> dict[str, Any]:
+    """Pretrain one row's configuration for about `seconds` and measure its health."""
+    domain, config = ROWS[name]
+    config = fit_to(config, domain, seconds)
+    start = time.perf_counter()
+    manifold = pretrain(config, domain, SEED)
+    return {
+        "row": name,
+        "manifold": type(config).__name__,
+        "config": asdict(config),
+        "domain": asdict(domain),
+        "seed": SEED,
+        "seconds": time.perf_counter() - start,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "health": manifold.health(),
+    }
+
+
+def main() -> None:
+    """Measure the rows named on the command line, or all."""
+    seconds, names = float(sys.argv[1]), sys.argv[2:] or list(ROWS)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        row = measure_row(name, seconds)
+        (RESULTS / f"{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+        print(name, f"{row['seconds']:.0f} s", row["config"]["iterations"], row["health"]["recovery"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
