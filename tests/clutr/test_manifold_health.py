@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -128,7 +127,7 @@ class Perfect(VAEManifold):
         return latents.long()
 
 
-def test_a_manifold_that_forgets_nothing_recovers_everything(tmp_path: Path) -> None:
+def test_a_manifold_that_forgets_nothing_recovers_everything() -> None:
     network = SetVAEConfig(latent=10, hidden=8, refinements=1).build(WORLD, 1).network
     found = health.measure(Perfect(network, WORLD, 10, 4.0, "cdf"), generator(), tasks=200)
     assert found["recovery"] == {"tail_exact": 1, "set_recall": 1, "set_precision": 1, "task_exact": 1}
