@@ -76,7 +76,8 @@ class Corpus:
             tokens = shuffle_sets(tokens, self.domain.tail_tokens, rng)
         if self.by_length:
             tokens = tokens[lengths(tokens).argsort(stable=True)]
-        return tokens.unflatten(0, (POOL, self.batch_size))[torch.randperm(POOL, generator=rng)]
+        pools: Tensor = tokens.unflatten(0, (POOL, self.batch_size))
+        return pools[torch.randperm(POOL, generator=rng)]
 
     def _in_pass(self, number: int, count: int) -> Tensor:
         """Indices of a pool into the fixed corpus, which is shuffled anew in each pass."""

@@ -96,8 +96,9 @@ class Highway(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., width]` to `[..., width]`."""
-        gate = self.gate(x).sigmoid()
-        return gate * F.relu(self.change(x)) + (1 - gate) * self.carry(x)
+        gate: Tensor = self.gate(x).sigmoid()
+        carried: Tensor = (1 - gate) * self.carry(x)
+        return gate * F.relu(self.change(x)) + carried
 
 
 class RecurrentNetwork(nn.Module):

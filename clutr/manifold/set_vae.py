@@ -96,7 +96,8 @@ class SetNetwork(nn.Module):
         index = part * (self.tokens + 1) + tokens
         flat = torch.zeros(batch, self.parts * (self.tokens + 1), device=tokens.device)
         flat.scatter_(1, index, 1.0)
-        return flat.unflatten(1, (self.parts, -1))[:, :, 1:].flatten(1)
+        by_part: Tensor = flat.unflatten(1, (self.parts, -1))
+        return by_part[:, :, 1:].flatten(1)
 
     def refine(self, x: Tensor) -> Tensor:
         """Logits `[B, parts, C]` for Gaussian latents `[B, dim]`."""
@@ -106,7 +107,8 @@ class SetNetwork(nn.Module):
             parts = logits.unflatten(1, (self.parts, -1))
             believed = torch.cat([parts[:, :1].sigmoid(), parts[:, 1:].softmax(2)], 1).flatten(1)
             logits = logits + correct(F.relu(look_at_guess(believed) + look_at_latent(x)))
-        return logits.unflatten(1, (self.parts, -1))
+        by_part: Tensor = logits.unflatten(1, (self.parts, -1))
+        return by_part
 
     def loss(
         self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator
