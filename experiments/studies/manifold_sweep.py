@@ -4,19 +4,17 @@ Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes 
 """
 
 import json
-import platform
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from clutr.manifold.pretrain import pretrain
-from clutr.manifold.recurrent_vae import RecurrentVAEConfig
+from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
 from envs.maze.domain import MazeDomain
+from experiments.benchmarks.figure import describe_machine
 
 SEED = 1
 RESULTS = Path(__file__).parents[1] / "results" / "manifold"
@@ -32,6 +30,9 @@ ROWS: dict[str, tuple[MazeDomain, Config]] = {
     "recurrent": (FULL_SIZE, RECURRENT),
     "recurrent-shuffled": (FULL_SIZE, replace(RECURRENT, shuffle=True)),
     "set-small-world": (SMALL, SetVAEConfig()),
+    "recurrent-fast-steps": (FULL_SIZE, replace(RECURRENT, learning_rate=5e-3)),
+    # Fresh tasks instead of the published fixed million, of which such a short training would not see a tenth.
+    "recurrent-paper": (FULL_SIZE, replace(CLUTR_PAPER, corpus_size=0)),
     "recurrent-small-world": (SMALL, RECURRENT),
     "set-kl-0.5": (FULL_SIZE, SetVAEConfig(kl_weight=0.5)),
     "set-3-refinements": (FULL_SIZE, SetVAEConfig(refinements=3)),
@@ -64,8 +65,7 @@ def measure_row(name: str, seconds: float) -> dict[str, Any]:
         "domain": asdict(domain),
         "seed": SEED,
         "seconds": time.perf_counter() - start,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
+        "machine": describe_machine(),
         "health": manifold.health(),
     }
 
