@@ -45,7 +45,7 @@ def _options(command: str, args: Arguments, about: str, **fields: tuple[Any, Any
     for name, (kind, default, text) in fields.items():
         help_ = tyro.conf.arg(help=text) if text else tyro.conf.arg(name="")
         if default is ...:
-            columns.append((name, tyro.conf.Positional[_annotated(kind, help_)]))
+            columns.append((name, _annotated(_annotated(kind, help_), tyro.conf.Positional)))
         else:
             columns.append((name, _annotated(kind, help_), dataclasses.field(default=default)))
     return tyro.cli(

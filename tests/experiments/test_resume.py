@@ -37,8 +37,7 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
 
 def assert_same_run(left: RunDirectory, right: RunDirectory) -> None:
     assert (left.path / "metrics.csv").read_bytes() == (right.path / "metrics.csv").read_bytes()
-    states = [load_state(run.checkpoints()[-1]) for run in (left, right)]
-    assert differences(*states) == []
+    assert differences(load_state(left.checkpoints()[-1]), load_state(right.checkpoints()[-1])) == []
     proposals = [run.proposals() for run in (left, right)]
     assert [p.update for p in proposals[0]] == [p.update for p in proposals[1]]
     assert [p.levels.key() for p in proposals[0]] == [p.levels.key() for p in proposals[1]]
