@@ -1,0 +1,130 @@
+"""Rollouts: masks, bootstrapping and advantages against numbers worked by hand."""
+
+import pytest
+import torch
+from fakes import CountdownEngine, CountdownLevels
+from torch import Tensor
+
+from agents.ppo import PPOConfig, PPOStudent
+from agents.rollout import generalised_advantages, sample_actions
+from agents.student import Trajectories
+
+LEVELS = CountdownLevels(torch.tensor([2, 3, 50]))
+STEPS = 7
+
+
+def make_student(**options: object) -> PPOStudent:
+    config = PPOConfig(rollout_steps=STEPS, hidden=8, head=4, torso="symbols", torso_width=8, **options)  # type: ignore[arg-type]
+    engine = CountdownEngine(1)
+    student = config.build(engine.observation_space, engine.action_space, 1, "student")
+    # a critic of some size, so that bootstrapped values can be told from zero
+    torch.nn.init.normal_(student.network.critic[2].weight, generator=torch.Generator().manual_seed(3))  # type: ignore[arg-type]
+    return student
+
+
+@pytest.fixture(scope="module")
+def played() -> tuple[PPOStudent, Trajectories]:
+    student = make_student()
+    return student, student.rollout(CountdownEngine(3), LEVELS)
+
+
+def test_ends_and_starts(played: tuple[PPOStudent, Trajectories]) -> None:
+    _, trajectories = played
+    assert trajectories.terminated[:, 0].tolist() == [False, True] * 3 + [False]
+    assert trajectories.truncated[:, 1].tolist() == [False, False, True] * 2 + [False]
+    assert not (trajectories.terminated | trajectories.truncated)[:, 2].any()
+    assert trajectories.starts[:, 0].tolist() == [True, False] * 3 + [True]
+    assert trajectories.starts[:, 1].tolist() == [True, False, False] * 2 + [True]
+    assert trajectories.starts[:, 2].tolist() == [True] + [False] * 6
+    # the same level is played again, and what is seen restarts with it
+    assert trajectories.observations["direction"][:, 1].tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_update_sees_what_the_rollout_saw(played: tuple[PPOStudent, Trajectories]) -> None:
+    student, trajectories = played
+    network = student.network
+    log_probs, values = network(
+        network.prepare(trajectories.observations), trajectories.starts, student.initial_state(3)
+    )
+    chosen = log_probs.gather(-1, trajectories.actions.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(chosen, trajectories.log_probs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(values, trajectories.values, atol=1e-6, rtol=0)
+
+
+def value_after(student: PPOStudent, counts: list[int]) -> float:
+    """V of the last of these observations of one episode, played from its start."""
+    state = student.initial_state(1)
+    engine = CountdownEngine(1)
+    value = torch.zeros(1)
+    for count in counts:
+        engine.count = torch.tensor([count])
+        _, value, state = student.network.step(engine._look(), state)
+    return float(value)
+
+
+def test_next_values(played: tuple[PPOStudent, Trajectories]) -> None:
+    student, trajectories = played
+    following = trajectories.next_values
+    assert following[1, 0] == 0  # the world ended it
+    torch.testing.assert_close(following[0], trajectories.values[1])
+    # the time limit: V of the last observation, with the memory of the episode that led there
+    assert float(following[2, 1]) == pytest.approx(value_after(student, [0, 1, 2, 3]), abs=1e-6)
+    assert float(following[5, 1]) == pytest.approx(value_after(student, [0, 1, 2, 3]), abs=1e-6)
+    # the rollout's end
+    assert float(following[6, 2]) == pytest.approx(value_after(student, list(range(8))), abs=1e-6)
+    assert float(following[6, 1]) == pytest.approx(value_after(student, [0, 1]), abs=1e-6)
+
+
+def advantages_by_definition(trajectories: Trajectories, discount: float, trace: float) -> Tensor:
+    """sum_k (discount * trace)^k * delta_{t+k} up to the episode's end, term by term."""
+    delta = trajectories.rewards + discount * trajectories.next_values - trajectories.values
+    ended = trajectories.terminated | trajectories.truncated
+    result = torch.zeros_like(delta)
+    for n in range(delta.shape[1]):
+        for t in range(len(delta)):
+            weight = 1.0
+            for k in range(t, len(delta)):
+                result[t, n] += weight * delta[k, n]
+                weight *= discount * trace
+                if ended[k, n]:
+                    break
+    return result
+
+
+def test_advantages(played: tuple[PPOStudent, Trajectories]) -> None:
+    student, trajectories = played
+    expected = advantages_by_definition(trajectories, student.config.discount, student.config.trace)
+    torch.testing.assert_close(trajectories.advantages, expected)
+    torch.testing.assert_close(trajectories.returns, expected + trajectories.values)
+
+
+def test_advantages_on_paper() -> None:
+    """Two steps to an end, then one that is cut: delta = r + .5 V' - V, trace .5."""
+    rewards = torch.tensor([[0.0], [1.0], [2.0]])
+    values = torch.tensor([[1.0], [2.0], [4.0]])
+    next_values = torch.tensor([[2.0], [0.0], [6.0]])
+    ended = torch.tensor([[False], [True], [False]])
+    advantages = generalised_advantages(rewards, values, next_values, ended, 0.5, 0.5)
+    # deltas: 0 + 1 - 1 = 0; 1 + 0 - 2 = -1; 2 + 3 - 4 = 1.  A_1 = -1, A_0 = 0 + .25 * -1, A_2 = 1
+    assert advantages.flatten().tolist() == [-0.25, -1.0, 1.0]
+
+
+def test_statistics_count_finished_episodes(played: tuple[PPOStudent, Trajectories]) -> None:
+    statistics = played[1].statistics()
+    assert statistics.episodes.tolist() == [3, 2, 0]
+    assert statistics.mean_return.tolist() == [2, 3, 0]
+    assert statistics.best_return.tolist() == [2, 3, 0]
+    assert statistics.solved.tolist() == [1, 0, 0]
+    assert statistics.length.tolist() == [2, 3, 0]
+
+
+def test_actions_follow_their_probabilities() -> None:
+    probabilities = torch.tensor([0.2, 0.0, 0.5, 0.3])
+    noise = (torch.arange(1000) + 0.5) / 1000
+    actions = sample_actions(probabilities.log().expand(1000, 4), noise)
+    assert torch.bincount(actions, minlength=4).tolist() == [200, 0, 500, 300]
+
+
+def test_the_largest_noise_still_gives_an_action() -> None:
+    log_probs = torch.full((1, 7), 1 / 7).log()
+    assert sample_actions(log_probs, torch.tensor([1 - 1e-8])).item() == 6
