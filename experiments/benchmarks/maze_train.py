@@ -1,0 +1,141 @@
+"""How fast a student trains on mazes, beside the same update with a plain loop of LSTM cells."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from agents.networks import ActorCritic
+from agents.ppo import PPOConfig, PPOStudent
+from agents.recurrent import LSTM
+from envs.domain import Engine
+from envs.maze.domain import MazeDomain
+from envs.randomness import named_generator
+from experiments.benchmarks.figure import Figure
+from experiments.presets import LIGHT_STUDENT
+
+NUM_ENVS = 32
+UPDATES = 6
+"""The best of so many is reported, so that another program's burst does not count."""
+JAXUED = "JaxUED maze_dr, quoted for 2 AVX2 cores"
+JAXUED_STEPS_PER_SECOND = 3_700.0
+
+
+class LoopedLSTM(LSTM):
+    """The same layer as most torch code writes it: an `LSTMCell` step at a time under autograd."""
+
+    def forward(self, inputs: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LSTM.forward`."""
+        hidden, cell = state.split(self.hidden_size, 1)
+        weights = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
+        hiddens = []
+        for t in range(len(inputs)):
+            keep = (~starts[t]).to(inputs.dtype).unsqueeze(1)
+            hidden, cell = torch.lstm_cell(inputs[t], (hidden * keep, cell * keep), *weights)
+            hiddens.append(hidden)
+        return torch.stack(hiddens), torch.cat([hidden, cell], 1)
+
+
+def run(progress: Callable[[str], None]) -> list[Figure]:
+    """Measure full updates: sampling levels, rolling out, learning. Needs about a minute."""
+    progress("matrix multiplication")
+    peak = matrix_multiply_peak()
+    domain = MazeDomain()
+    engine = domain.engine(NUM_ENVS)
+    config = PPOConfig()
+    progress("the published student")
+    ours = steps_per_second(_student(config, engine), domain, engine)
+    progress("the published student with a loop of LSTM cells")
+    looped_student = _student(config, engine)
+    looped = LoopedLSTM(looped_student.network.torso.width, config.hidden, named_generator(0, "bench", "loop"))
+    looped_student.network.core = looped
+    looped_student.optimiser = torch.optim.Adam(looped_student.network.parameters(), config.learning_rate, fused=True)
+    loop = steps_per_second(looped_student, domain, engine, updates=2)
+    progress("the light student")
+    light = steps_per_second(_student(LIGHT_STUDENT, engine), domain, engine)
+    progress("one LSTM layer")
+    mine, torchs = _layer_seconds()
+    flops = training_flops(_student(config, engine).network, config)
+    shape = f"{NUM_ENVS} x {config.rollout_steps}"
+    published = f"published student (LSTM {config.hidden}), {shape}, {config.epochs} epochs, domain randomisation"
+    light_name = f"light student (LSTM {LIGHT_STUDENT.hidden}, {LIGHT_STUDENT.epochs} epochs), {shape}"
+    return [
+        Figure.beside(published, ours, "steps/s", "the same with torch.lstm_cell in a loop", loop),
+        Figure.beside(f"{published}: quoted peer", ours, "steps/s", JAXUED, JAXUED_STEPS_PER_SECOND),
+        Figure.beside(light_name, light, "steps/s", "published student", ours),
+        Figure.beside(
+            "arithmetic of the published student's training",
+            ours * flops / 1e9,
+            "GFLOP/s",
+            "matrix multiplication 2048^3 in float32",
+            peak / 1e9,
+        ),
+        Figure.beside(
+            "LSTM 149 -> 256 with resets, 256 steps of 32, forward and backward",
+            1 / mine,
+            "passes/s",
+            "torch.nn.LSTM, which cannot reset",
+            1 / torchs,
+        ),
+    ]
+
+
+def _student(config: PPOConfig, engine: Engine) -> PPOStudent:
+    config = replace(config, rollout_steps=256)
+    return config.build(engine.observation_space, engine.action_space, 1, "bench")
+
+
+def steps_per_second(student: PPOStudent, domain: MazeDomain, engine: Engine, updates: int = UPDATES) -> float:
+    """Environment steps per second of the best of some updates, after one to warm up."""
+    rng = named_generator(0, "bench", "levels")
+    best = float("inf")
+    for update in range(updates + 1):
+        started = time.perf_counter()
+        student.learn(student.rollout(engine, domain.sample(engine.num_envs, rng)))
+        if update:
+            best = min(best, time.perf_counter() - started)
+    return student.config.rollout_steps * engine.num_envs / best
+
+
+def matrix_multiply_peak(size: int = 2048, repetitions: int = 8) -> float:
+    """Floating-point operations per second of the best of some square matrix products."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    best = float("inf")
+    for _ in range(repetitions):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def training_flops(network: ActorCritic, config: PPOConfig) -> float:
+    """Floating-point operations of matrix products for one environment step of training.
+
+    The rollout's forward pass, and in each epoch a forward and a backward pass, which is twice a forward pass.
+    """
+    windows = getattr(network.torso, "windows", 1)
+    forward = 0
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 2:
+            forward += 2 * parameter.numel() * (windows if "convolution" in name else 1)
+    return forward * (1 + 3 * config.epochs)
+
+
+def _layer_seconds() -> tuple[float, float]:
+    """Seconds of a forward and backward pass of our layer and of torch's."""
+    ours, theirs = LSTM(149, 256, named_generator(0, "bench", "layer")), nn.LSTM(149, 256)
+    inputs = torch.rand(256, NUM_ENVS, 149)
+    starts = torch.zeros(256, NUM_ENVS, dtype=torch.bool)
+    state = torch.zeros(NUM_ENVS, 512)
+
+    def best(forward: Callable[[], Tensor]) -> float:
+        seconds = []
+        for _ in range(UPDATES):
+            started = time.perf_counter()
+            forward().sum().backward()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds[1:])
+
+    return best(lambda: ours(inputs, starts, state)[0]), best(lambda: theirs(inputs)[0])
