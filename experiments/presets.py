@@ -7,13 +7,16 @@ from clutr.curricula.clutr import CLUTRConfig
 from clutr.curricula.paired import PAIREDConfig
 from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
 from clutr.manifold.base import ManifoldConfig
+from clutr.manifold.recurrent_vae import CLUTR_PAPER
 from clutr.manifold.set_vae import SetVAEConfig
 from envs.maze.domain import MazeDomain
 from experiments.config import Experiment
 from experiments.files import RunError
 
 MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
-    "fast": SetVAEConfig(),
+    "fast": SetVAEConfig(iterations=3_000),
+    "full": SetVAEConfig(iterations=12_000),
+    "clutr-paper": CLUTR_PAPER,
     "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
 }
 """Task manifolds by name, for `clutr pretrain WORLD --preset NAME`."""
@@ -66,8 +69,13 @@ _DEMO = Experiment(
 PRESETS: dict[str, Experiment] = {
     "maze-clutr": _CLUTR,
     "maze-clutr-paper": replace(
-        _CLUTR, curriculum=CLUTRConfig(), student=PPOConfig(entropy_coefficient=0.0), total_steps=500_000_000
+        _CLUTR,
+        curriculum=CLUTRConfig(),
+        student=PPOConfig(entropy_coefficient=0.0),
+        manifold=CLUTR_PAPER,
+        total_steps=500_000_000,
     ),
+    "maze-clutr-flexible": replace(_CLUTR, curriculum=replace(STRONG_TEACHER, regret="flexible")),
     "maze-paired": replace(_CLUTR, curriculum=PAIREDConfig(), manifold=None),
     "maze-dr": replace(_CLUTR, curriculum=DomainRandomisationConfig(), manifold=None),
     "maze-random-latent": replace(_CLUTR, curriculum=RandomLatentsConfig()),
