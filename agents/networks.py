@@ -16,8 +16,9 @@ OBJECTS = 11
 
 
 def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Linear:
-    """A linear layer with orthogonal weights and no bias at the start."""
-    layer = nn.Linear(inputs, outputs)
+    """A linear layer with orthogonal weights drawn from `rng` and zero bias."""
+    # nn.Linear's own initialisation would draw from the global generator
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
@@ -39,12 +40,11 @@ class ConvTorso(nn.Module):
 
     def __init__(self, view: int, rng: torch.Generator) -> None:
         super().__init__()
-        self.convolution = nn.Linear(3 * self.WINDOW**2, self.FILTERS)
+        self.convolution = linear(3 * self.WINDOW**2, self.FILTERS, rng)
         # Xavier for a convolution counts its receptive field, not only its channels.
         field = self.WINDOW**2
         bound = math.sqrt(6 / (3 * field + self.FILTERS * field))
         nn.init.uniform_(self.convolution.weight, -bound, bound, generator=rng)
-        nn.init.zeros_(self.convolution.bias)
         self.heading = linear(4, 5, rng)
         side = view - self.WINDOW + 1
         self.windows = side * side

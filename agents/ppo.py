@@ -8,6 +8,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from agents.losses import Evaluation, clipped_losses, normalise
 from agents.networks import ActorCritic
 from agents.rollout import collect, sample_actions
 from agents.student import STUDENTS, Trajectories
@@ -152,25 +153,23 @@ class PPOStudent:
         config = self.config
         log_probs, values = self.network(batch.prepared, batch.starts, self.initial_state(batch.num_envs))
         chosen = log_probs.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
-        change = chosen - batch.log_probs
-        ratio = change.exp()
-        advantages = batch.advantages
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
-        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-        policy_loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
-        near = batch.values + (values - batch.values).clamp(-config.clip, config.clip)
-        value_loss = 0.5 * torch.maximum((values - batch.returns) ** 2, (near - batch.returns) ** 2).mean()
-        entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
-        loss = policy_loss + config.value_coefficient * value_loss - config.entropy_coefficient * entropy
+        entropies = -(log_probs.exp() * log_probs).sum(-1)
+        old = Evaluation(batch.log_probs, batch.values, entropies)
+        losses = clipped_losses(
+            Evaluation(chosen, values, entropies), old, normalise(batch.advantages), batch.returns, config.clip
+        )
+        loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
         self.optimiser.zero_grad()
         loss.backward()
         gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
         self.optimiser.step()
         with torch.no_grad():
+            change = chosen - batch.log_probs
+            ratio = change.exp()
             return {
-                "policy_loss": policy_loss.detach(),
-                "value_loss": value_loss.detach(),
-                "entropy": entropy.detach(),
+                "policy_loss": losses.policy.detach(),
+                "value_loss": losses.value.detach(),
+                "entropy": losses.entropy.detach(),
                 "approx_kl": (ratio - 1 - change).mean(),  # never negative, and less noisy than -change
                 "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
                 "gradient_norm": gradient_norm,

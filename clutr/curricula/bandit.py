@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from clutr.curricula.ppo import Evaluation, Learner, Pending, TeacherOptions, orthogonal_linear
+from agents.losses import Evaluation
+from agents.networks import linear
+from clutr.curricula.ppo import Learner, Pending, TeacherOptions
 
 EDGE = 1e-6
 """Samples are kept this far from 0 and 1, where a Beta density is 0 and its logarithm infinite."""
@@ -32,10 +34,10 @@ class BetaPolicy(nn.Module):
 
     def __init__(self, noise: int, hidden: int, dim: int, rng: torch.Generator) -> None:
         super().__init__()
-        self.torso = orthogonal_linear(noise, hidden, rng)
-        self.alpha = orthogonal_linear(hidden, dim, rng)
-        self.beta = orthogonal_linear(hidden, dim, rng)
-        self.critic = orthogonal_linear(hidden, 1, rng)
+        self.torso = linear(noise, hidden, rng)
+        self.alpha = linear(hidden, dim, rng)
+        self.beta = linear(hidden, dim, rng)
+        self.critic = linear(hidden, 1, rng)
 
     def forward(self, noise: Tensor) -> tuple[Beta, Tensor]:
         """Distributions `[B, dim]` and values `[B]` for noise `[B, noise]`."""

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from agents.losses import Evaluation
+from agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
-from clutr.curricula.ppo import Evaluation, Learner, Pending, TeacherOptions, orthogonal_linear
+from clutr.curricula.ppo import Learner, Pending, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 from envs.domain import Domain
 
@@ -81,7 +83,7 @@ class Designer(nn.Module):
         self.conv = nn.utils.skip_init(nn.Conv2d, 1, config.filters, kernel_size=3)
         nn.init.xavier_uniform_(self.conv.weight, generator=rng)
         nn.init.zeros_(self.conv.bias)
-        self.step = orthogonal_linear(domain.max_tokens, self.STEP_FEATURES, rng)
+        self.step = linear(domain.max_tokens, self.STEP_FEATURES, rng)
         features = config.filters * (height - 2) * (width - 2) + self.STEP_FEATURES + config.noise
         self.lstm = nn.LSTM(features, config.recurrent, device="meta").to_empty(device="cpu")
         for name, parameter in self.lstm.named_parameters():
@@ -93,8 +95,8 @@ class Designer(nn.Module):
         self.critic = self._head(config.recurrent, 1, rng)
 
     def _head(self, inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Sequential:
-        hidden = orthogonal_linear(inputs, self.HIDDEN, rng)
-        return nn.Sequential(hidden, nn.Tanh(), orthogonal_linear(self.HIDDEN, outputs, rng, gain))
+        hidden = linear(inputs, self.HIDDEN, rng)
+        return nn.Sequential(hidden, nn.Tanh(), linear(self.HIDDEN, outputs, rng, gain))
 
     def forward(
         self, canvas: Tensor, steps: Tensor, noise: Tensor, state: tuple[Tensor, Tensor] | None = None

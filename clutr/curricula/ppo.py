@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from agents.losses import Evaluation, clipped_losses, normalise
 
 
 @dataclass(frozen=True)
@@ -31,36 +33,6 @@ class TeacherOptions:
         for name in ("learning_rate", "clip", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-
-class Evaluation(NamedTuple):
-    """A policy's view of actions already taken; all of one shape."""
-
-    log_probs: Tensor
-    values: Tensor
-    entropy: Tensor
-
-
-class Losses(NamedTuple):
-    """The parts of PPO's loss, each 0-d."""
-
-    policy: Tensor
-    value: Tensor
-    entropy: Tensor
-
-
-def normalise(advantages: Tensor) -> Tensor:
-    """Advantages with mean 0 and standard deviation 1 over the whole batch."""
-    return (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)
-
-
-def clipped_losses(new: Evaluation, old: Evaluation, advantages: Tensor, returns: Tensor, clip: float) -> Losses:
-    """PPO's clipped surrogate (arXiv 1707.06347, equation 7) and clipped squared value error; all of one shape."""
-    ratio = (new.log_probs - old.log_probs).exp()
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-    near = old.values + (new.values - old.values).clamp(-clip, clip)
-    error = torch.maximum((new.values - returns).square(), (near - returns).square())
-    return Losses(-surrogate.mean(), 0.5 * error.mean(), new.entropy.mean())
 
 
 class Learner:
@@ -148,12 +120,3 @@ class Pending(Generic[Batch]):
     def clear(self) -> None:
         """Forget a proposal under way."""
         self._batch = None
-
-
-def orthogonal_linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Linear:
-    """A linear layer with orthogonal weights drawn from `rng` and zero bias."""
-    # nn.Linear's own initialisation would draw from the global generator
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
-    nn.init.orthogonal_(layer.weight, gain, generator=rng)
-    nn.init.zeros_(layer.bias)
-    return layer

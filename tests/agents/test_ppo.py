@@ -45,7 +45,7 @@ def losses_by_hand(student: PPOStudent, trajectories: Trajectories, old: Traject
             network.prepare(trajectories.observations), trajectories.starts, student.initial_state(4)
         )
     advantages = old.advantages.double()
-    mean, deviation = advantages.mean(), advantages.std()
+    mean, deviation = advantages.mean(), advantages.std(correction=0)
     policy, value, entropy = [], [], []
     for t in range(advantages.shape[0]):
         for n in range(advantages.shape[1]):
@@ -81,7 +81,7 @@ def test_one_update_equals_plain_autograd() -> None:
     log_probs, values = network(network.prepare(trajectories.observations), trajectories.starts, twin.initial_state(4))
     distribution = torch.distributions.Categorical(logits=log_probs)
     advantages = trajectories.advantages
-    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
+    advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)
     # before any update the ratio is 1 and nothing is clipped, so the gradient is that of the plain policy gradient
     policy = -(distribution.log_prob(trajectories.actions) * advantages).mean()
     value = 0.5 * (values - trajectories.returns).square().mean()
