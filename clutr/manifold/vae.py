@@ -30,7 +30,7 @@ def into_box(x: Tensor, squash: Squash, bound: float) -> Tensor:
     """A Gaussian variable as a point of [-bound, bound].
 
     "tanh" is the published bound * tanh(x). "cdf" is the probability integral transform: the standard normal prior
-    becomes exactly the uniform distribution on the box. A teacher that knows nothing then proposes decodes of the prior,
+    becomes exactly the uniform distribution on the box. A teacher that knows nothing then proposes draws of the prior,
     which differ from the corpus as far as the aggregate posterior differs from the prior: health measures that.
     """
     if squash == "tanh":
