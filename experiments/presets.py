@@ -56,7 +56,7 @@ _DEMO = Experiment(
     domain=MazeDomain(height=9, width=9, max_obstacles=25, max_steps=100),
     curriculum=STRONG_TEACHER,
     student=replace(LIGHT_STUDENT, rollout_steps=128, discount=0.99),
-    manifold=SetVAEConfig(iterations=1_500),
+    manifold=SetVAEConfig(iterations=1_200),
     num_envs=64,
     total_steps=1_500_000,
     evaluate_every=20,
