@@ -2,16 +2,20 @@
 
 import dataclasses
 import importlib
+import io
+import itertools
 import json
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.table import Table
+from rich.text import Text
 
 import experiments.benchmarks
 from agents.student import STUDENTS
@@ -48,12 +52,24 @@ def _options(command: str, args: Arguments, about: str, **fields: tuple[Any, Any
             columns.append((name, _annotated(_annotated(kind, help_), tyro.conf.Positional)))
         else:
             columns.append((name, _annotated(kind, help_), dataclasses.field(default=default)))
-    return tyro.cli(
-        dataclasses.make_dataclass("Options", columns, frozen=True),
-        prog=f"clutr {command}",
-        description=about,
-        args=list(args),
-    )
+    kind = dataclasses.make_dataclass("Options", columns, frozen=True)
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(kind, prog=f"clutr {command}", description=about, args=list(args))
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    except SystemExit as end:
+        if not end.code:  # after help
+            raise
+        raise RunError(f"{_first_paragraph(complaint.getvalue())} (`clutr {command} --help` tells more)") from None
+
+
+def _first_paragraph(box: str) -> str:
+    """What the parser's framed error says up to its first rule, as one line."""
+    lines = [line.strip("│ ") for line in Text.from_ansi(box).plain.splitlines()]
+    words = itertools.takewhile(lambda line: not line.startswith("─"), (line for line in lines if line[:1] not in "╭╰"))
+    return " ".join(words).replace("experiment.", "")
 
 
 def _concrete(value: Any) -> type:
@@ -168,6 +184,8 @@ def _train(args: Arguments) -> None:
     )
     fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(Experiment)}
     experiment = Experiment(**fields)
+    if experiment.evaluate_every:
+        commands.require_suite(experiment.domain, experiment.evaluate_suite)
     path = options.run or RUNS / f"{args[0]}-s{experiment.seed}"
     _train_on(RunDirectory.create(path, experiment))
 
@@ -196,17 +214,26 @@ def _eval(args: Arguments) -> None:
         episodes=(int, 100, "Episodes a level."),
         deterministic=(bool, False, "Take the most probable action instead of sampling."),
         seed=(int, 1, "Seed of levels and actions."),
+        cvar_levels=(int, 0, "With --suite random: also the solve rate on the worst of this many levels."),
         json=(bool, False, "Print one JSON object for machines."),
     )
     run = RunDirectory(options.run)
     with nullcontext() if options.json else work_display(f"playing {options.suite}") as progress:
         result = commands.evaluate_run(
-            run, options.suite, options.episodes, options.seed, options.deterministic, progress
+            run,
+            options.suite,
+            options.episodes,
+            options.seed,
+            options.deterministic,
+            cvar_levels=options.cvar_levels,
+            progress=progress,
         )
     if options.json:
         print(json.dumps(result))
-    else:
-        console.print(commands.evaluation_table({run.path.name: result}))
+        return
+    console.print(commands.evaluation_table({run.path.name: result}))
+    if "cvar" in result["summary"]:
+        console.print(commands.cvar_table({run.path.name: result["summary"]["cvar"]}))
 
 
 def _compare(args: Arguments) -> None:
@@ -219,11 +246,15 @@ def _compare(args: Arguments) -> None:
         suite=(str, "accel12", "The suite; run `clutr eval` on it first."),
         json=(bool, False, "Print one JSON object for machines."),
     )
-    comparison = commands.compare_runs([RunDirectory(path) for path in options.runs], options.suite)
+    methods = commands.group_by_method([RunDirectory(path) for path in options.runs], options.suite)
+    comparison = compare.compare(methods, torch.Generator().manual_seed(0))
+    cvar = commands.mean_cvar(methods)
     if options.json:
-        print(json.dumps(comparison.to_json()))
-    else:
-        console.print(compare.table(comparison))
+        print(json.dumps(comparison.to_json() | ({"cvar": cvar} if cvar else {})))
+        return
+    console.print(compare.table(comparison))
+    if cvar:
+        console.print(commands.cvar_table(cvar))
 
 
 def _report(args: Arguments) -> None:

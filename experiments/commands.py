@@ -5,17 +5,20 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from agents.student import Student
 from clutr.manifold.base import Progress
-from experiments.compare import Comparison, compare, require_evaluation
+from envs.domain import Domain, Suite
+from experiments.compare import EvaluationJson, require_evaluation
 from experiments.display import training_display, work_display
-from experiments.evaluate import evaluate
+from experiments.evaluate import cvar, evaluate
 from experiments.files import RunError
 from experiments.manifolds import prepare_manifold
 from experiments.run_dir import RunDirectory
@@ -23,6 +26,10 @@ from experiments.runner import Runner
 
 RECORDED_EPISODES = 4
 """Episodes a level whose paths are kept for the report."""
+
+
+CVAR_SUITE = "random"
+"""The suite whose only task draws the random solvable levels of the conditional value at risk."""
 
 
 def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> bool:
@@ -37,7 +44,10 @@ def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> boo
     if run.experiment.manifold is not None:
         with work_display("pretraining the task manifold") as progress:
             manifold = prepare_manifold(run, manifolds, progress)
-    runner = Runner(run, manifold, say)
+    try:
+        runner = Runner(run, manifold, say)
+    except ValueError as error:  # options that do not fit each other
+        raise RunError(f"{run.path} cannot be trained: {error}") from error
     title = run.path.name
     with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0]) as report:
         return runner.train(report)
@@ -77,27 +87,48 @@ def load_student(run: RunDirectory) -> tuple[Student, int]:
     return student, state["steps"]
 
 
+def require_suite(domain: Domain, name: str) -> Suite:
+    """A suite of `domain` by name. Raises `RunError` if there is none."""
+    suites = domain.suites()
+    if name not in suites:
+        raise RunError(f"no suite is called {name!r}; there are: {', '.join(suites)}")
+    return suites[name]
+
+
 def evaluate_run(
     run: RunDirectory,
     suite_name: str,
     episodes: int,
     seed: int = 1,
     deterministic: bool = False,
+    cvar_levels: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's student on a suite, keep the result in the run's directory and return it.
 
+    Args:
+        run: whose newest checkpoint plays.
+        suite_name: what it plays.
+        episodes: on each level.
+        seed: of levels and actions.
+        deterministic: take the likeliest action instead of sampling.
+        cvar_levels: random solvable levels, of which the solve rate on the worst is added as `summary["cvar"]` (see
+            `experiments.evaluate.cvar`); 0 for none.
+        progress: is told of both parts of the work, one after the other.
+
     Raises:
-        RunError: if the suite is unknown or the run cannot be evaluated.
+        RunError: if the suite is unknown, the run cannot be evaluated, or an option does not fit.
     """
-    suites = run.domain().suites()
-    if suite_name not in suites:
-        raise RunError(f"no suite is called {suite_name!r}; there are: {', '.join(suites)}")
+    suite = require_suite(run.domain(), suite_name)
+    if episodes < 1 or cvar_levels < 0:
+        raise RunError("episodes must be at least 1, and the levels of the conditional value at risk 0 or more")
+    if cvar_levels and suite_name != CVAR_SUITE:
+        raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite_name!r}")
     student, steps = load_student(run)
     rng = torch.Generator().manual_seed(seed)  # so that the recorded seed is the one that was asked for
     evaluation = evaluate(
         student,
-        suites[suite_name],
+        suite,
         episodes,
         rng,
         deterministic=deterministic,
@@ -106,6 +137,10 @@ def evaluate_run(
     )
     result = evaluation.to_json(str(run.path))
     result["summary"] |= {"steps": steps, "run_seed": run.experiment.seed}
+    if cvar_levels:
+        rng = torch.Generator().manual_seed(seed)
+        robustness = cvar(student, suite.tasks[0], cvar_levels, rng=rng, progress=progress).to_json()
+        result["summary"]["cvar"] = {name: value for name, value in robustness.items() if name != "task"}
     run.save_evaluation(suite_name, result, evaluation.recordings())
     return result
 
@@ -116,7 +151,7 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title=f"solve rate on {first['suite']}, zero-shot", title_justify="left")
     table.add_column("level")
     for name in results:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for index, level in enumerate(first["levels"]):
         table.add_row(level["level"], *(f"{result['levels'][index]['solved']:.0%}" for result in results.values()))
     table.add_section()
@@ -130,20 +165,45 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def compare_runs(runs: Sequence[RunDirectory], suite: str) -> Comparison:
-    """Set runs side by side on a suite; runs whose configuration differs in the seed alone are one method.
+def group_by_method(runs: Sequence[RunDirectory], suite: str) -> dict[str, list[EvaluationJson]]:
+    """The runs' evaluations on a suite by method: runs whose configuration differs in the seed alone are one.
 
     Raises:
-        RunError: if a run has not been evaluated on the suite, or two were evaluated differently.
+        RunError: if a run has not been evaluated on the suite.
     """
     groups: dict[str, list[RunDirectory]] = {}
     for run in runs:
         without_seed = {name: value for name, value in run.config.items() if name != "seed"}
         groups.setdefault(repr(without_seed), []).append(run)
-    methods: dict[str, list[Mapping[str, Any]]] = {}
+    methods: dict[str, list[EvaluationJson]] = {}
     for group in groups.values():
         name = re.sub(r"-s\d+$", "", group[0].path.name)
         while name in methods:  # two configurations in directories of one name
             name += "'"
         methods[name] = [require_evaluation(run.evaluations(), str(run.path), suite) for run in group]
-    return compare(methods, torch.Generator().manual_seed(0))
+    return methods
+
+
+def mean_cvar(methods: Mapping[str, Sequence[EvaluationJson]]) -> dict[str, dict[str, Any]]:
+    """`levels`, `mean` and `worst` (by share) averaged over the runs of each method whose runs all measured them."""
+    means: dict[str, dict[str, Any]] = {}
+    for method, results in methods.items():
+        measured = [result["summary"]["cvar"] for result in results if "cvar" in result["summary"]]
+        if len(measured) < len(results) or len({found["levels"] for found in measured}) > 1:
+            continue
+        worst = {share: fmean(found["worst"][share] for found in measured) for share in measured[0]["worst"]}
+        mean = fmean(found["mean"] for found in measured)
+        means[method] = {"levels": measured[0]["levels"], "mean": mean, "worst": worst}
+    return means
+
+
+def cvar_table(means: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Solve rates on all random solvable levels and on the worst of them, one row a method."""
+    shares = next(iter(means.values()))["worst"]
+    table = Table(title="solve rate on random solvable levels", title_justify="left")
+    for name in ("method", "levels", "all", *(f"worst {100 * float(share):g}%" for share in shares)):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, found in means.items():
+        rates = [found["mean"], *(found["worst"][share] for share in shares)]
+        table.add_row(escape(method), f"{found['levels']:,}", *(f"{rate:.1%}" for rate in rates))
+    return table

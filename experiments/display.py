@@ -1,38 +1,78 @@
-"""What a person sees in the terminal while something runs."""
+"""What a person sees in the terminal while something runs, and what a file or pipe gets instead."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from clutr.manifold.base import Progress as ManifoldProgress
 from experiments.runner import UpdateReport
 
 console = Console(highlight=False)
 
+PLAIN_EVERY_SHARE = 0.1
+PLAIN_EVERY_SECONDS = 30.0
+"""Outside a terminal a line is printed after this share of the work or this time, whichever comes first."""
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-        console=console,
-        transient=False,
-    )
+
+class ProgressBar(Progress):
+    """The progress of one task: in a terminal a bar with the status below it, elsewhere a plain line now and then."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=False)),  # so the title gives way first
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self.add_task(title, total=None, status="")
+        self._printed_share, self._printed_at = 0.0, time.monotonic()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, and the status on a line of its own: in one line it would squeeze everything else."""
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            yield Text(f"  {task.fields['status']}", no_wrap=True, overflow="ellipsis")
+
+    def show(self, done: int, total: int, status: str) -> None:
+        """Set how much is done, and a few words about it."""
+        self.update(self._task, completed=done, total=total, status=status)
+        if self.disable:
+            self._print_now_and_then(done / total if total else 1.0)
+
+    def _print_now_and_then(self, share: float) -> None:
+        now = time.monotonic()
+        if share < self._printed_share:  # another part of the work has begun
+            self._printed_share = 0.0
+        early = share < self._printed_share + PLAIN_EVERY_SHARE and now < self._printed_at + PLAIN_EVERY_SECONDS
+        if share <= self._printed_share or (early and share < 1):
+            return
+        self._printed_share, self._printed_at = share, now
+        task = self.tasks[0]
+        left = "" if task.time_remaining is None or share >= 1 else f", left {_clock(task.time_remaining)}"
+        status = f": {task.fields['status']}" if task.fields["status"] else ""
+        say(f"{task.description} {share:.0%} after {_clock(task.elapsed or 0)}{left}{status}")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
 
 
 class TrainingDisplay:
-    """A progress bar over environment steps with speed, mean return, regret and the last evaluation."""
+    """Progress over environment steps with speed, mean return, regret and the last evaluation."""
 
-    def __init__(self, bar: Progress, title: str, protagonist: str) -> None:
+    def __init__(self, bar: ProgressBar, protagonist: str) -> None:
         self._bar = bar
         self._protagonist = protagonist
-        self._task = bar.add_task(title, total=None, status="")
         self._evaluation = ""
         self._first: tuple[int, float] | None = None
 
@@ -41,7 +81,6 @@ class TrainingDisplay:
         metrics = report.metrics
         if self._first is None:
             self._first = (report.steps, report.seconds)
-            self._bar.update(self._task, total=report.total_steps)
         parts = []
         steps, seconds = report.steps - self._first[0], report.seconds - self._first[1]
         if seconds > 0:
@@ -54,25 +93,23 @@ class TrainingDisplay:
                 self._evaluation = f"{name.split('/')[1]} solved {value:.0%}"
         if self._evaluation:
             parts.append(self._evaluation)
-        self._bar.update(self._task, completed=min(report.steps, report.total_steps), status=" · ".join(parts))
+        self._bar.show(min(report.steps, report.total_steps), report.total_steps, " · ".join(parts))
 
 
 @contextmanager
 def training_display(title: str, protagonist: str) -> Iterator[TrainingDisplay]:
-    """Show a progress bar while the body trains."""
-    with _bar() as bar:
-        yield TrainingDisplay(bar, title, protagonist)
+    """Show progress while the body trains."""
+    with ProgressBar(title) as bar:
+        yield TrainingDisplay(bar, protagonist)
 
 
 @contextmanager
 def work_display(title: str) -> Iterator[ManifoldProgress]:
-    """Show a progress bar for work that reports `(done, total, metrics)`."""
-    with _bar() as bar:
-        task = bar.add_task(title, total=None, status="")
+    """Show progress of work that reports `(done, total, metrics)`."""
+    with ProgressBar(title) as bar:
 
         def progress(done: int, total: int, metrics: Mapping[str, float]) -> None:
-            status = " · ".join(f"{name} {value:.3g}" for name, value in metrics.items())
-            bar.update(task, total=total, completed=done, status=status)
+            bar.show(done, total, " · ".join(f"{name} {value:.3g}" for name, value in metrics.items()))
 
         yield progress
 
