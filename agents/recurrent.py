@@ -15,6 +15,15 @@ from torch import Tensor, nn
 Product = Callable[[Tensor, Tensor | None], Tensor]
 
 
+def _has_onednn(tensor: Tensor) -> bool:
+    return (
+        tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
+
+
 def product_with(weight: Tensor, rows: int) -> Product:
     """A function (x `[rows, in]`, y) -> x @ weight.T, plus y if there is one, for a weight `[out, in]`; no gradients.
 
@@ -22,10 +31,9 @@ def product_with(weight: Tensor, rows: int) -> Product:
     fast as the BLAS on processors that the latter does not favour. torch has no public name for it, so where the
     operators are missing, or do not apply, the ordinary product is taken.
     """
-    operators = torch.ops.mkldnn
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and hasattr(operators, "_linear_pointwise"):
-        packed = operators._reorder_linear_weight(weight.contiguous(), rows)
-        multiply = operators._linear_pointwise
+    if _has_onednn(weight):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+        multiply = torch.ops.mkldnn._linear_pointwise
 
         def product(x: Tensor, y: Tensor | None) -> Tensor:
             result: Tensor = (
@@ -38,8 +46,16 @@ def product_with(weight: Tensor, rows: int) -> Product:
     return lambda x, y: torch.mm(x, transposed) if y is None else torch.addmm(y, x, transposed)
 
 
+CHUNK = 16
+"""Steps whose backward factors are computed together: few enough to stay in the processor's cache."""
+
+
 class _Sequence(torch.autograd.Function):
-    """Hidden states of an LSTM over a sequence. Gate order i, f, g, o, as in torch."""
+    """Hidden states of an LSTM over a sequence. Gate order i, f, g, o, as in torch.
+
+    tanh(x) is taken as 2 sigmoid(2x) - 1, several times as fast on a CPU and exact to about 1e-7; with the
+    candidate's rows doubled, all four gates are then one sigmoid. Buffers hold sigmoid(2x) in the candidate's place.
+    """
 
     @staticmethod
     def forward(
@@ -50,84 +66,110 @@ class _Sequence(torch.autograd.Function):
         width, size = weight_hh.shape
         keep = (~starts).to(inputs.dtype).unsqueeze(-1)
         resets = starts.any(1).tolist()  # one look at the device a sequence; most steps then need no masking
+        scale = torch.ones_like(bias)
+        scale[2 * size : 3 * size] = 2
         rows = inputs.flatten(0, 1)
-        projected = product_with(weight_ih, len(rows))(rows, bias.expand(len(rows), width)).view(steps, num_envs, width)
-        gates = projected.new_empty(steps, num_envs, width)
-        hiddens, cells, squashed = (projected.new_empty(steps, num_envs, size) for _ in range(3))
-        product = product_with(weight_hh, num_envs)
+        project = product_with(weight_ih * scale.unsqueeze(1), len(rows))
+        gates = project(rows, (bias * scale).expand(len(rows), width)).view(steps, num_envs, width)
+        product = product_with(weight_hh * scale.unsqueeze(1), num_envs)
+        # slot 0 holds the state before the first step
+        hiddens, cells = (inputs.new_empty(steps + 1, num_envs, size) for _ in range(2))
         hidden, cell = state.split(size, 1)
-        columns = zip(
-            projected.unbind(), gates.unbind(), hiddens.unbind(), cells.unbind(), squashed.unbind(), strict=True
-        )
-        for t, (step_inputs, gate, next_hidden, next_cell, tanh_cell) in enumerate(columns):
+        hiddens[0], cells[0] = hidden, cell
+        hidden, squashed, zero = hiddens[0], torch.empty_like(hiddens[0]), torch.zeros_like(hiddens[0])
+        columns = zip(gates.unbind(), hiddens[1:].unbind(), cells[1:].unbind(), strict=True)
+        for t, (gate, next_hidden, next_cell) in enumerate(columns):
             if resets[t]:
                 hidden, cell = hidden * keep[t], cell * keep[t]
-            raw = product(hidden, step_inputs)
+            torch.sigmoid(product(hidden, gate), out=gate)
             into, forget, candidate, out = gate.split(size, 1)
-            torch.sigmoid(raw[:, : 2 * size], out=gate[:, : 2 * size])
-            torch.tanh(raw[:, 2 * size : 3 * size], out=candidate)
-            torch.sigmoid(raw[:, 3 * size :], out=out)
-            torch.mul(forget, cell, out=next_cell)
-            next_cell.addcmul_(into, candidate)
-            torch.tanh(next_cell, out=tanh_cell)
-            torch.mul(out, tanh_cell, out=next_hidden)
+            # f c + i (2 s - 1)
+            torch.mul(forget, cell, out=next_cell).addcmul_(into, candidate, value=2).sub_(into)
+            torch.mul(next_cell, 2, out=squashed).sigmoid_().sub_(0.5)
+            torch.addcmul(zero, out, squashed, value=2, out=next_hidden)
             hidden, cell = next_hidden, next_cell
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, hiddens, cells, squashed, keep, state)
+        ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, hiddens, cells, keep)
         ctx.resets = resets
         last = torch.cat([hiddens[-1], cells[-1]], 1)
         ctx.mark_non_differentiable(last)
-        return hiddens, last
+        return hiddens[1:], last
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Backpropagation through time; the initial state is taken as a constant."""
-        inputs, weight_ih, weight_hh, gates, hiddens, cells, squashed, keep, state = ctx.saved_tensors
-        _, num_envs, width = gates.shape
+        inputs, weight_ih, weight_hh, gates, hiddens, cells, keep = ctx.saved_tensors
+        steps, num_envs, width = gates.shape
         size = width // 4
-        first_hidden, first_cell = state.split(size, 1)
-        into, forget, candidate, out = gates.split(size, 2)
-        # What each step does to its gates, given the gradients of its hidden and cell state, for all steps at once.
-        by_out = squashed * out * (1 - out)
-        by_cell = out * (1 - squashed * squashed)
-        previous_cells = torch.cat([first_cell[None], cells[:-1]]).mul_(keep)
-        by_gates = torch.stack(
-            [candidate * into * (1 - into), previous_cells * forget * (1 - forget), into * (1 - candidate**2)], 2
-        )
-        gate_gradients = torch.empty_like(gates)
         product = product_with(weight_hh.t(), num_envs)
-        hidden_gradient, cell_gradient = torch.zeros_like(first_hidden), torch.zeros_like(first_cell)
-        columns = zip(
-            gradients[0].unbind(),
-            gate_gradients.unbind(),
-            by_out.unbind(),
-            by_cell.unbind(),
-            by_gates.unbind(),
-            forget.unbind(),
-            strict=True,
-        )
-        for t, (from_above, gate, d_out, d_cell, d_gates, forgotten) in reversed(list(enumerate(columns))):
-            hidden_gradient = hidden_gradient.add_(from_above)
-            cell_gradient.addcmul_(hidden_gradient, d_cell)
-            split_gate = gate.view(num_envs, 4, size)
-            torch.mul(hidden_gradient, d_out, out=split_gate[:, 3])
-            torch.mul(cell_gradient.unsqueeze(1), d_gates, out=split_gate[:, :3])
-            hidden_gradient = product(gate, None)
-            cell_gradient *= forgotten
-            if ctx.resets[t]:
-                hidden_gradient *= keep[t]
-                cell_gradient *= keep[t]
+        gate_gradients = torch.empty_like(gates)
+        hidden_gradient, cell_gradient = (torch.zeros_like(hiddens[0]) for _ in range(2))
+        for end in range(steps, 0, -CHUNK):
+            part = slice(max(end - CHUNK, 0), end)
+            factors = gate_gradients[part].unflatten(2, (4, size))
+            by_cell = _factors(gates[part], cells[part.start : end + 1], keep[part], factors)
+            columns = zip(
+                range(part.start, end),
+                gradients[0][part].unbind(),
+                gate_gradients[part].unbind(),
+                factors[:, :, :3].unbind(),
+                factors[:, :, 3].unbind(),
+                by_cell.unbind(),
+                gates[part, :, size : 2 * size].unbind(),
+                strict=True,
+            )
+            for t, from_above, gate, by_three, by_out, cell_factor, forget in reversed(list(columns)):
+                hidden_gradient.add_(from_above)
+                cell_gradient.addcmul_(hidden_gradient, cell_factor)
+                by_three.mul_(cell_gradient.unsqueeze(1))
+                by_out.mul_(hidden_gradient)
+                hidden_gradient = product(gate, None)
+                cell_gradient.mul_(forget)
+                if ctx.resets[t]:
+                    hidden_gradient.mul_(keep[t])
+                    cell_gradient.mul_(keep[t])
         rows = gate_gradients.flatten(0, 1)
-        previous = torch.cat([first_hidden[None], hiddens[:-1]]).mul_(keep)
-        input_gradient = product_with(weight_ih.t(), len(rows))(rows, None).view_as(inputs)
-        transposed = rows.t()
+        previous = hiddens[:-1] * keep
         return (
-            input_gradient,
-            transposed @ inputs.flatten(0, 1),
-            transposed @ previous.flatten(0, 1),
+            product_with(weight_ih.t(), len(rows))(rows, None).view_as(inputs),
+            _outer(rows, inputs.flatten(0, 1)),
+            _outer(rows, previous.flatten(0, 1)),
             rows.sum(0),
             None,
             None,
         )
+
+
+def _factors(gates: Tensor, cells: Tensor, keep: Tensor, out: Tensor) -> Tensor:
+    """What each step's gates do to gradients, for a few steps at once.
+
+    Args:
+        gates: `[K, N, 4H]` as `_Sequence.forward` leaves them.
+        cells: `[K + 1, N, H]`, one step earlier to begin with.
+        keep: `[K, N, 1]`, 0 where an episode starts.
+        out: `[K, N, 4, H]`, receives what the gates before their sigmoids get of the cell's gradient (i, f, g) and of
+            the hidden state's (o).
+
+    Returns:
+        What the cell gets of the hidden state's gradient, `[K, N, H]`.
+    """
+    into, _, candidate, output = gates.unflatten(2, (4, out.shape[3])).unbind(2)
+    flat = out.flatten(2)
+    torch.addcmul(gates, gates, gates, value=-1, out=flat)  # x (1 - x), the derivative of each sigmoid
+    squashed = torch.mul(cells[1:], 2).sigmoid_().mul_(2).sub_(1)
+    out[:, :, 0].mul_(candidate * 2 - 1)
+    out[:, :, 1].mul_(cells[:-1]).mul_(keep)
+    out[:, :, 2].mul_(into).mul_(4)
+    out[:, :, 3].mul_(squashed)
+    return torch.addcmul(output, squashed.square_(), output, value=-1)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """left.T @ right for `[R, a]` and `[R, b]`: the gradient of a weight `[a, b]`."""
+    if _has_onednn(left):
+        # this way round, oneDNN need not copy `left`, the larger one
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(right.t().contiguous(), left.t(), None, "none", [], "").t()
+        return result
+    return left.t() @ right
 
 
 class LSTM(nn.Module):

@@ -11,8 +11,8 @@ from envs.domain import Engine, LevelBatch
 def sample_actions(log_probs: Tensor, noise: Tensor) -> Tensor:
     """Actions `[N]` by inverse transform: `log_probs` `[N, A]`, `noise` `[N]` uniform on [0, 1)."""
     cumulative = log_probs.exp().cumsum(-1)
-    # rounding can leave the last sum a little below the noise
-    return (cumulative < noise.unsqueeze(-1)).sum(-1).clamp_(max=log_probs.shape[-1] - 1)
+    # rounding can leave the last sum no higher than the noise
+    return (cumulative <= noise.unsqueeze(-1)).sum(-1).clamp_(max=log_probs.shape[-1] - 1)
 
 
 @torch.no_grad()

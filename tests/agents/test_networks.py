@@ -31,6 +31,15 @@ def test_conv_torso_is_a_convolution() -> None:
     assert torso.width == 149
 
 
+def test_conv_torso_starts_like_a_xavier_convolution() -> None:
+    torso = ConvTorso(5, torch.Generator().manual_seed(0))
+    reference = nn.init.xavier_uniform_(torch.empty(16, 3, 3, 3), generator=torch.Generator().manual_seed(0))
+    bound = (6 / (3 * 9 + 16 * 9)) ** 0.5
+    for weight in (reference, torso.convolution.weight):
+        assert 0.95 * bound < weight.abs().max() <= bound
+    assert not torso.convolution.bias.any()
+
+
 def test_symbol_torso_tells_symbols_and_headings_apart() -> None:
     torso = SymbolTorso(5, 16, torch.Generator().manual_seed(0))
     image = torch.zeros(2, 5, 5, 3, dtype=torch.uint8)

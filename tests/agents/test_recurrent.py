@@ -1,5 +1,7 @@
 """The LSTM with resets against torch's own, and against a plain loop."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,3 +127,26 @@ def test_product_with_a_weight(dtype: torch.dtype) -> None:
     product = product_with(weight, 7)
     torch.testing.assert_close(product(x, None), x @ weight.T)
     torch.testing.assert_close(product(x, y), x @ weight.T + y)
+
+
+def outcome_in_single_precision() -> list[Tensor]:
+    layer = make(torch.float32)
+    x, starts, state = inputs(torch.float32)
+    x.requires_grad_()
+    output, _ = layer(x, starts, state)
+    return [output, *gradients(output, x, *layer.parameters())]
+
+
+@pytest.mark.parametrize("operators", [(), ("_linear_pointwise",), ("_reorder_linear_weight",)])
+def test_missing_operators_are_done_without(operators: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch may rename its private operators, both or one of them."""
+    expected = outcome_in_single_precision()
+    present = SimpleNamespace(**{name: getattr(torch.ops.mkldnn, name) for name in operators})
+    monkeypatch.setattr(torch.ops, "mkldnn", present)
+    for ours, theirs in zip(outcome_in_single_precision(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_repeats_bit_for_bit() -> None:
+    for first, second in zip(outcome_in_single_precision(), outcome_in_single_precision(), strict=True):
+        assert torch.equal(first, second)

@@ -8,6 +8,7 @@ from torch import Tensor
 from agents.ppo import PPOConfig, PPOStudent
 from agents.rollout import generalised_advantages, sample_actions
 from agents.student import Trajectories
+from envs.domain import Step
 
 LEVELS = CountdownLevels(torch.tensor([2, 3, 50]))
 STEPS = 7
@@ -75,6 +76,28 @@ def test_next_values(played: tuple[PPOStudent, Trajectories]) -> None:
     assert float(following[6, 1]) == pytest.approx(value_after(student, [0, 1]), abs=1e-6)
 
 
+class BothEndsEngine(CountdownEngine):
+    """The time limit strikes at the very step at which the world ends the episode."""
+
+    def step(self, actions: Tensor) -> Step:
+        """Count on; an ended episode is both terminated and truncated."""
+        outcome = super().step(actions)
+        ended = outcome.terminated | outcome.truncated
+        return outcome._replace(terminated=ended, truncated=ended.clone())
+
+
+def test_the_world_ends_an_episode_before_the_time_limit_does() -> None:
+    trajectories = make_student().rollout(BothEndsEngine(3), LEVELS)
+    ends = trajectories.terminated
+    assert ends[:, 0].tolist() == [False, True] * 3 + [False]
+    assert ends[:, 1].tolist() == [False, False, True] * 2 + [False]
+    assert not trajectories.truncated.any()
+    assert (trajectories.next_values[ends] == 0).all()
+    assert (trajectories.next_values[~ends] != 0).all()
+    torch.testing.assert_close(trajectories.advantages[ends], (1 - trajectories.values)[ends])
+    assert trajectories.statistics().solved.tolist() == [1, 1, 0]
+
+
 def advantages_by_definition(trajectories: Trajectories, discount: float, trace: float) -> Tensor:
     """sum_k (discount * trace)^k * delta_{t+k} up to the episode's end, term by term."""
     delta = trajectories.rewards + discount * trajectories.next_values - trajectories.values
@@ -123,6 +146,11 @@ def test_actions_follow_their_probabilities() -> None:
     noise = (torch.arange(1000) + 0.5) / 1000
     actions = sample_actions(probabilities.log().expand(1000, 4), noise)
     assert torch.bincount(actions, minlength=4).tolist() == [200, 0, 500, 300]
+
+
+def test_an_impossible_action_is_never_taken() -> None:
+    probabilities = torch.tensor([[0.0, 0.5, 0.5]])
+    assert sample_actions(probabilities.log(), torch.zeros(1)).item() == 1
 
 
 def test_the_largest_noise_still_gives_an_action() -> None:

@@ -1,5 +1,6 @@
 """What every registered student promises."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ def train(student: Student, updates: int, seed: int = 0) -> list[dict[str, float
     return [student.learn(student.rollout(engine, DOMAIN.sample(ENVS, rng))) for _ in range(updates)]
 
 
+def same(left: Any, right: Any) -> bool:
+    """Whether two nested states are equal, bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
+
+
 @pytest.mark.parametrize("name", STUDENTS)
 def test_rollout_reports_every_step(name: str) -> None:
     student = make(name)
@@ -39,6 +51,9 @@ def test_rollout_reports_every_step(name: str) -> None:
     assert trajectories.starts[0].all()
     ended = (trajectories.terminated | trajectories.truncated)[:-1]
     assert torch.equal(trajectories.starts[1:], ended)
+    metrics = student.learn(trajectories, torch.arange(ENVS) % 2 == 0)
+    assert metrics
+    assert all(math.isfinite(value) for value in metrics.values()), metrics
     statistics = trajectories.statistics()
     assert torch.equal(statistics.episodes, (trajectories.terminated | trajectories.truncated).sum(0).float())
 
@@ -72,8 +87,11 @@ def test_state_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
     train(student, 2)
     save_state(tmp_path / "student", student.state_dict())
     other = make(name, seed=7)
+    assert not same(other.state_dict(), student.state_dict())
     other.load_state_dict(load_state(tmp_path / "student"))
+    assert same(other.state_dict(), student.state_dict())
     assert train(other, 2, seed=1) == train(student, 2, seed=1)
+    assert same(other.state_dict(), student.state_dict())
 
 
 @pytest.mark.parametrize("name", STUDENTS)
