@@ -15,9 +15,9 @@ from experiments.runner import UpdateReport
 
 console = Console(highlight=False)
 
-PLAIN_EVERY_SHARE = 0.1
+PLAIN_LINES = 10
 PLAIN_EVERY_SECONDS = 30.0
-"""Outside a terminal a line is printed after this share of the work or this time, whichever comes first."""
+"""Outside a terminal a line is printed as each tenth of the work is done, and after this time without one."""
 
 
 class ProgressBar(Progress):
@@ -35,7 +35,7 @@ class ProgressBar(Progress):
             disable=not console.is_terminal,
         )
         self._task = self.add_task(title, total=None, status="")
-        self._printed_share, self._printed_at = 0.0, time.monotonic()
+        self._printed, self._printed_at = 0, time.monotonic()
 
     def get_renderables(self) -> Iterator[RenderableType]:
         """The bar, and the status on a line of its own: in one line it would squeeze everything else."""
@@ -47,20 +47,20 @@ class ProgressBar(Progress):
         """Set how much is done, and a few words about it."""
         self.update(self._task, completed=done, total=total, status=status)
         if self.disable:
-            self._print_now_and_then(done / total if total else 1.0)
+            self._print_now_and_then(done, total)
 
-    def _print_now_and_then(self, share: float) -> None:
+    def _print_now_and_then(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if share < self._printed_share:  # another part of the work has begun
-            self._printed_share = 0.0
-        early = share < self._printed_share + PLAIN_EVERY_SHARE and now < self._printed_at + PLAIN_EVERY_SECONDS
-        if share <= self._printed_share or (early and share < 1):
+        if done < self._printed:  # another part of the work has begun
+            self._printed = 0
+        same_part = done * PLAIN_LINES // total == self._printed * PLAIN_LINES // total
+        if done == self._printed or (same_part and now < self._printed_at + PLAIN_EVERY_SECONDS):
             return
-        self._printed_share, self._printed_at = share, now
+        self._printed, self._printed_at = done, now
         task = self.tasks[0]
-        left = "" if task.time_remaining is None or share >= 1 else f", left {_clock(task.time_remaining)}"
+        left = "" if task.time_remaining is None or done == total else f", left {_clock(task.time_remaining)}"
         status = f": {task.fields['status']}" if task.fields["status"] else ""
-        say(f"{task.description} {share:.0%} after {_clock(task.elapsed or 0)}{left}{status}")
+        say(f"{task.description} {done / total:.0%} after {_clock(task.elapsed or 0)}{left}{status}")
 
 
 def _clock(seconds: float) -> str:
