@@ -66,10 +66,12 @@ def _options(command: str, args: Arguments, about: str, **fields: tuple[Any, Any
 
 
 def _first_paragraph(box: str) -> str:
-    """What the parser's framed error says up to its first rule, as one line."""
+    """What the parser's framed error says between its title and the next rule, as one line."""
     lines = [line.strip("│ ") for line in Text.from_ansi(box).plain.splitlines()]
-    words = itertools.takewhile(lambda line: not line.startswith("─"), (line for line in lines if line[:1] not in "╭╰"))
-    return " ".join(words).replace("experiment.", "")
+    groups = itertools.groupby(lines, lambda line: line[:1] in ("╭", "╰") or set(line) <= set("─-"))
+    paragraphs = [" ".join(group) for is_rule, group in groups if not is_rule]
+    titled_in_frame = "╭" in box  # where the output has no such characters the title is a paragraph of its own
+    return paragraphs[0 if titled_in_frame else 1].replace("experiment.", "")
 
 
 def _concrete(value: Any) -> type:
@@ -121,6 +123,9 @@ def _list(args: Arguments) -> None:
         "suites": {name: suite.about for world in DOMAINS for name, suite in DOMAINS[world]().suites().items()},
         "benches": {name: _about(_bench_module(name)) for name in _benches()},
     }
+    if args and args[0] in ("-h", "--help"):
+        say(f"usage: clutr list [SHELF]\n\nshelves: {', '.join(shelves)}")
+        return
     if args and args[0] not in shelves:
         raise RunError(f"cannot list {args[0]!r}; there are: {', '.join(shelves)}")
     for shelf in args[:1] or shelves:
@@ -319,7 +324,7 @@ def main(args: Arguments | None = None) -> int:
             raise RunError(f"no command is called {args[0]!r}; there are: {', '.join(COMMANDS)}")
         COMMANDS[args[0]](args[1:])
     except (RunError, LevelError) as error:
-        print(f"clutr: {error}", file=sys.stderr)
+        print("clutr:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("clutr: interrupted", file=sys.stderr)

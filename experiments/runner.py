@@ -68,7 +68,6 @@ class Runner:
         if state is not None:
             self.load_state_dict(state)
             say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
-        self.run.drop_after(self.update)
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state between two updates. Every rollout starts new episodes, so engines hold none of it."""
@@ -98,6 +97,7 @@ class Runner:
             self.run.lock(),
             SummaryWriter(str(self.run.path), purge_step=self.steps + 1 if self.update else None) as board,
         ):
+            self.run.drop_after(self.update)  # not before the lock: another process may be writing
             while self.steps < self.experiment.total_steps and not self.stop_requested:
                 started, steps_before = time.perf_counter(), self.steps
                 metrics = self._step()

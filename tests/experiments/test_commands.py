@@ -62,7 +62,7 @@ def test_cvar_is_kept_beside_the_evaluation(trained: RunDirectory) -> None:
         ("random", {"episodes": 0}, "episodes must be at least 1"),
     ],
 )
-def test_what_cannot_be_evaluated(trained: RunDirectory, suite: str, options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_evaluated(trained: RunDirectory, suite: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RunError, match=message):
         commands.evaluate_run(trained, suite, **{"episodes": 1, **options})
 

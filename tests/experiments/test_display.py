@@ -44,7 +44,7 @@ def test_a_pipe_gets_one_plain_line_a_tenth_of_the_work(screen: Screen) -> None:
 def test_slow_work_prints_after_half_a_minute_too(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = screen(terminal=False)
     now = [0.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with display.work_display("playing") as progress:
         for done in range(1, 9):
             now[0] += 10
