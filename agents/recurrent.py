@@ -16,12 +16,17 @@ Product = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def _has_onednn(tensor: Tensor) -> bool:
-    return (
-        tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+    """Whether oneDNN's products apply to `tensor` and this torch has them under the names and signatures used here."""
+    if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+        return False
+    one = torch.ones(1, 1)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(one, 1)
+        product = torch.ops.mkldnn._linear_pointwise(one, packed, None, "none", [], "")
+        total = torch.ops.mkldnn._linear_pointwise.binary(one, one, packed, None, "add")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return bool(product == 1) and bool(total == 2)
 
 
 def product_with(weight: Tensor, rows: int) -> Product:
