@@ -28,7 +28,7 @@ from experiments.config import Experiment
 from experiments.display import console, say, work_display
 from experiments.files import RunError
 from experiments.presets import MANIFOLD_PRESETS, PRESETS, manifold_experiment
-from experiments.report import build_report
+from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
 
 RUNS = Path("runs")
@@ -150,7 +150,7 @@ def _demo(args: Arguments) -> None:
 def _pretrain(args: Arguments) -> None:
     """Train a task manifold, print its health and keep it for the runs that want it."""
     _choose("world", {name: DOMAINS[name] for name in DOMAINS}, "pretrain", args)
-    world, rest = args[0], list(args[1:])
+    world, rest = args[0], [part for arg in args[1:] for part in _split_preset(arg)]
     preset = "fast"
     if "--preset" in rest:
         at = rest.index("--preset")
@@ -174,6 +174,11 @@ def _pretrain(args: Arguments) -> None:
         path, health = manifolds.pretrain(experiment, options.runs / "manifolds", progress)
     console.print(manifolds.health_table(health))
     say(f"kept as {path}; runs of the same world, manifold and seed use it")
+
+
+def _split_preset(arg: str) -> list[str]:
+    """`--preset=fast` as the two arguments that it stands for."""
+    return arg.split("=", 1) if arg.startswith("--preset=") else [arg]
 
 
 def _train(args: Arguments) -> None:
@@ -249,10 +254,14 @@ def _compare(args: Arguments) -> None:
         _compare.__doc__ or "",
         runs=(tuple[Path, ...], ..., "The runs' directories; the first one's method is the baseline."),
         suite=(str, "accel12", "The suite; run `clutr eval` on it first."),
+        output=(Path | None, None, "Also write a self-contained HTML page with table and curves here."),
         json=(bool, False, "Print one JSON object for machines."),
     )
-    methods = commands.group_by_method([RunDirectory(path) for path in options.runs], options.suite)
+    runs = [RunDirectory(path) for path in options.runs]
+    methods = commands.group_by_method(runs, options.suite)
     comparison = compare.compare(methods, torch.Generator().manual_seed(0))
+    if options.output is not None:
+        build_comparison(comparison.to_json(), runs, options.output)
     cvar = commands.mean_cvar(methods)
     if options.json:
         print(json.dumps(comparison.to_json() | ({"cvar": cvar} if cvar else {})))
@@ -260,6 +269,8 @@ def _compare(args: Arguments) -> None:
     console.print(compare.table(comparison))
     if cvar:
         console.print(commands.cvar_table(cvar))
+    if options.output is not None:
+        say(f"open {options.output}")
 
 
 def _report(args: Arguments) -> None:

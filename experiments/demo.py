@@ -27,13 +27,15 @@ def run_demo(root: Path, seed: int) -> None:
 
     Raises:
         RunError: if `root` holds something else under a name that the demo needs.
+        KeyboardInterrupt: if a training was stopped.
     """
     started = time.perf_counter()
     experiments = {name: replace(PRESETS[f"demo-{name}"], seed=seed) for name in ("clutr", "dr")}
     _say_choices(experiments["clutr"])
     runs = {name: _fresh_run(root / name, experiment) for name, experiment in experiments.items()}
     for run in runs.values():
-        train(run, root / "manifolds", say)
+        if not train(run, root / "manifolds", say):
+            raise KeyboardInterrupt
 
     say(f"\ntesting the students on {SUITE!r}: mazes that nobody trained on ...")
     results = {name: evaluate_run(run, SUITE, EPISODES) for name, run in runs.items()}

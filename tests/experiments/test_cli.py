@@ -117,7 +117,7 @@ def test_list_shows_every_shelf(clutr: Run) -> None:
 
 
 def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Run) -> None:
-    options = ["--preset", "debug", "--domain.height", "5", "--domain.width", "5", "--domain.max-obstacles", "6"]
+    options = ["--preset=debug", "--domain.height", "5", "--domain.width", "5", "--domain.max-obstacles", "6"]
     printed = clutr("pretrain", "maze", *options, "--manifold.iterations", "20", "--seed", "3", "--runs", tmp_path)
     assert "active dimensions" in printed
     (kept,) = (tmp_path / "manifolds").iterdir()
@@ -244,6 +244,9 @@ def test_compare_takes_seeds_together(room: Path, clutr: Run) -> None:
     small = json.loads(clutr("compare", *runs, "--suite", "small", "--json"))
     assert "cvar" not in small
     assert len(small["methods"][0]["levels"]) == 10
+    page = room / "comparison.html"
+    assert f"open {page}" in clutr("compare", *runs, "--suite", "small", "--output", page)
+    assert all(name in page.read_text() for name in ("maze-dr-debug", "maze-clutr-debug", "Zigzag9"))
 
 
 def test_report_is_written_into_the_run(room: Path, clutr: Run) -> None:
