@@ -16,7 +16,28 @@ from clutr.manifold.base import Manifold
 from envs.domain import Domain
 
 
-class DomainRandomisation:
+class _NoTeacher:
+    """What curricula share that learn nothing: one student, and a generator for all their state."""
+
+    students: tuple[str, ...] = ("protagonist",)
+
+    def __init__(self, rng: torch.Generator) -> None:
+        self.rng = rng
+
+    def observe(self, outcome: Outcome) -> dict[str, Tensor]:  # noqa: ARG002 (the protocol's name)
+        """Learn nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {"rng": self.rng.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.rng.set_state(state["rng"])
+
+
+class DomainRandomisation(_NoTeacher):
     """Fresh random levels, always trained on.
 
     Args:
@@ -24,30 +45,16 @@ class DomainRandomisation:
         rng: the only source of randomness.
     """
 
-    students: tuple[str, ...] = ("protagonist",)
-
     def __init__(self, domain: Domain, rng: torch.Generator) -> None:
+        super().__init__(rng)
         self.domain = domain
-        self.rng = rng
 
     def propose(self, n: int) -> Proposal:
         """Draw n levels."""
         return Proposal.everyone(self.domain.sample(n, self.rng), len(self.students))
 
-    def observe(self, outcome: Outcome) -> dict[str, Tensor]:  # noqa: ARG002 (the protocol's name)
-        """Learn nothing."""
-        return {}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.rng.set_state(state["rng"])
-
-
-class RandomLatents:
+class RandomLatents(_NoTeacher):
     """Levels decoded from points drawn uniformly from the manifold's box.
 
     Args:
@@ -55,29 +62,15 @@ class RandomLatents:
         rng: the only source of randomness.
     """
 
-    students: tuple[str, ...] = ("protagonist",)
-
     def __init__(self, manifold: Manifold, rng: torch.Generator) -> None:
+        super().__init__(rng)
         self.manifold = manifold
-        self.rng = rng
 
     def propose(self, n: int) -> Proposal:
         """Draw n points and decode them."""
         low, high = self.manifold.bounds
         latents = low + (high - low) * torch.rand(n, self.manifold.dim, generator=self.rng)
         return Proposal.everyone(self.manifold.decode(latents), len(self.students), latents)
-
-    def observe(self, outcome: Outcome) -> dict[str, Tensor]:  # noqa: ARG002 (the protocol's name)
-        """Learn nothing."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.rng.set_state(state["rng"])
 
 
 @CURRICULA.register("dr")
