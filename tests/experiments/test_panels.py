@@ -250,7 +250,10 @@ def test_method_curves_name_methods_and_seeds() -> None:
 def test_methods_whose_steps_do_not_overlap_are_left_out() -> None:
     late = columns(3)
     late = late | {"steps": late["steps"] + 1e6}
-    Structure(method_curves([("clutr", columns(3)), ("clutr", late)], "s").html())
+    together = method_curves([("clutr", columns(3)), ("clutr", columns(3))], "s").html()
+    apart = method_curves([("clutr", columns(3)), ("clutr", late)], "s").html()
+    Structure(apart)
+    assert apart.count("<path") < together.count("<path")
 
 
 def test_headline_takes_the_last_values() -> None:
