@@ -55,7 +55,7 @@ _DEBUG = Experiment(
 _DEMO = Experiment(
     domain=MazeDomain(height=9, width=9, max_obstacles=25, max_steps=100),
     curriculum=STRONG_TEACHER,
-    student=replace(LIGHT_STUDENT, rollout_steps=128, discount=0.99),
+    student=replace(LIGHT_STUDENT, rollout_steps=128),
     manifold=SetVAEConfig(iterations=1_200),
     num_envs=64,
     total_steps=1_500_000,
