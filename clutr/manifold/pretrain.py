@@ -1,6 +1,7 @@
 """Pretraining of task VAEs, which can be stopped and resumed bit for bit."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ Pause = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class PretrainOptions:
+class PretrainOptions(ABC):
     """How a task VAE is trained."""
 
     by_length: ClassVar[bool] = False
@@ -52,9 +53,9 @@ class PretrainOptions:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be cosine or constant, got {self.schedule!r}")
 
+    @abstractmethod
     def build(self, domain: Domain, seed: int) -> VAEManifold:
         """An untrained manifold."""
-        raise NotImplementedError("options of a training alone build nothing: use a registered manifold's")
 
     def pretraining(self, manifold: VAEManifold, domain: Domain, seed: int) -> "Pretraining":
         """The training of `manifold`, which these options built."""

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clutr.manifold.pretrain import PretrainOptions, pretrain
+from clutr.manifold.pretrain import pretrain
 from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
 from envs.maze.domain import MazeDomain
@@ -77,4 +77,4 @@ def test_the_paper_preset_runs() -> None:
 )
 def test_bad_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PretrainOptions(**options)  # type: ignore[arg-type]  # wrong on purpose
+        SetVAEConfig(**options)  # type: ignore[arg-type]  # wrong on purpose
