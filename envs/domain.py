@@ -93,6 +93,16 @@ class Engine(Protocol):
     action_space: gymnasium.Space[Any]
     """Space of ONE environment's action."""
 
+    @property
+    def solved(self) -> Tensor:
+        """`[N]` bool: whether an environment's last step ended its episode with success."""
+        ...
+
+    @property
+    def place(self) -> Tensor:
+        """`[N, ...]`: where the agents are, in the world's own terms; a map can be drawn from it."""
+        ...
+
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes and return the observation of every environment.
 

@@ -84,6 +84,7 @@ class MazeEngine:
         self._own = (view // 2) * view + view - 1
         self._make_tables()
         self._grid: Tensor | None = None
+        self.solved = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
 
     def _make_tables(self) -> None:
         """Tabulate moves by action and heading, and the view's cells by heading."""
@@ -176,6 +177,7 @@ class MazeEngine:
         self._codes = self._look(self._position, self._heading)
         self._clock = self._clock + 1
         # In double precision and in MiniGrid's order of operations, so that rounding to float32 gives its number.
+        self.solved = reached
         bonus = 1 - 0.9 * (self._clock / self.max_steps)
         return Step(
             observation=self._observation(),
@@ -238,6 +240,11 @@ class MazeEngine:
         position = self._position.squeeze(1)
         y = position // self._row - self._margin
         return y * self.width + position % self._row - self._margin
+
+    @property
+    def place(self) -> Tensor:
+        """The same as `cell`."""
+        return self.cell
 
     @property
     def heading(self) -> Tensor:

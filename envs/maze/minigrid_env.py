@@ -80,6 +80,7 @@ class MinigridEngine:
         self._seeds: list[int] | None = None
         self._image = np.zeros((num_envs, view, view, 3), dtype=np.uint8)
         self._direction = np.zeros(num_envs, dtype=np.int64)
+        self.solved = torch.zeros(num_envs, dtype=torch.bool)
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes; see `Engine.reset`.
@@ -114,7 +115,17 @@ class MinigridEngine:
             answer: tuple[Any, ...] = self.environments[row].step(action)
             self._remember(row, answer[0])
             reward[row], terminated[row], truncated[row] = float(answer[1]), answer[2], answer[3]
+        self.solved = terminated & (reward > 0)
         return Step(self._observation(), reward, terminated, truncated)
+
+    @property
+    def place(self) -> Tensor:
+        """The cells inside the outer walls, row by row, where the agents are: `[N]` int64."""
+        cells = [
+            (environment.agent_pos[1] - 1) * (environment.width - 2) + environment.agent_pos[0] - 1
+            for environment in self.environments
+        ]
+        return torch.tensor(cells, dtype=torch.int64)
 
     def _remember(self, row: int, observation: dict[str, Any]) -> None:
         self._image[row] = observation["image"]
