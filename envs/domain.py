@@ -74,6 +74,19 @@ class LevelBatch:
         return keys
 
 
+@dataclass(frozen=True)
+class SeedLevels(LevelBatch):
+    """Levels of somebody else's environment, each named by the seed from which it is drawn there."""
+
+    seed: Tensor
+    """`[B]` int64, not negative."""
+
+    @classmethod
+    def draw(cls, n: int, rng: torch.Generator) -> Self:
+        """N random seeds."""
+        return cls(torch.randint(0, 2**31, (n,), generator=rng, device=rng.device).cpu())
+
+
 class Step(NamedTuple):
     """What a batch of environments answers to a batch of actions."""
 

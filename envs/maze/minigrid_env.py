@@ -1,6 +1,5 @@
 """Real `minigrid` environments: played as they are, or their levels read out."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -10,21 +9,8 @@ import torch
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.domain import LevelBatch, Observation, Step
+from envs.domain import LevelBatch, Observation, SeedLevels, Step
 from envs.maze.level import MazeLevels
-
-
-@dataclass(frozen=True)
-class SeedLevels(LevelBatch):
-    """Levels of a `minigrid` environment, each named by the seed from which the package draws it."""
-
-    seed: Tensor
-    """`[B]` int64, not negative."""
-
-    @classmethod
-    def draw(cls, n: int, rng: torch.Generator) -> "SeedLevels":
-        """N random seeds."""
-        return cls(torch.randint(0, 2**31, (n,), generator=rng, device=rng.device).cpu())
 
 
 def make_minigrid(env_id: str, view: int) -> MiniGridEnv:

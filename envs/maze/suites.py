@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from envs.domain import Engine, Suite, Task
+from envs.domain import Engine, SeedLevels, Suite, Task
 from envs.maze.engine import MazeEngine
 from envs.maze.generators import perfect_mazes
 from envs.maze.layouts import BENCHMARK, SMALL, fixed_levels
 from envs.maze.level import MazeLevels
-from envs.maze.minigrid_env import MinigridEngine, SeedLevels, levels_from_minigrid
+from envs.maze.minigrid_env import MinigridEngine, levels_from_minigrid
 from envs.maze.paths import solvable
 
 if TYPE_CHECKING:

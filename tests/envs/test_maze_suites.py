@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from envs.domain import Suite, Task
+from envs.domain import SeedLevels, Suite, Task
 from envs.maze.domain import MazeDomain
 from envs.maze.engine import MazeEngine
 from envs.maze.generators import perfect_mazes
 from envs.maze.level import MazeLevels
-from envs.maze.minigrid_env import MinigridEngine, SeedLevels, levels_from_minigrid, make_minigrid
+from envs.maze.minigrid_env import MinigridEngine, levels_from_minigrid, make_minigrid
 from envs.maze.paths import solvable
 from envs.maze.suites import solvable_levels
 

@@ -1,0 +1,317 @@
+"""Many cars at once: Gymnasium's CarRacing, compiled, with the picture drawn only where somebody sees it.
+
+The rules are those of `CarRacing-v3` (gymnasium 1.2.2): 50 frames a second, -0.1 a frame, 1000 / tiles for each tile
+reached, the end when all tiles are reached, -100 and the end beyond the playfield. Tests hold positions, tiles, rewards
+and ends to the package frame by frame, and the pictures to its `state_pixels`.
+"""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from envs.car.level import RoadLevels
+from envs.car.physics import drive, idle, new_cars, place
+from envs.car.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
+from envs.car.roads import RoadBank
+from envs.car.state import Cars, Double, Roads
+from envs.domain import LevelBatch, Observation, Step
+
+PICTURE = (96, 96, 3)
+FRAMES_A_SECOND = 50
+PLAYFIELD = 2000 / 6
+"""Beyond this distance from the origin along either axis an episode ends, in units."""
+
+FRAME_COST = 0.1
+LAP_REWARD = 1000.0
+OFF_PLAYFIELD = -100.0
+
+# The published shaping of training rewards (arXiv 2110.02439, appendix on CarRacing), frame by frame.
+END_BONUS = 100.0
+GRASS_COST = 0.05
+GRASS_GREEN = 185.0
+PATIENCE = 100
+"""Frames over which the mean reward is taken that stops an episode early."""
+IMPATIENCE = -0.1
+"""At this mean reward a frame or below, an episode is stopped."""
+
+_ROUNDING = 1e-9
+
+
+class _Episodes(NamedTuple):
+    """The books of N running episodes."""
+
+    frames: NDArray[np.int64]  # [N] since the start
+    tiles: NDArray[np.int64]  # [N] reached
+    score: Double  # [N] the package's `reward`: what the picture shows
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    solved: NDArray[np.bool_]
+    recent: Double  # [N, PATIENCE] the last rewards, a ring
+
+
+class _Rules(NamedTuple):
+    playfield: float
+    max_frames: int
+    action_repeat: int
+    shaped: bool
+    zoom_in: bool
+
+
+class CarEngine:
+    """N cars on N roads, played in lockstep.
+
+    Actions are float `[N, 3]`: steering in [-1, 1] (left to right), gas and brake in [0, 1]; each is repeated for
+    `action_repeat` frames or until the episode ends. Observations are `image`, uint8 `[N, 96, 96, 3]`, of the last of
+    these frames. The engine never writes to a tensor that it has returned. An environment whose episode has ended
+    stands still until it is reset: same picture, reward 0, same flags.
+
+    Args:
+        num_envs: N, at least 1.
+        playfield: half the side of the world, in units.
+        max_frames: an episode is truncated at this many frames.
+        action_repeat: frames an action.
+        shaped: the published training reward: +100 at any end, -0.05 a frame that is mostly grass, and an early end
+            (terminated) after a stretch of `PATIENCE` frames without progress.
+        zoom_in: whether the camera approaches during the first second, as in the package.
+        device: where observations and rewards go; the cars themselves are on the CPU.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        *,
+        playfield: float = PLAYFIELD,
+        max_frames: int = 1000,
+        action_repeat: int = 8,
+        shaped: bool = False,
+        zoom_in: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name, value in (("num_envs", num_envs), ("max_frames", max_frames), ("action_repeat", action_repeat)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not playfield > 0:
+            raise ValueError(f"playfield must be positive, got {playfield}")
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, PICTURE, np.uint8)})
+        self.action_space: gymnasium.Space[Any] = action_space()
+        self._rules = _Rules(float(playfield), int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
+        self._bank = RoadBank(num_envs)
+        self._starts = np.zeros((num_envs, 3))
+        self._loaded = False
+        self._cars = new_cars(num_envs)
+        self._episodes = _new_episodes(num_envs)
+        self._scratch = new_scratch(num_envs)
+        self._digits = digit_pictures()
+        self._pictures = np.zeros((num_envs, *PICTURE), np.uint8)
+
+    @property
+    def solved(self) -> Tensor:
+        """`[N]` bool: whether the lap was finished."""
+        return self._tensor(self._episodes.solved.copy())
+
+    @property
+    def place(self) -> Tensor:
+        """`[N, 4]` float32: x and y in units, the hull's angle in radians, speed in units a second."""
+        cars = self._cars
+        speed = np.linalg.norm(cars.velocity[:, 0], axis=1)
+        return self._tensor(np.column_stack([cars.origin[:, 0], cars.angle[:, 0], speed]).astype(np.float32))
+
+    @property
+    def progress(self) -> Tensor:
+        """`[N]` float32: share of the tiles that were reached."""
+        return self._tensor((self._episodes.tiles / np.maximum(self._bank.roads.count, 1)).astype(np.float32))
+
+    def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
+        """Start episodes: see `envs.domain.Engine.reset`.
+
+        Raises:
+            TypeError: the levels are no roads.
+            ValueError: their number is not the engine's.
+            RuntimeError: no levels were given, now or before.
+        """
+        chosen = np.ones(self.num_envs, np.bool_) if mask is None else mask.cpu().numpy()
+        rows = np.flatnonzero(chosen)
+        if levels is not None:
+            self._load(levels, rows)
+        elif not self._loaded:
+            raise RuntimeError("the first reset needs levels")
+        self._pictures = self._pictures.copy() if mask is not None else np.empty_like(self._pictures)
+        _start(
+            rows, self._starts, self._cars, self._bank.roads, self._episodes, self._rules,
+            self._pictures, self._scratch, PALETTE, self._digits,
+        )  # fmt: skip
+        return self._observation()
+
+    def _load(self, levels: LevelBatch, rows: NDArray[np.int64]) -> None:
+        if not isinstance(levels, RoadLevels):
+            raise TypeError(f"a car engine plays roads, got {type(levels).__name__}")
+        if len(levels) != self.num_envs:
+            raise ValueError(f"the engine has {self.num_envs} environments, got {len(levels)} levels")
+        if len(rows) < self.num_envs and not self._loaded:
+            raise RuntimeError("the first reset must be of all environments")
+        tracks = levels[torch.from_numpy(rows)].tracks()
+        self._bank.load(rows.tolist(), tracks)
+        self._starts[rows] = [track.start for track in tracks]
+        self._loaded = True
+
+    def step(self, actions: Tensor) -> Step:
+        """Advance every environment by one action: see `envs.domain.Engine.step`."""
+        if not self._loaded:
+            raise RuntimeError("reset the engine before stepping")
+        chosen = actions.detach().cpu().double().numpy()
+        if chosen.shape != (self.num_envs, 3):
+            raise ValueError(f"actions must be [{self.num_envs}, 3], got {list(chosen.shape)}")
+        rewards = np.zeros(self.num_envs, np.float32)
+        self._pictures = self._pictures.copy()
+        _advance(
+            chosen, rewards, self._cars, self._bank.roads, self._episodes, self._rules,
+            self._pictures, self._scratch, PALETTE, self._digits,
+        )  # fmt: skip
+        episodes = self._episodes
+        ends = self._tensor(episodes.terminated.copy()), self._tensor(episodes.truncated.copy())
+        return Step(self._observation(), self._tensor(rewards), *ends)
+
+    def _observation(self) -> Observation:
+        return {"image": self._tensor(self._pictures)}
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def action_space() -> spaces.Box:
+    """Steering, gas and brake."""
+    return spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
+
+
+def _new_episodes(n: int) -> _Episodes:
+    flags = [np.zeros(n, np.bool_) for _ in range(3)]
+    return _Episodes(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n), *flags, recent=np.zeros((n, PATIENCE)))
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+def _start(
+    rows: NDArray[np.int64],
+    starts: Double,
+    cars: Cars,
+    roads: Roads,
+    episodes: _Episodes,
+    rules: _Rules,
+    pictures: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
+    palette: Double,
+    digits: NDArray[np.uint8],
+) -> None:
+    """Put the cars of `rows` at their starts and let the first frame pass, as the package's `reset` does."""
+    for index in prange(len(rows)):
+        i = rows[index]
+        roads.visited[i] = False
+        place(cars, i, starts[i, 0], starts[i, 1], starts[i, 2])
+        episodes.frames[i] = 0
+        episodes.terminated[i] = False
+        episodes.truncated[i] = False
+        episodes.solved[i] = False
+        episodes.recent[i] = 0
+        episodes.tiles[i] = idle(cars, roads, i)
+        episodes.score[i] = 0.0
+        for _ in range(episodes.tiles[i]):
+            episodes.score[i] += LAP_REWARD / roads.count[i]
+        _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+def _advance(
+    actions: Double,
+    rewards: NDArray[np.float32],
+    cars: Cars,
+    roads: Roads,
+    episodes: _Episodes,
+    rules: _Rules,
+    pictures: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
+    palette: Double,
+    digits: NDArray[np.uint8],
+) -> None:
+    """Repeat each action until the episode ends, sum the rewards, draw the last frame."""
+    for i in prange(len(actions)):
+        if episodes.terminated[i] or episodes.truncated[i]:
+            continue
+        total = 0.0
+        for _ in range(rules.action_repeat):
+            total += _frame(i, actions[i], cars, roads, episodes, rules, palette)
+            if episodes.terminated[i] or episodes.truncated[i]:
+                break
+        rewards[i] = total
+        _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _frame(
+    i: int, action: Double, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+) -> float:
+    """One frame of environment i; its reward."""
+    before = episodes.score[i]
+    new_tiles, _ = drive(cars, roads, i, action[0], action[1], action[2])
+    episodes.tiles[i] += new_tiles
+    for _ in range(new_tiles):
+        episodes.score[i] += LAP_REWARD / roads.count[i]
+    episodes.score[i] -= FRAME_COST
+    # the package counts what the first, uncontrolled frame reached as a reward of the first action
+    reward = episodes.score[i] - (before if episodes.frames[i] else 0.0)
+    episodes.frames[i] += 1
+    if episodes.tiles[i] == roads.count[i]:
+        episodes.terminated[i] = True
+        episodes.solved[i] = True
+    x, y = cars.origin[i, 0, 0], cars.origin[i, 0, 1]
+    if abs(x) > rules.playfield or abs(y) > rules.playfield:
+        episodes.terminated[i] = True
+        episodes.solved[i] = False
+        reward = OFF_PLAYFIELD
+    episodes.truncated[i] = not episodes.terminated[i] and episodes.frames[i] >= rules.max_frames
+    return _shape(i, reward, cars, roads, episodes, rules, palette) if rules.shaped else reward
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _shape(
+    i: int, reward: float, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+) -> float:
+    """The published training reward of a frame, and the early stop."""
+    if episodes.terminated[i] or episodes.truncated[i]:
+        reward += END_BONUS
+    if mean_green(cars, roads, i, palette, rules.playfield) > GRASS_GREEN:
+        reward -= GRASS_COST
+    episodes.recent[i, (episodes.frames[i] - 1) % PATIENCE] = reward
+    stalled = episodes.recent[i].sum() <= IMPATIENCE * PATIENCE + _ROUNDING
+    if stalled and not episodes.terminated[i]:
+        episodes.terminated[i] = True
+        episodes.truncated[i] = False
+    return reward
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _draw(
+    i: int,
+    cars: Cars,
+    roads: Roads,
+    episodes: _Episodes,
+    rules: _Rules,
+    pictures: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
+    palette: Double,
+    digits: NDArray[np.uint8],
+) -> None:
+    seconds = (episodes.frames[i] + 1) / FRAMES_A_SECOND
+    draw(
+        pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield, rules.zoom_in,
+        digits,
+    )  # fmt: skip
