@@ -3,6 +3,7 @@
 import gymnasium
 
 _ENTRY_POINTS = {
+    "clutr/CarRacing-v0": ("envs.car.gym_env:CarEnv", "envs.car.gym_env:CarVectorEnv"),
     "clutr/Maze-v0": ("envs.maze.gym_env:MazeEnv", "envs.maze.gym_env:MazeVectorEnv"),
 }
 

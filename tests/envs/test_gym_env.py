@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -65,6 +66,14 @@ def test_an_episode_on_a_level_given_as_text() -> None:
     assert (terminated, truncated) == (True, False)
     assert isinstance(reward, float)
     assert isinstance(terminated, bool)
+
+
+def test_a_level_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "corridor.txt"
+    file.write_text(CORRIDOR)
+    expected = make(level=CORRIDOR).reset()[0]["image"]
+    for level in (file, str(file)):
+        assert np.array_equal(make(level=level).reset()[0]["image"], expected)
 
 
 def test_random_levels_follow_the_seed() -> None:
@@ -177,7 +186,7 @@ def test_refusals_are_clear() -> None:
         make(level=empty_levels(2, 4, 4))
     with pytest.raises(ValueError, match="one for each of 3 environments, got 2"):
         make_vector(3, level=empty_levels(2, 4, 4))
-    with pytest.raises(TypeError, match="a level must be MazeLevels, text or None, got int"):
+    with pytest.raises(TypeError, match="a level must be MazeLevels, text, a file or None, got int"):
         make(level=3)
     env = make().unwrapped
     with pytest.raises(ValueError, match="unknown reset options: levels; the only one is 'level'"):

@@ -1,0 +1,85 @@
+"""Cars as Gymnasium environments, single and vectorised: what third-party code sees of this world."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import Space
+from numpy.typing import NDArray
+
+from envs.car.domain import CarDomain
+from envs.car.level import RoadLevels
+from envs.domain import Engine, LevelBatch, Observation
+from envs.gym_env import Game, WorldEnv, WorldVectorEnv
+
+Level = RoadLevels | str | Path | None
+"""Roads as such, text that `envs.car.text.parse` reads (control points, a centre line), a file of it, or None: random
+Bezier roads."""
+
+
+class _CarGame(Game):
+    """Cars on any roads; the environment shows the picture itself, as `CarRacing-v3` does."""
+
+    level_type: ClassVar[type[LevelBatch]] = RoadLevels
+
+    def engine_for(self, levels: LevelBatch | None) -> Engine:
+        del levels  # one engine plays them all
+        held = getattr(self, "engine", None)
+        return self.domain.engine(self.num_envs) if held is None else held
+
+    def observe(self, observation: Observation) -> NDArray[np.uint8]:
+        self._shown: NDArray[np.uint8] = observation["image"].numpy()
+        return self._shown
+
+    @property
+    def observation_space(self) -> Space[Any]:
+        return self.engine.observation_space["image"]
+
+    def draw(self) -> NDArray[np.uint8]:
+        if self.levels is None:
+            raise RuntimeError("reset the environment before rendering")
+        return self._shown
+
+
+def _domain(options: dict[str, Any]) -> CarDomain:
+    # As CarRacing-v3: one frame an action, and its own reward. Students are trained with 8 frames and a shaped reward.
+    return CarDomain(**{"action_repeat": 1, "shaped": False, **options})
+
+
+class CarEnv(WorldEnv):
+    """One car: `gymnasium.make("clutr/CarRacing-v0", level=...)`.
+
+    Observations, actions and rewards are those of `CarRacing-v3`: uint8 `[96, 96, 3]`; steering, gas and brake; -0.1 a
+    frame and 1000 / tiles a tile. The camera does not zoom in at the start, and roads are Bezier curves unless given.
+
+    Args:
+        level: the road that every episode plays: `BezierLevels`, `CentreLineLevels`, or text in the formats of
+            `envs.car.text`; None: a fresh random one in each episode, drawn from the generator that `reset(seed=...)`
+            seeds. `reset(options={"level": ...})` replaces it from then on.
+        render_mode: None or "rgb_array" (the picture that the agent sees).
+        options: fields of `envs.car.domain.CarDomain`; by default `action_repeat=1` and `shaped=False`.
+
+    Raises:
+        LevelError: the text is no level; the message names line and reason.
+        ValueError: not exactly one level, or an option is out of its range.
+    """
+
+    def __init__(self, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(_CarGame(1, level, _domain(options)), render_mode)
+
+
+class CarVectorEnv(WorldVectorEnv):
+    """N cars at once: `gymnasium.make_vec("clutr/CarRacing-v0", num_envs=N, level=...)`.
+
+    Observations, rewards (float32) and ends are as `CarEnv`'s with a leading axis N. An environment whose episode
+    has ended starts its next one in the following step, whose action it ignores (Gymnasium's NEXT_STEP).
+
+    Args:
+        num_envs: N.
+        level: as for `CarEnv`: one level for all, or N levels.
+        render_mode: None or "rgb_array".
+        options: as for `CarEnv`.
+    """
+
+    def __init__(self, num_envs: int = 1, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
+        super().__init__(_CarGame(num_envs, level, _domain(options)), render_mode)
