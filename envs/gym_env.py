@@ -56,7 +56,7 @@ class Game:
         """Space of one environment's observation."""
         return self.engine.observation_space
 
-    def _read(self, level: Any) -> LevelBatch | None:
+    def _read(self, level: LevelBatch | str | Path | None) -> LevelBatch | None:
         """One level for each environment, or None for random ones."""
         if isinstance(level, Path) or (isinstance(level, str) and _names_a_file(level)):
             level = Path(level).read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """The real thing: `gymnasium`'s CarRacing with Box2D, for reference and for the suites that play it unmodified."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -31,7 +32,7 @@ except ImportError as error:  # pragma: no cover - the development installation 
     ) from error
 
 
-class TrackRacing(CarRacing):  # type: ignore[misc]  # the package has no types
+class TrackRacing(CarRacing):
     """The package's environment on a given road. Everything but the road is inherited.
 
     Args:
@@ -49,7 +50,7 @@ class TrackRacing(CarRacing):  # type: ignore[misc]  # the package has no types
             raise RuntimeError("give the environment a track before its first reset")
         if not self.zoom_in:
             self.t = 1.0  # from here on the camera is where it stays
-        self.road = []
+        self.road: list[Any] = []  # type: ignore[assignment]  # the package declares None
         quads, kerbs = track.quads(), track.kerb_quads()
         for index in range(len(track)):
             quad = [tuple(corner) for corner in quads[index].tolist()]
@@ -111,7 +112,7 @@ class Box2DEngine:
             )
             for _ in range(num_envs)
         ]
-        self._levels: list[int] | list[Track] | None = None
+        self._levels: Sequence[int | Track] | None = None
 
     @property
     def solved(self) -> Tensor:
@@ -135,7 +136,7 @@ class Box2DEngine:
         if levels is not None:
             new = self._read(levels)
             held = self._levels or new
-            self._levels = [a if c else b for a, b, c in zip(new, held, chosen, strict=True)]  # type: ignore[assignment]
+            self._levels = [a if c else b for a, b, c in zip(new, held, chosen, strict=True)]
         if self._levels is None:
             raise RuntimeError("the first reset needs levels")
         for car, level, take in zip(self._cars, self._levels, chosen, strict=True):
@@ -143,7 +144,7 @@ class Box2DEngine:
                 car.reset(level)
         return self._observation()
 
-    def _read(self, levels: LevelBatch) -> list[int] | list[Track]:
+    def _read(self, levels: LevelBatch) -> Sequence[int | Track]:
         kind = SeedLevels if self._package_tracks else RoadLevels
         if not isinstance(levels, kind):
             raise TypeError(f"this engine plays {kind.__name__}, got {type(levels).__name__}")

@@ -195,11 +195,18 @@ def action_space() -> spaces.Box:
 
 
 def _new_episodes(n: int) -> _Episodes:
-    flags = [np.zeros(n, np.bool_) for _ in range(3)]
-    return _Episodes(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n), *flags, recent=np.zeros((n, PATIENCE)))
+    return _Episodes(
+        frames=np.zeros(n, np.int64),
+        tiles=np.zeros(n, np.int64),
+        score=np.zeros(n),
+        terminated=np.zeros(n, np.bool_),
+        truncated=np.zeros(n, np.bool_),
+        solved=np.zeros(n, np.bool_),
+        recent=np.zeros((n, PATIENCE)),
+    )
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(parallel=True, cache=True)
 def _start(
     rows: NDArray[np.int64],
     starts: Double,
@@ -229,7 +236,7 @@ def _start(
         _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(parallel=True, cache=True)
 def _advance(
     actions: Double,
     rewards: NDArray[np.float32],
@@ -255,7 +262,7 @@ def _advance(
         _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _frame(
     i: int, action: Double, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:
@@ -281,7 +288,7 @@ def _frame(
     return _shape(i, reward, cars, roads, episodes, rules, palette) if rules.shaped else reward
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _shape(
     i: int, reward: float, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:
@@ -298,7 +305,7 @@ def _shape(
     return reward
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _draw(
     i: int,
     cars: Cars,

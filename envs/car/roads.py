@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from envs.car.contacts import tile_hull
 from envs.car.state import BLOCK, Double, Roads
@@ -33,8 +34,9 @@ class RoadBank:
         held = self.roads
         self.roads = _empty(len(held.count), -(-tiles // BLOCK) * BLOCK)
         self.roads.count[:] = held.count
-        for new, old in zip(self.roads[1:], held[1:], strict=True):
-            new[:, : old.shape[1]] = old
+        for name in Roads._fields[1:]:
+            old = getattr(held, name)
+            getattr(self.roads, name)[:, : old.shape[1]] = old
 
 
 def _empty(num_envs: int, tiles: int) -> Roads:
@@ -50,8 +52,8 @@ def _empty(num_envs: int, tiles: int) -> Roads:
     )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
-def _pack(roads: Roads, row: int, quads: Double, kerb_quads: Double, kerbs: np.ndarray) -> None:  # type: ignore[type-arg]
+@njit(cache=True)
+def _pack(roads: Roads, row: int, quads: Double, kerb_quads: Double, kerbs: NDArray[np.bool_]) -> None:
     """Fill one row: corners for drawing and for contacts, and the bounding boxes of blocks of tiles."""
     tiles = len(quads)
     roads.count[row] = tiles
