@@ -83,7 +83,7 @@ class LatentBandit:
         self.noise = noise
         self.rng = rng
         self.policy = BetaPolicy(noise, hidden, dim, rng)
-        self.learner = Learner(self.policy, options)
+        self.learner = Learner(self.policy, options, rng)
         self._pending: Pending[_Batch] = Pending()
 
     @torch.no_grad()
@@ -103,7 +103,10 @@ class LatentBandit:
         """
         noise, actions, old = self._pending.take()
         return self.learner.update(
-            lambda: self.policy.evaluate(noise, actions), old, advantages=rewards - old.values, returns=rewards
+            lambda index: self.policy.evaluate(noise[index], actions[index]),
+            old,
+            advantages=rewards - old.values,
+            returns=rewards,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class PAIRED:
         self.scale = RunningStd() if config.normalise_regret else None
         self.rng = context.generator("teacher")
         self.designer = Designer(self.domain, config, self.rng)
-        self.learner = Learner(self.designer, config)
+        self.learner = Learner(self.designer, config, self.rng)
         self._pending: Pending[_Batch] = Pending()
 
     @torch.no_grad()
@@ -219,7 +219,10 @@ class PAIRED:
             reward = self.scale.divide(regret)
         advantages = final_reward_advantages(old.values, reward, self.config.discount, self.config.trace)
         metrics = self.learner.update(
-            lambda: self.designer.evaluate(canvas, noise, actions), old, advantages, advantages + old.values
+            lambda index: self.designer.evaluate(canvas[:, index], noise[index], actions[:, index]),
+            old,
+            advantages,
+            advantages + old.values,
         )
         mended = {f"repairs/{reason}": count.float() for reason, count in repairs.items()}
         return {"regret": regret, **mended, **metrics}

@@ -1,13 +1,13 @@
 """Proximal policy optimisation as the teachers use it: a whole batch at once, without a student's recurrent resets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from agents.losses import Evaluation, clipped_losses, normalise
+from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,10 @@ class TeacherOptions:
     """Adam's step size of the teacher."""
     epochs: int = 5
     """Passes over each batch of tasks."""
+    minibatches: int = 1
+    """Parts into which a pass is split."""
+    value_loss: ValueLoss = "clipped"
+    """Clipped squared error, or (published for car racing) "smooth-l1"."""
     clip: float = 0.2
     """How far the probability ratio and the value may move in one update."""
     value_coefficient: float = 0.5
@@ -28,8 +32,11 @@ class TeacherOptions:
     """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        for name in ("epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.value_loss not in VALUE_LOSSES:
+            raise ValueError(f"value_loss must be one of {', '.join(VALUE_LOSSES)}, got {self.value_loss!r}")
         for name in ("learning_rate", "clip", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -41,32 +48,36 @@ class Learner:
     Args:
         policy: the teacher's network.
         options: how it learns.
+        rng: splits batches; its owner keeps its state.
     """
 
-    def __init__(self, policy: nn.Module, options: TeacherOptions) -> None:
+    def __init__(self, policy: nn.Module, options: TeacherOptions, rng: torch.Generator) -> None:
         self.policy = policy
         self.options = options
+        self.rng = rng
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
 
     def update(
-        self, evaluate: Callable[[], Evaluation], old: Evaluation, advantages: Tensor, returns: Tensor
+        self, evaluate: Callable[[Tensor], Evaluation], old: Evaluation, advantages: Tensor, returns: Tensor
     ) -> dict[str, Tensor]:
         """Improve the policy on one batch.
 
         Args:
-            evaluate: evaluates the batch under the policy as it then is.
-            old: the batch under the policy that acted.
-            advantages: unnormalised, shaped like `old`'s tensors.
+            evaluate: evaluates the levels of an index `[b]` under the policy as it then is.
+            old: the batch under the policy that acted; levels are the last axis.
+            advantages: unnormalised, shaped like `old`'s tensors; each minibatch normalises its own.
             returns: targets of the value, shaped like `old`'s tensors.
 
         Returns:
-            Losses, entropy and gradient norm before clipping, averaged over epochs; 0-d, by name.
+            Losses, entropy and gradient norm before clipping, averaged over gradient steps; 0-d, by name.
         """
         options = self.options
-        advantages = normalise(advantages)
         history = []
-        for _ in range(options.epochs):
-            losses = clipped_losses(evaluate(), old, advantages, returns, options.clip)
+        for index in self._minibatches(advantages.shape[-1]):
+            before = Evaluation(*(column[..., index] for column in old))
+            scaled = normalise(advantages[..., index])
+            new = evaluate(index)
+            losses = clipped_losses(new, before, scaled, returns[..., index], options.clip, options.value_loss)
             loss = losses.policy + options.value_coefficient * losses.value
             loss = loss - options.entropy_coefficient * losses.entropy
             self.optimiser.zero_grad()
@@ -76,6 +87,14 @@ class Learner:
             history.append(torch.stack([*losses, norm]).detach())
         names = ("policy_loss", "value_loss", "entropy", "gradient_norm")
         return {f"teacher/{name}": value for name, value in zip(names, torch.stack(history).mean(0), strict=True)}
+
+    def _minibatches(self, levels: int) -> Iterator[Tensor]:
+        """The levels of each gradient step."""
+        parts = min(self.options.minibatches, levels)
+        for _ in range(self.options.epochs):
+            # one part needs no order, and drawing none keeps the generator where it is
+            order = torch.arange(levels) if parts == 1 else torch.randperm(levels, generator=self.rng)
+            yield from order.chunk(parts)
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters and optimiser."""

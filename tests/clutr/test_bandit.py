@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,14 @@ def test_joint_log_probability_sums_over_dimensions() -> None:
     torch.testing.assert_close(policy.evaluate(noise, actions).log_probs, one_by_one.sum(1))
 
 
-def naive_update(policy: BetaPolicy, options: TeacherOptions, noise: Tensor, actions: Tensor, rewards: Tensor) -> None:
+def naive_update(
+    policy: BetaPolicy,
+    options: TeacherOptions,
+    noise: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    rng: torch.Generator,
+) -> None:
     """PPO one sample at a time, written from the paper's formulas."""
     optimiser = torch.optim.Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
     n = len(rewards)
@@ -76,29 +84,47 @@ def naive_update(policy: BetaPolicy, options: TeacherOptions, noise: Tensor, act
         distribution, value = policy(noise[i : i + 1])
         return distribution.log_prob(actions[i]).sum(), value[0], distribution.entropy().sum()
 
+    def value_error(value: Tensor, before: Tensor, reward: Tensor) -> Tensor:
+        if options.value_loss == "smooth-l1":
+            distance = (value - reward).abs()
+            return 0.5 * distance**2 if distance < 1 else distance - 0.5
+        moved = before + torch.clamp(value - before, -options.clip, options.clip)
+        return 0.5 * torch.maximum((value - reward) ** 2, (moved - reward) ** 2)
+
     with torch.no_grad():
         old = [look(i)[:2] for i in range(n)]
-    advantages = np.array([float(rewards[i] - old[i][1]) for i in range(n)])
-    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
     for _ in range(options.epochs):
-        loss = torch.zeros(())
-        for i in range(n):
-            log_prob, value, entropy = look(i)
-            ratio = torch.exp(log_prob - old[i][0])
-            size = ratio.item()
-            clipped = min(max(size, 1 - options.clip), 1 + options.clip)
-            if size * advantages[i] <= clipped * advantages[i]:  # otherwise clipped: no gradient
-                loss = loss - ratio * float(advantages[i]) / n
-            moved = old[i][1] + torch.clamp(value - old[i][1], -options.clip, options.clip)
-            error = torch.maximum((value - rewards[i]) ** 2, (moved - rewards[i]) ** 2)
-            loss = loss + options.value_coefficient * 0.5 * error / n - options.entropy_coefficient * entropy / n
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(policy.parameters(), options.max_gradient_norm)
-        optimiser.step()
+        order = list(range(n)) if options.minibatches == 1 else torch.randperm(n, generator=rng).tolist()
+        size = -(-n // options.minibatches)
+        for part in (order[at : at + size] for at in range(0, n, size)):
+            advantages = np.array([float(rewards[i] - old[i][1]) for i in part])
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-5)
+            loss = torch.zeros(())
+            for i, advantage in zip(part, advantages.tolist(), strict=True):
+                log_prob, value, entropy = look(i)
+                ratio = torch.exp(log_prob - old[i][0])
+                clipped = min(max(ratio.item(), 1 - options.clip), 1 + options.clip)
+                if ratio.item() * advantage <= clipped * advantage:  # otherwise clipped: no gradient
+                    loss = loss - ratio * advantage
+                loss = loss + options.value_coefficient * value_error(value, old[i][1], rewards[i])
+                loss = loss - options.entropy_coefficient * entropy
+            optimiser.zero_grad()
+            (loss / len(part)).backward()
+            nn.utils.clip_grad_norm_(policy.parameters(), options.max_gradient_norm)
+            optimiser.step()
 
 
-@pytest.mark.parametrize("options", [TeacherOptions(), TeacherOptions(0.05, 7, 0.1, 0.25, 0.01, 10.0)])
+PUBLISHED_FOR_CARS = TeacherOptions(learning_rate=3e-4, epochs=8, minibatches=4, value_loss="smooth-l1")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        TeacherOptions(),
+        TeacherOptions(0.05, 7, clip=0.1, value_coefficient=0.25, entropy_coefficient=0.01, max_gradient_norm=10.0),
+        PUBLISHED_FOR_CARS,
+    ],
+)
 def test_update_equals_a_naive_implementation(options: TeacherOptions) -> None:
     teacher = bandit(options=options)
     before = copy.deepcopy(teacher.policy)
@@ -106,9 +132,10 @@ def test_update_equals_a_naive_implementation(options: TeacherOptions) -> None:
     twin_rng.set_state(teacher.rng.get_state())
     actions = teacher.act(8)
     noise = torch.rand(8, 5, generator=twin_rng)  # the first thing that `act` draws
-    rewards = torch.rand(8, generator=generator(4))
+    rewards = 3 * torch.rand(8, generator=generator(4))
+    twin_rng.set_state(teacher.rng.get_state())
     metrics = teacher.learn(rewards)
-    naive_update(before, options, noise, actions, rewards)
+    naive_update(before, options, noise, actions, rewards, twin_rng)
     for ours, naive in zip(teacher.policy.parameters(), before.parameters(), strict=True):
         torch.testing.assert_close(ours, naive, rtol=1e-4, atol=1e-6)
     assert set(metrics) == {f"teacher/{m}" for m in ("policy_loss", "value_loss", "entropy", "gradient_norm")}
@@ -157,10 +184,12 @@ def test_order_of_calls() -> None:
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"minibatches": 0}, "minibatches must be at least 1, got 0"),
+        ({"value_loss": "mse"}, "value_loss must be one of clipped, smooth-l1, got 'mse'"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"clip": -0.1}, "clip must be above 0, got -0.1"),
     ],
 )
-def test_options_are_checked(options: dict[str, float], message: str) -> None:
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TeacherOptions(**options)  # type: ignore[arg-type]  # epochs is an int in every case
+        TeacherOptions(**options)
