@@ -1,13 +1,15 @@
-"""Actor and critic of a recurrent student."""
+"""What PPO needs of a network, and the recurrent actor and critic for mazes."""
 
 import math
-from typing import Literal
+from abc import abstractmethod
+from typing import Any, Literal, Protocol, Self
 
 import gymnasium
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.distributions import Categorical, Distribution
 from agents.recurrent import LSTM
 from envs.domain import Observation
 
@@ -22,6 +24,47 @@ def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -
     nn.init.orthogonal_(layer.weight, gain, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class Prepared(Protocol):
+    """Observations `[L, M, ...]` as a network's `forward` takes them; a tensor is one."""
+
+    def __getitem__(self, index: Any) -> Self:
+        """The same operation as on a tensor."""
+        ...
+
+
+class Network(nn.Module):
+    """Actor and critic in one, as PPO sees them.
+
+    An update works on M independent samples, each a sequence of L steps. What a sample is, `samples` says: a recurrent
+    network keeps the T steps of an environment together, one without memory takes every step for itself.
+    """
+
+    @abstractmethod
+    def initial_state(self, n: int) -> Tensor:
+        """What `step` remembers at an episode's start: zeros `[n, ...]`."""
+
+    @abstractmethod
+    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
+        """Distributions over actions `[N]`, values `[N]` and the next state for one step, without gradients."""
+
+    @abstractmethod
+    def samples(self, column: Tensor) -> Tensor:
+        """A rollout's column `[T, N, ...]` as `[L, M, ...]`: M independent samples, each a sequence of L steps."""
+
+    @abstractmethod
+    def prepare(self, observations: Observation, starts: Tensor) -> Prepared:
+        """What does not depend on the weights, `[L, M, ...]`, so that epochs over the same rollout share it.
+
+        Args:
+            observations: of a rollout, `[T, N, ...]`.
+            starts: `[T, N]` bool, where episodes start.
+        """
+
+    @abstractmethod
+    def forward(self, prepared: Any, starts: Tensor) -> tuple[Distribution, Tensor]:
+        """Distributions over actions and values, `[L, M]` each, of what `prepare` gave; `starts` `[L, M]` bool."""
 
 
 class ConvTorso(nn.Module):
@@ -96,7 +139,7 @@ class SymbolTorso(nn.Module):
         return F.relu(self.layer(prepared))
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Network):
     """Torso, LSTM, and one hidden tanh layer each for actor and critic.
 
     Args:
@@ -132,20 +175,28 @@ class ActorCritic(nn.Module):
         self.actor = nn.Sequential(linear(hidden, head, rng), nn.Tanh(), linear(head, actions, rng, 0.01))
         self.critic = nn.Sequential(linear(hidden, head, rng), nn.Tanh(), linear(head, 1, rng))
 
-    def prepare(self, observation: Observation) -> Tensor:
-        """What does not depend on the weights, so that epochs over the same data share it."""
-        return self.torso.prepare(observation)
+    def initial_state(self, n: int) -> Tensor:
+        """Zeros `[n, 2 * hidden]`."""
+        return torch.zeros(n, 2 * self.core.hidden_size, device=self.core.weight_hh_l0.device)
 
-    def forward(self, prepared: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[T, N, A]` and values `[T, N]` over sequences that begin in `state` `[N, 2H]`."""
-        hidden, _ = self.core(self.torso(prepared), starts, state)
+    def samples(self, column: Tensor) -> Tensor:
+        """As it is: the LSTM needs all steps of an environment."""
+        return column
+
+    def prepare(self, observations: Observation, starts: Tensor) -> Tensor:  # noqa: ARG002
+        """See `Network`."""
+        return self.torso.prepare(observations)
+
+    def forward(self, prepared: Tensor, starts: Tensor) -> tuple[Categorical, Tensor]:
+        """Distributions and values `[T, N]` over sequences that begin in the initial state."""
+        hidden, _ = self.core(self.torso(prepared), starts, self.initial_state(starts.shape[1]))
         return self._heads(hidden)
 
     @torch.no_grad()
-    def step(self, observation: Observation, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities `[N, A]`, values `[N]` and the next state `[N, 2H]` for one step."""
-        hidden, state = self.core.step(self.torso(self.prepare(observation)), state)
+    def step(self, observation: Observation, state: Tensor) -> tuple[Categorical, Tensor, Tensor]:
+        """See `Network`; the state `[N, 2H]` is the LSTM's."""
+        hidden, state = self.core.step(self.torso(self.torso.prepare(observation)), state)
         return *self._heads(hidden), state
 
-    def _heads(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        return F.log_softmax(self.actor(hidden), -1), self.critic(hidden).squeeze(-1)
+    def _heads(self, hidden: Tensor) -> tuple[Categorical, Tensor]:
+        return Categorical(F.log_softmax(self.actor(hidden), -1)), self.critic(hidden).squeeze(-1)

@@ -1,4 +1,4 @@
-"""The native student: recurrent proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347)."""
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from agents.losses import Evaluation, clipped_losses, normalise
-from agents.networks import ActorCritic
-from agents.rollout import collect, sample_actions
+from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from agents.networks import ActorCritic, Network, Prepared
+from agents.normaliser import ReturnNormaliser
+from agents.rollout import collect
 from agents.student import STUDENTS, Trajectories
 from envs.domain import Engine, LevelBatch, Observation
 from envs.randomness import named_generator
 
 
-@STUDENTS.register("ppo")
 @dataclass(frozen=True)
-class PPOConfig:
-    """Recurrent PPO. The defaults are the published maze student of arXiv 2110.02439 and 2210.10243."""
+class PPOOptions:
+    """How PPO learns, whatever the network."""
 
     rollout_steps: int = 256
     """Steps T of each environment between two updates."""
@@ -32,7 +32,7 @@ class PPOConfig:
     epochs: int = 5
     """Passes over each rollout."""
     minibatches: int = 1
-    """Parts, each of whole sequences of some environments, into which a pass is split."""
+    """Parts into which a pass is split: of environments if the student is recurrent, else of single steps."""
     clip: float = 0.2
     """How far the probability ratio and the value may move in one update."""
     value_coefficient: float = 0.5
@@ -41,6 +41,30 @@ class PPOConfig:
     """Weight of the policy's entropy."""
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
+    value_loss: ValueLoss = "clipped"
+    """Squared error with clipping, or smooth L1 without."""
+    normalise_returns: bool = False
+    """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
+
+    def __post_init__(self) -> None:
+        for name in ("rollout_steps", "epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip", "max_gradient_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("discount", "trace"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.value_loss not in VALUE_LOSSES:
+            raise ValueError(f"value_loss must be {' or '.join(VALUE_LOSSES)}, got {self.value_loss!r}")
+
+
+@STUDENTS.register("ppo")
+@dataclass(frozen=True)
+class PPOConfig(PPOOptions):
+    """Recurrent PPO. The defaults are the published maze student of arXiv 2110.02439 and 2210.10243."""
+
     torso: Literal["conv", "symbols"] = "conv"
     """Published 3x3 convolution, or one linear layer over one-hot symbols."""
     torso_width: int = 64
@@ -51,15 +75,10 @@ class PPOConfig:
     """Width of the hidden layers of actor and critic."""
 
     def __post_init__(self) -> None:
-        for name in ("rollout_steps", "epochs", "minibatches", "torso_width", "hidden", "head"):
+        super().__post_init__()
+        for name in ("torso_width", "hidden", "head"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip", "max_gradient_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("discount", "trace"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.torso not in ("conv", "symbols"):
             raise ValueError(f"torso must be conv or symbols, got {self.torso!r}")
 
@@ -76,14 +95,12 @@ class PPOConfig:
             raise ValueError(f"this student takes discrete actions, not {action_space}")
         rng = named_generator(seed, name, "weights")
         actions = int(action_space.n)
-        network = ActorCritic(observation_space, actions, self.torso, self.torso_width, self.hidden, self.head, rng).to(
-            device
-        )
-        return PPOStudent(self, network, seed, name, device)
+        network = ActorCritic(observation_space, actions, self.torso, self.torso_width, self.hidden, self.head, rng)
+        return PPOStudent(self, network.to(device), seed, name, device)
 
 
 class PPOStudent:
-    """A recurrent actor-critic that plays with `collect` and learns with PPO.
+    """An actor-critic that plays with `collect` and learns with PPO.
 
     Args:
         config: the options.
@@ -93,34 +110,37 @@ class PPOStudent:
         device: where it plays and learns.
     """
 
-    def __init__(
-        self, config: PPOConfig, network: ActorCritic, seed: int, name: str, device: torch.device | str
-    ) -> None:
+    def __init__(self, config: PPOOptions, network: Network, seed: int, name: str, device: torch.device | str) -> None:
         self.config = config
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5, fused=True)
+        self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")
 
     def initial_state(self, n: int) -> Tensor:
-        """Zeros `[n, 2 * hidden]`."""
-        weight = self.network.core.weight_hh_l0
-        return torch.zeros(n, 2 * self.config.hidden, device=weight.device)
+        """Zeros `[n, ...]`, what the network remembers at an episode's start."""
+        return self.network.initial_state(n)
 
     def act(
         self, observation: Observation, state: Tensor, rng: torch.Generator, deterministic: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Actions `[N]` and the next state; sampled unless `deterministic`."""
-        log_probs, _, state = self.network.step(observation, state)
-        if deterministic:
-            return log_probs.argmax(-1), state
-        return sample_actions(log_probs, torch.rand(len(log_probs), generator=rng, device=rng.device)), state
+        """Actions `[N, ...]` and the next state; sampled unless `deterministic`."""
+        policy, _, state = self.network.step(observation, state)
+        return policy.to_engine(policy.mode() if deterministic else policy.sample(rng)), state
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
         """Play each level in its own environment for `rollout_steps` steps."""
         config = self.config
         return collect(
-            self.network, engine, levels, config.rollout_steps, self.action_rng, config.discount, config.trace
+            self.network,
+            engine,
+            levels,
+            config.rollout_steps,
+            self.action_rng,
+            config.discount,
+            config.trace,
+            self.normaliser,
         )
 
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
@@ -131,10 +151,10 @@ class PPOStudent:
             `gradient_norm`; and `explained_variance` of the values before the update.
         """
         batch = _Batch.of(self.network, trajectories, train)
-        if batch.num_envs == 0:
+        if len(batch) == 0:
             return {}
         totals: dict[str, Tensor] = {}
-        parts = min(self.config.minibatches, batch.num_envs)
+        parts = min(self.config.minibatches, len(batch))
         for _ in range(self.config.epochs):
             for part in self._split(batch, parts):
                 for name, value in self._gradient_step(part).items():
@@ -146,25 +166,23 @@ class PPOStudent:
     def _split(self, batch: "_Batch", parts: int) -> "list[_Batch]":
         if parts == 1:
             return [batch]
-        order = torch.randperm(batch.num_envs, generator=self.batch_rng).to(batch.advantages.device)
+        order = torch.randperm(len(batch), generator=self.batch_rng).to(batch.advantages.device)
         return [batch.select(index) for index in order.chunk(parts)]
 
     def _gradient_step(self, batch: "_Batch") -> dict[str, Tensor]:
         config = self.config
-        log_probs, values = self.network(batch.prepared, batch.starts, self.initial_state(batch.num_envs))
-        chosen = log_probs.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
-        entropies = -(log_probs.exp() * log_probs).sum(-1)
-        old = Evaluation(batch.log_probs, batch.values, entropies)
-        losses = clipped_losses(
-            Evaluation(chosen, values, entropies), old, normalise(batch.advantages), batch.returns, config.clip
-        )
+        policy, values = self.network(batch.prepared, batch.starts)
+        new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
+        old = Evaluation(batch.log_probs, batch.values, new.entropy)
+        advantages = normalise(batch.advantages)
+        losses = clipped_losses(new, old, advantages, batch.returns, config.clip, config.value_loss)
         loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
         self.optimiser.zero_grad()
         loss.backward()
         gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
         self.optimiser.step()
         with torch.no_grad():
-            change = chosen - batch.log_probs
+            change = new.log_probs - batch.log_probs
             ratio = change.exp()
             return {
                 "policy_loss": losses.policy.detach(),
@@ -176,13 +194,14 @@ class PPOStudent:
             }
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, Adam's slots and generators."""
-        return {
+        """Weights, Adam's slots, generators, and the moments of the returns if rewards are normalised."""
+        state = {
             "network": dict(self.network.state_dict()),
             "optimiser": self.optimiser.state_dict(),
             "action_rng": self.action_rng.get_state(),
             "batch_rng": self.batch_rng.get_state(),
         }
+        return state if self.normaliser is None else state | {"moments": self.normaliser.moments}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
@@ -190,13 +209,15 @@ class PPOStudent:
         self.optimiser.load_state_dict(state["optimiser"])
         self.action_rng.set_state(state["action_rng"])
         self.batch_rng.set_state(state["batch_rng"])
+        if self.normaliser is not None:
+            self.normaliser.moments = state["moments"].to(self.normaliser.moments.device)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """What an update needs of trajectories: tensors `[T, n, ...]` of the n environments that are trained on."""
+    """What an update needs of trajectories: M samples that are trained on, `[L, M, ...]`."""
 
-    prepared: Tensor
+    prepared: Prepared
     starts: Tensor
     actions: Tensor
     log_probs: Tensor
@@ -205,23 +226,17 @@ class _Batch:
     returns: Tensor
 
     @classmethod
-    def of(cls, network: ActorCritic, trajectories: Trajectories, train: Tensor | None) -> "_Batch":
-        batch = cls(
-            prepared=network.prepare(trajectories.observations),
-            starts=trajectories.starts,
-            actions=trajectories.actions,
-            log_probs=trajectories.log_probs,
-            advantages=trajectories.advantages,
-            values=trajectories.values,
-            returns=trajectories.returns,
-        )
-        if train is None or bool(train.all()):
-            return batch
-        return batch.select(train.nonzero().squeeze(1).to(batch.actions.device))
+    def of(cls, network: Network, trajectories: Trajectories, train: Tensor | None) -> "_Batch":
+        names = ("starts", "actions", "log_probs", "advantages", "values", "returns")
+        columns: dict[str, Any] = {name: network.samples(getattr(trajectories, name)) for name in names}
+        batch = cls(prepared=network.prepare(trajectories.observations, trajectories.starts), **columns)
+        if train is not None and not bool(train.all()):
+            trained = train.to(trajectories.starts.device).expand_as(trajectories.starts)
+            batch = batch.select(network.samples(trained)[0].nonzero().squeeze(1))
+        return batch
 
-    @property
-    def num_envs(self) -> int:
-        return self.actions.shape[1]
+    def __len__(self) -> int:
+        return self.starts.shape[1]
 
     def select(self, index: Tensor) -> "_Batch":
         return _Batch(**{name: value[:, index] for name, value in vars(self).items()})

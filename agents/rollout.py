@@ -3,27 +3,22 @@
 import torch
 from torch import Tensor
 
-from agents.networks import ActorCritic
+from agents.networks import Network
+from agents.normaliser import ReturnNormaliser
 from agents.student import Trajectories
 from envs.domain import Engine, LevelBatch
 
 
-def sample_actions(log_probs: Tensor, noise: Tensor) -> Tensor:
-    """Actions `[N]` by inverse transform: `log_probs` `[N, A]`, `noise` `[N]` uniform on [0, 1)."""
-    cumulative = log_probs.exp().cumsum(-1)
-    # rounding can leave the last sum no higher than the noise
-    return (cumulative <= noise.unsqueeze(-1)).sum(-1).clamp_(max=log_probs.shape[-1] - 1)
-
-
 @torch.no_grad()
 def collect(
-    network: ActorCritic,
+    network: Network,
     engine: Engine,
     levels: LevelBatch,
     steps: int,
     rng: torch.Generator,
     discount: float,
     trace: float,
+    normaliser: ReturnNormaliser | None = None,
 ) -> Trajectories:
     """Let every environment play its own level again and again for T steps.
 
@@ -38,24 +33,27 @@ def collect(
         rng: draws the actions, on the engine's device.
         discount: gamma.
         trace: lambda of generalised advantage estimation.
+        normaliser: turns rewards into what values and advantages are made of; None takes them as they are.
     """
     num_envs, device = engine.num_envs, engine.device
-    noise = torch.rand(steps, num_envs, generator=rng, device=device)
     observation = engine.reset(levels)
-    state = torch.zeros(num_envs, 2 * network.core.hidden_size, device=device)
+    state = network.initial_state(num_envs)
     starts = torch.ones(num_envs, dtype=torch.bool, device=device)
-    seen: dict[str, list[Tensor]] = {name: [] for name in observation}
+    seen = {name: value.new_empty(steps, *value.shape) for name, value in observation.items()}
     columns: dict[str, list[Tensor]] = {
         name: []
-        for name in ("actions", "log_probs", "rewards", "terminated", "truncated", "starts", "values", "last_values")
+        for name in (
+            *("actions", "log_probs", "rewards", "terminated", "truncated", "solved", "starts", "values"),
+            "last_values",
+        )
     }
     nothing = torch.zeros(num_envs, device=device)
     for t in range(steps):
-        log_probs, values, state = network.step(observation, state)
-        actions = sample_actions(log_probs, noise[t])
+        policy, values, state = network.step(observation, state)
+        actions = policy.sample(rng)
         for name, value in observation.items():
-            seen[name].append(value)
-        observation, reward, terminated, truncated = engine.step(actions)
+            seen[name][t] = value
+        observation, reward, terminated, truncated = engine.step(policy.to_engine(actions))
         ended = terminated | truncated
         last_values = nothing
         some_ended = bool(ended.any())
@@ -64,10 +62,11 @@ def collect(
             _, last_values, _ = network.step(observation, state)
         row = {
             "actions": actions,
-            "log_probs": log_probs.gather(1, actions.unsqueeze(1)).squeeze(1),
+            "log_probs": policy.log_prob(actions),
             "rewards": reward,
             "terminated": terminated,
             "truncated": truncated & ~terminated,
+            "solved": engine.solved & ended,
             "starts": starts,
             "values": values,
             "last_values": last_values,
@@ -76,7 +75,7 @@ def collect(
             columns[name].append(value)
         if some_ended:
             observation = engine.reset(mask=ended)
-            state = state.masked_fill(ended.unsqueeze(1), 0.0)
+            state = state.masked_fill(ended.view(-1, *[1] * (state.ndim - 1)), 0)
         starts = ended
     _, following, _ = network.step(observation, state)
     stacked = {name: torch.stack(column) for name, column in columns.items()}
@@ -84,13 +83,9 @@ def collect(
     next_values = torch.where(stacked["truncated"], stacked.pop("last_values"), next_values)
     next_values = next_values.masked_fill(stacked["terminated"], 0.0)
     ended = stacked["terminated"] | stacked["truncated"]
-    advantages = generalised_advantages(stacked["rewards"], stacked["values"], next_values, ended, discount, trace)
-    return Trajectories(
-        observations={name: torch.stack(column) for name, column in seen.items()},
-        next_values=next_values,
-        advantages=advantages,
-        **stacked,
-    )
+    rewards = stacked["rewards"] if normaliser is None else normaliser(stacked["rewards"], ended)
+    advantages = generalised_advantages(rewards, stacked["values"], next_values, ended, discount, trace)
+    return Trajectories(observations=seen, next_values=next_values, advantages=advantages, **stacked)
 
 
 def generalised_advantages(

@@ -18,15 +18,20 @@ class Trajectories:
 
     observations: Observation
     actions: Tensor
+    """In the policy's own terms (`agents.distributions.Distribution`)."""
     log_probs: Tensor
     """Of the actions, under the policy that took them."""
     rewards: Tensor
+    """As the world gave them, also where the student learns from normalised ones."""
     terminated: Tensor
     truncated: Tensor
+    solved: Tensor
+    """bool: this step ended its episode with success."""
     starts: Tensor
     """bool: this step is an episode's first, so the recurrent state was zeroed before it."""
     values: Tensor
-    """V of each observation, under the policy that acted."""
+    """V of each observation, under the policy that acted. Values and what is made of them are in units of the rewards
+    that the student learns from."""
     next_values: Tensor
     """V of the observation that each step led to: 0 where the world ended the episode; the value of the episode's
     last observation where a time limit or the rollout's end cut it."""
@@ -52,7 +57,7 @@ class EpisodeStatistics:
     best_return: Tensor
     """Best undiscounted return of a finished episode; 0 where none finished."""
     solved: Tensor
-    """Fraction of finished episodes that the world ended with a positive reward; 0 where none finished."""
+    """Fraction of finished episodes that the engine calls solved; 0 where none finished."""
     episodes: Tensor
     """Number of finished episodes."""
     length: Tensor
@@ -70,7 +75,6 @@ def summarise(trajectories: Trajectories) -> EpisodeStatistics:
     total, length = zero.clone(), zero.clone()
     sum_return, sum_length, solved, episodes = (zero.clone() for _ in range(4))
     best = torch.full_like(zero, -torch.inf)
-    success = trajectories.terminated & (trajectories.rewards > 0)
     for t in range(steps):
         total += trajectories.rewards[t]
         length += 1
@@ -79,7 +83,7 @@ def summarise(trajectories: Trajectories) -> EpisodeStatistics:
         sum_length += torch.where(ended, length, 0.0)
         best = torch.where(ended, torch.maximum(best, total), best)
         episodes += ended
-        solved += success[t]
+        solved += trajectories.solved[t]
         total = torch.where(ended, 0.0, total)
         length = torch.where(ended, 0.0, length)
     count = episodes.clamp(min=1)

@@ -44,9 +44,10 @@ def losses_by_hand(student: PPOStudent, trajectories: Trajectories, old: Traject
     clip = student.config.clip
     network = student.network
     with torch.no_grad():
-        log_probs, values = network(
-            network.prepare(trajectories.observations), trajectories.starts, student.initial_state(4)
+        policy_now, values = network(
+            network.prepare(trajectories.observations, trajectories.starts), trajectories.starts
         )
+    log_probs = policy_now.log_probs
     advantages = old.advantages.double()
     mean, deviation = advantages.mean(), advantages.std(correction=0)
     policy, value, entropy = [], [], []
@@ -81,8 +82,9 @@ def test_one_update_equals_plain_autograd() -> None:
     student.learn(trajectories)
     network = twin.network
     optimiser = torch.optim.Adam(network.parameters(), CONFIG.learning_rate, eps=1e-5)
-    log_probs, values = network(network.prepare(trajectories.observations), trajectories.starts, twin.initial_state(4))
-    distribution = torch.distributions.Categorical(logits=log_probs)
+    starts = trajectories.starts
+    policy_now, values = network(network.prepare(trajectories.observations, starts), starts)
+    distribution = torch.distributions.Categorical(logits=policy_now.log_probs)
     advantages = trajectories.advantages
     advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)
     # before any update the ratio is 1 and nothing is clipped, so the gradient is that of the plain policy gradient

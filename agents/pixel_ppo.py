@@ -1,0 +1,48 @@
+"""The student for worlds that are seen as pictures and steered continuously."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import torch
+
+from agents.losses import ValueLoss
+from agents.pixels import PixelActorCritic
+from agents.ppo import PPOOptions, PPOStudent
+from agents.student import STUDENTS
+from envs.randomness import named_generator
+
+
+@STUDENTS.register("pixel-ppo")
+@dataclass(frozen=True)
+class PixelPPOConfig(PPOOptions):
+    """PPO on stacked pictures. The defaults are the published CarRacing student of arXiv 2110.02439 and 2210.10243."""
+
+    rollout_steps: int = 125
+    learning_rate: float = 3e-4
+    discount: float = 0.99
+    trace: float = 0.9
+    epochs: int = 8
+    minibatches: int = 4
+    entropy_coefficient: float = 0.0
+    value_loss: ValueLoss = "smooth-l1"
+    normalise_returns: bool = True
+    head: int = 100
+    """Width of the hidden layers of actor and critic."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head < 1:
+            raise ValueError(f"head must be at least 1, got {self.head}")
+
+    def build(
+        self,
+        observation_space: gymnasium.spaces.Dict,
+        action_space: gymnasium.Space[Any],
+        seed: int,
+        name: str,
+        device: torch.device | str = "cpu",
+    ) -> PPOStudent:
+        """Make the student called `name`. Raises `ValueError` if it cannot play in these spaces."""
+        network = PixelActorCritic(observation_space, action_space, self.head, named_generator(seed, name, "weights"))
+        return PPOStudent(self, network.to(device), seed, name, device)

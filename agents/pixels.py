@@ -1,0 +1,188 @@
+"""Actor and critic that see the last few pictures of the world (arXiv 2110.02439, CarRacing)."""
+
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.distributions import ScaledBeta
+from agents.networks import Network, linear
+from envs.domain import Observation
+
+FRAMES = 4
+"""Pictures that the network sees at once: the newest and the three before it."""
+LAYERS = ((8, 4, 2), (16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))
+"""The published convolutions: filters, side of the window, stride. A picture of 96x96 ends as a single place."""
+
+
+CHUNK = 16
+"""Pictures that are gathered at once: few enough to stay in the processor's cache."""
+
+
+class Stacks:
+    """Stacks of pictures `[L, M]` over a rollout's frames, of which each is stored once.
+
+    Frames from before an episode's start are black. (What the released code fills them with is unknown.)
+
+    Args:
+        frames: `[F, height, width, 3]` uint8, all that the stacks are made of.
+        index: `[L, M, FRAMES]` int64, which frame stands at each place of a stack, the oldest first.
+        known: `[L, M, FRAMES]` bool, False where the frame is from before the episode's start.
+    """
+
+    def __init__(self, frames: Tensor, index: Tensor, known: Tensor) -> None:
+        self.frames, self.index, self.known = frames, index, known
+
+    @classmethod
+    def of(cls, frames: Tensor, starts: Tensor) -> "Stacks":
+        """The stacks of all steps of a rollout, `[1, T * N]`.
+
+        Args:
+            frames: `[T, N, height, width, 3]` uint8.
+            starts: `[T, N]` bool, where episodes start; the first step is a start whether it says so or not.
+        """
+        steps, envs = starts.shape
+        time = torch.arange(steps, device=starts.device).unsqueeze(1)
+        began = torch.where(starts, time, 0).cummax(0).values
+        back = torch.arange(FRAMES - 1, -1, -1, device=starts.device)
+        times = time.unsqueeze(2) - back
+        index = times.clamp(min=0) * envs + torch.arange(envs, device=starts.device).unsqueeze(1)
+        known = times >= began.unsqueeze(2)
+        return cls(frames.flatten(0, 1), index.view(1, -1, FRAMES), known.view(1, -1, FRAMES))
+
+    def __getitem__(self, index: Any) -> "Stacks":
+        return Stacks(self.frames, self.index[index], self.known[index])
+
+    def pixels(self) -> Tensor:
+        """The stacks themselves, `[L * M, height, width, 3 * FRAMES]` float32 in 0..255: a copy."""
+        index, known = self.index.flatten(0, 1), self.known.flatten(0, 1)
+        height, width, channels = self.frames.shape[1:]
+        frames = self.frames.flatten(1)
+        stacks = torch.empty(len(index), height, width, FRAMES, channels, device=frames.device)
+        for place in range(FRAMES):
+            for part, chosen in zip(stacks[:, :, :, place].split(CHUNK), index[:, place].split(CHUNK), strict=True):
+                part.copy_(frames.index_select(0, chosen).view_as(part))
+            stacks[:, :, :, place].index_fill_(0, (~known[:, place]).nonzero().squeeze(1), 0.0)
+        return stacks.flatten(3)
+
+
+def convolution(inputs: int, filters: int, side: int, rng: torch.Generator) -> nn.Parameter:
+    """Weights of a convolution `[filters, side, side, inputs]`: Xavier-uniform with the gain of a ReLU.
+
+    Channels stand last, so that the convolution, which sees them through `permute`, gets the layout that is fast on
+    processors and recent GPUs, while parameter, gradient and Adam's slots are ordinary contiguous tensors.
+    """
+    bound = nn.init.calculate_gain("relu") * math.sqrt(6 / ((inputs + filters) * side**2))
+    weight = torch.empty(filters, side, side, inputs)
+    return nn.Parameter(nn.init.uniform_(weight, -bound, bound, generator=rng))
+
+
+class PixelTorso(nn.Module):
+    """The published convolutions over stacked pictures, a ReLU after each.
+
+    Args:
+        height: of a picture.
+        width: of a picture.
+        rng: draws the initial weights.
+
+    Raises:
+        ValueError: if the picture is too small for the convolutions.
+    """
+
+    BIAS = 0.1
+
+    def __init__(self, height: int, width: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        inputs, rows, columns = 3 * FRAMES, height, width
+        for filters, side, stride in LAYERS:
+            self.weights.append(convolution(inputs, filters, side, rng))
+            self.biases.append(nn.Parameter(torch.full((filters,), self.BIAS)))
+            inputs, rows, columns = filters, (rows - side) // stride + 1, (columns - side) // stride + 1
+        if min(rows, columns) < 1:
+            raise ValueError(f"this student sees pictures of at least 96x96 pixels, not {height}x{width}")
+        self.width = inputs * rows * columns
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features `[B, width]` of stacked pictures `[B, height, width, 3 * FRAMES]` float32 in 0..255."""
+        features = pixels.permute(0, 3, 1, 2)
+        weights: list[Tensor] = list(self.weights)
+        biases: list[Tensor] = list(self.biases)
+        # The network sees pixels / 128 - 1; to scale the few weights is cheaper than to scale the pictures.
+        weights[0], biases[0] = weights[0] / 128, biases[0] - weights[0].sum((1, 2, 3))
+        for weight, bias, (_, _, stride) in zip(weights, biases, LAYERS, strict=True):
+            features = F.relu(F.conv2d(features, weight.permute(0, 3, 1, 2), bias, stride))
+        return features.permute(0, 2, 3, 1).flatten(1)
+
+
+class PixelActorCritic(Network):
+    """Six convolutions, then one hidden layer each for the actor, which draws from Beta distributions, and the critic.
+
+    Args:
+        observation_space: of one environment, with a picture `image`.
+        action_space: a bounded box `[A]`.
+        head: width of the hidden layers of actor and critic.
+        rng: draws the initial weights.
+
+    Raises:
+        ValueError: if it cannot see or act in these spaces.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.spaces.Dict,
+        action_space: gymnasium.Space[Any],
+        head: int,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if not isinstance(action_space, gymnasium.spaces.Box) or len(action_space.shape) != 1:
+            raise ValueError(f"this student takes continuous actions [A], not {action_space}")
+        if not action_space.is_bounded():
+            raise ValueError(f"this student takes actions within bounds, not {action_space}")
+        image = observation_space.spaces.get("image")
+        if not isinstance(image, gymnasium.spaces.Box) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise ValueError(f"this student sees `image`, uint8 [height, width, 3], not {observation_space}")
+        self.picture = image.shape
+        self.torso = PixelTorso(image.shape[0], image.shape[1], rng)
+        actions = action_space.shape[0]
+        # Small last weights: at first, actions hardly depend on what is seen.
+        self.actor = linear(self.torso.width, head, rng, math.sqrt(2))
+        self.alpha, self.beta = linear(head, actions, rng, 0.01), linear(head, actions, rng, 0.01)
+        self.critic = nn.Sequential(linear(self.torso.width, head, rng, math.sqrt(2)), nn.ReLU(), linear(head, 1, rng))
+        self.register_buffer("low", torch.as_tensor(action_space.low), persistent=False)
+        self.register_buffer("high", torch.as_tensor(action_space.high), persistent=False)
+        self.low: Tensor
+        self.high: Tensor
+
+    def initial_state(self, n: int) -> Tensor:
+        """Black frames `[n, FRAMES - 1, height, width, 3]` uint8."""
+        return torch.zeros(n, FRAMES - 1, *self.picture, dtype=torch.uint8, device=self.low.device)
+
+    def samples(self, column: Tensor) -> Tensor:
+        """`[1, T * N, ...]`: without memory, each step stands for itself."""
+        return column.flatten(0, 1).unsqueeze(0)
+
+    def prepare(self, observations: Observation, starts: Tensor) -> Stacks:
+        """See `Network`; frames are not copied."""
+        return Stacks.of(observations["image"], starts)
+
+    def forward(self, prepared: Stacks, starts: Tensor) -> tuple[ScaledBeta, Tensor]:
+        """See `Network`."""
+        return self._heads(self.torso(prepared.pixels()).view(*starts.shape, -1))
+
+    @torch.no_grad()
+    def step(self, observation: Observation, state: Tensor) -> tuple[ScaledBeta, Tensor, Tensor]:
+        """See `Network`; the state is the frames before this one, `[N, FRAMES - 1, height, width, 3]` uint8."""
+        stacks = torch.cat([state, observation["image"].unsqueeze(1)], 1)
+        pixels = stacks.permute(0, 2, 3, 1, 4).float().flatten(3)
+        return *self._heads(self.torso(pixels)), stacks[:, 1:]
+
+    def _heads(self, features: Tensor) -> tuple[ScaledBeta, Tensor]:
+        hidden = F.relu(self.actor(features))
+        alpha, beta = F.softplus(self.alpha(hidden)) + 1, F.softplus(self.beta(hidden)) + 1
+        return ScaledBeta(alpha, beta, self.low, self.high), self.critic(features).squeeze(-1)
