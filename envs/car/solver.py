@@ -8,6 +8,7 @@ bit. Terms that are exactly zero here (no gravity, no damping, wheels that hang 
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from envs.car.contacts import tile_hull
 from envs.car.state import BODIES, WHEELS, Cars, Single
@@ -99,8 +100,12 @@ _TURN = _HULL_TURN + _WHEEL_TURN
 _MOTOR_MASS = _ONE / _TURN
 _ANCHORS = _scaled(WHEEL_PLACES) - _HULL_CENTRE
 
-# columns of a joint's row
+# columns of a joint's row: arm from the hull's centre, effective mass and its inverse determinants, the wheel, impulses
 _ARM_X, _ARM_Y, _K11, _K12, _K22, _K13, _K23, _DET2, _DET3 = range(9)
+_X, _Y, _SPIN, _SPEED, _MOTOR, _PUSH_X, _PUSH_Y, _TWIST = range(9, 17)
+_COLUMNS = 17
+_RAW, _KEPT, _ADD_X, _ADD_Y = range(4)  # what a sweep did to a joint's impulses
+_LONGEST_CYCLE = 2
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
@@ -113,13 +118,16 @@ def push(cars: Cars, i: int, wheel: int, x: np.float32, y: np.float32) -> None:
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def solve(cars: Cars, i: int) -> None:
     """Move car i by one step, after the forces (`b2Island::Solve`; the wheels' joints come last to first)."""
-    joints = np.empty((WHEELS, 9), np.float32)
+    joints = np.empty((WHEELS, _COLUMNS), np.float32)
+    hull = np.empty(3, np.float32)
+    hull[0], hull[1], hull[2] = cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0]
     for wheel in range(WHEELS - 1, -1, -1):
-        _prepare(cars, i, wheel, joints[wheel])
-    _solve_velocities(cars, i, joints)
+        _prepare(cars, i, wheel, hull, joints[wheel])
+    _solve_velocities(hull, joints, cars.limit[i])
+    _store(cars, i, hull, joints)
     for body in range(BODIES):
         _integrate(cars, i, body)
-    solved = _solve_positions(cars, i)
+    solved = _solve_positions(cars.centre[i], cars.angle[i], cars.limit[i])
     for body in range(BODIES):
         set_transform(cars, i, body)
     _sleep(cars, i, solved)
@@ -138,7 +146,7 @@ def set_transform(cars: Cars, i: int, body: int) -> None:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _prepare(cars: Cars, i: int, wheel: int, joint: Single) -> None:
+def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joint: Single) -> None:
     """The joint's effective mass and limit, and the impulses of the last step again (`InitVelocityConstraints`)."""
     sine, cosine = cars.rotation[i, 0, 0], cars.rotation[i, 0, 1]
     x, y = _ANCHORS[wheel, 0], _ANCHORS[wheel, 1]
@@ -163,75 +171,89 @@ def _prepare(cars: Cars, i: int, wheel: int, joint: Single) -> None:
         limit = AT_LOWER
     elif angle >= _LIMIT:
         limit = AT_UPPER
-    impulse = cars.impulse[i, wheel]
+    x, y, twist = cars.impulse[i, wheel, 0], cars.impulse[i, wheel, 1], cars.impulse[i, wheel, 2]
     if limit == FREE or limit != cars.limit[i, wheel]:
-        impulse[2] = _ZERO
+        twist = _ZERO
     cars.limit[i, wheel] = limit
 
     motor = cars.motor_impulse[i, wheel]
-    hull, other = cars.velocity[i, 0], cars.velocity[i, wheel + 1]
-    hull[0] -= _HULL_LIGHT * impulse[0]
-    hull[1] -= _HULL_LIGHT * impulse[1]
-    cars.spin[i, 0] -= _HULL_TURN * (arm_x * impulse[1] - arm_y * impulse[0] + motor + impulse[2])
-    other[0] += WHEEL_LIGHT * impulse[0]
-    other[1] += WHEEL_LIGHT * impulse[1]
-    cars.spin[i, wheel + 1] += _WHEEL_TURN * (motor + impulse[2])
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_velocities(cars: Cars, i: int, joints: Single) -> None:
-    """Sweep over the joints until their impulses hold (`SolveVelocityConstraints`)."""
-    for _ in range(VELOCITY_SWEEPS):
-        changed = False
-        x, y, w = cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0]
-        for wheel in range(WHEELS - 1, -1, -1):
-            changed |= _solve_motor(cars, i, wheel)
-            if cars.limit[i, wheel] == FREE:
-                changed |= _solve_point(cars, i, wheel, joints[wheel])
-            else:
-                changed |= _solve_limit(cars, i, wheel, joints[wheel])
-        changed |= x != cars.velocity[i, 0, 0] or y != cars.velocity[i, 0, 1] or w != cars.spin[i, 0]
-        if not changed:
-            break  # every further sweep would do the same: nothing
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_motor(cars: Cars, i: int, wheel: int) -> bool:
-    """Turn a wheel towards its motor's speed; whether that changed its state."""
-    spin = cars.spin[i]
-    before, spin_before = cars.motor_impulse[i, wheel], spin[wheel + 1]
-    too_fast = spin[wheel + 1] - spin[0] - cars.motor_speed[i, wheel]
-    motor = before + -_MOTOR_MASS * too_fast
-    if motor > _MOST_MOTOR_IMPULSE:
-        motor = _MOST_MOTOR_IMPULSE
-    if motor < -_MOST_MOTOR_IMPULSE:
-        motor = -_MOST_MOTOR_IMPULSE
-    cars.motor_impulse[i, wheel] = motor
-    impulse = motor - before
-    spin[0] -= _HULL_TURN * impulse
-    spin[wheel + 1] += _WHEEL_TURN * impulse
-    return motor != before or spin[wheel + 1] != spin_before
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _apply(cars: Cars, i: int, wheel: int, joint: Single, x: np.float32, y: np.float32, turn: np.float32) -> bool:
-    """Let an impulse act between hull and wheel; whether that changed the wheel."""
-    hull, other, spin = cars.velocity[i, 0], cars.velocity[i, wheel + 1], cars.spin[i]
-    old_x, old_y, old_spin = other[0], other[1], spin[wheel + 1]
     hull[0] -= _HULL_LIGHT * x
     hull[1] -= _HULL_LIGHT * y
-    spin[0] -= _HULL_TURN * (joint[_ARM_X] * y - joint[_ARM_Y] * x + turn)
-    other[0] += WHEEL_LIGHT * x
-    other[1] += WHEEL_LIGHT * y
-    spin[wheel + 1] += _WHEEL_TURN * turn
-    return old_x != other[0] or old_y != other[1] or old_spin != spin[wheel + 1]
+    hull[2] -= _HULL_TURN * (arm_x * y - arm_y * x + motor + twist)
+    joint[_X] = cars.velocity[i, wheel + 1, 0] + WHEEL_LIGHT * x
+    joint[_Y] = cars.velocity[i, wheel + 1, 1] + WHEEL_LIGHT * y
+    joint[_SPIN] = cars.spin[i, wheel + 1] + _WHEEL_TURN * (motor + twist)
+    joint[_SPEED], joint[_MOTOR] = cars.motor_speed[i, wheel], motor
+    joint[_PUSH_X], joint[_PUSH_Y], joint[_TWIST] = x, y, twist
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _drift(cars: Cars, i: int, wheel: int, joint: Single) -> tuple[np.float32, np.float32]:
-    """How fast a wheel leaves its place on the hull."""
-    hull, other, spin = cars.velocity[i, 0], cars.velocity[i, wheel + 1], cars.spin[i, 0]
-    return other[0] - hull[0] + spin * joint[_ARM_Y], other[1] - hull[1] - spin * joint[_ARM_X]
+def _store(cars: Cars, i: int, hull: Single, joints: Single) -> None:
+    """Write velocities and impulses back."""
+    cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0] = hull[0], hull[1], hull[2]
+    for wheel in range(WHEELS):
+        joint = joints[wheel]
+        cars.velocity[i, wheel + 1, 0], cars.velocity[i, wheel + 1, 1] = joint[_X], joint[_Y]
+        cars.spin[i, wheel + 1] = joint[_SPIN]
+        cars.motor_impulse[i, wheel] = joint[_MOTOR]
+        cars.impulse[i, wheel, 0], cars.impulse[i, wheel, 1] = joint[_PUSH_X], joint[_PUSH_Y]
+        cars.impulse[i, wheel, 2] = joint[_TWIST]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _solve_velocities(hull: Single, joints: Single, limits: NDArray[np.int8]) -> None:
+    """All sweeps over the joints (`SolveVelocityConstraints`), those that repeat themselves in short.
+
+    After a few sweeps the velocities mostly stand still, or alternate between two states, down to the last bit. From
+    then on the sweeps do the same again, but for the sums of the impulses, on which a sweep depends only by how much
+    the motors' change when rounded: as long as that stays the same, only the sums need to go on.
+    """
+    anchor = np.empty(3 + 4 * WHEELS, np.float32)
+    records = np.empty((_LONGEST_CYCLE, WHEELS, 4), np.float32)
+    _remember(hull, joints, anchor)
+    age, left = 0, VELOCITY_SWEEPS
+    while left > 0:
+        _sweep(hull, joints, limits, records[age])
+        age, left = age + 1, left - 1
+        if _is_same(hull, joints, anchor):
+            left -= age * _repeat(joints, records[:age], left // age)
+            age = 0
+        elif age == _LONGEST_CYCLE:
+            _remember(hull, joints, anchor)
+            age = 0
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _sweep(hull: Single, joints: Single, limits: NDArray[np.int8], record: Single) -> None:
+    """Turn each wheel towards its motor's speed, then hold it at its place on the hull."""
+    x, y, spin = hull[0], hull[1], hull[2]
+    for wheel in range(WHEELS - 1, -1, -1):
+        joint = joints[wheel]
+        arm_x, arm_y = joint[_ARM_X], joint[_ARM_Y]
+        motor, wheel_spin = joint[_MOTOR], joint[_SPIN]
+        raw = -_MOTOR_MASS * (wheel_spin - spin - joint[_SPEED])
+        joint[_MOTOR] = max(-_MOST_MOTOR_IMPULSE, min(motor + raw, _MOST_MOTOR_IMPULSE))
+        kept = joint[_MOTOR] - motor
+        spin -= _HULL_TURN * kept
+        wheel_spin += _WHEEL_TURN * kept
+        drift_x, drift_y = joint[_X] - x + spin * arm_y, joint[_Y] - y - spin * arm_x
+        if limits[wheel] == FREE:
+            add_x, add_y = _solve_pair(joint, -drift_x, -drift_y)
+            spin -= _HULL_TURN * (arm_x * add_y - arm_y * add_x)
+        else:
+            add_x, add_y, turn = _solve_limit(joint, limits[wheel], drift_x, drift_y, wheel_spin - spin)
+            spin -= _HULL_TURN * (arm_x * add_y - arm_y * add_x + turn)
+            wheel_spin += _WHEEL_TURN * turn
+        x -= _HULL_LIGHT * add_x
+        y -= _HULL_LIGHT * add_y
+        joint[_X] += WHEEL_LIGHT * add_x
+        joint[_Y] += WHEEL_LIGHT * add_y
+        joint[_SPIN] = wheel_spin
+        joint[_PUSH_X] += add_x
+        joint[_PUSH_Y] += add_y
+        record[wheel, _RAW], record[wheel, _KEPT] = raw, kept
+        record[wheel, _ADD_X], record[wheel, _ADD_Y] = add_x, add_y
+    hull[0], hull[1], hull[2] = x, y, spin
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -242,42 +264,68 @@ def _solve_pair(joint: Single, x: np.float32, y: np.float32) -> tuple[np.float32
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_point(cars: Cars, i: int, wheel: int, joint: Single) -> bool:
-    """Hold a wheel at its place on the hull; whether that changed its state."""
-    drift_x, drift_y = _drift(cars, i, wheel, joint)
-    x, y = _solve_pair(joint, -drift_x, -drift_y)
-    impulse = cars.impulse[i, wheel]
-    old_x, old_y = impulse[0], impulse[1]
-    impulse[0] += x
-    impulse[1] += y
-    changed = _apply(cars, i, wheel, joint, x, y, _ZERO)
-    return changed or old_x != impulse[0] or old_y != impulse[1]
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_limit(cars: Cars, i: int, wheel: int, joint: Single) -> bool:
-    """Hold a wheel at its place and from turning too far; whether that changed its state."""
-    b1, b2 = _drift(cars, i, wheel, joint)
-    b3 = cars.spin[i, wheel + 1] - cars.spin[i, 0]
+def _solve_limit(
+    joint: Single, limit: int, b1: np.float32, b2: np.float32, b3: np.float32
+) -> tuple[np.float32, np.float32, np.float32]:
+    """The impulse, and twist, that make up for a drift and keep the wheel from turning further."""
     k11, k12, k22, k13, k23 = joint[_K11], joint[_K12], joint[_K22], joint[_K13], joint[_K23]
     det = joint[_DET3]
     # Cramer's rule on the symmetric matrix (b2Mat33::Solve33)
     x = -(det * (b1 * (k22 * _TURN - k23 * k23) + b2 * (k23 * k13 - k12 * _TURN) + b3 * (k12 * k23 - k22 * k13)))
     y = -(det * (k11 * (b2 * _TURN - b3 * k23) + k12 * (b3 * k13 - b1 * _TURN) + k13 * (b1 * k23 - b2 * k13)))
     turn = -(det * (k11 * (k22 * b3 - k23 * b2) + k12 * (k23 * b1 - k12 * b3) + k13 * (k12 * b2 - k22 * b1)))
-    impulse = cars.impulse[i, wheel]
-    old_x, old_y, old_turn = impulse[0], impulse[1], impulse[2]
-    total = old_turn + turn
-    limit = cars.limit[i, wheel]
+    twist = joint[_TWIST]
+    total = twist + turn
     if (limit == AT_LOWER and total < _ZERO) or (limit == AT_UPPER and total > _ZERO):
-        x, y = _solve_pair(joint, -b1 + old_turn * k13, -b2 + old_turn * k23)
-        turn = -old_turn
+        x, y = _solve_pair(joint, -b1 + twist * k13, -b2 + twist * k23)
+        turn = -twist
         total = _ZERO
-    impulse[0] += x
-    impulse[1] += y
-    impulse[2] = total
-    changed = _apply(cars, i, wheel, joint, x, y, turn)
-    return changed or old_x != impulse[0] or old_y != impulse[1] or old_turn != impulse[2]
+    joint[_TWIST] = total
+    return x, y, turn
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _remember(hull: Single, joints: Single, anchor: Single) -> None:
+    """Note all that a sweep depends on, but for the motors' impulses."""
+    anchor[0], anchor[1], anchor[2] = hull[0], hull[1], hull[2]
+    for wheel in range(WHEELS):
+        joint, at = joints[wheel], 3 + 4 * wheel
+        anchor[at], anchor[at + 1] = joint[_X], joint[_Y]
+        anchor[at + 2], anchor[at + 3] = joint[_SPIN], joint[_TWIST]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _is_same(hull: Single, joints: Single, anchor: Single) -> bool:
+    if anchor[2] != hull[2] or anchor[0] != hull[0] or anchor[1] != hull[1]:
+        return False
+    for wheel in range(WHEELS):
+        joint, at = joints[wheel], 3 + 4 * wheel
+        if anchor[at] != joint[_X] or anchor[at + 1] != joint[_Y]:
+            return False
+        if anchor[at + 2] != joint[_SPIN] or anchor[at + 3] != joint[_TWIST]:
+            return False
+    return True
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _repeat(joints: Single, records: Single, times: int) -> int:
+    """Let the sums of the impulses go on over whole cycles; how many of them were the same indeed."""
+    motors = np.empty(WHEELS, np.float32)
+    for time in range(times):
+        for wheel in range(WHEELS):
+            motor = joints[wheel, _MOTOR]
+            for record in records:
+                after = max(-_MOST_MOTOR_IMPULSE, min(motor + record[wheel, _RAW], _MOST_MOTOR_IMPULSE))
+                if after - motor != record[wheel, _KEPT]:
+                    return time
+                motor = after
+            motors[wheel] = motor
+        for wheel in range(WHEELS):
+            joints[wheel, _MOTOR] = motors[wheel]
+            for record in records:
+                joints[wheel, _PUSH_X] += record[wheel, _ADD_X]
+                joints[wheel, _PUSH_Y] += record[wheel, _ADD_Y]
+    return times
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -299,24 +347,23 @@ def _integrate(cars: Cars, i: int, body: int) -> None:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_positions(cars: Cars, i: int) -> bool:
+def _solve_positions(centres: Single, angles: Single, limits: NDArray[np.int8]) -> bool:
     """Put the wheels back where they belong (`SolvePositionConstraints`); whether they are near enough."""
     for _ in range(POSITION_SWEEPS):
         solved = True
         for wheel in range(WHEELS - 1, -1, -1):
-            solved &= _solve_position(cars, i, wheel)
+            solved &= _solve_position(centres, angles, wheel, limits[wheel])
         if solved:
             return True
     return False
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_position(cars: Cars, i: int, wheel: int) -> bool:
-    angles = cars.angle[i]
+def _solve_position(centres: Single, angles: Single, wheel: int, limit: int) -> bool:
     beyond = _ZERO
-    if cars.limit[i, wheel] != FREE:
+    if limit != FREE:
         angle = angles[wheel + 1] - angles[0]
-        if cars.limit[i, wheel] == AT_LOWER:
+        if limit == AT_LOWER:
             beyond = angle + _LIMIT
             correction = max(-_MOST_CORRECTION, min(beyond + _ANGULAR_SLOP, _ZERO))
             beyond = -beyond
@@ -329,7 +376,7 @@ def _solve_position(cars: Cars, i: int, wheel: int) -> bool:
     sine, cosine = np.sin(angles[0]), np.cos(angles[0])
     x, y = _ANCHORS[wheel, 0], _ANCHORS[wheel, 1]
     arm_x, arm_y = cosine * x - sine * y, sine * x + cosine * y
-    hull, other = cars.centre[i, 0], cars.centre[i, wheel + 1]
+    hull, other = centres[0], centres[wheel + 1]
     off_x, off_y = other[0] - hull[0] - arm_x, other[1] - hull[1] - arm_y
     k11 = _LIGHT + _HULL_TURN * arm_y * arm_y
     k12 = -_HULL_TURN * arm_x * arm_y
@@ -343,7 +390,8 @@ def _solve_position(cars: Cars, i: int, wheel: int) -> bool:
     angles[0] -= _HULL_TURN * (arm_x * y - arm_y * x)
     other[0] += WHEEL_LIGHT * x
     other[1] += WHEEL_LIGHT * y
-    return np.sqrt(off_x * off_x + off_y * off_y) <= _LINEAR_SLOP and beyond <= _ANGULAR_SLOP
+    near: bool = np.sqrt(off_x * off_x + off_y * off_y) <= _LINEAR_SLOP and beyond <= _ANGULAR_SLOP
+    return near
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
