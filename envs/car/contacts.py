@@ -8,6 +8,7 @@ go on in double precision.
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from envs.car.state import BLOCK, WHEELS, Cars, Roads, Single
 
@@ -21,6 +22,7 @@ _RADII = np.float32(0.01) + np.float32(0.01)  # b2_polygonRadius of either shape
 _TOUCHING = np.float32(10) * _EPSILON
 _SAME_PLACE = _EPSILON * _EPSILON
 _MARGIN = np.float32(0.05)  # more than the radii and all rounding
+_REACH = np.float32(0.7)  # more than a wheel's half diagonal and that margin
 _MOST_STEPS = 20  # of b2Distance
 
 # columns of a corner of the simplex: in the tile, in the wheel, their difference, and its weight
@@ -76,44 +78,69 @@ def touch(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
         it was not among them. Within one frame tiles count in their order; Box2D's own depends on the history of its
         broad phase, and makes no difference, as the car starts on the first tile.
     """
-    boxes = np.empty((WHEELS, 4), np.float32)
     wheels = np.empty((WHEELS, 4, 2), np.float32)
-    for wheel in range(WHEELS):
-        cars.on_road[i, wheel] = False
-        _place_wheel(cars, i, wheel, wheels[wheel], boxes[wheel])
-    left, bottom = boxes[:, 0].min(), boxes[:, 1].min()
-    right, top = boxes[:, 2].max(), boxes[:, 3].max()
-    simplex = np.empty((3, 7), np.float32)
-    labels = np.empty((3, 2), np.int64)
+    boxes = np.empty((WHEELS + 1, 4), np.float32)
+    _place_wheels(cars.origin[i], cars.rotation[i], wheels, boxes)
+    hulls, corners, visited, on_road = roads.hulls[i], roads.corners[i], roads.visited[i], cars.on_road[i]
+    on_road[:] = False
     new_tiles, first_tile = 0, -1
     tiles = roads.count[i]
     for block in range((tiles + BLOCK - 1) // BLOCK):
-        box = roads.blocks[i, block]
-        if box[0] > right or box[2] < left or box[1] > top or box[3] < bottom:
+        low_x, low_y = roads.blocks[i, block, 0], roads.blocks[i, block, 1]
+        if _are_apart(boxes, WHEELS, low_x, low_y, roads.blocks[i, block, 2], roads.blocks[i, block, 3]):
             continue
         for tile in range(block * BLOCK, min((block + 1) * BLOCK, tiles)):
-            hull, corners = roads.hulls[i, tile], roads.corners[i, tile]
-            tile_left, tile_bottom, tile_right, tile_top = _bounds(hull, corners)
-            if tile_left > right or tile_right < left or tile_bottom > top or tile_top < bottom:
+            left, bottom, right, top = _bounds(hulls, tile, corners[tile])
+            if _are_apart(boxes, WHEELS, left, bottom, right, top):
                 continue
             for wheel in range(WHEELS):
-                if cars.on_road[i, wheel] and roads.visited[i, tile]:
-                    continue  # nothing left to learn
-                bounds = boxes[wheel]
-                if tile_left > bounds[2] or tile_right < bounds[0] or tile_bottom > bounds[3] or tile_top < bounds[1]:
+                # a wheel that touches some tile teaches nothing more about one that has been reached
+                if (on_road[wheel] and visited[tile]) or _are_apart(boxes, wheel, left, bottom, right, top):
                     continue
-                if overlap(hull, corners, wheels[wheel], cars.rotation[i, wheel + 1], simplex, labels):
-                    cars.on_road[i, wheel] = True
-                    if not roads.visited[i, tile]:
-                        roads.visited[i, tile] = True
-                        new_tiles += 1
-                        if tile == 0:
-                            first_tile = new_tiles
+                x, y = cars.origin[i, wheel + 1, 0], cars.origin[i, wheel + 1, 1]
+                guess = _guess(hulls, tile, corners[tile], x, y)
+                if guess == 0:
+                    touching = overlap(hulls[tile], corners[tile], wheels[wheel], cars.rotation[i, wheel + 1])
+                else:
+                    touching = guess > 0
+                if not touching:
+                    continue
+                on_road[wheel] = True
+                if not visited[tile]:
+                    visited[tile] = True
+                    new_tiles += 1
+                    if tile == 0:
+                        first_tile = new_tiles
     return new_tiles, first_tile
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def overlap(hull: Single, corners: int, wheel: Single, rotation: Single, simplex: Single, labels: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _are_apart(
+    boxes: Single, row: int, left: np.float32, bottom: np.float32, right: np.float32, top: np.float32
+) -> bool:
+    return left > boxes[row, 2] or right < boxes[row, 0] or bottom > boxes[row, 3] or top < boxes[row, 1]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32) -> int:
+    """What a wheel's middle tells: 1 if it lies in the tile, -1 if it is too far for the wheel to touch, 0 otherwise.
+
+    Both are far from the border of what `overlap` finds, compared to its rounding.
+    """
+    inside = 1
+    for corner in range(corners):
+        to = corner + 1 if corner + 1 < corners else 0
+        edge_x, edge_y = hulls[tile, to, 0] - hulls[tile, corner, 0], hulls[tile, to, 1] - hulls[tile, corner, 1]
+        side = edge_x * (y - hulls[tile, corner, 1]) - edge_y * (x - hulls[tile, corner, 0])
+        if side <= _ZERO:
+            if side * side > _REACH * _REACH * (edge_x * edge_x + edge_y * edge_y):
+                return -1
+            inside = 0
+    return inside
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def overlap(hull: Single, corners: int, wheel: Single, rotation: Single) -> bool:
     """Whether a tile and a wheel touch: `b2TestOverlap` with the rounded skin of its polygons.
 
     Args:
@@ -121,9 +148,9 @@ def overlap(hull: Single, corners: int, wheel: Single, rotation: Single, simplex
         corners: how many of them.
         wheel: `[4, 2]` corners of the wheel in the world, in the order of `wheel_corner`.
         rotation: `[2]` sine and cosine of the wheel's angle.
-        simplex: `[3, 7]` float32, scratch.
-        labels: `[3, 2]` int64, scratch.
     """
+    simplex = np.empty((3, 7), np.float32)
+    labels = np.empty((3, 2), np.int64)
     sine, cosine = rotation[0], rotation[1]
     _set_corner(simplex, labels, 0, hull, 0, wheel, 0)
     simplex[0, _WEIGHT] = _ONE
@@ -168,32 +195,44 @@ def wheel_corner(corner: int) -> tuple[np.float32, np.float32]:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _place_wheel(cars: Cars, i: int, wheel: int, corners: Single, box: Single) -> None:
-    """The corners of a wheel in the world, and a box that holds whatever might touch it."""
-    sine, cosine = cars.rotation[i, wheel + 1, 0], cars.rotation[i, wheel + 1, 1]
-    at_x, at_y = cars.origin[i, wheel + 1, 0], cars.origin[i, wheel + 1, 1]
-    for corner in range(4):
-        x, y = wheel_corner(corner)
-        corners[corner, 0] = (cosine * x - sine * y) + at_x
-        corners[corner, 1] = (sine * x + cosine * y) + at_y
-    left, bottom, right, top = _bounds(corners, 4)
-    box[0], box[1], box[2], box[3] = left - _MARGIN, bottom - _MARGIN, right + _MARGIN, top + _MARGIN
+def _place_wheels(origins: Single, rotations: Single, wheels: Single, boxes: Single) -> None:
+    """The corners of the wheels in the world, boxes that hold whatever might touch them, and a box for them all."""
+    boxes[WHEELS, :2], boxes[WHEELS, 2:] = np.inf, -np.inf
+    for wheel in range(WHEELS):
+        sine, cosine = rotations[wheel + 1, 0], rotations[wheel + 1, 1]
+        at_x, at_y = origins[wheel + 1, 0], origins[wheel + 1, 1]
+        for corner in range(4):
+            x, y = wheel_corner(corner)
+            wheels[wheel, corner, 0] = (cosine * x - sine * y) + at_x
+            wheels[wheel, corner, 1] = (sine * x + cosine * y) + at_y
+        left, bottom, right, top = _bounds(wheels, wheel, 4)
+        boxes[wheel, 0], boxes[wheel, 1] = left - _MARGIN, bottom - _MARGIN
+        boxes[wheel, 2], boxes[wheel, 3] = right + _MARGIN, top + _MARGIN
+        for axis in range(2):
+            boxes[WHEELS, axis] = min(boxes[WHEELS, axis], boxes[wheel, axis])
+            boxes[WHEELS, axis + 2] = max(boxes[WHEELS, axis + 2], boxes[wheel, axis + 2])
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _bounds(corners: Single, count: int) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    left, bottom = corners[0, 0], corners[0, 1]
+def _bounds(shapes: Single, row: int, count: int) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    left, bottom = shapes[row, 0, 0], shapes[row, 0, 1]
     right, top = left, bottom
     for corner in range(1, count):
-        left, right = min(left, corners[corner, 0]), max(right, corners[corner, 0])
-        bottom, top = min(bottom, corners[corner, 1]), max(top, corners[corner, 1])
+        left, right = min(left, shapes[row, corner, 0]), max(right, shapes[row, corner, 0])
+        bottom, top = min(bottom, shapes[row, corner, 1]), max(top, shapes[row, corner, 1])
     return left, bottom, right, top
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _set_corner(
-    simplex: Single, labels: np.ndarray, row: int, hull: Single, tile_corner: int, wheel: Single, wheel_corner: int
-) -> None:  # type: ignore[type-arg]
+    simplex: Single,
+    labels: NDArray[np.int64],
+    row: int,
+    hull: Single,
+    tile_corner: int,
+    wheel: Single,
+    wheel_corner: int,
+) -> None:
     for axis in range(2):
         simplex[row, _TILE + axis] = hull[tile_corner, axis]
         simplex[row, _WHEEL + axis] = wheel[wheel_corner, axis]
@@ -255,14 +294,14 @@ def _distance(simplex: Single, count: int) -> np.float32:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _move_corner(simplex: Single, labels: np.ndarray, source: int, target: int) -> None:  # type: ignore[type-arg]
+def _move_corner(simplex: Single, labels: NDArray[np.int64], source: int, target: int) -> None:
     for column in range(7):
         simplex[target, column] = simplex[source, column]
     labels[target, 0], labels[target, 1] = labels[source, 0], labels[source, 1]
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _nearest_on_segment(simplex: Single, labels: np.ndarray) -> int:  # type: ignore[type-arg]
+def _nearest_on_segment(simplex: Single, labels: NDArray[np.int64]) -> int:
     """Reduce two corners to those that span the point nearest to the origin; how many are left."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
     x2, y2 = simplex[1, _BETWEEN], simplex[1, _BETWEEN + 1]
@@ -288,7 +327,7 @@ def _weigh(simplex: Single, one: int, first: np.float32, other: int, second: np.
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _nearest_on_triangle(simplex: Single, labels: np.ndarray) -> int:  # type: ignore[type-arg]  # noqa: PLR0911
+def _nearest_on_triangle(simplex: Single, labels: NDArray[np.int64]) -> int:  # noqa: PLR0911
     """Reduce three corners likewise; 3 means that the triangle holds the origin."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
     x2, y2 = simplex[1, _BETWEEN], simplex[1, _BETWEEN + 1]

@@ -122,7 +122,7 @@ def solve(cars: Cars, i: int) -> None:
     hull = np.empty(3, np.float32)
     hull[0], hull[1], hull[2] = cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0]
     for wheel in range(WHEELS - 1, -1, -1):
-        _prepare(cars, i, wheel, hull, joints[wheel])
+        _prepare(cars, i, wheel, hull, joints)
     _solve_velocities(hull, joints, cars.limit[i])
     _store(cars, i, hull, joints)
     for body in range(BODIES):
@@ -146,7 +146,7 @@ def set_transform(cars: Cars, i: int, body: int) -> None:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joint: Single) -> None:
+def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joints: Single) -> None:
     """The joint's effective mass and limit, and the impulses of the last step again (`InitVelocityConstraints`)."""
     sine, cosine = cars.rotation[i, 0, 0], cars.rotation[i, 0, 1]
     x, y = _ANCHORS[wheel, 0], _ANCHORS[wheel, 1]
@@ -161,9 +161,15 @@ def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joint: Single) -> Non
     det3 = k11 * (k22 * _TURN - k23 * k23) + k12 * (k23 * k13 - k12 * _TURN) + k13 * (k12 * k23 - k22 * k13)
     if det3 != _ZERO:
         det3 = _ONE / det3
-    joint[_ARM_X], joint[_ARM_Y] = arm_x, arm_y
-    joint[_K11], joint[_K12], joint[_K22], joint[_K13], joint[_K23] = k11, k12, k22, k13, k23
-    joint[_DET2], joint[_DET3] = det2, det3
+    joints[wheel, _ARM_X], joints[wheel, _ARM_Y] = arm_x, arm_y
+    joints[wheel, _K11], joints[wheel, _K12], joints[wheel, _K22], joints[wheel, _K13], joints[wheel, _K23] = (
+        k11,
+        k12,
+        k22,
+        k13,
+        k23,
+    )
+    joints[wheel, _DET2], joints[wheel, _DET3] = det2, det3
 
     angle = cars.angle[i, wheel + 1] - cars.angle[i, 0]
     limit = FREE
@@ -180,11 +186,11 @@ def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joint: Single) -> Non
     hull[0] -= _HULL_LIGHT * x
     hull[1] -= _HULL_LIGHT * y
     hull[2] -= _HULL_TURN * (arm_x * y - arm_y * x + motor + twist)
-    joint[_X] = cars.velocity[i, wheel + 1, 0] + WHEEL_LIGHT * x
-    joint[_Y] = cars.velocity[i, wheel + 1, 1] + WHEEL_LIGHT * y
-    joint[_SPIN] = cars.spin[i, wheel + 1] + _WHEEL_TURN * (motor + twist)
-    joint[_SPEED], joint[_MOTOR] = cars.motor_speed[i, wheel], motor
-    joint[_PUSH_X], joint[_PUSH_Y], joint[_TWIST] = x, y, twist
+    joints[wheel, _X] = cars.velocity[i, wheel + 1, 0] + WHEEL_LIGHT * x
+    joints[wheel, _Y] = cars.velocity[i, wheel + 1, 1] + WHEEL_LIGHT * y
+    joints[wheel, _SPIN] = cars.spin[i, wheel + 1] + _WHEEL_TURN * (motor + twist)
+    joints[wheel, _SPEED], joints[wheel, _MOTOR] = cars.motor_speed[i, wheel], motor
+    joints[wheel, _PUSH_X], joints[wheel, _PUSH_Y], joints[wheel, _TWIST] = x, y, twist
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -192,12 +198,11 @@ def _store(cars: Cars, i: int, hull: Single, joints: Single) -> None:
     """Write velocities and impulses back."""
     cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0] = hull[0], hull[1], hull[2]
     for wheel in range(WHEELS):
-        joint = joints[wheel]
-        cars.velocity[i, wheel + 1, 0], cars.velocity[i, wheel + 1, 1] = joint[_X], joint[_Y]
-        cars.spin[i, wheel + 1] = joint[_SPIN]
-        cars.motor_impulse[i, wheel] = joint[_MOTOR]
-        cars.impulse[i, wheel, 0], cars.impulse[i, wheel, 1] = joint[_PUSH_X], joint[_PUSH_Y]
-        cars.impulse[i, wheel, 2] = joint[_TWIST]
+        cars.velocity[i, wheel + 1, 0], cars.velocity[i, wheel + 1, 1] = joints[wheel, _X], joints[wheel, _Y]
+        cars.spin[i, wheel + 1] = joints[wheel, _SPIN]
+        cars.motor_impulse[i, wheel] = joints[wheel, _MOTOR]
+        cars.impulse[i, wheel, 0], cars.impulse[i, wheel, 1] = joints[wheel, _PUSH_X], joints[wheel, _PUSH_Y]
+        cars.impulse[i, wheel, 2] = joints[wheel, _TWIST]
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -213,10 +218,10 @@ def _solve_velocities(hull: Single, joints: Single, limits: NDArray[np.int8]) ->
     _remember(hull, joints, anchor)
     age, left = 0, VELOCITY_SWEEPS
     while left > 0:
-        _sweep(hull, joints, limits, records[age])
+        _sweep(hull, joints, limits, records, age)
         age, left = age + 1, left - 1
         if _is_same(hull, joints, anchor):
-            left -= age * _repeat(joints, records[:age], left // age)
+            left -= age * _repeat(joints, records, age, left // age)
             age = 0
         elif age == _LONGEST_CYCLE:
             _remember(hull, joints, anchor)
@@ -224,63 +229,70 @@ def _solve_velocities(hull: Single, joints: Single, limits: NDArray[np.int8]) ->
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _sweep(hull: Single, joints: Single, limits: NDArray[np.int8], record: Single) -> None:
+def _sweep(hull: Single, joints: Single, limits: NDArray[np.int8], records: Single, age: int) -> None:
     """Turn each wheel towards its motor's speed, then hold it at its place on the hull."""
     x, y, spin = hull[0], hull[1], hull[2]
     for wheel in range(WHEELS - 1, -1, -1):
-        joint = joints[wheel]
-        arm_x, arm_y = joint[_ARM_X], joint[_ARM_Y]
-        motor, wheel_spin = joint[_MOTOR], joint[_SPIN]
-        raw = -_MOTOR_MASS * (wheel_spin - spin - joint[_SPEED])
-        joint[_MOTOR] = max(-_MOST_MOTOR_IMPULSE, min(motor + raw, _MOST_MOTOR_IMPULSE))
-        kept = joint[_MOTOR] - motor
+        arm_x, arm_y = joints[wheel, _ARM_X], joints[wheel, _ARM_Y]
+        motor, wheel_spin = joints[wheel, _MOTOR], joints[wheel, _SPIN]
+        raw = -_MOTOR_MASS * (wheel_spin - spin - joints[wheel, _SPEED])
+        joints[wheel, _MOTOR] = max(-_MOST_MOTOR_IMPULSE, min(motor + raw, _MOST_MOTOR_IMPULSE))
+        kept = joints[wheel, _MOTOR] - motor
         spin -= _HULL_TURN * kept
         wheel_spin += _WHEEL_TURN * kept
-        drift_x, drift_y = joint[_X] - x + spin * arm_y, joint[_Y] - y - spin * arm_x
+        drift_x, drift_y = joints[wheel, _X] - x + spin * arm_y, joints[wheel, _Y] - y - spin * arm_x
         if limits[wheel] == FREE:
-            add_x, add_y = _solve_pair(joint, -drift_x, -drift_y)
+            add_x, add_y = _solve_pair(joints, wheel, -drift_x, -drift_y)
             spin -= _HULL_TURN * (arm_x * add_y - arm_y * add_x)
         else:
-            add_x, add_y, turn = _solve_limit(joint, limits[wheel], drift_x, drift_y, wheel_spin - spin)
+            add_x, add_y, turn = _solve_limit(joints, wheel, limits[wheel], drift_x, drift_y, wheel_spin - spin)
             spin -= _HULL_TURN * (arm_x * add_y - arm_y * add_x + turn)
             wheel_spin += _WHEEL_TURN * turn
         x -= _HULL_LIGHT * add_x
         y -= _HULL_LIGHT * add_y
-        joint[_X] += WHEEL_LIGHT * add_x
-        joint[_Y] += WHEEL_LIGHT * add_y
-        joint[_SPIN] = wheel_spin
-        joint[_PUSH_X] += add_x
-        joint[_PUSH_Y] += add_y
-        record[wheel, _RAW], record[wheel, _KEPT] = raw, kept
-        record[wheel, _ADD_X], record[wheel, _ADD_Y] = add_x, add_y
+        joints[wheel, _X] += WHEEL_LIGHT * add_x
+        joints[wheel, _Y] += WHEEL_LIGHT * add_y
+        joints[wheel, _SPIN] = wheel_spin
+        joints[wheel, _PUSH_X] += add_x
+        joints[wheel, _PUSH_Y] += add_y
+        records[age, wheel, _RAW], records[age, wheel, _KEPT] = raw, kept
+        records[age, wheel, _ADD_X], records[age, wheel, _ADD_Y] = add_x, add_y
     hull[0], hull[1], hull[2] = x, y, spin
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _solve_pair(joint: Single, x: np.float32, y: np.float32) -> tuple[np.float32, np.float32]:
+def _solve_pair(joints: Single, wheel: int, x: np.float32, y: np.float32) -> tuple[np.float32, np.float32]:
     """The impulse that makes up for a drift (`b2Mat33::Solve22`)."""
-    det = joint[_DET2]
-    return det * (joint[_K22] * x - joint[_K12] * y), det * (joint[_K11] * y - joint[_K12] * x)
+    det = joints[wheel, _DET2]
+    return det * (joints[wheel, _K22] * x - joints[wheel, _K12] * y), det * (
+        joints[wheel, _K11] * y - joints[wheel, _K12] * x
+    )
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _solve_limit(
-    joint: Single, limit: int, b1: np.float32, b2: np.float32, b3: np.float32
+    joints: Single, wheel: int, limit: int, b1: np.float32, b2: np.float32, b3: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:
     """The impulse, and twist, that make up for a drift and keep the wheel from turning further."""
-    k11, k12, k22, k13, k23 = joint[_K11], joint[_K12], joint[_K22], joint[_K13], joint[_K23]
-    det = joint[_DET3]
+    k11, k12, k22, k13, k23 = (
+        joints[wheel, _K11],
+        joints[wheel, _K12],
+        joints[wheel, _K22],
+        joints[wheel, _K13],
+        joints[wheel, _K23],
+    )
+    det = joints[wheel, _DET3]
     # Cramer's rule on the symmetric matrix (b2Mat33::Solve33)
     x = -(det * (b1 * (k22 * _TURN - k23 * k23) + b2 * (k23 * k13 - k12 * _TURN) + b3 * (k12 * k23 - k22 * k13)))
     y = -(det * (k11 * (b2 * _TURN - b3 * k23) + k12 * (b3 * k13 - b1 * _TURN) + k13 * (b1 * k23 - b2 * k13)))
     turn = -(det * (k11 * (k22 * b3 - k23 * b2) + k12 * (k23 * b1 - k12 * b3) + k13 * (k12 * b2 - k22 * b1)))
-    twist = joint[_TWIST]
+    twist = joints[wheel, _TWIST]
     total = twist + turn
     if (limit == AT_LOWER and total < _ZERO) or (limit == AT_UPPER and total > _ZERO):
-        x, y = _solve_pair(joint, -b1 + twist * k13, -b2 + twist * k23)
+        x, y = _solve_pair(joints, wheel, -b1 + twist * k13, -b2 + twist * k23)
         turn = -twist
         total = _ZERO
-    joint[_TWIST] = total
+    joints[wheel, _TWIST] = total
     return x, y, turn
 
 
@@ -289,9 +301,9 @@ def _remember(hull: Single, joints: Single, anchor: Single) -> None:
     """Note all that a sweep depends on, but for the motors' impulses."""
     anchor[0], anchor[1], anchor[2] = hull[0], hull[1], hull[2]
     for wheel in range(WHEELS):
-        joint, at = joints[wheel], 3 + 4 * wheel
-        anchor[at], anchor[at + 1] = joint[_X], joint[_Y]
-        anchor[at + 2], anchor[at + 3] = joint[_SPIN], joint[_TWIST]
+        at = 3 + 4 * wheel
+        anchor[at], anchor[at + 1] = joints[wheel, _X], joints[wheel, _Y]
+        anchor[at + 2], anchor[at + 3] = joints[wheel, _SPIN], joints[wheel, _TWIST]
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -299,32 +311,32 @@ def _is_same(hull: Single, joints: Single, anchor: Single) -> bool:
     if anchor[2] != hull[2] or anchor[0] != hull[0] or anchor[1] != hull[1]:
         return False
     for wheel in range(WHEELS):
-        joint, at = joints[wheel], 3 + 4 * wheel
-        if anchor[at] != joint[_X] or anchor[at + 1] != joint[_Y]:
+        at = 3 + 4 * wheel
+        if anchor[at] != joints[wheel, _X] or anchor[at + 1] != joints[wheel, _Y]:
             return False
-        if anchor[at + 2] != joint[_SPIN] or anchor[at + 3] != joint[_TWIST]:
+        if anchor[at + 2] != joints[wheel, _SPIN] or anchor[at + 3] != joints[wheel, _TWIST]:
             return False
     return True
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
-def _repeat(joints: Single, records: Single, times: int) -> int:
+def _repeat(joints: Single, records: Single, period: int, times: int) -> int:
     """Let the sums of the impulses go on over whole cycles; how many of them were the same indeed."""
     motors = np.empty(WHEELS, np.float32)
     for time in range(times):
         for wheel in range(WHEELS):
             motor = joints[wheel, _MOTOR]
-            for record in records:
-                after = max(-_MOST_MOTOR_IMPULSE, min(motor + record[wheel, _RAW], _MOST_MOTOR_IMPULSE))
-                if after - motor != record[wheel, _KEPT]:
+            for step in range(period):
+                after = max(-_MOST_MOTOR_IMPULSE, min(motor + records[step, wheel, _RAW], _MOST_MOTOR_IMPULSE))
+                if after - motor != records[step, wheel, _KEPT]:
                     return time
                 motor = after
             motors[wheel] = motor
         for wheel in range(WHEELS):
             joints[wheel, _MOTOR] = motors[wheel]
-            for record in records:
-                joints[wheel, _PUSH_X] += record[wheel, _ADD_X]
-                joints[wheel, _PUSH_Y] += record[wheel, _ADD_Y]
+            for step in range(period):
+                joints[wheel, _PUSH_X] += records[step, wheel, _ADD_X]
+                joints[wheel, _PUSH_Y] += records[step, wheel, _ADD_Y]
     return times
 
 
