@@ -1,0 +1,270 @@
+"""Cars on Bezier roads as a world: sampling, token sequences, edits and descriptions of levels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.car.engine import PLAYFIELD, CarEngine
+from envs.car.level import BezierLevels, RoadLevels
+from envs.car.render import render_tracks
+from envs.car.suites import suites
+from envs.car.text import format_levels, parse
+from envs.domain import DOMAINS, Engine, LevelBatch, Repairs, Suite
+
+SKETCH = 10
+"""Rows and columns of the sketch."""
+SPACING = PLAYFIELD / SKETCH
+"""Between two cells of the sketch, in units; cell (0, 0) lies one spacing from the corner."""
+CORNERS = (1, SKETCH, SKETCH * (SKETCH - 1) + 1, SKETCH**2)
+"""Tokens of the sketch's corners, which are added in this order to points that all lie on one line."""
+SPREAD = 0.7 / 12
+"""Least distance of neighbouring points of a continuous draw, in sides of the square."""
+ROUNDS = 200
+"""Most draws until one is spread enough; then the last one is taken."""
+
+
+@DOMAINS.register("car")
+@dataclass(frozen=True)
+class CarDomain:
+    """CarRacing on roads through control points.
+
+    A task is written as the cells of its control points on a sketch of 10x10, in ascending order; token t stands for
+    column (t - 1) % 10 and row (t - 1) // 10.
+    """
+
+    control_points: int = 12
+    """Control points of a sampled road, and the most that a token sequence holds."""
+    sampler: Literal["sketch", "continuous"] = "sketch"
+    """Distinct cells of the sketch, uniform; or points of the square, redrawn until neighbours are far enough apart."""
+    max_frames: int = 1000
+    """Frames, 50 a second, after which an episode is cut."""
+    action_repeat: int = 8
+    """Frames for which an action is repeated; the student sees the last of them."""
+    shaped: bool = True
+    """Whether students are rewarded with the published shaping (see `envs.car.engine`); suites never do."""
+    backend: Literal["fast", "box2d"] = "fast"
+    """Our compiled engine, or the real package: slow, for reference."""
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.control_points <= SKETCH**2:
+            raise ValueError(f"control_points must be in 3..{SKETCH**2}, got {self.control_points}")
+        for name in ("max_frames", "action_repeat"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.sampler not in ("sketch", "continuous"):
+            raise ValueError(f"sampler must be sketch or continuous, got {self.sampler!r}")
+        if self.backend not in ("fast", "box2d"):
+            raise ValueError(f"backend must be fast or box2d, got {self.backend!r}")
+
+    @property
+    def level_type(self) -> type[LevelBatch]:
+        """`BezierLevels`."""
+        return BezierLevels
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of cells of the sketch."""
+        return SKETCH**2
+
+    @property
+    def max_tokens(self) -> int:
+        """One token a control point."""
+        return self.control_points
+
+    @property
+    def tail_tokens(self) -> int:
+        """None: control points are a set."""
+        return 0
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """The sketch's rows and columns."""
+        return SKETCH, SKETCH
+
+    def sample(self, n: int, rng: torch.Generator) -> BezierLevels:
+        """Draw n roads with `control_points` points each."""
+        if self.sampler == "continuous":
+            return self._continuous(n, rng)
+        keys = torch.rand(n, self.vocabulary, generator=rng, device=rng.device)
+        cells = keys.topk(self.control_points, dim=1).indices.sort(dim=1).values
+        return self._build(cells.cpu(), torch.full((n,), self.control_points))
+
+    def _continuous(self, n: int, rng: torch.Generator) -> BezierLevels:
+        """Points uniform in the square, redrawn while neighbours by angle lie closer than `SPREAD` sides.
+
+        The original measured the distance as |dx + dy|; this is Euclidean.
+        """
+        points = torch.empty(n, self.control_points, 2)
+        wanted = torch.ones(n, dtype=torch.bool)
+        for _ in range(ROUNDS):
+            drawn = torch.rand(int(wanted.sum()), self.control_points, 2, generator=rng, device=rng.device).cpu()
+            away = drawn - drawn.mean(1, keepdim=True)
+            order = torch.atan2(away[..., 1], away[..., 0]).argsort(1)
+            drawn = drawn.gather(1, order[..., None].expand(-1, -1, 2))
+            points[wanted] = drawn
+            near = (drawn - drawn.roll(-1, 1)).norm(dim=2).amin(1) < SPREAD
+            wanted[wanted.clone()] = near
+            if not bool(wanted.any()):
+                break
+        return BezierLevels(points * PLAYFIELD, torch.full((n,), self.control_points))
+
+    def _build(self, cells: Tensor, count: Tensor) -> BezierLevels:
+        """Levels from cells `[B, P]`, of which the first `count` `[B]` are used."""
+        points = torch.stack([cells % SKETCH + 1, cells // SKETCH + 1], dim=2) * torch.tensor(SPACING)
+        used = torch.arange(cells.shape[1]) < count[:, None]
+        return BezierLevels(torch.where(used[..., None], points.float(), 0.0), count)
+
+    def to_tokens(self, levels: LevelBatch) -> Tensor:
+        """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right.
+
+        Points are moved to the nearest cells, so only roads on the sketch come back as they were.
+
+        Raises:
+            ValueError: a road has more than `control_points` points.
+        """
+        roads = self._own(levels)
+        most = int(roads.count.max()) if len(roads) else 0
+        if most > self.control_points:
+            row = int(roads.count.argmax())
+            raise ValueError(f"level {row} has {most} control points, a token sequence holds at most {self.max_tokens}")
+        used = torch.arange(roads.points.shape[1], device=roads.count.device) < roads.count[:, None]
+        places = (roads.points / SPACING).round().long().sub(1).clamp(0, SKETCH - 1)
+        tokens = torch.where(used, places[..., 1] * SKETCH + places[..., 0] + 1, 0)
+        return self._canonical(tokens)[0]
+
+    def _canonical(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first `max_tokens` distinct tokens of `[B, L]` in ascending order, `[B, max_tokens]` padded with 0.
+
+        Values outside 1..C are ignored. Also how many were repeated and how many too many, each `[B]`.
+        """
+        valid = (tokens >= 1) & (tokens <= self.vocabulary)
+        present = torch.zeros(len(tokens), self.vocabulary + 1, dtype=torch.bool, device=tokens.device)
+        present.scatter_(1, torch.where(valid, tokens, 0), True)
+        present = present[:, 1:]
+        distinct = present.sum(1)
+        present &= present.cumsum(1) <= self.max_tokens
+        kept = torch.zeros(len(tokens), self.max_tokens, dtype=torch.int64, device=tokens.device)
+        rows, cells = present.nonzero(as_tuple=True)
+        kept[rows, (present.cumsum(1) - 1)[rows, cells]] = cells + 1
+        return kept, valid.sum(1) - distinct, (distinct - self.max_tokens).clamp(min=0)
+
+    def from_tokens(self, tokens: Tensor) -> tuple[BezierLevels, Repairs]:
+        """Build a road from ANY token sequences `[B, L]`; values outside 1..C are ignored.
+
+        What does not fit is repaired without randomness and counted by reason:
+
+        - `repeated_point`: it counts once.
+        - `too_many_points`: those with the highest cell numbers vanish.
+        - `points_on_a_line`: while there are not three points off one line, the sketch's corners are added, in the order
+          of `CORNERS`; counted is how many were. Where there is no room left, the last points make room.
+        """
+        kept, repeated, surplus = self._canonical(tokens.cpu())
+        added = torch.zeros(len(kept), dtype=torch.int64)
+        for row in range(len(kept)):
+            cells = [token for token in kept[row].tolist() if token]
+            if not _on_a_line(cells):
+                continue
+            for corner in CORNERS:
+                if corner not in cells:
+                    cells = [*cells[: self.max_tokens - 1], corner]
+                    added[row] += 1
+                if not _on_a_line(cells):
+                    break
+            kept[row] = 0
+            kept[row, : len(cells)] = torch.tensor(sorted(cells))
+        levels = self._build((kept - 1).clamp(min=0), (kept > 0).sum(1))
+        counts = {"repeated_point": repeated, "too_many_points": surplus, "points_on_a_line": added}
+        return levels, Repairs(counts)
+
+    def mutate(self, levels: LevelBatch, edits: int, rng: torch.Generator) -> BezierLevels:
+        """Copies of roads with `edits` edits each: an edit moves one control point to a cell that is still free.
+
+        Control points stay as many as they are, and edited ones lie on the sketch. A road whose points have come to lie
+        on one line is repaired as in `from_tokens`.
+        """
+        roads = self._own(levels)
+        device = rng.device
+        picks = torch.rand(edits, len(roads), generator=rng, device=device).cpu()
+        keys = torch.rand(edits, len(roads), self.vocabulary, generator=rng, device=device).cpu()
+        points, count = roads.points.cpu().clone(), roads.count.cpu()
+        rows = torch.arange(len(roads))
+        for pick, key in zip(picks, keys, strict=True):
+            moved = (pick * count).long()
+            cells = (points / SPACING).round().long().sub(1).clamp(0, SKETCH - 1)
+            used = torch.arange(points.shape[1]) < count[:, None]
+            taken = torch.zeros(len(roads), self.vocabulary + 1, dtype=torch.bool)
+            taken.scatter_(1, torch.where(used, cells[..., 1] * SKETCH + cells[..., 0], self.vocabulary), True)
+            cell = key.masked_fill(taken[:, :-1], -1.0).argmax(1)
+            points[rows, moved] = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
+        edited = BezierLevels(points, count)
+        for row in range(len(roads)):
+            if _collinear(points[row, : int(count[row])].double().numpy()):
+                repaired, _ = self.from_tokens(self.to_tokens(edited[row]))
+                points[row], count[row] = 0, repaired.count[0]
+                points[row, : repaired.points.shape[1]] = repaired.points[0]
+        return edited
+
+    def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
+        """N training environments."""
+        if self.backend == "box2d":
+            from envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
+
+            return Box2DEngine(n, max_frames=self.max_frames, action_repeat=self.action_repeat, shaped=self.shaped)
+        return CarEngine(
+            n, max_frames=self.max_frames, action_repeat=self.action_repeat, shaped=self.shaped, device=device
+        )
+
+    def suites(self) -> dict[str, Suite]:
+        """The zero-shot test suites by name (see `envs.car.suites`)."""
+        return suites(self)
+
+    def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
+        """Per level: `length` of the centre line in units, `bends` (turns of a whole circle made in a lap, to either side),
+        `crossings` of the road with itself, `points`, and `solvable` (1: every closed road can be driven).
+        """
+        roads = self._own(levels)
+        tracks = roads.tracks()
+        turns = [np.abs(np.angle(np.exp(1j * np.diff(t.directions, append=t.directions[:1])))).sum() for t in tracks]
+        facts = {
+            "length": [track.length for track in tracks],
+            "bends": [float(turn) / (2 * np.pi) for turn in turns],
+            "crossings": [float(track.crossings()) for track in tracks],
+            "points": roads.count.tolist(),
+            "solvable": [1.0] * len(tracks),
+        }
+        return {name: torch.tensor(values, dtype=torch.float32) for name, values in facts.items()}
+
+    def render(self, levels: LevelBatch) -> Tensor:
+        """Bird's-eye pictures `[B, 160, 160, 3]` uint8."""
+        return torch.from_numpy(render_tracks(self._own(levels).tracks()))
+
+    def parse(self, source: str) -> RoadLevels:
+        """Read roads from text or JSON (see `envs.car.text`). Raises `LevelError` naming line and reason."""
+        return parse(source)
+
+    def format(self, levels: LevelBatch) -> str:
+        """Write roads as text that `parse` reads back without loss."""
+        return format_levels(self._own(levels))
+
+    def _own(self, levels: LevelBatch) -> BezierLevels:
+        if not isinstance(levels, BezierLevels):
+            raise TypeError(f"the car domain works on BezierLevels, got {type(levels).__name__}")
+        return levels
+
+
+def _on_a_line(tokens: list[int]) -> bool:
+    """Whether no three of the cells span a triangle."""
+    cells = np.array([((token - 1) % SKETCH, (token - 1) // SKETCH) for token in tokens], dtype=np.float64)
+    return _collinear(cells.reshape(-1, 2))
+
+
+def _collinear(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
+    if len(points) < 3:
+        return True
+    away = points - points[0]
+    far = away[np.abs(away).sum(axis=1).argmax()]
+    areas = np.abs(away[:, 0] * far[1] - away[:, 1] * far[0])
+    return bool(areas.max() <= 1e-6 * max(1.0, float(np.square(far).sum())))
