@@ -41,6 +41,11 @@ class Network(nn.Module):
     network keeps the T steps of an environment together, one without memory takes every step for itself.
     """
 
+    @property
+    def chunk(self) -> int | None:
+        """How many samples' gradients to compute at once, where that is faster than all of a minibatch; None: all."""
+        return None
+
     @abstractmethod
     def initial_state(self, n: int) -> Tensor:
         """What `step` remembers at an episode's start: zeros `[n, ...]`."""

@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -170,27 +170,37 @@ class PPOStudent:
         return [batch.select(index) for index in order.chunk(parts)]
 
     def _gradient_step(self, batch: "_Batch") -> dict[str, Tensor]:
+        batch = replace(batch, advantages=normalise(batch.advantages))
+        self.optimiser.zero_grad()
+        parts = torch.arange(len(batch), device=batch.starts.device).split(self.network.chunk or len(batch))
+        totals: dict[str, Tensor] = {}
+        for index in parts:
+            share = len(index) / len(batch)
+            loss, metrics = self._loss(batch if len(parts) == 1 else batch.select(index))
+            (loss * share).backward()
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value * share
+        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
+        self.optimiser.step()
+        return totals
+
+    def _loss(self, batch: "_Batch") -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a part of a minibatch, and what to report of it: means over its samples."""
         config = self.config
         policy, values = self.network(batch.prepared, batch.starts)
         new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
         old = Evaluation(batch.log_probs, batch.values, new.entropy)
-        advantages = normalise(batch.advantages)
-        losses = clipped_losses(new, old, advantages, batch.returns, config.clip, config.value_loss)
+        losses = clipped_losses(new, old, batch.advantages, batch.returns, config.clip, config.value_loss)
         loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
-        self.optimiser.zero_grad()
-        loss.backward()
-        gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.max_gradient_norm)
-        self.optimiser.step()
         with torch.no_grad():
             change = new.log_probs - batch.log_probs
             ratio = change.exp()
-            return {
+            return loss, {
                 "policy_loss": losses.policy.detach(),
                 "value_loss": losses.value.detach(),
                 "entropy": losses.entropy.detach(),
                 "approx_kl": (ratio - 1 - change).mean(),  # never negative, and less noisy than -change
                 "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
-                "gradient_norm": gradient_norm,
             }
 
     def state_dict(self) -> dict[str, Any]:
