@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from envs.car.contacts import tile_hull
+from envs.car.gjk import tile_hull
 from envs.car.state import BLOCK, Double, Roads
 from envs.car.track import Track
 

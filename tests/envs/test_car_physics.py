@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from envs.car.contacts import tile_hull
+from envs.car.gjk import tile_hull
 from envs.car.physics import drive, idle, new_cars, place
 from envs.car.roads import RoadBank
 from envs.car.track import Track
