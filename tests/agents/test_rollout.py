@@ -5,7 +5,6 @@ import torch
 from fakes import CountdownEngine, CountdownLevels
 from torch import Tensor
 
-from agents.distributions import sample_actions
 from agents.networks import ActorCritic
 from agents.ppo import PPOConfig, PPOStudent
 from agents.rollout import generalised_advantages
@@ -141,20 +140,3 @@ def test_statistics_count_finished_episodes(played: tuple[PPOStudent, Trajectori
     assert statistics.best_return.tolist() == [2, 3, 0]
     assert statistics.solved.tolist() == [1, 0, 0]
     assert statistics.length.tolist() == [2, 3, 0]
-
-
-def test_actions_follow_their_probabilities() -> None:
-    probabilities = torch.tensor([0.2, 0.0, 0.5, 0.3])
-    noise = (torch.arange(1000) + 0.5) / 1000
-    actions = sample_actions(probabilities.log().expand(1000, 4), noise)
-    assert torch.bincount(actions, minlength=4).tolist() == [200, 0, 500, 300]
-
-
-def test_an_impossible_action_is_never_taken() -> None:
-    probabilities = torch.tensor([[0.0, 0.5, 0.5]])
-    assert sample_actions(probabilities.log(), torch.zeros(1)).item() == 1
-
-
-def test_the_largest_noise_still_gives_an_action() -> None:
-    log_probs = torch.full((1, 7), 1 / 7).log()
-    assert sample_actions(log_probs, torch.tensor([1 - 1e-8])).item() == 6
