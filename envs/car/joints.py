@@ -146,6 +146,7 @@ def _repeat(joints: Single, records: Single, period: int, times: int) -> int:
     """Let the sums of the impulses go on over whole cycles; how many of them were the same indeed."""
     motors = np.empty(WHEELS, np.float32)
     for time in range(times):
+        changed = False
         for wheel in range(WHEELS):
             motor = joints[wheel, MOTOR]
             for step in range(period):
@@ -155,8 +156,12 @@ def _repeat(joints: Single, records: Single, period: int, times: int) -> int:
                 motor = after
             motors[wheel] = motor
         for wheel in range(WHEELS):
-            joints[wheel, MOTOR] = motors[wheel]
+            x, y = joints[wheel, PUSH_X], joints[wheel, PUSH_Y]
             for step in range(period):
-                joints[wheel, PUSH_X] += records[step, wheel, _ADD_X]
-                joints[wheel, PUSH_Y] += records[step, wheel, _ADD_Y]
+                x += records[step, wheel, _ADD_X]
+                y += records[step, wheel, _ADD_Y]
+            changed |= motors[wheel] != joints[wheel, MOTOR] or x != joints[wheel, PUSH_X] or y != joints[wheel, PUSH_Y]
+            joints[wheel, MOTOR], joints[wheel, PUSH_X], joints[wheel, PUSH_Y] = motors[wheel], x, y
+        if not changed:
+            return times
     return times
