@@ -7,7 +7,7 @@ import gymnasium
 import torch
 
 from agents.losses import ValueLoss
-from agents.pixels import PixelActorCritic
+from agents.pixels import TORSOS, PixelActorCritic, Torso
 from agents.ppo import PPOOptions, PPOStudent
 from agents.student import STUDENTS
 from envs.randomness import named_generator
@@ -27,6 +27,8 @@ class PixelPPOConfig(PPOOptions):
     entropy_coefficient: float = 0.0
     value_loss: ValueLoss = "smooth-l1"
     normalise_returns: bool = True
+    torso: Torso = "published"
+    """The published six convolutions, or five light ones on pictures of half the height and width."""
     head: int = 100
     """Width of the hidden layers of actor and critic."""
 
@@ -34,6 +36,8 @@ class PixelPPOConfig(PPOOptions):
         super().__post_init__()
         if self.head < 1:
             raise ValueError(f"head must be at least 1, got {self.head}")
+        if self.torso not in TORSOS:
+            raise ValueError(f"torso must be {' or '.join(TORSOS)}, got {self.torso!r}")
 
     def build(
         self,
@@ -44,5 +48,6 @@ class PixelPPOConfig(PPOOptions):
         device: torch.device | str = "cpu",
     ) -> PPOStudent:
         """Make the student called `name`. Raises `ValueError` if it cannot play in these spaces."""
-        network = PixelActorCritic(observation_space, action_space, self.head, named_generator(seed, name, "weights"))
+        rng = named_generator(seed, name, "weights")
+        network = PixelActorCritic(observation_space, action_space, self.torso, self.head, rng)
         return PPOStudent(self, network.to(device), seed, name, device)

@@ -1,7 +1,7 @@
 """Actor and critic that see the last few pictures of the world (arXiv 2110.02439, CarRacing)."""
 
 import math
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -15,10 +15,25 @@ from envs.domain import Observation
 
 FRAMES = 4
 """Pictures that the network sees at once: the newest and the three before it."""
-LAYERS = ((8, 4, 2), (16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))
-"""The published convolutions: filters, side of the window, stride. A picture of 96x96 ends as a single place."""
+Torso = Literal["published", "light"]
+"""Which convolutions see the pictures."""
 
 
+class Convolutions(NamedTuple):
+    """The shape of a torso."""
+
+    shrink: int
+    """Squares of so many pixels a side are averaged into one before the network sees them."""
+    layers: tuple[tuple[int, int, int], ...]
+    """Filters, side of the window, and stride of each convolution."""
+
+
+TORSOS: dict[Torso, Convolutions] = {
+    "published": Convolutions(1, ((8, 4, 2), (16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
+    "light": Convolutions(2, ((8, 4, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
+}
+"""By name. A picture of 96x96 ends as a single place in both; the light one takes two fifths of the arithmetic and a
+quarter of the memory."""
 CHUNK = 64
 """Samples whose gradients a processor computes at once: their activations are 40 MB, which the allocator keeps, while
 those of a published minibatch of 500 would be fetched from the system, page by page, in each gradient step."""
@@ -79,12 +94,24 @@ def convolution(inputs: int, filters: int, side: int, rng: torch.Generator) -> n
     return nn.Parameter(nn.init.uniform_(weight, -bound, bound, generator=rng))
 
 
+def shrink(pictures: Tensor, side: int) -> Tensor:
+    """Averages of squares of `side` pixels, rounded: `[..., height, width, 3]` uint8 in and out."""
+    if side == 1:
+        return pictures
+    height, width = (size // side for size in pictures.shape[-3:-1])
+    pixels = pictures[..., : height * side, : width * side, :].to(torch.int16)
+    corners = [pixels[..., row::side, column::side, :] for row in range(side) for column in range(side)]
+    total = torch.stack(corners).sum(0, dtype=torch.int16).add_(side * side // 2)
+    return total.div(side * side, rounding_mode="floor").to(torch.uint8)
+
+
 class PixelTorso(nn.Module):
-    """The published convolutions over stacked pictures, a ReLU after each.
+    """Convolutions over stacked pictures, a ReLU after each.
 
     Args:
         height: of a picture.
         width: of a picture.
+        name: which convolutions.
         rng: draws the initial weights.
 
     Raises:
@@ -93,17 +120,23 @@ class PixelTorso(nn.Module):
 
     BIAS = 0.1
 
-    def __init__(self, height: int, width: int, rng: torch.Generator) -> None:
+    def __init__(self, height: int, width: int, name: Torso, rng: torch.Generator) -> None:
         super().__init__()
+        self.shrink, self.layers = TORSOS[name]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        inputs, rows, columns = 3 * FRAMES, height, width
-        for filters, side, stride in LAYERS:
+        inputs, rows, columns = 3 * FRAMES, height // self.shrink, width // self.shrink
+        self.picture = rows, columns, 3
+        for filters, side, stride in self.layers:
             self.weights.append(convolution(inputs, filters, side, rng))
             self.biases.append(nn.Parameter(torch.full((filters,), self.BIAS)))
             inputs, rows, columns = filters, (rows - side) // stride + 1, (columns - side) // stride + 1
         if min(rows, columns) < 1:
             raise ValueError(f"this student sees pictures of at least 96x96 pixels, not {height}x{width}")
         self.width = inputs * rows * columns
+
+    def see(self, pictures: Tensor) -> Tensor:
+        """Pictures `[..., height, width, 3]` uint8 in the size that the network sees."""
+        return shrink(pictures, self.shrink)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features `[B, width]` of stacked pictures `[B, height, width, 3 * FRAMES]` float32 in 0..255."""
@@ -112,7 +145,7 @@ class PixelTorso(nn.Module):
         biases: list[Tensor] = list(self.biases)
         # The network sees pixels / 128 - 1; to scale the few weights is cheaper than to scale the pictures.
         weights[0], biases[0] = weights[0] / 128, biases[0] - weights[0].sum((1, 2, 3))
-        for weight, bias, (_, side, stride) in zip(weights, biases, LAYERS, strict=True):
+        for weight, bias, (_, side, stride) in zip(weights, biases, self.layers, strict=True):
             if features.shape[2:] == (side, side):  # one window: a matrix product, whose gradients are faster
                 features = F.linear(features.permute(0, 2, 3, 1).flatten(1), weight.flatten(1), bias)[:, :, None, None]
             else:
@@ -122,11 +155,12 @@ class PixelTorso(nn.Module):
 
 
 class PixelActorCritic(Network):
-    """Six convolutions, then one hidden layer each for the actor, which draws from Beta distributions, and the critic.
+    """Convolutions, then one hidden layer each for the actor, which draws from Beta distributions, and the critic.
 
     Args:
         observation_space: of one environment, with a picture `image`.
         action_space: a bounded box `[A]`.
+        torso: which convolutions.
         head: width of the hidden layers of actor and critic.
         rng: draws the initial weights.
 
@@ -138,6 +172,7 @@ class PixelActorCritic(Network):
         self,
         observation_space: gymnasium.spaces.Dict,
         action_space: gymnasium.Space[Any],
+        torso: Torso,
         head: int,
         rng: torch.Generator,
     ) -> None:
@@ -149,8 +184,7 @@ class PixelActorCritic(Network):
         image = observation_space.spaces.get("image")
         if not isinstance(image, gymnasium.spaces.Box) or image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise ValueError(f"this student sees `image`, uint8 [height, width, 3], not {observation_space}")
-        self.picture = image.shape
-        self.torso = PixelTorso(image.shape[0], image.shape[1], rng)
+        self.torso = PixelTorso(image.shape[0], image.shape[1], torso, rng)
         actions = action_space.shape[0]
         # Small last weights: at first, actions hardly depend on what is seen.
         self.actor = linear(self.torso.width, head, rng, math.sqrt(2))
@@ -168,15 +202,15 @@ class PixelActorCritic(Network):
 
     def initial_state(self, n: int) -> Tensor:
         """Black frames `[n, FRAMES - 1, height, width, 3]` uint8."""
-        return torch.zeros(n, FRAMES - 1, *self.picture, dtype=torch.uint8, device=self.low.device)
+        return torch.zeros(n, FRAMES - 1, *self.torso.picture, dtype=torch.uint8, device=self.low.device)
 
     def samples(self, column: Tensor) -> Tensor:
         """`[1, T * N, ...]`: without memory, each step stands for itself."""
         return column.flatten(0, 1).unsqueeze(0)
 
     def prepare(self, observations: Observation, starts: Tensor) -> Stacks:
-        """See `Network`; frames are not copied."""
-        return Stacks.of(observations["image"], starts)
+        """See `Network`; frames are copied only if they are shrunk."""
+        return Stacks.of(self.torso.see(observations["image"]), starts)
 
     def forward(self, prepared: Stacks, starts: Tensor) -> tuple[ScaledBeta, Tensor]:
         """See `Network`."""
@@ -185,7 +219,7 @@ class PixelActorCritic(Network):
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[ScaledBeta, Tensor, Tensor]:
         """See `Network`; the state is the frames before this one, `[N, FRAMES - 1, height, width, 3]` uint8."""
-        stacks = torch.cat([state, observation["image"].unsqueeze(1)], 1)
+        stacks = torch.cat([state, self.torso.see(observation["image"]).unsqueeze(1)], 1)
         pixels = stacks.permute(0, 2, 3, 1, 4).float().flatten(3)
         return *self._heads(self.torso(pixels)), stacks[:, 1:]
 

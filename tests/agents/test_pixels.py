@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 from torch import Tensor
 
-from agents.pixels import CHUNK, FRAMES, LAYERS, PixelActorCritic, PixelTorso, Stacks
+from agents.pixels import CHUNK, FRAMES, TORSOS, PixelActorCritic, PixelTorso, Stacks, Torso, shrink
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make() -> PixelActorCritic:
+def make(torso: Torso = "published") -> PixelActorCritic:
     engine = ColourEngine(1)
-    return PixelActorCritic(engine.observation_space, engine.action_space, 100, generator())
+    return PixelActorCritic(engine.observation_space, engine.action_space, torso, 100, generator())
 
 
 def rollout_frames(steps: int = 7, envs: int = 3, side: int = 5) -> tuple[Tensor, Tensor]:
@@ -85,11 +85,11 @@ def test_published_size() -> None:
 
 
 def test_torso_is_a_stack_of_convolutions_over_scaled_pictures() -> None:
-    torso = PixelTorso(96, 96, generator())
+    torso = PixelTorso(96, 96, "published", generator())
     pixels = torch.randint(0, 256, (2, 96, 96, 12), generator=generator()).float()
     features = (pixels / 128 - 1).permute(0, 3, 1, 2)
     sides = []
-    for weight, bias, (_, _, stride) in zip(torso.weights, torso.biases, LAYERS, strict=True):
+    for weight, bias, (_, _, stride) in zip(torso.weights, torso.biases, TORSOS["published"].layers, strict=True):
         features = F.conv2d(features, weight.permute(0, 3, 1, 2), bias, stride).relu()
         sides.append(features.shape[-1])
     assert sides == [47, 23, 11, 5, 3, 1]
@@ -97,17 +97,17 @@ def test_torso_is_a_stack_of_convolutions_over_scaled_pictures() -> None:
 
 
 def test_torso_starts_as_published() -> None:
-    torso = PixelTorso(96, 96, generator())
+    torso = PixelTorso(96, 96, "published", generator())
     for weight, bias in zip(torso.weights, torso.biases, strict=True):
         reference = torch.empty(weight.permute(0, 3, 1, 2).shape)
         torch.nn.init.xavier_uniform_(reference, 2**0.5, generator=generator(1))
-        assert float(weight.std()) == pytest.approx(float(reference.std()), rel=0.05)
-        assert float(weight.abs().max()) == pytest.approx(float(reference.abs().max()), rel=0.02)
+        assert weight.std().item() == pytest.approx(reference.std().item(), rel=0.05)
+        assert weight.abs().max().item() == pytest.approx(reference.abs().max().item(), rel=0.02)
         assert (bias == torch.tensor(0.1)).all()
 
 
 def test_larger_pictures_give_more_features() -> None:
-    torso = PixelTorso(112, 96, generator())
+    torso = PixelTorso(112, 96, "published", generator())
     assert torso(torch.zeros(1, 112, 96, 12)).shape == (1, torso.width) == (1, 2 * 256)
 
 
@@ -119,9 +119,28 @@ def test_the_first_policy_hardly_depends_on_the_picture() -> None:
     assert (policy.mode() - 0.5).abs().max() < 0.05
 
 
-def test_steps_see_what_the_update_sees() -> None:
+def test_shrinking_averages_squares() -> None:
+    picture = torch.randint(0, 256, (2, 5, 6, 7, 3), generator=generator(), dtype=torch.uint8)
+    small = shrink(picture, 2)
+    assert small.dtype == torch.uint8
+    squares = picture[:, :, :, :6].float().unflatten(3, (3, 2)).unflatten(2, (3, 2)).mean((3, 5))
+    assert torch.equal(small, (squares + 0.5).floor().to(torch.uint8))
+    assert shrink(picture, 1) is picture
+
+
+def test_light_size() -> None:
+    network = make("light")
+    convolutions = [(12, 8, 4), (8, 32, 3), (32, 64, 3), (64, 128, 3), (128, 256, 3)]
+    torso = sum((inputs * side**2 + 1) * filters for inputs, filters, side in convolutions)
+    assert sum(parameter.numel() for parameter in network.torso.parameters()) == torso
+    assert network.torso.width == 256
+    assert network.initial_state(2).shape == (2, 3, 48, 48, 3)
+
+
+@pytest.mark.parametrize("torso", TORSOS)
+def test_steps_see_what_the_update_sees(torso: Torso) -> None:
     """Playing carries frames in its state; the update finds them by index."""
-    network, engine = make(), ColourEngine(3)
+    network, engine = make(torso), ColourEngine(3)
     observation = engine.reset(CountdownLevels(torch.tensor([2, 3, 50])))
     state = network.initial_state(3)
     starts, frames, alphas, values = [torch.ones(3, dtype=torch.bool)], [], [], []
@@ -180,4 +199,4 @@ def test_foreign_spaces_are_refused(
     observation: dict[str, gymnasium.Space[Any]], action: gymnasium.Space[Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^this student .*{message}"):
-        PixelActorCritic(gymnasium.spaces.Dict(observation), action, 100, generator())
+        PixelActorCritic(gymnasium.spaces.Dict(observation), action, "published", 100, generator())

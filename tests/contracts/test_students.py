@@ -11,11 +11,13 @@ import torch
 
 from agents.student import STUDENTS, Student
 from envs.domain import DOMAINS, Domain
-from envs.maze.domain import MazeDomain
 from experiments.files import load_state, save_state
 
-SMALL: dict[str, Domain] = {"maze": MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10)}
-"""Worlds whose defaults would take long, or end no episode within the few steps played here."""
+SMALL: dict[str, dict[str, Any]] = {
+    "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10},
+    "car": {"max_frames": 80},
+}
+"""Options of worlds whose defaults would take long, or end no episode within the few steps played here."""
 SMALL_STUDENT = {"rollout_steps": 24, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2}
 """Options that, where a student has them, make it quick."""
 ENVS, STEPS = 4, 24
@@ -24,7 +26,7 @@ REFUSAL = "this student (sees|takes) .*, not "
 
 
 def world(name: str) -> Domain:
-    return SMALL[name] if name in SMALL else DOMAINS[name]()
+    return DOMAINS[name](**SMALL.get(name, {}))
 
 
 def make(name: str, domain: Domain, seed: int = 1) -> Student:
