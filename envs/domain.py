@@ -7,7 +7,7 @@ that offers this; students and curricula see nothing else of it.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,9 @@ from envs.registry import Registry
 
 Observation = dict[str, Tensor]
 """What a batch of students sees: one tensor a name, each `[N, ...]`."""
+
+Figure = Literal["solved", "return"]
+"""What a test is told by: the share of its episodes that was solved, or their mean return."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,16 @@ class LevelBatch:
         if isinstance(index, int):
             index = slice(index, index + 1) if index != -1 else slice(-1, None)
         return type(self)(**{name: value[index] for name, value in self.tensors().items()})
+
+    @staticmethod
+    def kind(name: str) -> "type[LevelBatch]":
+        """The kind of level whose class is called `name`, among those that are imported. Raises `KeyError`."""
+        kinds: list[type[LevelBatch]] = [LevelBatch]
+        for kind in kinds:  # grows while it is walked
+            if kind.__name__ == name:
+                return kind
+            kinds += kind.__subclasses__()
+        raise KeyError(f"no kind of level is called {name!r}")
 
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
@@ -145,6 +158,8 @@ class Task:
     """`draw(n, rng)` gives n levels: copies of a fixed level, or fresh ones."""
     engine: Callable[[int], Engine]
     """`engine(n)` gives n environments that can play what `draw` gives."""
+    slots: int = 2_048
+    """Environments that play at once at the most: fewer where each is dear in memory or time."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +169,35 @@ class Suite:
     name: str
     about: str
     tasks: tuple[Task, ...]
+    figure: Figure = "solved"
+    """What its results are told by."""
 
     def __getitem__(self, name: str) -> Task:
         for task in self.tasks:
             if task.name == name:
                 return task
         raise KeyError(f"suite {self.name!r} has no level {name!r}; it has: {', '.join(t.name for t in self.tasks)}")
+
+
+class PathScale(NamedTuple):
+    """What the colours along a path stand for."""
+
+    colours: tuple[str, ...]
+    """Hexadecimal, from `low` to `high`."""
+    low: str
+    high: str
+
+
+class Paths(NamedTuple):
+    """Episodes drawn on their levels."""
+
+    pictures: Tensor
+    """`[B, height, width, 3]` uint8."""
+    remarks: tuple[str, ...]
+    """A few words about each."""
+    about: str
+    """A sentence that says what is drawn."""
+    scale: PathScale | None = None
 
 
 class Domain(Protocol):
@@ -220,6 +258,16 @@ class Domain(Protocol):
 
     def render(self, levels: LevelBatch) -> Tensor:
         """Pictures `[B, height, width, 3]` uint8."""
+        ...
+
+    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
+        """Draw where agents went, on any levels of the suites; None for a kind of level that cannot be drawn.
+
+        Args:
+            levels: B levels.
+            places: `[B, L, ...]`, the `Engine.place` of each before and after every step, padded at the end: -1 where
+                places are whole numbers, NaN elsewhere.
+        """
         ...
 
     def parse(self, source: str) -> LevelBatch:

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.domain import LevelBatch
-from envs.maze.level import MazeLevels
-from envs.maze.render import render_mazes
+from envs.domain import Figure
+from experiments.compare import figure_of
 from experiments.panels.curves import Columns, students_in
 from experiments.panels.drawing import short_count
+from experiments.panels.films import Film
 from experiments.panels.gallery import Moment, gallery, order_by, spread
 from experiments.panels.latent_map import LatentBundle
 from experiments.panels.page import Panel
 from experiments.panels.solve_table import Evaluation
 from experiments.panels.tiles import is_number, number, percent
-from experiments.panels.trajectories import Episode
+from experiments.panels.trajectories import Episode, Recorded
 from experiments.run_dir import ProposalRecord, RunDirectory
 
 MOMENTS = 8
@@ -26,9 +26,6 @@ LEVELS_A_MOMENT = 6
 PREVIEWS = 144
 PREVIEW_PIXELS = 120
 EPISODES_A_LEVEL = 2
-PATH_TILE = 16
-"""Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `PATH_PIXELS`."""
-PATH_PIXELS = 400
 
 
 def method_labels(runs: Sequence[RunDirectory]) -> list[str]:
@@ -74,19 +71,25 @@ def evaluations_by_suite(runs: Sequence[RunDirectory]) -> dict[str, list[tuple[s
 
 def _during_training(run: RunDirectory) -> list[Evaluation]:
     """The last evaluation during training in the form of an evaluation's JSON, for runs that have no other."""
-    columns, suite = run.metrics(), run.config.get("evaluate_suite")
+    columns, suite = run.metrics(), str(run.config.get("evaluate_suite"))
     prefix = f"evaluation/{suite}/"
     measured = np.flatnonzero(np.isfinite(columns.get(f"{prefix}mean_solved", np.empty(0))))
     if not len(measured):
         return []
+    figure = suite_figures(run).get(suite, "solved")
+    key = "solved" if figure == "solved" else "return_mean"
+    means = {f"{prefix}mean_solved", f"{prefix}mean_return"}
     levels = [
-        {"level": name.removeprefix(prefix), "episodes": run.config.get("evaluate_episodes", 0), "solved": solved}
+        {"level": name.removeprefix(prefix), "episodes": run.config.get("evaluate_episodes", 0), key: value}
         for name, values in columns.items()
-        if name.startswith(prefix)
-        and name != f"{prefix}mean_solved"
-        and is_number(solved := float(values[measured[-1]]))
+        if name.startswith(prefix) and name not in means and is_number(value := float(values[measured[-1]]))
     ]
-    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {}}] if levels else []
+    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {"figure": figure}}] if levels else []
+
+
+def suite_figures(run: RunDirectory) -> dict[str, Figure]:
+    """What each suite of a run's world is told by."""
+    return {name: suite.figure for name, suite in run.domain().suites().items()}
 
 
 def _score_of(record: ProposalRecord, students: Sequence[str]) -> tuple[str, NDArray[np.float64] | None]:
@@ -181,32 +184,48 @@ def latent_bundle(run: RunDirectory, records: Sequence[ProposalRecord], columns:
     )
 
 
-def recorded_episodes(run: RunDirectory) -> list[Episode]:
-    """A solved and an unsolved episode of each recorded level where there are both, else the first two."""
-    episodes = []
+def recorded_episodes(run: RunDirectory) -> Recorded:
+    """The drawn episodes of each recorded level, and how they are drawn.
+
+    Of a suite that is told by solve rates, a solved and an unsolved episode where there are both, else the first two;
+    of one that is told by returns, the episode of the median return.
+    """
+    figures = {result["suite"]: figure_of(result) for result in run.evaluations().values() if "suite" in result}
+    episodes: list[Episode] = []
+    about, scale = "", None
     for entry in run.recordings():
-        solved = entry["solved"].bool().cpu()
+        figure = figures.get(entry["suite"], "solved")
+        solved, returns = entry["solved"].bool().cpu(), entry["returns"].cpu()
         if not len(solved):
             continue
-        first_of_each = [torch.nonzero(solved == end).flatten()[:1] for end in (True, False)]
-        chosen = torch.cat(first_of_each)
-        if len(chosen) == 1:
-            chosen = torch.arange(min(EPISODES_A_LEVEL, len(solved)))
-        levels, cells = entry["levels"][chosen], entry["cells"][chosen].cpu()
-        images = _draw_paths(levels, cells)
-        if images is None:
+        chosen = (
+            _solved_and_unsolved(solved) if figure == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
+        )
+        drawn = run.domain().draw_paths(entry["levels"][chosen], entry["places"][chosen].cpu())
+        if drawn is None:
             continue
-        for image, path, end in zip(images, cells, solved[chosen].tolist(), strict=True):
-            walked = path[path >= 0]
-            moves = int((walked[1:] != walked[:-1]).sum())
-            episodes.append(Episode(str(entry["level"]), image, bool(end), moves))
-    return episodes
+        about, scale = drawn.about, drawn.scale
+        episodes += [
+            Episode(str(entry["level"]), image, bool(end), value if figure == "return" else None, remark)
+            for image, end, value, remark in zip(
+                drawn.pictures.cpu().numpy(),
+                solved[chosen].tolist(),
+                returns[chosen].tolist(),
+                drawn.remarks,
+                strict=True,
+            )
+        ]
+    return Recorded(episodes, about, scale)
 
 
-def _draw_paths(levels: LevelBatch, cells: torch.Tensor) -> NDArray[np.uint8] | None:
-    """Pictures of levels with the cells that were visited; None for a world whose paths are not cells."""
-    if not isinstance(levels, MazeLevels):
-        return None
-    tile = min(PATH_TILE, max(4, PATH_PIXELS // (max(levels.height, levels.width) + 2)))
-    images: NDArray[np.uint8] = render_mazes(levels, tile=tile, paths=cells).cpu().numpy()
-    return images
+def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
+    chosen = torch.cat([torch.nonzero(solved == end).flatten()[:1] for end in (True, False)])
+    return chosen if len(chosen) > 1 else torch.arange(min(EPISODES_A_LEVEL, len(solved)))
+
+
+def recorded_films(run: RunDirectory) -> list[Film]:
+    """What the student saw in the filmed episodes."""
+    return [
+        Film(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))
+        for film in run.films()
+    ]

@@ -208,7 +208,8 @@ def _resume(args: Arguments) -> None:
 
 def _train_on(run: RunDirectory) -> None:
     if commands.train(run, run.path.parent / "manifolds", say):
-        say(f"done: `clutr eval {run.path} --suite accel12` tests it, `clutr report {run.path}` shows it")
+        suite = commands.require_suite(run.domain(), None).name
+        say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
     else:
         say(f"stopped: `clutr resume {run.path}` continues")
 
@@ -220,7 +221,7 @@ def _eval(args: Arguments) -> None:
         args,
         _eval.__doc__ or "",
         run=(Path, ..., "The run's directory."),
-        suite=(str, "accel12", "The suite; `clutr list suites` names them."),
+        suite=(str | None, None, "The suite; by default its world's first. `clutr list suites` names them."),
         episodes=(int, 100, "Episodes a level."),
         deterministic=(bool, False, "Take the most probable action instead of sampling."),
         seed=(int, 1, "Seed of levels and actions."),
@@ -228,10 +229,11 @@ def _eval(args: Arguments) -> None:
         json=(bool, False, "Print one JSON object for machines."),
     )
     run = RunDirectory(options.run)
-    with nullcontext() if options.json else work_display(f"playing {options.suite}") as progress:
+    suite = commands.require_suite(run.domain(), options.suite).name
+    with nullcontext() if options.json else work_display(f"playing {suite}") as progress:
         result = commands.evaluate_run(
             run,
-            options.suite,
+            suite,
             options.episodes,
             options.seed,
             options.deterministic,
@@ -253,12 +255,13 @@ def _compare(args: Arguments) -> None:
         args,
         _compare.__doc__ or "",
         runs=(tuple[Path, ...], ..., "The runs' directories; the first one's method is the baseline."),
-        suite=(str, "accel12", "The suite; run `clutr eval` on it first."),
+        suite=(str | None, None, "The suite, by default the world's first; run `clutr eval` on it first."),
         output=(Path | None, None, "Also write a self-contained HTML page with table and curves here."),
         json=(bool, False, "Print one JSON object for machines."),
     )
     runs = [RunDirectory(path) for path in options.runs]
-    methods = commands.group_by_method(runs, options.suite)
+    suite = commands.require_suite(runs[0].domain(), None).name if options.suite is None else options.suite
+    methods = commands.group_by_method(runs, suite)
     comparison = compare.compare(methods, torch.Generator().manual_seed(0))
     if options.output is not None:
         build_comparison(comparison.to_json(), runs, options.output)

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from agents.student import Student
 from clutr.manifold.base import Progress
-from envs.domain import Domain, Suite
-from experiments.compare import EvaluationJson, require_evaluation
+from envs.domain import Domain, Figure, Suite
+from experiments.compare import EvaluationJson, figure_name, figure_of, require_evaluation
 from experiments.display import training_display, work_display
 from experiments.evaluate import cvar, evaluate
 from experiments.files import RunError
@@ -27,6 +27,10 @@ from experiments.runner import Runner
 RECORDED_EPISODES = 4
 """Episodes a level whose paths are kept for the report."""
 
+FORMATS: dict[Figure, Callable[[float], str]] = {
+    "solved": lambda share: f"{share:.1%}",
+    "return": lambda value: f"{value:,.0f}",
+}
 
 CVAR_SUITE = "random"
 """The suite whose only task draws the random solvable levels of the conditional value at risk."""
@@ -49,7 +53,8 @@ def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> boo
     except ValueError as error:  # options that do not fit each other
         raise RunError(f"{run.path} cannot be trained: {error}") from error
     title = run.path.name
-    with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0]) as report:
+    figure = runner.suite.figure if runner.suite is not None else "solved"
+    with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0], figure) as report:
         return runner.train(report)
 
 
@@ -87,9 +92,11 @@ def load_student(run: RunDirectory) -> tuple[Student, int]:
     return student, state["steps"]
 
 
-def require_suite(domain: Domain, name: str) -> Suite:
-    """A suite of `domain` by name. Raises `RunError` if there is none."""
+def require_suite(domain: Domain, name: str | None) -> Suite:
+    """A suite of `domain` by name; None is its first. Raises `RunError` if there is none of that name."""
     suites = domain.suites()
+    if name is None:
+        return next(iter(suites.values()))
     if name not in suites:
         raise RunError(f"no suite is called {name!r}; there are: {', '.join(suites)}")
     return suites[name]
@@ -122,8 +129,8 @@ def evaluate_run(
     suite = require_suite(run.domain(), suite_name)
     if episodes < 1 or cvar_levels < 0:
         raise RunError("episodes must be at least 1, and the levels of the conditional value at risk 0 or more")
-    if cvar_levels and suite_name != CVAR_SUITE:
-        raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite_name!r}")
+    if cvar_levels and suite.name != CVAR_SUITE:
+        raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite.name!r}")
     student, steps = load_student(run)
     rng = torch.Generator().manual_seed(seed)  # so that the recorded seed is the one that was asked for
     evaluation = evaluate(
@@ -134,6 +141,7 @@ def evaluate_run(
         deterministic=deterministic,
         progress=progress,
         record=RECORDED_EPISODES,
+        film=True,
     )
     result = evaluation.to_json(str(run.path))
     result["summary"] |= {"steps": steps, "run_seed": run.experiment.seed}
@@ -141,28 +149,39 @@ def evaluate_run(
         rng = torch.Generator().manual_seed(seed)
         robustness = cvar(student, suite.tasks[0], cvar_levels, rng=rng, progress=progress).to_json()
         result["summary"]["cvar"] = {name: value for name, value in robustness.items() if name != "task"}
-    run.save_evaluation(suite_name, result, evaluation.recordings())
+    run.save_evaluation(suite.name, result, evaluation.recordings(), evaluation.films())
     return result
 
 
 def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Solve rates level by level, one column a method; the last rows are means and interquartile means."""
+    """Solve rates or returns level by level, one column a method; the last rows are means and interquartile means."""
     first = next(iter(results.values()))
-    table = Table(title=f"solve rate on {first['suite']}, zero-shot", title_justify="left")
+    figure = figure_of(first)
+    say = FORMATS[figure]
+    table = Table(title=f"{figure_name(figure)} on {first['suite']}, zero-shot", title_justify="left")
     table.add_column("level")
     for name in results:
         table.add_column(escape(name), justify="right")
     for index, level in enumerate(first["levels"]):
-        table.add_row(level["level"], *(f"{result['levels'][index]['solved']:.0%}" for result in results.values()))
+        table.add_row(level["level"], *(_level_cell(result["levels"][index], figure) for result in results.values()))
     table.add_section()
-    for name, key in (("mean", "mean_solved"), ("IQM", "iqm_solved")):
+    for name, key in (("mean", f"mean_{figure}"), ("IQM", f"iqm_{figure}")):
         cells = []
         for result in results.values():
             low, high = result["summary"][f"{key}_interval"]
-            cells.append(f"{result['summary'][key]:.1%} [{low:.1%}, {high:.1%}]")
+            cells.append(f"{say(result['summary'][key])} [{say(low)}, {say(high)}]")
         table.add_row(name, *cells, style="bold")
-    table.caption = f"{first['levels'][0]['episodes']} episodes a level. {first['summary']['uncertainty']}"
+    if figure == "return":
+        table.add_row("solved", *(f"{result['summary']['mean_solved']:.1%}" for result in results.values()))
+    remark = "± standard deviation of the episodes. " if figure == "return" else ""
+    table.caption = f"{first['levels'][0]['episodes']} episodes a level. {remark}{first['summary']['uncertainty']}"
     return table
+
+
+def _level_cell(row: Mapping[str, Any], figure: Figure) -> str:
+    if figure == "solved":
+        return f"{row['solved']:.0%}"
+    return f"{row['return_mean']:.0f} ± {row['return_std']:.0f}"
 
 
 def group_by_method(runs: Sequence[RunDirectory], suite: str) -> dict[str, list[EvaluationJson]]:

@@ -1,4 +1,4 @@
-"""Methods side by side on one suite: solve rates with confidence intervals, and who improves on whom."""
+"""Methods side by side on one suite: its figure with confidence intervals, and who improves on whom."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from envs.domain import Figure
 from experiments import statistics
 from experiments.files import RunError
 from experiments.statistics import Interval, Sample
@@ -21,11 +22,24 @@ FEW_SEEDS = 5
 of the IQM hold the truth in 82 % of cases with 2 runs, 87 % with 3 and 92 % with 5."""
 
 
+def figure_of(evaluation: EvaluationJson) -> Figure:
+    """What the results of an evaluation's suite are told by."""
+    figure: Figure = (evaluation.get("summary") or {}).get("figure", "solved")
+    return figure
+
+
+def figure_name(figure: Figure) -> str:
+    """The figure as a person says it."""
+    return {"solved": "solve rate", "return": "mean return"}[figure]
+
+
 @dataclass(frozen=True)
 class MethodResult:
-    """One method on the suite. Scores are solve rates in [0, 1]."""
+    """One method on the suite. Scores are solve rates in [0, 1], or returns."""
 
     method: str
+    figure: Figure
+    """What the scores are."""
     runs: tuple[str, ...]
     resampled: str
     """What the intervals resample: "seeds", or "episodes" of the only run."""
@@ -33,23 +47,25 @@ class MethodResult:
     mean: Interval
     median: Interval
     iqm: Interval
-    optimality_gap: Interval
+    optimality_gap: Interval | None
+    """None for returns: they have no known optimum."""
+    mean_solved: float
     mean_return: float
     improvement: Interval | None
     """P(this method > baseline), a tie counting half; None for the baseline itself."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; an interval is `{"value", "interval": [low, high]}`."""
+        means = {"mean_solved": self.mean_solved, "mean_return": self.mean_return}
+        aggregates = {"mean": self.mean, "median": self.median, "iqm": self.iqm}
         return {
             "method": self.method,
             "runs": list(self.runs),
             "resampled": self.resampled,
             "levels": {level: interval.to_json() for level, interval in self.levels.items()},
-            "mean_solved": self.mean.to_json(),
-            "median_solved": self.median.to_json(),
-            "iqm_solved": self.iqm.to_json(),
-            "optimality_gap": self.optimality_gap.to_json(),
-            "mean_return": self.mean_return,
+            **means,
+            **{f"{name}_{self.figure}": interval.to_json() for name, interval in aggregates.items()},
+            **({"optimality_gap": self.optimality_gap.to_json()} if self.optimality_gap else {}),
             "probability_of_improvement": self.improvement.to_json() if self.improvement else None,
         }
 
@@ -62,6 +78,11 @@ class Comparison:
     episodes: int
     """Of each run on each level."""
     methods: tuple[MethodResult, ...]
+
+    @property
+    def figure(self) -> Figure:
+        """What the scores are."""
+        return self.methods[0].figure
 
     @property
     def baseline(self) -> str:
@@ -78,8 +99,9 @@ class Comparison:
         single = [result.method for result in self.methods if result.resampled == "episodes"]
         if single:
             sentences.append(
-                f"One run only of {', '.join(single)}: its episodes are resampled instead of seeds "
-                + "(levels: Wilson), so its intervals speak of that run, not of the method."
+                f"One run only of {', '.join(single)}: its episodes are resampled instead of seeds"
+                + (" (levels: Wilson)" if self.figure == "solved" else "")
+                + ", so its intervals speak of that run, not of the method."
             )
         few = [result.method for result in self.methods if 1 < len(result.runs) < FEW_SEEDS]
         if few:
@@ -90,6 +112,7 @@ class Comparison:
         """What `clutr compare --json` prints: plain values only."""
         return {
             "suite": self.suite,
+            "figure": self.figure,
             "baseline": self.baseline,
             "episodes": self.episodes,
             "methods": [result.to_json() for result in self.methods],
@@ -133,7 +156,7 @@ def compare(evaluations: Mapping[str, Sequence[EvaluationJson]], rng: torch.Gene
         for run in runs:
             _check_alike(first, run)
     levels = [row["level"] for row in first["levels"]]
-    baseline = _sample(next(iter(evaluations.values())))
+    baseline = _sample(next(iter(evaluations.values())), figure_of(first))
     results = [
         _summarise(method, runs, levels, baseline if index else None, rng)
         for index, (method, runs) in enumerate(evaluations.items())
@@ -168,46 +191,62 @@ def _successes(row: Mapping[str, Any]) -> int:
     return round(float(row["solved"]) * episodes)
 
 
-def _sample(runs: Sequence[EvaluationJson]) -> Sample:
-    """Solve rates of several runs, or the zeros and ones behind the solve rates of the only one."""
+def _sample(runs: Sequence[EvaluationJson], figure: Figure) -> Sample:
+    """The scores of several runs, or those of the episodes of the only one."""
     if len(runs) > 1:
-        return Sample(np.array([[row["solved"] for row in run["levels"]] for run in runs], dtype=np.float64), "seeds")
-    columns = [np.arange(row["episodes"]) < _successes(row) for row in runs[0]["levels"]]
+        key = "solved" if figure == "solved" else "return_mean"
+        return Sample(np.array([[row[key] for row in run["levels"]] for run in runs], dtype=np.float64), "seeds")
+    if figure == "return":
+        columns = [np.asarray(row["returns"]) for row in runs[0]["levels"]]
+    else:
+        columns = [np.arange(row["episodes"]) < _successes(row) for row in runs[0]["levels"]]
     return Sample(np.stack(columns, axis=1).astype(np.float64), "episodes")
 
 
 def _summarise(
     method: str, runs: Sequence[EvaluationJson], levels: Sequence[str], baseline: Sample | None, rng: torch.Generator
 ) -> MethodResult:
-    sample = _sample(runs)
-    if sample.resampled == "seeds":
-        rates = [
-            statistics.estimate(statistics.mean, Sample(sample.values[:, [i]], "seeds"), rng=rng)
+    figure = figure_of(runs[0])
+    sample = _sample(runs, figure)
+    if sample.resampled == "seeds" or figure == "return":
+        scores = [
+            statistics.estimate(statistics.mean, Sample(sample.values[:, [i]], sample.resampled), rng=rng)
             for i in range(len(levels))
         ]
     else:
-        rates = [statistics.proportion(_successes(row), row["episodes"]) for row in runs[0]["levels"]]
-    improvement = None
+        scores = [statistics.proportion(_successes(row), row["episodes"]) for row in runs[0]["levels"]]
+    improvement, gap = None, None
     if baseline is not None:
         improvement = statistics.estimate(statistics.probability_of_improvement, sample, baseline, rng=rng)
+    if figure == "solved":
+        gap = statistics.estimate(statistics.optimality_gap, sample, rng=rng)
     return MethodResult(
         method=method,
+        figure=figure,
         runs=tuple(str(run["run"]) for run in runs),
         resampled=sample.resampled,
-        levels=dict(zip(levels, rates, strict=True)),
+        levels=dict(zip(levels, scores, strict=True)),
         mean=statistics.estimate(statistics.mean, sample, rng=rng),
         median=statistics.estimate(statistics.median, sample, rng=rng),
         iqm=statistics.estimate(statistics.interquartile_mean, sample, rng=rng),
-        optimality_gap=statistics.estimate(statistics.optimality_gap, sample, rng=rng),
-        mean_return=float(np.mean([[row["return_mean"] for row in run["levels"]] for run in runs])),
+        optimality_gap=gap,
+        mean_solved=_plain_mean(runs, "solved"),
+        mean_return=_plain_mean(runs, "return_mean"),
         improvement=improvement,
     )
 
 
+def _plain_mean(runs: Sequence[EvaluationJson], key: str) -> float:
+    return float(np.mean([[row[key] for row in run["levels"]] for run in runs]))
+
+
 def table(comparison: Comparison) -> Table:
-    """A text table: one column a method, solve rates in per cent with their intervals."""
+    """A text table: one column a method, solve rates in per cent or returns, with their intervals."""
+    returns = comparison.figure == "return"
+    name, say = ("Mean return", _number) if returns else ("Solve rate", _percent)
     result = Table(
-        title=f"Solve rate on {escape(comparison.suite)} (%), {comparison.episodes} episodes a level and run",
+        title=f"{name} on {escape(comparison.suite)}{'' if returns else ' (%)'}, "
+        + f"{comparison.episodes} episodes a level and run",
         caption=escape(comparison.uncertainty),
         caption_justify="left",
     )
@@ -217,18 +256,27 @@ def table(comparison: Comparison) -> Table:
         result.add_column(f"{escape(method.method)}\n{count} run{'s' if count > 1 else ''}", justify="right")
     methods = comparison.methods
     for level in methods[0].levels:
-        result.add_row(escape(level), *(_percent(method.levels[level]) for method in methods))
+        result.add_row(escape(level), *(say(method.levels[level]) for method in methods))
     result.add_section()
-    result.add_row("mean", *(_percent(method.mean) for method in methods))
-    result.add_row("median", *(_percent(method.median) for method in methods))
-    result.add_row("interquartile mean", *(_percent(method.iqm) for method in methods))
-    result.add_row("optimality gap", *(_percent(method.optimality_gap) for method in methods))
+    result.add_row("mean", *(say(method.mean) for method in methods))
+    result.add_row("median", *(say(method.median) for method in methods))
+    result.add_row("interquartile mean", *(say(method.iqm) for method in methods))
+    gaps = [method.optimality_gap for method in methods]
+    if any(gaps):
+        result.add_row("optimality gap", *(say(gap) if gap else "-" for gap in gaps))
     if len(methods) > 1:
         better = [_percent(method.improvement) if method.improvement else "-" for method in methods]
-        result.add_row(f"P(better than {escape(comparison.baseline)})", *better)
-    result.add_row("mean return", *(f"{method.mean_return:.3f}" for method in methods))
+        result.add_row(f"P(better than {escape(comparison.baseline)}){' (%)' if returns else ''}", *better)
+    if returns:
+        result.add_row("solved (%)", *(f"{100 * method.mean_solved:.1f}" for method in methods))
+    else:
+        result.add_row("mean return", *(f"{method.mean_return:.3f}" for method in methods))
     return result
 
 
 def _percent(interval: Interval) -> str:
     return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _number(interval: Interval) -> str:
+    return f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"

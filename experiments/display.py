@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from clutr.manifold.base import Progress as ManifoldProgress
+from envs.domain import Figure
 from experiments.runner import UpdateReport
 
 console = Console(highlight=False)
@@ -70,9 +71,10 @@ def _clock(seconds: float) -> str:
 class TrainingDisplay:
     """Progress over environment steps with speed, mean return, regret and the last evaluation."""
 
-    def __init__(self, bar: ProgressBar, protagonist: str) -> None:
+    def __init__(self, bar: ProgressBar, protagonist: str, figure: Figure) -> None:
         self._bar = bar
         self._protagonist = protagonist
+        self._figure = figure
         self._evaluation = ""
         self._first: tuple[int, float] | None = None
 
@@ -89,18 +91,19 @@ class TrainingDisplay:
         if "regret" in metrics:
             parts.append(f"regret {metrics['regret']:.2f}")
         for name, value in metrics.items():
-            if name.startswith("evaluation/") and name.endswith("/mean_solved"):
-                self._evaluation = f"{name.split('/')[1]} solved {value:.0%}"
+            if name.startswith("evaluation/") and name.endswith(f"/mean_{self._figure}"):
+                shown = f"{value:.0%}" if self._figure == "solved" else f"{value:,.1f}"
+                self._evaluation = f"{name.split('/')[1]} {self._figure} {shown}"
         if self._evaluation:
             parts.append(self._evaluation)
         self._bar.show(min(report.steps, report.total_steps), report.total_steps, " · ".join(parts))
 
 
 @contextmanager
-def training_display(title: str, protagonist: str) -> Iterator[TrainingDisplay]:
-    """Show progress while the body trains."""
+def training_display(title: str, protagonist: str, figure: Figure = "solved") -> Iterator[TrainingDisplay]:
+    """Show progress while the body trains; of evaluations their `figure`."""
     with ProgressBar(title) as bar:
-        yield TrainingDisplay(bar, protagonist)
+        yield TrainingDisplay(bar, protagonist, figure)
 
 
 @contextmanager

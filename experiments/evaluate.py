@@ -5,20 +5,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.student import Policy
 from clutr.manifold.base import Progress
-from envs.domain import Engine, LevelBatch, Suite, Task
+from envs.domain import Engine, Figure, LevelBatch, Observation, Suite, Task
 from envs.randomness import named_generator
 from experiments import statistics
 
-MAX_SLOTS = 2_048
-"""Environments that play at once."""
 CHECK_EVERY = 8
 """Steps between two looks at who still plays: each look waits for the device."""
+
+FILMED_LEVELS = 20
+"""Levels of a suite of which the first episode is filmed, until it is known which films are kept."""
+SMALLEST_PICTURE = 32
+"""An observation is worth looking at if it is a picture of at least so many pixels a side."""
 
 UNCERTAINTY = """\
 {percent:g} % percentile bootstrap intervals, {resamples} resamples of the {resampled} within each level \
@@ -32,19 +36,22 @@ class Episodes:
     returns: Tensor
     """`[E]` float32, undiscounted."""
     solved: Tensor
-    """`[E]` bool: the world ended the episode with a positive reward."""
+    """`[E]` bool: the episode ended with success."""
     lengths: Tensor
     """`[E]` int64, in steps."""
-    cells: Tensor
-    """`[K, L + 1]` int64: the cells that the first K episodes visited, start and end included, padded with -1."""
+    places: Tensor
+    """`[K, L + 1, ...]`: `Engine.place` in the first K episodes, start and end included, padded with -1 or NaN."""
+    film: Tensor
+    """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not filmed."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["Episodes"]) -> "Episodes":
-        """Join batches of episodes; recorded cells are those of the first batch."""
+        """Join batches of episodes; recordings are those of the first batch."""
+        kept = {name: getattr(parts[0], name) for name in ("places", "film")}
         joined = {
-            f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name != "cells"
+            f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name not in kept
         }
-        return cls(**joined, cells=parts[0].cells)
+        return cls(**joined, **kept)
 
 
 @torch.no_grad()
@@ -56,6 +63,7 @@ def play(
     *,
     deterministic: bool = False,
     record: int = 0,
+    film: bool = False,
 ) -> Episodes:
     """Play exactly one episode in each environment, so that short episodes are not preferred.
 
@@ -67,11 +75,13 @@ def play(
         levels: N levels, one an environment.
         rng: draws the actions.
         deterministic: take the likeliest action instead of sampling.
-        record: of how many episodes to keep the visited cells, if the engine has an attribute `cell`.
+        record: of how many episodes to keep the places.
+        film: keep the pictures of the first episode, if the engine shows any.
     """
     observation = engine.reset(levels)
     num_envs, device = engine.num_envs, engine.device
-    record = min(record, num_envs) if hasattr(engine, "cell") else 0
+    record = min(record, num_envs)
+    camera = _Camera(engine.observation_space if film else None)
     alive = torch.ones(num_envs, dtype=torch.bool, device=device)
     solved = torch.zeros_like(alive)
     returns = torch.zeros(num_envs, device=device)
@@ -79,7 +89,8 @@ def play(
     active = torch.arange(num_envs, device=device)
     state = policy.initial_state(num_envs)
     actions: Tensor | None = None
-    path = [_cells(engine, alive, record)]
+    path = [_places(engine, alive, record)]
+    camera.look(observation)
     while len(active):
         for _ in range(CHECK_EVERY):
             seen = {name: value[active] for name, value in observation.items()}
@@ -87,24 +98,53 @@ def play(
             chosen = chosen.to(device)
             actions = chosen if actions is None else actions.index_copy(0, active, chosen)
             observation, reward, terminated, truncated = engine.step(actions)
-            path.append(_cells(engine, alive, record))
+            path.append(_places(engine, alive, record))
+            if camera.name and bool(alive[0]):
+                camera.look(observation)
             returns += torch.where(alive, reward, 0.0)
             lengths += alive
-            solved |= alive & terminated & (reward > 0)
+            solved |= alive & engine.solved
             alive &= ~(terminated | truncated)
         still = alive[active]
         active, state = active[still], state[still.to(state.device)]
-    cells = torch.stack(path, dim=1).cpu()
+    places = torch.stack(path, dim=1).cpu()
     longest = int(lengths[:record].max()) if record else 0
-    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), cells[:, : longest + 1])
+    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), places[:, : longest + 1], camera.film())
 
 
-def _cells(engine: Engine, playing: Tensor, record: int) -> Tensor:
-    """`[record]`: where the first environments' agents stand, -1 where no episode goes on."""
+def _places(engine: Engine, playing: Tensor, record: int) -> Tensor:
+    """`[record, ...]`: where the first environments' agents are; -1 or NaN where no episode goes on."""
     if not record:
-        return torch.empty(0, dtype=torch.int64)
-    cell: Tensor = engine.cell  # type: ignore[attr-defined]  # optional in the contract: `play` has looked for it
-    return torch.where(playing[:record], cell[:record].to(torch.int64), -1)
+        return torch.empty(0)
+    place = engine.place[:record]
+    here = playing[:record].view(-1, *(1,) * (place.ndim - 1))
+    return torch.where(here, place, torch.nan if place.is_floating_point() else -1)
+
+
+class _Camera:
+    """Keeps what the first environment shows, if the observations of a space hold a picture."""
+
+    def __init__(self, space: gymnasium.spaces.Dict | None) -> None:
+        pictures = (name for name, part in (space.items() if space else ()) if _is_picture(part))
+        self.name = next(pictures, "")
+        self._frames: list[Tensor] = []
+
+    def look(self, observation: Observation) -> None:
+        if self.name:
+            self._frames.append(observation[self.name][0].cpu().clone())
+
+    def film(self) -> Tensor:
+        return torch.stack(self._frames) if self._frames else torch.empty(0, 0, 0, 3, dtype=torch.uint8)
+
+
+def _is_picture(space: gymnasium.Space[Any]) -> bool:
+    return (
+        isinstance(space, gymnasium.spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and space.shape[2] == 3
+        and min(space.shape[:2]) >= SMALLEST_PICTURE
+    )
 
 
 def play_in_batches(
@@ -115,17 +155,18 @@ def play_in_batches(
     *,
     deterministic: bool = False,
     record: int = 0,
+    film: bool = False,
 ) -> Episodes:
-    """One episode on each of any number of levels, at most `MAX_SLOTS` at once. Recorded are the first batch's."""
+    """One episode on each of any number of levels, at most `task.slots` at once. Recorded are the first batch's."""
     parts: list[Episodes] = []
     engine: Engine | None = None
-    for start in range(0, len(levels), MAX_SLOTS):
-        batch = levels[start : start + MAX_SLOTS]
+    for start in range(0, len(levels), task.slots):
+        batch = levels[start : start + task.slots]
         if engine is None or engine.num_envs != len(batch):
             engine = task.engine(len(batch))
         on_device = batch.to(engine.device)
-        recorded = 0 if parts else record
-        parts.append(play(policy, engine, on_device, rng, deterministic=deterministic, record=recorded))
+        options = {"deterministic": deterministic, "film": film and not parts}
+        parts.append(play(policy, engine, on_device, rng, record=0 if parts else record, **options))
     return Episodes.concatenate(parts)
 
 
@@ -136,18 +177,22 @@ class LevelEvaluation:
     level: str
     episodes: Episodes
     recorded: LevelBatch
-    """The levels of the episodes in `episodes.cells`; none if nothing was recorded."""
+    """The levels of the episodes in `episodes.places`; none if nothing was recorded."""
 
-    def to_json(self) -> dict[str, Any]:
-        """One row of `clutr eval --json`. `solved` is a share; the deviation is that of the episodes (n - 1)."""
+    def to_json(self, figure: Figure) -> dict[str, Any]:
+        """One row of `clutr eval --json`. `solved` is a share; the deviation is that of the episodes (n - 1).
+
+        Where returns are the figure, those of all episodes are added: their means' intervals cannot be had without.
+        """
         returns = self.episodes.returns.double()
-        return {
+        row = {
             "level": self.level,
             "episodes": len(returns),
             "solved": float(self.episodes.solved.double().mean()),
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std()) if len(returns) > 1 else 0.0,
         }
+        return row | ({"returns": returns.tolist()} if figure == "return" else {})
 
 
 @dataclass(frozen=True)
@@ -159,11 +204,28 @@ class Evaluation:
     seed: int
     """Initial seed of the generator that was passed: a fresh generator with it gives the same evaluation."""
     deterministic: bool
+    figure: Figure = "solved"
+    """What the suite is told by."""
 
     @property
     def mean_solved(self) -> float:
         """Share of solved episodes, averaged over levels."""
         return float(self._values("solved").mean())
+
+    @property
+    def mean_return(self) -> float:
+        """Mean return, averaged over levels."""
+        return float(self._values("returns").mean())
+
+    @property
+    def mean_figure(self) -> float:
+        """The suite's figure, averaged over levels."""
+        return self.mean_solved if self.figure == "solved" else self.mean_return
+
+    def by_level(self) -> dict[str, float]:
+        """The suite's figure on each level, by name."""
+        column = "solved" if self.figure == "solved" else "returns"
+        return {level.level: float(getattr(level.episodes, column).double().mean()) for level in self.levels}
 
     def _values(self, what: str) -> statistics.Scores:
         """`[episodes, levels]`."""
@@ -182,11 +244,17 @@ class Evaluation:
             "optimality_gap": statistics.estimate(statistics.optimality_gap, solved, rng=rng),
             "mean_return": statistics.estimate(statistics.mean, returns, rng=rng),
         }
+        if self.figure == "return":
+            figures |= {
+                "median_return": statistics.estimate(statistics.median, returns, rng=rng),
+                "iqm_return": statistics.estimate(statistics.interquartile_mean, returns, rng=rng),
+            }
         summary: dict[str, Any] = {}
         for name, interval in figures.items():
             summary[name] = interval.value
             summary[f"{name}_interval"] = [interval.low, interval.high]
         return summary | {
+            "figure": self.figure,
             "mean_length": float(self._values("lengths").mean()),
             "seed": self.seed,
             "deterministic": self.deterministic,
@@ -198,20 +266,36 @@ class Evaluation:
 
     def to_json(self, run: str) -> dict[str, Any]:
         """What `clutr eval --json` prints: plain values only."""
-        levels = [level.to_json() for level in self.levels]
+        levels = [level.to_json(self.figure) for level in self.levels]
         return {"run": run, "suite": self.suite, "levels": levels, "summary": self.summary()}
 
     def recordings(self) -> list[dict[str, Any]]:
-        """The recorded episodes: `level` (name), `levels`, `cells` `[K, L]` padded with -1, `solved` `[K]` bool."""
+        """The recorded episodes: `level` (name), `levels`, `places` `[K, L, ...]`, `solved` and `returns` `[K]`."""
         return [
             {
                 "level": level.level,
                 "levels": level.recorded,
-                "cells": level.episodes.cells,
+                "places": level.episodes.places,
                 "solved": level.episodes.solved[: len(level.recorded)],
+                "returns": level.episodes.returns[: len(level.recorded)],
             }
             for level in self.levels
             if len(level.recorded)
+        ]
+
+    def films(self) -> list[dict[str, Any]]:
+        """Of the filmed episodes that of the median return and the best: `level`, `frames`, `solved`, `return`."""
+        filmed = [level for level in self.levels if len(level.episodes.film)]
+        filmed.sort(key=lambda level: float(level.episodes.returns[0]))
+        chosen = sorted({(len(filmed) - 1) // 2, len(filmed) - 1}) if filmed else []
+        return [
+            {
+                "level": filmed[index].level,
+                "frames": filmed[index].episodes.film,
+                "solved": bool(filmed[index].episodes.solved[0]),
+                "return": float(filmed[index].episodes.returns[0]),
+            }
+            for index in chosen
         ]
 
 
@@ -224,6 +308,7 @@ def evaluate(
     deterministic: bool = False,
     progress: Progress | None = None,
     record: int = 0,
+    film: bool = False,
 ) -> Evaluation:
     """Let a policy play every level of a suite.
 
@@ -236,8 +321,9 @@ def evaluate(
         episodes: on each level.
         rng: source of all randomness.
         deterministic: take the likeliest action instead.
-        progress: called after each level with the levels done and `solved`, the mean share solved so far.
-        record: of how many episodes a level to keep the visited cells.
+        progress: called after each level with the levels done and the mean of the suite's figure so far.
+        record: of how many episodes a level to keep the places.
+        film: keep pictures, of one episode of each of the first levels, where engines show any.
 
     Raises:
         ValueError: if there is nothing to play.
@@ -248,16 +334,16 @@ def evaluate(
         raise ValueError(f"the suite {suite.name!r} has no levels")
     source = _draw_seed(rng)
     results: list[LevelEvaluation] = []
-    solved = 0.0
     for task in suite.tasks:
         levels = task.draw(episodes, named_generator(source, "levels", task.name))
         actions = named_generator(source, "actions", task.name, device=rng.device)
-        played = play_in_batches(policy, task, levels, actions, deterministic=deterministic, record=record)
-        results.append(LevelEvaluation(task.name, played, levels[: len(played.cells)]))
-        solved += float(played.solved.double().mean())
+        options = {"deterministic": deterministic, "film": film and len(results) < FILMED_LEVELS}
+        played = play_in_batches(policy, task, levels, actions, record=record, **options)
+        results.append(LevelEvaluation(task.name, played, levels[: len(played.places)]))
+        evaluation = Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.figure)
         if progress is not None:
-            progress(len(results), len(suite.tasks), {"solved": solved / len(results)})
-    return Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic)
+            progress(len(results), len(suite.tasks), {suite.figure: evaluation.mean_figure})
+    return evaluation
 
 
 def _draw_seed(rng: torch.Generator) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import clutr
+from envs.domain import Figure
 from experiments.bundles import (
     curriculum_gallery,
     evaluations_by_suite,
@@ -14,15 +15,19 @@ from experiments.bundles import (
     latent_bundle,
     method_labels,
     recorded_episodes,
+    recorded_films,
+    suite_figures,
 )
+from experiments.compare import figure_of
 from experiments.files import write_atomically
 from experiments.panels.curves import Columns, headline, method_curves, students_in, training_curves
 from experiments.panels.drawing import short_count
+from experiments.panels.films import films
 from experiments.panels.latent_map import latent_map
 from experiments.panels.manifold import manifold
 from experiments.panels.page import Panel, render_page
 from experiments.panels.solve_table import Evaluation, solve_table
-from experiments.panels.tiles import duration, facts_table, is_number, number, percent, text, tiles
+from experiments.panels.tiles import duration, facts_table, is_number, number, say, text, tiles
 from experiments.panels.trajectories import trajectories
 from experiments.run_dir import RunDirectory
 
@@ -55,20 +60,25 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
     source = f"run {run.path.name}, seed {run.config.get('seed', 'unknown')}"
     records = run.proposals()
     runs = [run, *beside]
+    figures = suite_figures(run)
     tables = evaluations_by_suite(runs)
     panels = [
         solve_table(tables, "; ".join(_source(each) for each in runs)),
         trajectories(recorded_episodes(run), source),
-        training_curves(columns, source),
+        training_curves(columns, source, figures),
     ]
+    filmed = recorded_films(run)
+    if filmed:
+        panels.insert(2, films(filmed, source))
     if beside:
         curves = list(zip(method_labels(runs), (each.metrics() for each in runs), strict=True))
-        panels.append(method_curves(curves, "; ".join(_source(each) for each in runs)))
+        panels.append(method_curves(curves, "; ".join(_source(each) for each in runs), figures))
     panels.append(curriculum_gallery(run, records, columns, source))
     if run.config.get("manifold") is not None or any(record.latents is not None for record in records):
         panels += [latent_map(latent_bundle(run, records, columns), source), manifold(run.manifold_health(), source)]
     panels.append(_configuration(run))
-    return render_page(run.path.name, "Curriculum experiment", _summary(run, columns, tables), panels, _FOOTER)
+    summary = _summary(run, columns, tables, figures)
+    return render_page(run.path.name, "Curriculum experiment", summary, panels, _FOOTER)
 
 
 def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory], path: Path) -> Path:
@@ -85,7 +95,8 @@ def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory]
     sources = "; ".join(_source(run) for run in runs)
     methods = [(result["method"], _as_evaluation(result, comparison)) for result in comparison["methods"]]
     labelled = list(zip(method_labels(runs), (run.metrics() for run in runs), strict=True))
-    panels = [solve_table({comparison["suite"]: methods}, sources), method_curves(labelled, sources)]
+    curves = method_curves(labelled, sources, suite_figures(runs[0]))
+    panels = [solve_table({comparison["suite"]: methods}, sources), curves]
     lead = f"{len(methods)} methods, {len(runs)} runs, on the suite {comparison['suite']}."
     page = render_page("Methods side by side", "Comparison", f'<p class="lead">{text(lead)}</p>', panels, _FOOTER)
     write_atomically(path, page.encode())
@@ -94,14 +105,18 @@ def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory]
 
 def _as_evaluation(result: Mapping[str, Any], comparison: Mapping[str, Any]) -> Evaluation:
     """A method's results over its runs in the form of one evaluation, with intervals of its own."""
+    figure = comparison.get("figure", "solved")
+    key = "solved" if figure == "solved" else "return_mean"
     levels = [
-        {"level": level, "episodes": comparison["episodes"], "solved": found["value"], "interval": found["interval"]}
+        {"level": level, "episodes": comparison["episodes"], key: found["value"], "interval": found["interval"]}
         for level, found in result["levels"].items()
     ]
-    summary: dict[str, Any] = {"uncertainty": comparison["uncertainty"]}
+    summary: dict[str, Any] = {"uncertainty": comparison["uncertainty"], "figure": figure}
     for name, found in result.items():
         if isinstance(found, Mapping) and "interval" in found:
             summary |= {name: found["value"], f"{name}_interval": found["interval"]}
+        elif name == "mean_solved":
+            summary[name] = found
     return {"run": result["method"], "suite": comparison["suite"], "levels": levels, "summary": summary}
 
 
@@ -109,7 +124,12 @@ def _source(run: RunDirectory) -> str:
     return f"{run.path.name}: seed {run.config.get('seed', 'unknown')}"
 
 
-def _summary(run: RunDirectory, columns: Columns, tables: Mapping[str, Sequence[tuple[str, Evaluation]]]) -> str:
+def _summary(
+    run: RunDirectory,
+    columns: Columns,
+    tables: Mapping[str, Sequence[tuple[str, Evaluation]]],
+    figures: Mapping[str, Figure],
+) -> str:
     """The title block: what the run is, and its headline numbers."""
     config, timing = run.config, run.timing()
     steps, seconds = _last(columns, "steps"), _last(timing, "seconds")
@@ -123,12 +143,14 @@ def _summary(run: RunDirectory, columns: Columns, tables: Mapping[str, Sequence[
     for suite, found in tables.items():
         result = found[0][1]  # the run's own, unless only the runs beside it were tested on the suite
         summary = result.get("summary") or {}
-        if Path(str(result["run"])).name == run.path.name and is_number(summary.get("mean_solved")):
-            low, high = summary.get("mean_solved_interval") or (0.0, 0.0)
-            remark = f"95 %: {percent(low)} to {percent(high)}" if low < high else "mean over levels"
-            facts.append((f"Zero-shot, {suite}", percent(summary["mean_solved"]), remark))
+        figure = figure_of(result)
+        key = f"mean_{figure}"
+        if Path(str(result["run"])).name == run.path.name and is_number(summary.get(key)):
+            low, high = summary.get(f"{key}_interval") or (0.0, 0.0)
+            remark = f"95 %: {say(figure, low)} to {say(figure, high)}" if low < high else "mean over levels"
+            facts.append((f"Zero-shot{' return' * (figure == 'return')}, {suite}", say(figure, summary[key]), remark))
     shown = {what for what, _, _ in facts}
-    facts += [fact for fact in headline(columns) if fact[0] not in shown]
+    facts += [fact for fact in headline(columns, figures) if fact[0] not in shown]
     world = config.get("domain")
     size = ""
     if isinstance(world, Mapping) and {"height", "width"} <= world.keys():

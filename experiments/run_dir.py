@@ -3,7 +3,7 @@
 import fcntl
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -179,26 +179,44 @@ class RunDirectory:
 
     # --- evaluations
 
-    def save_evaluation(self, suite: str, result: Mapping[str, Any], recordings: list[dict[str, Any]]) -> None:
-        """Write an evaluation's JSON and, where it has any, the paths that the student walked."""
+    def save_evaluation(
+        self,
+        suite: str,
+        result: Mapping[str, Any],
+        recordings: Sequence[Mapping[str, Any]] = (),
+        films: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Write an evaluation's JSON and, where it has any, the paths that the student took and what it saw."""
         text = json.dumps(result, indent=1)
         write_atomically(self.path / "evaluations" / f"{suite}.json", text.encode())
-        if recordings:
-            packed = [{**entry, "levels": entry["levels"].tensors()} for entry in recordings]
-            save_state(self.path / "evaluations" / f"{suite}.safetensors", {"recordings": packed})
+        if recordings or films:
+            packed = [
+                {**entry, "kind": type(entry["levels"]).__name__, "levels": entry["levels"].tensors()}
+                for entry in recordings
+            ]
+            state = {"recordings": packed, "films": [dict(film) for film in films]}
+            save_state(self.path / "evaluations" / f"{suite}.safetensors", state)
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
         """The evaluation results by suite."""
         return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "evaluations").glob("*.json"))}
 
     def recordings(self) -> list[dict[str, Any]]:
-        """Recorded episodes: `level` (name), `levels`, `cells` `[K, L]` padded with -1, `solved` `[K]` bool."""
-        level_type = self.domain().level_type
+        """Recorded episodes, as `Evaluation.recordings` gives them, and their `suite`."""
+        self.domain()  # imports the world, whose kinds of levels are then known by name
         return [
-            {**entry, "levels": level_type.from_tensors(entry["levels"])}
-            for path in sorted((self.path / "evaluations").glob("*.safetensors"))
-            for entry in load_state(path)["recordings"]
+            {**entry, "suite": suite, "levels": LevelBatch.kind(entry["kind"]).from_tensors(entry["levels"])}
+            for suite, state in self._recorded()
+            for entry in state["recordings"]
         ]
+
+    def films(self) -> list[dict[str, Any]]:
+        """Filmed episodes, as `Evaluation.films` gives them, and their `suite`."""
+        return [{**film, "suite": suite} for suite, state in self._recorded() for film in state.get("films", [])]
+
+    def _recorded(self) -> list[tuple[str, dict[str, Any]]]:
+        paths = sorted((self.path / "evaluations").glob("*.safetensors"))
+        return [(path.stem, load_state(path)) for path in paths]
 
 
 def _update_of(path: Path) -> int:

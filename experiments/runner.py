@@ -145,11 +145,8 @@ class Runner:
         assert self.suite is not None
         rng = named_generator(self.experiment.seed, "evaluation", self.update)
         result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng)
-        solved = {level.level: float(level.episodes.solved.float().mean()) for level in result.levels}
-        return {
-            f"evaluation/{self.suite.name}/{name}": v
-            for name, v in {"mean_solved": result.mean_solved, **solved}.items()
-        }
+        means = {"mean_solved": result.mean_solved, "mean_return": result.mean_return}
+        return {f"evaluation/{self.suite.name}/{name}": v for name, v in {**means, **result.by_level()}.items()}
 
     def _record(
         self, proposal: Proposal, observed: Mapping[str, Tensor], statistics: Mapping[str, EpisodeStatistics]

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from envs.car.engine import PLAYFIELD, CarEngine
 from envs.car.level import BezierLevels, RoadLevels
+from envs.car.maps import draw_maps, speed_scale
 from envs.car.render import render_tracks
 from envs.car.suites import suites
 from envs.car.text import format_levels, parse
-from envs.domain import DOMAINS, Engine, LevelBatch, Repairs, Suite
+from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
 
 SKETCH = 10
 """Rows and columns of the sketch."""
@@ -240,6 +241,18 @@ class CarDomain:
     def render(self, levels: LevelBatch) -> Tensor:
         """Bird's-eye pictures `[B, 160, 160, 3]` uint8."""
         return torch.from_numpy(render_tracks(self._own(levels).tracks()))
+
+    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
+        """Maps of roads with the driven line in the colours of its speed: see `envs.domain.Domain.draw_paths`."""
+        if not isinstance(levels, RoadLevels):  # a seed of the package's own road
+            return None
+        driven = places.cpu().float().numpy()
+        return Paths(
+            torch.from_numpy(draw_maps(levels.tracks(), driven)),
+            tuple(f"mean speed {speed:.0f}" for speed in np.nanmean(driven[..., 3], axis=1)),
+            "The line is the car's way, the brighter the faster; a bar with an arrow marks the start, a ring the end.",
+            speed_scale(),
+        )
 
     def parse(self, source: str) -> RoadLevels:
         """Read roads from text or JSON (see `envs.car.text`). Raises `LevelError` naming line and reason."""

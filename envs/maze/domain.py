@@ -5,13 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.domain import DOMAINS, Engine, LevelBatch, Repairs, Suite
+from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
 from envs.maze.engine import MazeEngine
 from envs.maze.level import MazeLevels
 from envs.maze.paths import shortest_paths
 from envs.maze.render import render_mazes
 from envs.maze.suites import suites
 from envs.maze.text import format_levels, parse
+
+_PATH_TILE = 16
+"""Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
+_PATH_PIXELS = 400
 
 
 @DOMAINS.register("maze")
@@ -216,6 +220,19 @@ class MazeDomain:
     def render(self, levels: LevelBatch) -> Tensor:
         """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8."""
         return render_mazes(self._own(levels))
+
+    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
+        """Mazes with the cells visited, `places` `[B, L]`: see `envs.domain.Domain.draw_paths`."""
+        if not isinstance(levels, MazeLevels):  # a seed of somebody else's maze
+            return None
+        tile = min(_PATH_TILE, max(4, _PATH_PIXELS // (max(levels.height, levels.width) + 2)))
+        visited = places >= 0
+        moves = ((places[:, 1:] != places[:, :-1]) & visited[:, 1:]).sum(1).tolist()
+        return Paths(
+            render_mazes(levels, tile, paths=places),
+            tuple(f"{count} move{'s' * (count != 1)}" for count in moves),
+            "The line from the start to where the episode ended grows stronger with time.",
+        )
 
     def parse(self, source: str) -> MazeLevels:
         """Read mazes from text or JSON (see `envs.maze.text`). Raises `LevelError` naming line and reason."""

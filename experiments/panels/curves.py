@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import stats
 
+from envs.domain import Figure
 from experiments.panels.drawing import axes, count_steps, method_roles, placeholder, short_count, student_roles, to_svg
 from experiments.panels.page import Panel, join_caption
-from experiments.panels.tiles import card, grid, legend, note, number, percent, text
+from experiments.panels.tiles import card, grid, legend, note, number, percent, say, text
 
 Column = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
@@ -26,7 +27,9 @@ _CURRICULUM = {
     "levels/wall_count": "Walls",
     "levels/path_length": "Shortest path",
     "levels/solvable": "Solvable share",
+    "levels/length": "Length of the road",
 }
+"""Titles of what the curriculum proposes; other properties of levels are called by their own names."""
 _FRACTIONS = ("solved", "solvable", "mean_solved")
 
 
@@ -102,8 +105,8 @@ def _bound(plot: Axes, quantity: str) -> None:
 
 
 def _latest(curves: Iterable[Curve], quantity: str) -> str:
-    say = percent if quantity.rsplit("/", 1)[-1] in _FRACTIONS else number
-    return " / ".join(say(curve.smooth()[-1]) for curve in curves if len(curve))
+    words = percent if quantity.rsplit("/", 1)[-1] in _FRACTIONS else number
+    return " / ".join(words(curve.smooth()[-1]) for curve in curves if len(curve))
 
 
 def _chart(title: str, quantity: str, curves: Mapping[str, Curve], roles: Mapping[str, str]) -> str:
@@ -125,28 +128,54 @@ def _identifier(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def training_curves(columns: Columns, source: str) -> Panel:
+def _curriculum(columns: Iterable[str]) -> dict[str, str]:
+    """Titles of the columns that tell what the curriculum proposed."""
+    names = ["regret", *sorted(name for name in columns if name.startswith("levels/"))]
+    return _CURRICULUM | {name: _words(name) for name in names if name not in _CURRICULUM}
+
+
+def _words(name: str) -> str:
+    return name.rsplit("/", 1)[-1].replace("_", " ").capitalize()
+
+
+def _evaluations(columns: Iterable[str], figures: Mapping[str, Figure]) -> dict[str, str]:
+    """Titles of the evaluations' means: the solve rates, and before them the returns of suites told by them."""
+    found = {}
+    for name in columns:
+        match = re.fullmatch(r"evaluation/([^/]+)/mean_solved", name)
+        if match is None:
+            continue
+        suite = match.group(1)
+        if figures.get(suite) == "return":
+            found[f"evaluation/{suite}/mean_return"] = f"Zero-shot return, {suite}"
+            found[name] = f"Zero-shot solve rate, {suite}"
+        else:
+            found[name] = f"Zero-shot, {suite}"
+    return found
+
+
+def training_curves(columns: Columns, source: str, figures: Mapping[str, Figure]) -> Panel:
     """Curves of one run: its students, what the curriculum proposed, its evaluations during training.
 
     Args:
         columns: the columns of metrics.csv by name, `[updates]` each, NaN where a row lacks a value.
         source: the run and its seed, for the caption.
+        figures: what each suite is told by; solve rates where it is not said.
     """
     students = students_in(columns)
-    suites = [name.split("/")[1] for name in columns if re.fullmatch(r"evaluation/[^/]+/mean_solved", name)]
     roles = student_roles(students or ["student"])
     evaluated = next(iter(roles))  # the first student is the one that is evaluated
     progress = [
-        _chart(f"Zero-shot, {suite}", name, {evaluated: Curve.of(columns, name)}, roles)
-        for suite in suites
-        for name in [f"evaluation/{suite}/mean_solved"]
+        _chart(title, name, {evaluated: Curve.of(columns, name)}, roles)
+        for name, title in _evaluations(columns, figures).items()
     ]
     progress += [
         _chart(title, quantity, {name: Curve.of(columns, f"{name}/{quantity}") for name in students}, roles)
         for quantity, title in _STUDENTS.items()
     ]
     proposed = [
-        _chart(title, name, {name: Curve.of(columns, name)}, {name: "accent"}) for name, title in _CURRICULUM.items()
+        _chart(title, name, {name: Curve.of(columns, name)}, {name: "accent"})
+        for name, title in _curriculum(columns).items()
     ]
     body = _group("How the students do", legend(roles), progress) + _group("What the curriculum proposes", "", proposed)
     if not body:
@@ -160,7 +189,7 @@ def training_curves(columns: Columns, source: str) -> Panel:
     widest = max(Curve.of(columns, name).window for name in columns)
     caption = join_caption(
         "Own levels: means over what the curriculum chose for each update. When it chooses harder levels these curves "
-        + "fall although the student improves, so only zero-shot solve rates measure progress.",
+        + "fall although the student improves, so only zero-shot results measure progress.",
         "The shortest path counts a level that cannot be solved as one more than its cells."
         if "levels/path_length" in columns
         else "",
@@ -178,7 +207,7 @@ def _group(title: str, explanation: str, charts: Sequence[str]) -> str:
 
 def _others(columns: Columns, students: Sequence[str]) -> list[str]:
     """Cards for the columns that no other chart shows."""
-    drawn = {"update", "steps", *_CURRICULUM}
+    drawn = {"update", "steps", *_curriculum(columns)}
     drawn |= {f"{student}/{quantity}" for student in students for quantity in _STUDENTS}
     names = [name for name in columns if name not in drawn and not name.startswith("evaluation/")]
     plain = student_roles(students)
@@ -194,22 +223,21 @@ def _others(columns: Columns, students: Sequence[str]) -> list[str]:
     return [chart for chart in charts if chart]
 
 
-def method_curves(runs: Sequence[tuple[str, Columns]], source: str) -> Panel:
+def method_curves(runs: Sequence[tuple[str, Columns]], source: str, figures: Mapping[str, Figure]) -> Panel:
     """Several methods over each other.
 
     Args:
         runs: (method, columns of metrics.csv), one entry a run; runs of one method are its seeds.
         source: what the runs have in common, for the caption.
+        figures: what each suite is told by; solve rates where it is not said.
     """
     methods = list(dict.fromkeys(method for method, _ in runs))
     roles = method_roles(methods)
     seeds = {method: sum(1 for name, _ in runs if name == method) for method in methods}
-    suites = dict.fromkeys(
-        name for _, columns in runs for name in columns if re.fullmatch(r"evaluation/[^/]+/mean_solved", name)
-    )
-    quantities = [(name, f"Zero-shot, {name.split('/')[1]}") for name in suites]
+    names = list(dict.fromkeys(name for _, columns in runs for name in columns))
+    quantities = list(_evaluations(names, figures).items())
     quantities += [(f"<student>/{name}", title) for name, title in _STUDENTS.items()]
-    quantities += list(_CURRICULUM.items())
+    quantities += list(_curriculum(names).items())
     charts = [chart for name, title in quantities if (chart := _method_chart(name, title, runs, roles))]
     if not charts:
         return Panel("methods", "Methods side by side", note("None of these runs has metrics yet."), source)
@@ -258,13 +286,14 @@ def _method_chart(quantity: str, title: str, runs: Sequence[tuple[str, Columns]]
     return card(title, svg, f"latest {_latest(latest, quantity)}" if len(latest) <= 3 else "")
 
 
-def headline(columns: Columns) -> list[tuple[str, str, str]]:
+def headline(columns: Columns, figures: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
     """Tiles of one run: the last smoothed value of what matters."""
     facts = []
-    for name in columns:
-        if re.fullmatch(r"evaluation/[^/]+/mean_solved", name) and len(curve := Curve.of(columns, name)):
+    for name, title in _evaluations(columns, figures).items():
+        if len(curve := Curve.of(columns, name)):
             at = f"during training, at {short_count(curve.steps[-1])} steps"
-            facts.append((f"Zero-shot, {name.split('/')[1]}", percent(curve.values[-1]), at))
+            figure: Figure = "return" if name.endswith("/mean_return") else "solved"
+            facts.append((title, say(figure, curve.values[-1]), at))
     facts += [
         (f"{student.capitalize()} solves", percent(curve.smooth()[-1]), "of the proposed levels")
         for student in students_in(columns)

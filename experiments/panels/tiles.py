@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.domain import Figure
 from experiments.panels.drawing import css_colour, png_uri
 
 MISSING = "\u2013"
@@ -41,6 +42,14 @@ def number(value: object, digits: int = 3) -> str:
 def percent(value: object, digits: int = 0) -> str:
     """A fraction as a percentage."""
     return f"{100 * float(value):.{digits}f}\u202f%" if is_number(value) else MISSING  # type: ignore[arg-type]
+
+
+def say(figure: Figure, value: object) -> str:
+    """A solve rate as a percentage, a return as a whole number or, if it is small, with two decimals."""
+    if figure == "solved" or not is_number(value):
+        return percent(value)
+    exact = float(value)  # type: ignore[arg-type]  # is_number has looked
+    return number(round(exact)) if abs(exact) >= 10 else f"{exact:.2f}"
 
 
 def duration(seconds: object) -> str:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.domain import DOMAINS, Domain, LevelBatch, LevelError, Task
+from envs.domain import DOMAINS, Domain, LevelBatch, LevelError, SeedLevels, Task
 
 NAMES = list(DOMAINS)
 
@@ -166,6 +166,27 @@ def test_engines_play(domain: Domain) -> None:
         assert terminated.dtype == truncated.dtype == torch.bool
     again = engine.reset()
     assert all(torch.equal(again[name], start[name]) for name in start)
+
+
+def test_paths_are_drawn_on_levels(domain: Domain) -> None:
+    engine = domain.engine(2)
+    levels = domain.sample(2, generator())
+    engine.reset(levels)
+    engine.action_space.seed(0)
+    places = [engine.place]
+    for _ in range(4):
+        engine.step(torch.stack([torch.as_tensor(engine.action_space.sample()) for _ in range(2)]))
+        places.append(engine.place)
+    assert engine.solved.shape == (2,)
+    assert engine.solved.dtype == torch.bool
+    path = torch.stack(places, 1)
+    path[1, 3:] = torch.nan if path.is_floating_point() else -1
+    drawn = domain.draw_paths(levels, path)
+    assert drawn is not None
+    assert drawn.pictures.dtype == torch.uint8
+    assert drawn.pictures.shape[0] == len(drawn.remarks) == 2
+    assert drawn.about.endswith(".")
+    assert domain.draw_paths(SeedLevels(torch.tensor([1])), path[:1]) is None
 
 
 def test_engines_reset_only_the_masked_environments(domain: Domain) -> None:

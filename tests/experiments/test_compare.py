@@ -131,3 +131,51 @@ def test_nothing_to_compare_is_an_error() -> None:
         compare({}, seeded())
     with pytest.raises(RunError, match="the method 'dr' has no run"):
         compare({"dr": []}, seeded())
+
+
+def returns(run: str, means: list[float]) -> dict[str, Any]:
+    rows = [
+        {**row, "return_mean": mean, "returns": [mean - 10, mean + 10] * 10}
+        for row, mean in zip(evaluation(run, [0.5] * 4)["levels"], means, strict=True)
+    ]
+    return {"run": run, "suite": "roads", "levels": rows, "summary": {"figure": "return"}}
+
+
+def test_suites_told_by_returns_are_compared_by_them() -> None:
+    comparison = compare(
+        {
+            "dr": [returns("dr-0", [100, 200, 300, 1200]), returns("dr-1", [100, 220, 340, 1200])],
+            "clutr": [returns("clutr-0", [110, 210, 310, 1210]), returns("clutr-1", [110, 230, 350, 1210])],
+        },
+        seeded(),
+    )
+    dr, clutr = comparison.methods
+    assert comparison.figure == "return"
+    assert dr.iqm.value == pytest.approx((200 + 220 + 300 + 340) / 4)
+    assert dr.mean.value == pytest.approx(3660 / 8)
+    assert dr.optimality_gap is None
+    assert (dr.mean_solved, dr.mean_return) == (0.5, dr.mean.value)
+    assert clutr.improvement is not None
+    assert clutr.improvement.value == pytest.approx((4 + 3 + 3 + 4) / 16)
+    shown = show(comparison)
+    assert "Mean return on roads, 20 episodes a level and run" in shown
+    assert "1,200 [1,200, 1,200]" in shown
+    assert "optimality gap" not in shown
+    assert "solved (%)" in shown
+    result = comparison.to_json()
+    assert json.loads(json.dumps(result)) == result
+    assert result["figure"] == "return"
+    assert result["methods"][0]["mean_return"]["value"] == pytest.approx(457.5)
+    assert result["methods"][0]["mean_solved"] == 0.5
+    assert "optimality_gap" not in result["methods"][0]
+
+
+def test_the_returns_of_a_single_run_are_resampled() -> None:
+    comparison = compare({"dr": [returns("dr-0", [100, 200, 300, 1200])]}, seeded())
+    [dr] = comparison.methods
+    assert dr.resampled == "episodes"
+    assert dr.mean.value == pytest.approx(450)
+    spread = 10 / np.sqrt(20) / 2  # of the mean of four levels
+    assert dr.mean.high - dr.mean.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    assert dr.levels["Maze"].low < 200 < dr.levels["Maze"].high
+    assert "Wilson" not in comparison.uncertainty

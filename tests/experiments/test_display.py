@@ -71,6 +71,13 @@ def test_training_tells_speed_return_regret_and_the_last_evaluation(screen: Scre
     assert second.endswith(": 400 steps/s · return 0.25 · regret 0.12 · small solved 50%")
 
 
+def test_training_tells_returns_where_they_count(screen: Screen) -> None:
+    stream = screen(terminal=False)
+    with display.training_display("run", "protagonist", "return") as show:
+        show(report(2, 1.0, **{"evaluation/f1/mean_solved": 0.5, "evaluation/f1/mean_return": 512.34}))
+    assert stream.getvalue().rstrip().endswith("· f1 return 512.3")
+
+
 def test_a_narrow_terminal_shows_every_number_whole(screen: Screen) -> None:
     stream = screen(terminal=True)
     with display.training_display("maze-clutr-flexible-s1", "protagonist") as show:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import experiments.evaluate
 from agents.student import Policy
-from envs.domain import Engine, LevelBatch, Observation, Step, Suite, Task
+from envs.domain import LevelBatch, Observation, Step, Suite, Task
 from experiments.evaluate import cvar, evaluate, play
 
 LIMIT = 12
@@ -24,7 +25,7 @@ class Corridors(LevelBatch):
     trap: Tensor
 
 
-class BlindEngine:
+class CorridorEngine:
     """Action 1 walks, action 0 waits. A step after the episode's end pays 100, which nobody may count."""
 
     def __init__(self, num_envs: int) -> None:
@@ -32,6 +33,11 @@ class BlindEngine:
         self.device = torch.device("cpu")
         self.observation_space = gymnasium.spaces.Dict({"cell": gymnasium.spaces.Box(0, LIMIT)})
         self.action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)
+        self.solved = torch.zeros(num_envs, dtype=torch.bool)
+
+    @property
+    def place(self) -> Tensor:
+        return self.walked
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         assert isinstance(levels, Corridors)
@@ -51,16 +57,36 @@ class BlindEngine:
         truncated = torch.full_like(terminated, self.time >= LIMIT)
         reward = torch.where(self.levels.trap, -1.0, 1 - self.time / (2 * LIMIT)) * terminated
         reward = torch.where(self.ended, 100.0, reward)
+        self.solved = terminated & ~self.levels.trap
         self.ended |= terminated | truncated
         return Step({"cell": self.walked}, reward, terminated, truncated)
 
 
-class CorridorEngine(BlindEngine):
-    """The same, but it tells where the agents stand."""
+class CinemaEngine(CorridorEngine):
+    """The same with a picture as bright as the cells walked, and places as positions and times."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+        pictures = {
+            "symbols": gymnasium.spaces.Box(0, 255, (5, 5, 3), np.uint8),
+            "image": gymnasium.spaces.Box(0, 255, (40, 32, 3), np.uint8),
+        }
+        self.observation_space = gymnasium.spaces.Dict({**self.observation_space, **pictures})
 
     @property
-    def cell(self) -> Tensor:
-        return self.walked
+    def place(self) -> Tensor:
+        return torch.stack([self.walked, torch.full_like(self.walked, self.time)], 1).float()
+
+    def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
+        return self._show(super().reset(levels, mask))
+
+    def step(self, actions: Tensor) -> Step:
+        observation, *rest = super().step(actions)
+        return Step(self._show(observation), *rest)
+
+    def _show(self, observation: Observation) -> Observation:
+        bright = self.walked.to(torch.uint8).view(-1, 1, 1, 1)
+        return {**observation, "symbols": bright.expand(-1, 5, 5, 3), "image": bright.expand(-1, 40, 32, 3)}
 
 
 class Walker:
@@ -142,15 +168,14 @@ def test_the_policy_stops_acting_where_episodes_have_ended(monkeypatch: pytest.M
     assert policy.batches == [3] * 4 + [2] * 4 + [1] * 4
 
 
-def test_batches_are_bounded_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments.evaluate, "MAX_SLOTS", 4)
+def test_batches_are_bounded_and_complete() -> None:
     sizes: list[int] = []
 
     def engine(n: int) -> CorridorEngine:
         sizes.append(n)
         return CorridorEngine(n)
 
-    suite = Suite("one", "", (Task("any", any_length, engine),))
+    suite = Suite("one", "", (Task("any", any_length, engine, slots=4),))
     [level] = evaluate(Walker(), suite, 11, seeded()).levels
     assert sizes == [4, 3]  # an engine serves every batch of its size
     assert len(level.episodes.returns) == 11
@@ -170,6 +195,7 @@ def test_json_is_as_designed_and_plain() -> None:
     }
     summary = result["summary"]
     assert (summary["seed"], summary["deterministic"], summary["resampled"]) == (3, True, "episodes")
+    assert summary["figure"] == "solved"
     rates = [level["solved"] for level in result["levels"]]
     assert summary["mean_solved"] == pytest.approx(sum(rates) / 4)
     assert summary["iqm_solved"] == pytest.approx(sum(sorted(rates)[1:3]) / 2)
@@ -207,18 +233,56 @@ def test_paths_are_recorded_from_start_to_end() -> None:
     evaluation = evaluate(Walker(), suite, 6, seeded(), record=2)
     short, anything = evaluation.recordings()
     assert short["level"] == "short"
-    assert short["cells"].tolist() == [[0, 1, 2, 3]] * 2
+    assert short["places"].tolist() == [[0, 1, 2, 3]] * 2
     assert short["solved"].tolist() == [True, True]
+    assert short["returns"].tolist() == [0.875, 0.875]
     assert len(anything["levels"]) == 2
-    for cells, length in zip(anything["cells"], anything["levels"].length.clamp(max=LIMIT), strict=True):
-        assert cells[cells >= 0].tolist() == list(range(int(length) + 1))
-        assert (cells[int(length) + 1 :] == -1).all()
+    for places, length in zip(anything["places"], anything["levels"].length.clamp(max=LIMIT), strict=True):
+        assert places[places >= 0].tolist() == list(range(int(length) + 1))
+        assert (places[int(length) + 1 :] == -1).all()
 
 
-@pytest.mark.parametrize("engine", [CorridorEngine, BlindEngine])
-def test_nothing_is_recorded_unless_asked_and_possible(engine: Callable[[int], Engine]) -> None:
-    suite = Suite("one", "", (Task("any", any_length, engine),))
-    assert evaluate(Walker(), suite, 3, seeded(), record=3 if engine is BlindEngine else 0).recordings() == []
+def test_places_that_are_numbers_are_padded_with_nan() -> None:
+    levels = Corridors(torch.tensor([1, 3]), torch.zeros(2, dtype=torch.bool))
+    places = play(Walker(), CinemaEngine(2), levels, seeded(), record=2).places
+    assert places.shape == (2, 4, 2)
+    assert places[0, :2].tolist() == [[0, 0], [1, 1]]
+    assert places[0, 2:].isnan().all()
+    assert places[1].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+
+
+def test_films_show_the_first_episode_to_its_end() -> None:
+    tasks = [Task(f"{length}", fixed(length), CinemaEngine) for length in (6, 2, 4, 3)]
+    suite = Suite("cinema", "", (*tasks, SUITE.tasks[0]))
+    median, best = evaluate(Walker(), suite, 3, seeded(), film=True).films()
+    # returns fall with length; what has no picture is not filmed
+    assert (median["level"], best["level"]) == ("4", "2")
+    assert best["solved"] is True
+    assert best["return"] == pytest.approx(1 - 2 / 24)
+    assert median["frames"].shape == (5, 40, 32, 3)
+    assert median["frames"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_nothing_is_kept_unless_asked_or_shown() -> None:
+    played = evaluate(Walker(), Suite("one", "", (Task("any", any_length, CinemaEngine),)), 3, seeded())
+    assert played.recordings() == []
+    assert played.films() == []
+    assert evaluate(Walker(), SUITE, 3, seeded(), film=True).films() == []
+
+
+def test_a_suite_of_returns_is_told_by_them() -> None:
+    suite = Suite("returns", "", SUITE.tasks[:3], figure="return")
+    seen: list[dict[str, float]] = []
+    evaluation = evaluate(Walker(), suite, 4, seeded(), progress=lambda _done, _total, means: seen.append(means))
+    assert seen == [{"return": 0.875}, {"return": 0.4375}, {"return": pytest.approx(-0.125 / 3)}]
+    assert evaluation.by_level() == {"short": 0.875, "endless": 0, "trap": -1}
+    assert evaluation.mean_figure == evaluation.mean_return == pytest.approx(-0.125 / 3)
+    assert evaluation.mean_solved == pytest.approx(1 / 3)
+    result = evaluation.to_json("runs/a")
+    assert result["levels"][0]["returns"] == [0.875] * 4
+    assert result["summary"]["figure"] == "return"
+    assert result["summary"]["iqm_return"] == pytest.approx(-0.125 / 3)  # a quarter of three is none
+    assert result["summary"]["median_return_interval"] == [0, 0]
 
 
 def test_progress_counts_levels() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from envs.domain import PathScale
 from experiments.panels import tiles
 from experiments.panels.curves import Curve, headline, mean_and_interval, method_curves, training_curves
 from experiments.panels.drawing import (
@@ -24,12 +26,13 @@ from experiments.panels.drawing import (
     student_roles,
     to_svg,
 )
+from experiments.panels.films import Film, films
 from experiments.panels.gallery import Moment, gallery, order_by, spread
 from experiments.panels.latent_map import LatentBundle, latent_map, principal_components, script_json
 from experiments.panels.manifold import manifold
 from experiments.panels.page import Panel, render_page
 from experiments.panels.solve_table import level_interval, solve_table
-from experiments.panels.trajectories import Episode, trajectories
+from experiments.panels.trajectories import Episode, Recorded, trajectories
 
 HOSTILE = "<script>alert('x')</script>\"&"
 
@@ -216,7 +219,7 @@ def test_seeds_are_compared_where_all_have_measurements() -> None:
 
 
 def test_training_curves_show_what_there_is() -> None:
-    panel = training_curves(columns(60), "run a, seed 1")
+    panel = training_curves(columns(60), "run a, seed 1", {})
     words = Structure(panel.html()).text
     for title in ("Zero-shot, tests", "Return on own levels", "Regret estimate", "Walls", "Solvable share"):
         assert title in words
@@ -228,36 +231,36 @@ def test_training_curves_show_what_there_is() -> None:
 @pytest.mark.parametrize("updates", [0, 1, 2])
 def test_curves_of_very_short_runs(updates: int) -> None:
     some = columns(updates) if updates else {}
-    words = Structure(training_curves(some, "s").html()).text
+    words = Structure(training_curves(some, "s", {}).html()).text
     assert ("no metrics yet" in words) == (updates == 0)
     assert "nan" not in words.lower()
 
 
 def test_columns_that_were_never_measured_are_left_out() -> None:
     some = columns(5) | {"regret": np.full(5, np.nan)}
-    assert "Regret" not in Structure(training_curves(some, "s").html()).text
+    assert "Regret" not in Structure(training_curves(some, "s", {}).html()).text
 
 
 def test_method_curves_name_methods_and_seeds() -> None:
     runs = [("clutr", columns(5, seed)) for seed in range(3)] + [("dr", columns(5, 9))]
-    words = Structure(method_curves(runs, "s").html()).text
+    words = Structure(method_curves(runs, "s", {}).html()).text
     assert "clutr: 3 seeds, dr: 1 seed" in words
     assert "Student-t interval" in words
     assert "may be chance" in words
-    assert "None of these runs has metrics" in Structure(method_curves([("a", {}), ("b", {})], "s").html()).text
+    assert "None of these runs has metrics" in Structure(method_curves([("a", {}), ("b", {})], "s", {}).html()).text
 
 
 def test_methods_whose_steps_do_not_overlap_are_left_out() -> None:
     late = columns(3)
     late = late | {"steps": late["steps"] + 1e6}
-    together = method_curves([("clutr", columns(3)), ("clutr", columns(3))], "s").html()
-    apart = method_curves([("clutr", columns(3)), ("clutr", late)], "s").html()
+    together = method_curves([("clutr", columns(3)), ("clutr", columns(3))], "s", {}).html()
+    apart = method_curves([("clutr", columns(3)), ("clutr", late)], "s", {}).html()
     Structure(apart)
     assert apart.count("<path") < together.count("<path")
 
 
 def test_headline_takes_the_last_values() -> None:
-    facts = {what: value for what, value, _ in headline(columns(3))}
+    facts = {what: value for what, value, _ in headline(columns(3), {})}
     assert facts["Zero-shot, tests"] == "62\u202f%"
     assert facts["Regret estimate"] == tiles.number(float(columns(3)["regret"][-1]))
 
@@ -315,6 +318,50 @@ def test_mean_does_without_a_summary() -> None:
     assert level_interval({"solved": math.nan, "episodes": 10}) is None
 
 
+def returns(means: list[float]) -> dict[str, Any]:
+    rows = [
+        {"level": f"level{index}", "episodes": 16, "solved": 0.25, "return_mean": mean, "return_std": 40.0}
+        for index, mean in enumerate(means)
+    ]
+    summary = {"figure": "return", "mean_return": 300.0, "mean_return_interval": [290, 310], "mean_solved": 0.25}
+    return {"run": "r", "suite": "roads", "levels": rows, "summary": summary}
+
+
+def test_a_suite_of_returns_has_a_table_of_returns() -> None:
+    panel = solve_table({"roads": [("clutr", returns([600.0, -3.5]))]}, "s")
+    words = Structure(panel.html()).text
+    assert "roads mean return" in words
+    # Student's t for 15 degrees of freedom is 2.131: 600 - 2.131 * 40 / 4
+    assert "level0 600 579 to 621 25\u202f% 16" in words
+    assert "level1 -3.50 -25 to 18 25\u202f% 16" in words
+    assert "Mean over levels 300 290 to 310" in words
+    assert "Solved, mean over levels 25\u202f%" in words
+    assert "Mean undiscounted return of the episodes" in words
+    assert "(Student)" in words
+    widths = re.findall(r"width:([\d.]+)%", panel.body)
+    assert widths == ["100.0", "0.0", "50.0", "25.0"]
+
+
+def test_returns_of_single_episodes_have_no_interval() -> None:
+    assert level_interval({"return_mean": 3.0, "return_std": 0.0, "episodes": 1}, "return") is None
+    assert level_interval({"return_mean": 3.0, "interval": [2, 4], "episodes": 1}, "return") == (2, 4)
+
+
+def test_curves_of_suites_told_by_returns_show_both_figures() -> None:
+    data = {**columns(3), "evaluation/tests/mean_return": np.array([np.nan, 10.0, 612.0]), "levels/bends": np.ones(3)}
+    panel = training_curves(data, "s", {"tests": "return"})
+    words = Structure(panel.html()).text
+    assert "Zero-shot return, tests latest 612" in words
+    assert "Zero-shot solve rate, tests latest 62\u202f%" in words
+    assert "Bends" in words
+    assert "further measurement" in words
+    assert "Zero-shot return" not in Structure(training_curves(data, "s", {}).html()).text
+    facts = {what: value for what, value, _ in headline(data, {"tests": "return"})}
+    assert facts["Zero-shot return, tests"] == "612"
+    runs = [("clutr", data), ("dr", data)]
+    assert "Zero-shot return, tests" in Structure(method_curves(runs, "s", {"tests": "return"}).html()).text
+
+
 # --- gallery and paths
 
 
@@ -345,12 +392,46 @@ def test_gallery_shows_every_picture_with_its_caption() -> None:
 
 def test_trajectories_say_how_episodes_ended() -> None:
     image = np.zeros((4, 4, 3), dtype=np.uint8)
-    panel = trajectories([Episode(HOSTILE, image, True, 12), Episode("b", image, False, 250)], "s")
+    episodes = [Episode(HOSTILE, image, True, None, "12 moves"), Episode("b", image, False, None, "250 moves")]
+    panel = trajectories(Recorded(episodes, "A line."), "s")
     parsed = Structure(panel.html())
     assert HOSTILE in parsed.text
     assert "not solved , 250 moves" in parsed.text
     assert "n = 2 episodes, 1 of them solved" in parsed.text
-    assert "no recorded test episodes" in trajectories([], "s").html()
+    assert "A line. One or two episodes a level" in parsed.text
+    assert "median return" not in parsed.text
+    assert 'class="scale"' not in panel.body
+    assert "no recorded test episodes" in trajectories(Recorded([]), "s").html()
+
+
+def test_trajectories_of_returns_tell_them_and_what_colours_mean() -> None:
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    episodes = [Episode("a", image, True, 901.4, "quick"), Episode("b", image, False, -3.2, "slow")]
+    scale = PathScale(("#000000", "#ffffff"), "0", "80 units/s")
+    words = Structure(trajectories(Recorded(episodes, "", scale), "s").html()).text
+    assert "return 901, solved , quick" in words
+    assert "return -3, slow" in words
+    assert "0 80 units/s" in words
+    assert "The episode with the median return" in words
+    assert "a solved and an unsolved" not in words
+
+
+# --- films
+
+
+def test_films_are_moving_pictures_with_level_and_end() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 40, 3), dtype=np.uint8)
+    panel = films([Film(HOSTILE, frames, True, 612.3), Film("b", frames[:2], False, -20.0)], "s")
+    words = Structure(panel.html()).text
+    assert f"{HOSTILE} return 612, solved , 4 steps" in words
+    assert "b return -20, 1 steps" not in words
+    assert "b return -20, 1 step" in words
+    assert 'width="120" height="96"' in panel.body
+    [first, _] = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", panel.body)
+    moving = Image.open(io.BytesIO(base64.b64decode(first)))
+    assert moving.n_frames == 5
+    moving.seek(3)
+    assert np.array_equal(np.asarray(moving.convert("RGB")), frames[3])
 
 
 # --- the map

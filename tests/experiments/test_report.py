@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from envs.domain import SeedLevels
 from envs.maze.domain import MazeDomain
 from envs.maze.level import MazeLevels
 from envs.randomness import named_generator
@@ -41,6 +42,7 @@ class FakeRun:
         }
         self.results: dict[str, dict[str, Any]] = {}
         self.recorded: list[dict[str, Any]] = []
+        self.filmed: list[dict[str, Any]] = []
         self.health: dict[str, Any] | None = None
         self.with_latents = True
 
@@ -78,6 +80,9 @@ class FakeRun:
     def recordings(self) -> list[dict[str, Any]]:
         return self.recorded
 
+    def films(self) -> list[dict[str, Any]]:
+        return self.filmed
+
     def manifold_health(self) -> dict[str, Any] | None:
         return self.health
 
@@ -106,8 +111,15 @@ def corridor(copies: int) -> MazeLevels:
 
 def recording(solved: list[bool]) -> dict[str, Any]:
     # forward, turn (the cell stays), forward; then padding
-    cells = torch.tensor([[0, 1, 1, 2, -1, -1]]).repeat(len(solved), 1)
-    return {"level": HOSTILE, "levels": corridor(len(solved)), "cells": cells, "solved": torch.tensor(solved)}
+    places = torch.tensor([[0, 1, 1, 2, -1, -1]]).repeat(len(solved), 1)
+    return {
+        "suite": "tests",
+        "level": HOSTILE,
+        "levels": corridor(len(solved)),
+        "places": places,
+        "solved": torch.tensor(solved),
+        "returns": torch.rand(len(solved), generator=named_generator(1, "returns")),
+    }
 
 
 @pytest.fixture
@@ -127,7 +139,7 @@ def test_report_is_one_file_that_needs_nothing_else(run: FakeRun) -> None:
     outside = [
         link
         for link in re.findall(r"""(?:src|href|action|url)\s*[=(]\s*["']?([^"')\s>]*)""", html)
-        if not link.startswith(("#", "data:image/png;base64,", "${data.sheet}"))
+        if not link.startswith(("#", "data:image/png;base64,", "data:image/webp;base64,", "${data.sheet}"))
     ]
     assert outside == []
     assert "http:" not in html
@@ -232,7 +244,7 @@ def test_columns_of_seeds_have_different_names(tmp_path: Path) -> None:
 def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
     def ends(solved: list[bool]) -> list[bool]:
         run.recorded = [recording(solved)]
-        return [episode.solved for episode in recorded_episodes(run.directory)]
+        return [episode.solved for episode in recorded_episodes(run.directory).episodes]
 
     assert ends([True, True, False, False]) == [True, False]
     assert ends([False, False, False]) == [False, False]
@@ -240,9 +252,31 @@ def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
     assert ends([]) == []
 
 
+def test_where_returns_count_the_episode_of_the_median_return_is_drawn(run: FakeRun) -> None:
+    run.results["tests"]["summary"]["figure"] = "return"
+    run.recorded = [{**recording([True, False, True, False]), "returns": torch.tensor([4.0, 1.0, 3.0, 2.0])}]
+    [episode] = recorded_episodes(run.directory).episodes
+    assert (episode.value, episode.solved) == (2.0, False)
+
+
+def test_levels_that_cannot_be_drawn_are_left_out(run: FakeRun) -> None:
+    run.recorded[0]["levels"] = SeedLevels(torch.tensor([1, 2, 3]))
+    assert recorded_episodes(run.directory).episodes == []
+
+
+def test_films_are_shown_where_there_are_any(run: FakeRun) -> None:
+    assert 'id="films"' not in report_html(run.directory)
+    frames = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    run.filmed = [{"suite": "tests", "level": HOSTILE, "frames": frames, "solved": True, "return": 12.0}]
+    test_report_is_one_file_that_needs_nothing_else(run)
+    html = report_html(run.directory)
+    assert 'id="films"' in html
+    assert HOSTILE not in html
+
+
 def test_moves_do_not_count_turns(run: FakeRun) -> None:
-    episode = recorded_episodes(run.directory)[0]
-    assert episode.moves == 2
+    episode = recorded_episodes(run.directory).episodes[0]
+    assert episode.remark == "2 moves"
     assert episode.image.dtype == np.uint8
     assert episode.image.shape[0] / episode.image.shape[1] == 7 / 8  # with the ring of walls
 

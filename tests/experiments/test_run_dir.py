@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from envs.domain import SeedLevels
 from envs.maze.domain import MazeDomain
 from experiments.files import RunError
 from experiments.presets import PRESETS
@@ -88,12 +89,27 @@ def test_evaluations_round_trip(run: RunDirectory) -> None:
     recording = {
         "level": "a",
         "levels": levels,
-        "cells": torch.tensor([[1, 2], [3, -1]]),
+        "places": torch.tensor([[1, 2], [3, -1]]),
+        "returns": torch.tensor([0.5, 0.0]),
         "solved": torch.tensor([True, False]),
     }
-    run.save_evaluation("dcd7", {"suite": "dcd7"}, [recording])
-    assert run.evaluations() == {"dcd7": {"suite": "dcd7"}}
-    found = run.recordings()[0]
+    film = {"level": "a", "frames": torch.zeros(3, 40, 40, 3, dtype=torch.uint8), "solved": True, "return": 0.5}
+    run.save_evaluation("dcd7", {"suite": "dcd7"}, [recording], [film])
+    run.save_evaluation("other", {"suite": "other"})
+    assert run.evaluations() == {"dcd7": {"suite": "dcd7"}, "other": {"suite": "other"}}
+    [found] = run.recordings()
+    assert found["suite"] == "dcd7"
     assert found["levels"].key() == levels.key()
-    assert found["cells"].tolist() == [[1, 2], [3, -1]]
+    assert found["places"].tolist() == [[1, 2], [3, -1]]
     assert found["solved"].tolist() == [True, False]
+    [shown] = run.films()
+    assert (shown["suite"], shown["level"], shown["return"]) == ("dcd7", "a", 0.5)
+    assert torch.equal(shown["frames"], film["frames"])
+
+
+def test_recorded_levels_are_of_the_kind_that_was_played(run: RunDirectory) -> None:
+    recording = {"level": "a", "levels": SeedLevels(torch.tensor([4])), "places": torch.zeros(1, 2)}
+    run.save_evaluation("minigrid", {"suite": "minigrid"}, [recording])
+    [found] = run.recordings()
+    assert isinstance(found["levels"], SeedLevels)
+    assert found["levels"].seed.tolist() == [4]
