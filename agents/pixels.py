@@ -34,9 +34,10 @@ TORSOS: dict[Torso, Convolutions] = {
 }
 """By name. A picture of 96x96 ends as a single place in both; the light one takes two fifths of the arithmetic and a
 quarter of the memory."""
-CHUNK = 64
-"""Samples whose gradients a processor computes at once: their activations are 40 MB, which the allocator keeps, while
-those of a published minibatch of 500 would be fetched from the system, page by page, in each gradient step."""
+CHUNK_BYTES = 28 * 2**20
+"""Of float32 pictures whose gradients a processor computes at once. Tensors of up to 32 MiB stay with the allocator (of
+glibc), while the 221 MB of a published minibatch would be fetched from the system, page by page, in each gradient step.
+"""
 
 
 class Stacks:
@@ -198,7 +199,8 @@ class PixelActorCritic(Network):
     @property
     def chunk(self) -> int | None:
         """See `Network`."""
-        return CHUNK if self.low.device.type == "cpu" else None
+        rows, columns, channels = self.torso.picture
+        return CHUNK_BYTES // (4 * rows * columns * channels * FRAMES) if self.low.device.type == "cpu" else None
 
     def initial_state(self, n: int) -> Tensor:
         """Black frames `[n, FRAMES - 1, height, width, 3]` uint8."""

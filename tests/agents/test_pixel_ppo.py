@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 
-from agents import pixels
 from agents.losses import Evaluation, clipped_losses
 from agents.normaliser import ReturnNormaliser
 from agents.pixel_ppo import PixelPPOConfig
+from agents.pixels import PixelActorCritic
 from agents.ppo import PPOStudent
 from agents.rollout import generalised_advantages
 from agents.student import Trajectories
@@ -122,7 +122,7 @@ def test_gradients_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
     student, twin = make(), make()
     trajectories = play(student)
     whole = student.learn(trajectories)
-    monkeypatch.setattr(pixels, "CHUNK", 5)
+    monkeypatch.setattr(PixelActorCritic, "chunk", 5)
     parts = twin.learn(trajectories)
     assert parts == pytest.approx(whole, rel=1e-4, abs=1e-5)
     torch.testing.assert_close(weights(student), weights(twin), atol=2e-6, rtol=1e-4)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 from torch import Tensor
 
-from agents.pixels import CHUNK, FRAMES, TORSOS, PixelActorCritic, PixelTorso, Stacks, Torso, shrink
+from agents.pixels import FRAMES, TORSOS, PixelActorCritic, PixelTorso, Stacks, Torso, shrink
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -170,7 +170,8 @@ def test_other_devices_are_reached() -> None:
     stacks = Stacks.of(torch.zeros(4, 2, 96, 96, 3, dtype=torch.uint8, device="meta"), starts)
     assert stacks.index.device.type == stacks.known.device.type == "meta"
     assert network.chunk is None
-    assert make().chunk == CHUNK
+    assert make().chunk == 66
+    assert make("light").chunk == 4 * 66 + 1
 
 
 BOX = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
