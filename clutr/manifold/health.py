@@ -4,6 +4,7 @@ Everything is measured free-running, as the curriculum uses the manifold: a held
 mean, decoded greedily, repaired by its world and compared with the original.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ ACTIVE = 0.01
 "Importance Weighted Autoencoders", arXiv 1509.00519)."""
 COLLAPSED = 0.1
 """A model with a smaller share of active dimensions has collapsed: most of the box's directions change nothing."""
+BINS = 30
+"""About so many bins hold the values of a property that is no count."""
 CHOSEN_SIZE = 25
 """Set size at which recovery is also reported, where the world has such tasks: the benchmark's usual obstacle count."""
 
@@ -36,26 +39,38 @@ def recovery(tokens: Tensor, decoded: Tensor, vocabulary: int, tail: int) -> dic
     """How much of tasks `[B, L]` comes back in the canonical tasks `decoded` `[B, L]`.
 
     Returns:
-        `tail_exact`: share of tasks whose tail tokens (a maze's goal and agent) are all right; `set_recall`: share of
-        all set tokens (obstacles) that came back; `set_precision`: share of what came back that belongs there;
-        `task_exact`: share of tasks that came back whole.
+        `tail_exact`: share of tasks whose tail tokens (a maze's goal and agent) are all right, where tasks have a tail;
+        `set_recall`: share of all set tokens (obstacles, control points) that came back; `set_precision`: share of what
+        came back that belongs there; `task_exact`: share of tasks that came back whole.
     """
     members, last = split_parts(tokens, vocabulary, tail)
     decoded_members, decoded_last = split_parts(decoded, vocabulary, tail)
     right = (members & decoded_members).sum()
     tail_exact = (last == decoded_last).all(1)
-    return {
-        "tail_exact": float(tail_exact.float().mean()),
+    found = {"tail_exact": float(tail_exact.float().mean())} if tail else {}
+    return found | {
         "set_recall": float(right / members.sum().clamp(min=1)),
         "set_precision": float(right / decoded_members.sum().clamp(min=1)),
         "task_exact": float((tail_exact & (members == decoded_members).all(1)).float().mean()),
     }
 
 
-def histogram(values: Tensor, bins: int) -> list[float]:
-    """Share of the non-negative `values` `[B]` in each of 0..bins - 1, larger ones counted in the last; 0s of none."""
-    counts = torch.bincount(values.round().long().clamp(0, bins - 1), minlength=bins)
+def histogram(values: Tensor, bins: int, width: float = 1.0) -> list[float]:
+    """Share of the non-negative `values` `[B]` nearest to each of 0, width, 2 width, ...; 0s of none.
+
+    The last of the `bins` also counts all larger values.
+    """
+    counts = torch.bincount((values / width).round().long().clamp(0, bins - 1), minlength=bins)
     return [float(count) for count in counts / max(1, len(values))]
+
+
+def bin_width(values: Tensor) -> float:
+    """1 for counts `[B]`; else the least of 1, 2, 5, 10, 20, ... times a power of ten that gives at most `BINS` bins."""
+    if bool((values == values.round()).all()) or float(values.max()) <= float(values.min()):
+        return 1.0
+    least = float(values.max() - values.min()) / BINS
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= least)
 
 
 def total_variation(first: list[float], second: list[float]) -> float:
@@ -90,7 +105,8 @@ def measure(manifold: VAEManifold, rng: torch.Generator, tasks: int = 2_000) -> 
         (see `COLLAPSED`); `prior_uniform` and `prior_gaussian` on points drawn uniformly from the box, and from the
         Gaussian prior through the squash: `agreement` of point and code, `repairs_per_task` by reason, `unique` share,
         `solvable` share, and the total variation of each described property against the data; `distributions` with
-        those properties' histograms over 0, 1, 2, ... Properties other than `solvable` are those of solvable levels.
+        those properties' histograms over 0, 1, 2, ... times the property's `distribution_widths`. Properties other than
+        `solvable` are those of solvable levels.
     """
     domain = manifold.domain
     levels = domain.sample(tasks, rng)
@@ -120,10 +136,12 @@ def measure(manifold: VAEManifold, rng: torch.Generator, tasks: int = 2_000) -> 
     described = {"data": data} | {name: domain.describe(batch) for name, (batch, _) in decoded.items()}
     solvable = {each: values["solvable"] > 0 for each, values in described.items()}
     distributions: dict[str, dict[str, list[float]]] = {}
+    widths: dict[str, float] = {}
     for name in sorted(data.keys() - {"solvable"}):
         populations = {each: values[name][solvable[each]] for each, values in described.items()}
-        bins = int(max(float(values.max()) for values in populations.values() if len(values))) + 1
-        distributions[name] = {each: histogram(values, bins) for each, values in populations.items()}
+        width = widths[name] = bin_width(populations["data"])
+        bins = round(max(float(values.max()) for values in populations.values() if len(values)) / width) + 1
+        distributions[name] = {each: histogram(values, bins, width) for each, values in populations.items()}
     for name, (batch, repairs) in decoded.items():
         found[name] = {
             "agreement": agreement(points[name], manifold.encode(batch)),
@@ -134,7 +152,8 @@ def measure(manifold: VAEManifold, rng: torch.Generator, tasks: int = 2_000) -> 
                 what: total_variation(shares["data"], shares[name]) for what, shares in distributions.items()
             },
         }
-    return found | {"data": {"solvable": float(solvable["data"].float().mean())}, "distributions": distributions}
+    found["data"] = {"solvable": float(solvable["data"].float().mean())}
+    return found | {"distributions": distributions, "distribution_widths": widths}
 
 
 def _recovery(manifold: VAEManifold, levels: LevelBatch) -> dict[str, float]:

@@ -17,6 +17,9 @@ ACTIVE = 0.1
 
 HEADLINES = 11
 
+WIDTHS = "distribution_widths"
+"""Where a manifold's health says how far apart the values of a histogram are."""
+
 _POPULATIONS = ("data", "prior", "decoded")
 
 _SHARES = ("exact", "recall", "precision", "unique", "solvable")
@@ -74,13 +77,16 @@ def _distribution_card(name: str, title: str, found: Histograms) -> str:
         if index == 0:
             plot.fill_between(values, shares, step="mid", color=colour, alpha=0.15, linewidth=0)
     plot.set_ylim(bottom=0)
+    taken = [value for values, shares in found.values() for value, share in zip(values, shares, strict=True) if share]
+    step = next(values[1] for values, _ in found.values())
+    plot.set_xlim(min(taken) - step, max(taken) + step)
     label_axes(plot, title.lower(), "share")
     svg = to_svg(figure, name, f"Distribution of {title.lower()}: {', '.join(found)}")
     return card(title, svg + legend(roles))
 
 
 def _distributions(
-    series: Mapping[tuple[str, ...], list[float]],
+    series: Mapping[tuple[str, ...], list[float]], widths: Mapping[str, float]
 ) -> dict[str, Histograms]:
     """Histograms of one property for several populations: those whose paths differ in the population alone."""
     found: dict[str, Histograms] = {}
@@ -89,8 +95,9 @@ def _distributions(
         total = sum(counts)
         if population is None or len(counts) < 3 or min(counts) < 0 or total <= 0:
             continue
-        name = _words([part for part in path if part not in (population, "distributions")])
-        values = [float(value) for value in range(len(counts))]
+        parts = [part for part in path if part not in (population, "distributions")]
+        name = _words(parts)
+        values = [widths.get(parts[-1], 1.0) * place for place in range(len(counts))] if parts else []
         shares = [count / total for count in counts]
         found.setdefault(name, {})[population.replace("_", " ")] = (values, shares)
     return {name: populations for name, populations in found.items() if len(populations) > 1}
@@ -108,10 +115,11 @@ def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
         return Panel("manifold", title, note("Its health was not measured."), source)
     leaves = dict(_leaves(health))
     series = {path: found for path, value in leaves.items() if (found := _series(value))}
-    numbers = {path: value for path, value in leaves.items() if is_number(value)}
+    widths = health.get(WIDTHS, {})
+    numbers = {path: value for path, value in leaves.items() if is_number(value) and path[0] != WIDTHS}
     kl = next((found for path, found in series.items() if "kl" in path[-1].lower().split("_")), [])
     cards = [_kl_card(kl)] if kl else []
-    for name, histograms in _distributions(series).items():
+    for name, histograms in _distributions(series, widths).items():
         cards.append(_distribution_card(f"manifold-{len(cards)}", name[:1].upper() + name[1:], histograms))
     headline = [(_title(path), _say(path, value), "") for path, value in numbers.items()][:HEADLINES]
     body = tiles(headline) + grid(cards)
@@ -120,8 +128,12 @@ def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
         body += f"<details><summary>{len(rest)} further measurements</summary>{facts_table(rest)}</details>"
     caption = join_caption(
         "Measured after pretraining and before the curriculum, during which the manifold stays as it is.",
-        "Recovery: encoded, decoded and compared with the original; tail: the last tokens of a task (a maze's goal and "
-        + "agent), set: the others (its obstacles)."
+        "Recovery: encoded, decoded and compared with the original; "
+        + (
+            "tail: the last tokens of a task (a maze's goal and agent), set: the others (its obstacles)."
+            if "tail_exact" in health["recovery"]
+            else "set: the tokens of a task."
+        )
         if "recovery" in health
         else "",
         "Histograms: the last value also counts all beyond it; data are sampled tasks, priors are decoded points."

@@ -36,6 +36,23 @@ def test_recovery_by_hand() -> None:
     )
 
 
+def test_tasks_without_a_tail_are_sets_alone() -> None:
+    members, tail = health.split_parts(torch.tensor([[1, 3, 4], [2, 0, 0]]), 4, 0)
+    assert members.tolist() == [[True, False, True, True], [False, True, False, False]]
+    assert tail.shape == (2, 0)
+    found = health.recovery(torch.tensor([[1, 3, 4], [2, 3, 0]]), torch.tensor([[1, 3, 4], [2, 4, 5]]), 5, 0)
+    assert found == pytest.approx({"set_recall": 4 / 5, "set_precision": 4 / 6, "task_exact": 1 / 2})
+
+
+def test_the_bins_of_a_property_suit_its_values() -> None:
+    assert health.bin_width(torch.tensor([0.0, 3.0, 170.0])) == 1  # counts
+    assert health.bin_width(torch.tensor([0.5, 0.5])) == 1
+    assert health.bin_width(torch.tensor([750.5, 1657.4])) == 50  # 30.2 at least
+    assert health.bin_width(torch.tensor([1.56, 4.55])) == pytest.approx(0.1)
+    assert health.bin_width(torch.tensor([0.0, 0.031])) == pytest.approx(0.002)
+    assert health.histogram(torch.tensor([74.0, 76.0, 124.0, 900.0]), 4, 50.0) == [0.0, 0.25, 0.5, 0.25]
+
+
 def test_histograms_count_shares_and_gather_what_lies_beyond() -> None:
     assert health.histogram(torch.tensor([0.0, 1.0, 1.0, 7.0]), 3) == [0.25, 0.5, 0.25]
     assert health.histogram(torch.tensor([]), 2) == [0.0, 0.0]
@@ -64,6 +81,7 @@ def test_what_is_measured_is_plain_and_adds_up() -> None:
     assert found["recovery"].keys() == {"tail_exact", "set_recall", "set_precision", "task_exact"}
     assert "recovery_at_25" not in found
     assert found["distributions"].keys() == {"path_length", "wall_count"}
+    assert found["distribution_widths"] == {"path_length": 1, "wall_count": 1}
     for populations in found["distributions"].values():
         assert populations.keys() == {"data", "prior_uniform", "prior_gaussian"}
         assert len({len(shares) for shares in populations.values()}) == 1
