@@ -10,7 +10,7 @@ from torch import Tensor
 from envs.car.engine import PLAYFIELD, CarEngine
 from envs.car.level import BezierLevels, RoadLevels
 from envs.car.maps import draw_maps, speed_scale
-from envs.car.render import render_tracks
+from envs.car.overview import render_tracks
 from envs.car.suites import suites
 from envs.car.text import format_levels, parse
 from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
