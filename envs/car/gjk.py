@@ -26,7 +26,7 @@ _MOST_STEPS = 20  # of b2Distance
 _TILE, _WHEEL, _BETWEEN, _WEIGHT = 0, 2, 4, 6
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def tile_hull(quad: Single) -> tuple[Single, int]:
     """What Box2D keeps of a polygon: its convex hull, counter-clockwise from the rightmost, lowest corner.
 
@@ -64,7 +64,7 @@ def tile_hull(quad: Single) -> tuple[Single, int]:
     return hull, count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def overlap(hull: Single, corners: int, wheel: Single, rotation: Single) -> bool:
     """Whether a tile and a wheel touch: `b2TestOverlap` with the rounded skin of its polygons.
 
@@ -109,7 +109,7 @@ def overlap(hull: Single, corners: int, wheel: Single, rotation: Single) -> bool
     return not (distance > _RADII and distance > _EPSILON) or bool(distance - _RADII < _TOUCHING)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def wheel_corner(corner: int) -> tuple[np.float32, np.float32]:
     """A wheel's corner in its own coordinates, in the order of its hull in Box2D."""
     x = WHEEL_HALF_WIDTH if corner < 2 else -WHEEL_HALF_WIDTH
@@ -117,7 +117,7 @@ def wheel_corner(corner: int) -> tuple[np.float32, np.float32]:
     return x, y
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _set_corner(
     simplex: Single,
     labels: NDArray[np.int64],
@@ -134,7 +134,7 @@ def _set_corner(
     labels[row, 0], labels[row, 1] = tile_corner, wheel_corner
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _support(hull: Single, corners: int, x: np.float32, y: np.float32) -> int:
     """The first of the tile's corners that lie furthest in a direction."""
     best = 0
@@ -146,7 +146,7 @@ def _support(hull: Single, corners: int, x: np.float32, y: np.float32) -> int:
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _wheel_support(x: np.float32, y: np.float32) -> int:
     """The first of the wheel's corners that lie furthest in a direction of its own coordinates."""
     best = 0
@@ -160,7 +160,7 @@ def _wheel_support(x: np.float32, y: np.float32) -> int:
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _search_direction(simplex: Single, count: int) -> tuple[np.float32, np.float32]:
     """From the simplex towards the origin."""
     x, y = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
@@ -172,7 +172,7 @@ def _search_direction(simplex: Single, count: int) -> tuple[np.float32, np.float
     return edge_y, -edge_x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _distance(simplex: Single, count: int) -> np.float32:
     """Between the points of the two shapes that the weights of the simplex name."""
     if count == 1:
@@ -188,14 +188,14 @@ def _distance(simplex: Single, count: int) -> np.float32:
     return distance
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _move_corner(simplex: Single, labels: NDArray[np.int64], source: int, target: int) -> None:
     for column in range(7):
         simplex[target, column] = simplex[source, column]
     labels[target, 0], labels[target, 1] = labels[source, 0], labels[source, 1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _nearest_on_segment(simplex: Single, labels: NDArray[np.int64]) -> int:
     """Reduce two corners to those that span the point nearest to the origin; how many are left."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
@@ -214,14 +214,14 @@ def _nearest_on_segment(simplex: Single, labels: NDArray[np.int64]) -> int:
     return 2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weigh(simplex: Single, one: int, first: np.float32, other: int, second: np.float32) -> None:
     share = _ONE / (first + second)
     simplex[one, _WEIGHT] = first * share
     simplex[other, _WEIGHT] = second * share
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _nearest_on_triangle(simplex: Single, labels: NDArray[np.int64]) -> int:  # noqa: PLR0911
     """Reduce three corners likewise; 3 means that the triangle holds the origin."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]

@@ -49,7 +49,7 @@ def new_cars(n: int) -> Cars:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def place(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
     """Put a fresh car i, at rest, at a place of the world, as the package's `Car` does."""
     for array in (cars.velocity[i], cars.impulse[i]):
@@ -78,7 +78,7 @@ def place(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
             centre[0], centre[1] = origin[0], origin[1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: float) -> tuple[int, int]:
     """One frame of car i as `CarRacing.step` with a continuous action.
 
@@ -104,13 +104,13 @@ def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: flo
     return _frame(cars, roads, i)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def idle(cars: Cars, roads: Roads, i: int) -> int:
     """The frame without an action that ends the package's `reset`; how many tiles the car starts on."""
     return _frame(cars, roads, i)[0]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _frame(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
     for wheel in range(WHEELS):
         _roll(cars, i, wheel)
@@ -120,7 +120,7 @@ def _frame(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
     return reached
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _roll(cars: Cars, i: int, wheel: int) -> None:
     """Steering, engine, brake and tyre of one wheel (the package's `Car.step`)."""
     off = cars.steer[i, wheel] - np.float64(cars.angle[i, wheel + 1] - cars.angle[i, 0])
