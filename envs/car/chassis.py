@@ -80,3 +80,17 @@ LIGHT = HULL_LIGHT + WHEEL_LIGHT
 TURN = HULL_TURN + WHEEL_TURN
 MOTOR_MASS = _ONE / TURN
 ANCHORS = _scaled(WHEEL_PLACES) - _HULL_CENTRE
+
+# The shapes that contacts are found for: the wheels' in their order, then the hull's.
+_PARTS = (WHEEL_SHAPE,) * len(WHEEL_PLACES) + HULL_SHAPES
+PARTS = len(_PARTS)
+PART_BODIES = np.array([1, 2, 3, 4] + [0] * len(HULL_SHAPES))
+"""The body of each part."""
+PART_COUNTS = np.array([len(shape) for shape in _PARTS])
+PART_CORNERS = np.zeros((PARTS, PART_COUNTS.max(), 2), np.float32)
+"""Their corners as Box2D orders them, in the coordinates of the bodies, padded behind."""
+for _part, _shape in enumerate(_PARTS):
+    PART_CORNERS[_part, : len(_shape)] = tile_hull.py_func(_scaled(_shape))[0]
+PART_CENTRES = np.array([_scaled(shape).mean(axis=0) for shape in _PARTS], np.float32)
+PART_RADII = np.array([np.hypot(*(_scaled(s) - _scaled(s).mean(axis=0)).T).max() for s in _PARTS], np.float32)
+"""How far their corners are from those middles, at most."""

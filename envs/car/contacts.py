@@ -1,33 +1,34 @@
-"""Which wheels touch which tiles, in the very frame in which Gymnasium's CarRacing finds it."""
+"""Which parts of a car touch which tiles, in the very frame in which Gymnasium's CarRacing finds it."""
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from envs.car.gjk import WHEEL_HALF_WIDTH, WHEEL_RADIUS, overlap, wheel_corner
+from envs.car.chassis import PART_BODIES, PART_CENTRES, PART_CORNERS, PART_COUNTS, PART_RADII, PARTS
+from envs.car.gjk import overlap
 from envs.car.state import BLOCK, WHEELS, Cars, Roads, Single
 
 _ZERO = np.float32(0)
 _FAR = np.float32(np.inf)
 _MARGIN = np.float32(0.05)  # more than the skins of the shapes and all rounding
-_REACH = np.float32(0.7)  # more than a wheel's half diagonal and that margin
 
 
 @njit(cache=True, error_model="numpy")
 def touch(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
-    """Look which wheels of car i touch the road where they are now: sets `cars.on_road[i]`, `roads.visited[i]`.
+    """Look which parts of car i touch the road where they are now.
 
-    The package notes a tile when a contact begins; as a tile once reached stays so, this is whenever there is one.
+    Sets `cars.on_road[i]`, which wheels touch any tile; and marks in `roads.visited[i]` the tiles that a wheel has
+    reached and in `roads.touched[i]` those that any part has, as the package does when a contact begins.
 
     Returns:
-        How many tiles were reached for the first time; and which of them the first tile was, counted from 1, or -1 if
+        How many tiles were visited for the first time; and which of them the first tile was, counted from 1, or -1 if
         it was not among them. Within one frame tiles count in their order; Box2D's own depends on the history of its
         broad phase, and makes no difference, as the car starts on the first tile.
     """
     # rows, not tuples of arrays: numba counts references to every array of a tuple that it hands on
     return _touch(
-        cars.origin[i], cars.rotation[i], cars.on_road[i],
-        roads.count[i], roads.blocks[i], roads.hulls[i], roads.corners[i], roads.visited[i],
+        cars.origin[i], cars.rotation[i], cars.on_road[i], roads.count[i], roads.blocks[i], roads.hulls[i],
+        roads.corners[i], roads.visited[i], roads.touched[i],
     )  # fmt: skip
 
 
@@ -41,31 +42,39 @@ def _touch(
     hulls: Single,
     corners: NDArray[np.int8],
     visited: NDArray[np.bool_],
+    touched: NDArray[np.bool_],
 ) -> tuple[int, int]:
-    wheels = np.empty((WHEELS, 4, 2), np.float32)
-    boxes = np.empty((WHEELS + 1, 4), np.float32)
-    _place_wheels(origins, rotations, wheels, boxes)
+    parts = np.empty((PARTS, PART_CORNERS.shape[1], 2), np.float32)
+    boxes = np.empty((PARTS + 1, 4), np.float32)
+    centres = np.empty((PARTS, 2), np.float32)
+    _place_parts(origins, rotations, parts, boxes, centres)
     on_road[:] = False
     new_tiles, first_tile = 0, -1
     for block in range((tiles + BLOCK - 1) // BLOCK):
-        if _are_apart(boxes, WHEELS, blocks[block, 0], blocks[block, 1], blocks[block, 2], blocks[block, 3]):
+        if _are_apart(boxes, PARTS, blocks[block, 0], blocks[block, 1], blocks[block, 2], blocks[block, 3]):
             continue
         for tile in range(block * BLOCK, min((block + 1) * BLOCK, tiles)):
             left, bottom, right, top = _bounds(hulls, tile, corners[tile])
-            if _are_apart(boxes, WHEELS, left, bottom, right, top):
+            if _are_apart(boxes, PARTS, left, bottom, right, top):
                 continue
-            for wheel in range(WHEELS):
-                # a wheel that touches some tile teaches nothing more about one that has been reached
-                if (on_road[wheel] and visited[tile]) or _are_apart(boxes, wheel, left, bottom, right, top):
+            for part in range(PARTS):
+                # nothing to learn about what is known
+                known = on_road[part] and visited[tile] if part < WHEELS else touched[tile]
+                if known or _are_apart(boxes, part, left, bottom, right, top):
                     continue
-                guess = _guess(hulls, tile, corners[tile], origins[wheel + 1, 0], origins[wheel + 1, 1])
+                guess = _guess(hulls, tile, corners[tile], centres[part, 0], centres[part, 1], PART_RADII[part])
                 if guess == 0:
-                    touching = overlap(hulls[tile], corners[tile], wheels[wheel], rotations[wheel + 1])
+                    count = PART_COUNTS[part]
+                    local, rotation = PART_CORNERS[part, :count], rotations[PART_BODIES[part]]
+                    touching = overlap(hulls[tile], corners[tile], parts[part, :count], local, rotation)
                 else:
                     touching = guess > 0
                 if not touching:
                     continue
-                on_road[wheel] = True
+                touched[tile] = True
+                if part >= WHEELS:
+                    continue
+                on_road[part] = True
                 if not visited[tile]:
                     visited[tile] = True
                     new_tiles += 1
@@ -83,41 +92,45 @@ def _are_apart(
 
 
 @njit(cache=True, error_model="numpy")
-def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32) -> int:
-    """What a wheel's middle tells: 1 if it lies in the tile, -1 if it is too far for the wheel to touch, 0 otherwise.
+def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32, radius: np.float32) -> int:
+    """What a part's middle tells: 1 if it lies in the tile, -1 if it is too far for the part to touch, 0 otherwise.
 
     Both are far from the border of what `overlap` finds, compared to its rounding.
     """
+    reach = radius + _MARGIN
     inside = 1
     for corner in range(corners):
         to = corner + 1 if corner + 1 < corners else 0
         edge_x, edge_y = hulls[tile, to, 0] - hulls[tile, corner, 0], hulls[tile, to, 1] - hulls[tile, corner, 1]
         side = edge_x * (y - hulls[tile, corner, 1]) - edge_y * (x - hulls[tile, corner, 0])
         if side <= _ZERO:
-            if side * side > _REACH * _REACH * (edge_x * edge_x + edge_y * edge_y):
+            if side * side > reach * reach * (edge_x * edge_x + edge_y * edge_y):
                 return -1
             inside = 0
     return inside
 
 
 @njit(cache=True, error_model="numpy")
-def _place_wheels(origins: Single, rotations: Single, wheels: Single, boxes: Single) -> None:
-    """The corners of the wheels in the world, boxes that hold whatever might touch them, and a box for them all."""
-    left, bottom, right, top = _FAR, _FAR, -_FAR, -_FAR
-    for wheel in range(WHEELS):
-        sine, cosine = rotations[wheel + 1, 0], rotations[wheel + 1, 1]
-        at_x, at_y = origins[wheel + 1, 0], origins[wheel + 1, 1]
-        for corner in range(4):
-            x, y = wheel_corner(corner)
-            wheels[wheel, corner, 0] = (cosine * x - sine * y) + at_x
-            wheels[wheel, corner, 1] = (sine * x + cosine * y) + at_y
-        reach_x = abs(cosine) * WHEEL_HALF_WIDTH + abs(sine) * WHEEL_RADIUS + _MARGIN
-        reach_y = abs(sine) * WHEEL_HALF_WIDTH + abs(cosine) * WHEEL_RADIUS + _MARGIN
-        boxes[wheel, 0], boxes[wheel, 1] = at_x - reach_x, at_y - reach_y
-        boxes[wheel, 2], boxes[wheel, 3] = at_x + reach_x, at_y + reach_y
-        left, bottom = min(left, boxes[wheel, 0]), min(bottom, boxes[wheel, 1])
-        right, top = max(right, boxes[wheel, 2]), max(top, boxes[wheel, 3])
-    boxes[WHEELS, 0], boxes[WHEELS, 1], boxes[WHEELS, 2], boxes[WHEELS, 3] = left, bottom, right, top
+def _place_parts(origins: Single, rotations: Single, parts: Single, boxes: Single, centres: Single) -> None:
+    """Corners and middles of the parts in the world, boxes of all that might touch them, and one for all parts."""
+    least_x, least_y, most_x, most_y = _FAR, _FAR, -_FAR, -_FAR
+    for part in range(PARTS):
+        body = PART_BODIES[part]
+        sine, cosine = rotations[body, 0], rotations[body, 1]
+        at_x, at_y = origins[body, 0], origins[body, 1]
+        x, y = PART_CENTRES[part, 0], PART_CENTRES[part, 1]
+        centres[part, 0] = (cosine * x - sine * y) + at_x
+        centres[part, 1] = (sine * x + cosine * y) + at_y
+        for corner in range(PART_COUNTS[part]):
+            x, y = PART_CORNERS[part, corner, 0], PART_CORNERS[part, corner, 1]
+            parts[part, corner, 0] = (cosine * x - sine * y) + at_x
+            parts[part, corner, 1] = (sine * x + cosine * y) + at_y
+        left, bottom, right, top = _bounds(parts, part, PART_COUNTS[part])
+        left, bottom, right, top = left - _MARGIN, bottom - _MARGIN, right + _MARGIN, top + _MARGIN
+        boxes[part, 0], boxes[part, 1], boxes[part, 2], boxes[part, 3] = left, bottom, right, top
+        least_x, least_y = min(least_x, left), min(least_y, bottom)
+        most_x, most_y = max(most_x, right), max(most_y, top)
+    boxes[PARTS, 0], boxes[PARTS, 1], boxes[PARTS, 2], boxes[PARTS, 3] = least_x, least_y, most_x, most_y
 
 
 @njit(cache=True, error_model="numpy")

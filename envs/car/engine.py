@@ -223,6 +223,8 @@ def _start(
     for index in prange(len(rows)):
         i = rows[index]
         roads.visited[i] = False
+        roads.touched[i] = False
+        roads.touched[i] = False
         place(cars, i, starts[i, 0], starts[i, 1], starts[i, 2])
         episodes.frames[i] = 0
         episodes.terminated[i] = False

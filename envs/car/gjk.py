@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 
 from envs.car.state import Single
 
-WHEEL_HALF_WIDTH = np.float32(14 * 0.02)
-WHEEL_RADIUS = np.float32(27 * 0.02)
-
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
 _EPSILON = np.float32(1.1920929e-07)
@@ -22,8 +19,8 @@ _TOUCHING = np.float32(10) * _EPSILON
 _SAME_PLACE = _EPSILON * _EPSILON
 _MOST_STEPS = 20  # of b2Distance
 
-# columns of a corner of the simplex: in the tile, in the wheel, their difference, and its weight
-_TILE, _WHEEL, _BETWEEN, _WEIGHT = 0, 2, 4, 6
+# columns of a corner of the simplex: in the tile, in the part, their difference, and its weight
+_TILE, _PART, _BETWEEN, _WEIGHT = 0, 2, 4, 6
 
 
 @njit(cache=True, error_model="numpy")
@@ -65,26 +62,27 @@ def tile_hull(quad: Single) -> tuple[Single, int]:
 
 
 @njit(cache=True, error_model="numpy")
-def overlap(hull: Single, corners: int, wheel: Single, rotation: Single) -> bool:
-    """Whether a tile and a wheel touch: `b2TestOverlap` with the rounded skin of its polygons.
+def overlap(hull: Single, corners: int, part: Single, local: Single, rotation: Single) -> bool:
+    """Whether a tile and a part of the car touch: `b2TestOverlap` with the rounded skin of its polygons.
 
     Args:
         hull: `[4, 2]` corners of the tile as `tile_hull` gives them.
         corners: how many of them.
-        wheel: `[4, 2]` corners of the wheel in the world, in the order of `wheel_corner`.
-        rotation: `[2]` sine and cosine of the wheel's angle.
+        part: `[n, 2]` corners of the part in the world.
+        local: `[n, 2]` the same in the coordinates of its body.
+        rotation: `[2]` sine and cosine of the body's angle.
     """
     simplex = np.empty((3, 7), np.float32)
     labels = np.empty((3, 2), np.int64)
     sine, cosine = rotation[0], rotation[1]
-    _set_corner(simplex, labels, 0, hull, 0, wheel, 0)
+    _set_corner(simplex, labels, 0, hull, 0, part, 0)
     simplex[0, _WEIGHT] = _ONE
     count = 1
     for _ in range(_MOST_STEPS):
         held = count
-        tile_0, wheel_0 = labels[0, 0], labels[0, 1]
-        tile_1, wheel_1 = labels[1, 0], labels[1, 1]
-        tile_2, wheel_2 = labels[2, 0], labels[2, 1]
+        tile_0, part_0 = labels[0, 0], labels[0, 1]
+        tile_1, part_1 = labels[1, 0], labels[1, 1]
+        tile_2, part_2 = labels[2, 0], labels[2, 1]
         if count == 2:
             count = _nearest_on_segment(simplex, labels)
         elif count == 3:
@@ -97,24 +95,16 @@ def overlap(hull: Single, corners: int, wheel: Single, rotation: Single) -> bool
         tile_corner = _support(hull, corners, -toward_x, -toward_y)
         local_x = cosine * toward_x + sine * toward_y
         local_y = -sine * toward_x + cosine * toward_y
-        wheel_corner_index = _wheel_support(local_x, local_y)
-        known = tile_corner == tile_0 and wheel_corner_index == wheel_0
-        known |= held > 1 and tile_corner == tile_1 and wheel_corner_index == wheel_1
-        known |= held > 2 and tile_corner == tile_2 and wheel_corner_index == wheel_2
+        part_corner = _support(local, len(local), local_x, local_y)
+        known = tile_corner == tile_0 and part_corner == part_0
+        known |= held > 1 and tile_corner == tile_1 and part_corner == part_1
+        known |= held > 2 and tile_corner == tile_2 and part_corner == part_2
         if known:
             break
-        _set_corner(simplex, labels, count, hull, tile_corner, wheel, wheel_corner_index)
+        _set_corner(simplex, labels, count, hull, tile_corner, part, part_corner)
         count += 1
     distance = _distance(simplex, count)
     return not (distance > _RADII and distance > _EPSILON) or bool(distance - _RADII < _TOUCHING)
-
-
-@njit(cache=True, error_model="numpy")
-def wheel_corner(corner: int) -> tuple[np.float32, np.float32]:
-    """A wheel's corner in its own coordinates, in the order of its hull in Box2D."""
-    x = WHEEL_HALF_WIDTH if corner < 2 else -WHEEL_HALF_WIDTH
-    y = WHEEL_RADIUS if corner in (1, 2) else -WHEEL_RADIUS
-    return x, y
 
 
 @njit(cache=True, error_model="numpy")
@@ -124,37 +114,23 @@ def _set_corner(
     row: int,
     hull: Single,
     tile_corner: int,
-    wheel: Single,
-    wheel_corner: int,
+    part: Single,
+    part_corner: int,
 ) -> None:
     for axis in range(2):
         simplex[row, _TILE + axis] = hull[tile_corner, axis]
-        simplex[row, _WHEEL + axis] = wheel[wheel_corner, axis]
-        simplex[row, _BETWEEN + axis] = wheel[wheel_corner, axis] - hull[tile_corner, axis]
-    labels[row, 0], labels[row, 1] = tile_corner, wheel_corner
+        simplex[row, _PART + axis] = part[part_corner, axis]
+        simplex[row, _BETWEEN + axis] = part[part_corner, axis] - hull[tile_corner, axis]
+    labels[row, 0], labels[row, 1] = tile_corner, part_corner
 
 
 @njit(cache=True, error_model="numpy")
-def _support(hull: Single, corners: int, x: np.float32, y: np.float32) -> int:
-    """The first of the tile's corners that lie furthest in a direction."""
+def _support(shape: Single, corners: int, x: np.float32, y: np.float32) -> int:
+    """The first of the corners that lie furthest in a direction."""
     best = 0
-    best_value = hull[0, 0] * x + hull[0, 1] * y
+    best_value = shape[0, 0] * x + shape[0, 1] * y
     for corner in range(1, corners):
-        value = hull[corner, 0] * x + hull[corner, 1] * y
-        if value > best_value:
-            best, best_value = corner, value
-    return best
-
-
-@njit(cache=True, error_model="numpy")
-def _wheel_support(x: np.float32, y: np.float32) -> int:
-    """The first of the wheel's corners that lie furthest in a direction of its own coordinates."""
-    best = 0
-    corner_x, corner_y = wheel_corner(0)
-    best_value = corner_x * x + corner_y * y
-    for corner in range(1, 4):
-        corner_x, corner_y = wheel_corner(corner)
-        value = corner_x * x + corner_y * y
+        value = shape[corner, 0] * x + shape[corner, 1] * y
         if value > best_value:
             best, best_value = corner, value
     return best
@@ -176,14 +152,14 @@ def _search_direction(simplex: Single, count: int) -> tuple[np.float32, np.float
 def _distance(simplex: Single, count: int) -> np.float32:
     """Between the points of the two shapes that the weights of the simplex name."""
     if count == 1:
-        x, y = simplex[0, _TILE] - simplex[0, _WHEEL], simplex[0, _TILE + 1] - simplex[0, _WHEEL + 1]
+        x, y = simplex[0, _TILE] - simplex[0, _PART], simplex[0, _TILE + 1] - simplex[0, _PART + 1]
     else:
         first, second = simplex[0, _WEIGHT], simplex[1, _WEIGHT]
         tile_x = first * simplex[0, _TILE] + second * simplex[1, _TILE]
         tile_y = first * simplex[0, _TILE + 1] + second * simplex[1, _TILE + 1]
-        wheel_x = first * simplex[0, _WHEEL] + second * simplex[1, _WHEEL]
-        wheel_y = first * simplex[0, _WHEEL + 1] + second * simplex[1, _WHEEL + 1]
-        x, y = tile_x - wheel_x, tile_y - wheel_y
+        part_x = first * simplex[0, _PART] + second * simplex[1, _PART]
+        part_y = first * simplex[0, _PART + 1] + second * simplex[1, _PART + 1]
+        x, y = tile_x - part_x, tile_y - part_y
     distance: np.float32 = np.sqrt(x * x + y * y)
     return distance
 

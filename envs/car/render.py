@@ -121,7 +121,7 @@ def mean_green(cars: Cars, roads: Roads, i: int, palette: Double, playfield: flo
     samples = np.zeros((COARSE, COARSE), np.uint8)
     _world(samples, cars, roads, i, _ZOOM, playfield)
     colours = _colours(palette)
-    bar = int(round(COARSE * (1 - _BAR)))
+    bar = round(COARSE * (1 - _BAR))
     total = 0
     for row in range(bar):
         for column in range(COARSE):
@@ -166,7 +166,9 @@ def _quad(samples: Bytes, view: tuple[float, ...], corners: NDArray[np.float32],
 
 
 @njit(cache=True)
-def _rectangle(samples: Bytes, view: tuple[float, ...], x0: float, y0: float, x1: float, y1: float, colour: int) -> None:
+def _rectangle(
+    samples: Bytes, view: tuple[float, ...], x0: float, y0: float, x1: float, y1: float, colour: int
+) -> None:
     corners = np.empty((4, 2), np.float32)
     corners[0, 0], corners[0, 1] = x0, y0
     corners[1, 0], corners[1, 1] = x1, y0
@@ -191,7 +193,7 @@ def _world(samples: Bytes, cars: Cars, roads: Roads, i: int, zoom: float, playfi
     grass = playfield / _GRASS_SQUARES
     for column in range(_even(low_x / grass), int(np.floor(high_x / grass)) + 1, 2):
         for row in range(_even(low_y / grass), int(np.floor(high_y / grass)) + 1, 2):
-            if -_GRASS_SQUARES <= min(column, row) and max(column, row) < _GRASS_SQUARES:
+            if min(column, row) >= -_GRASS_SQUARES and max(column, row) < _GRASS_SQUARES:
                 _rectangle(
                     samples, view, column * grass, row * grass, (column + 1) * grass, (row + 1) * grass, _GRASS
                 )  # fmt: skip
@@ -202,7 +204,7 @@ def _world(samples: Bytes, cars: Cars, roads: Roads, i: int, zoom: float, playfi
             continue
         for tile in range(block * BLOCK, min((block + 1) * BLOCK, tiles)):
             # a tile that was touched takes the road's own shade
-            shade = 0 if roads.visited[i, tile] else tile % 3
+            shade = 0 if roads.touched[i, tile] else tile % 3
             _quad(samples, view, roads.quads[i, tile], _ROAD + shade)
             if roads.kerb[i, tile]:
                 _quad(samples, view, roads.kerb_quads[i, tile], _WHITE if tile % 2 == 0 else _RED)
@@ -258,8 +260,8 @@ def _block(samples: Bytes, x0: float, x1: float, y0: float, y1: float, colour: i
     rows, columns = samples.shape
     left, right = min(x0, x1) / 40 * columns, max(x0, x1) / 40 * columns
     top, bottom = min(y0, y1) / 40 * rows, max(y0, y1) / 40 * rows
-    first, last = max(0, int(round(top))), min(rows, int(round(bottom)))
-    begin, end = max(0, int(round(left))), min(columns, int(round(right)))
+    first, last = max(0, round(top)), min(rows, round(bottom))
+    begin, end = max(0, round(left)), min(columns, round(right))
     samples[first:last, begin:end] = colour
 
 

@@ -28,6 +28,7 @@ class RoadBank:
             self._grow(longest)
         for row, track in zip(rows, tracks, strict=True):
             self.roads.visited[row] = False
+            self.roads.touched[row] = False
             _pack(self.roads, row, track.quads(), track.kerb_quads(), track.kerbs)
 
     def _grow(self, tiles: int) -> None:
@@ -49,6 +50,7 @@ def _empty(num_envs: int, tiles: int) -> Roads:
         hulls=np.zeros((num_envs, tiles, 4, 2), np.float32),
         corners=np.zeros((num_envs, tiles), np.int8),
         visited=np.zeros((num_envs, tiles), np.bool_),
+        touched=np.zeros((num_envs, tiles), np.bool_),
     )
 
 

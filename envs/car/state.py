@@ -47,4 +47,5 @@ class Roads(NamedTuple):
     kerb_quads: Single  # [N, M, 4, 2]
     hulls: Single  # [N, M, 4, 2] corners as Box2D keeps them (b2PolygonShape::Set)
     corners: NDArray[np.int8]  # [N, M] how many of them, 3 or 4
-    visited: NDArray[np.bool_]  # [N, M]
+    visited: NDArray[np.bool_]  # [N, M] reached by a wheel
+    touched: NDArray[np.bool_]  # [N, M] reached by any part of the car: the package draws them in the plain colour

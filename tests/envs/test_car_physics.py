@@ -13,7 +13,7 @@ from gymnasium.envs.box2d.car_dynamics import Car
 from numpy.typing import NDArray
 
 from envs.car import chassis, joints
-from envs.car.gjk import overlap, tile_hull, wheel_corner
+from envs.car.gjk import overlap, tile_hull
 from envs.car.physics import drive, idle, new_cars, place
 from envs.car.roads import RoadBank
 from envs.car.track import HALF_WIDTH, Track
@@ -39,7 +39,7 @@ def lay(env: Any, track: Track) -> bool:
         env.fd_tile.shape.vertices = [(float(x), float(y)) for x, y in quad]
         tile = env.world.CreateStaticBody(fixtures=env.fd_tile)
         tile.userData = tile
-        tile.color = env.road_color + 0.0
+        tile.color = env.road_color + 0.01 * (index % 3) * 255
         tile.road_visited = False
         tile.road_friction = 1.0
         tile.idx = index
@@ -92,11 +92,16 @@ class Twins:
         assert np.array_equal(cars.phase[0], [wheel.phase for wheel in wheels]), frame
         assert np.array_equal(cars.on_road[0], [bool(wheel.tiles) for wheel in wheels]), frame
         assert self.tiles == self.env.tile_visited_count, frame
-        if frame % 50 == 0:
-            assert np.array_equal(self.bank.roads.visited[0, : len(self.env.road)], self.visited()), frame
+        if frame % 10 == 0:
+            self.check_tiles(frame)
 
-    def visited(self) -> list[bool]:
-        return [tile.road_visited for tile in self.env.road]
+    def check_tiles(self, frame: int) -> None:
+        roads, road = self.bank.roads, self.env.road
+        assert roads.visited[0, : len(road)].tolist() == [tile.road_visited for tile in road], frame
+        # the package paints what the car touches in the plain colour; every third tile has it from the start
+        plain = np.array([np.array_equal(tile.color, self.env.road_color) for tile in road])
+        plain[::3] = roads.touched[0, : len(road) : 3]
+        assert roads.touched[0, : len(road)].tolist() == plain.tolist(), frame
 
 
 def act(steer: float, gas: float, brake: float) -> Action:
@@ -145,7 +150,7 @@ def race(seed: int, driver: str, frames: int, track: Track | None = None) -> Twi
     rng = np.random.default_rng(seed)
     for frame in range(frames):
         twins.step(DRIVERS[driver](twins.env, frame, rng), frame)
-    assert np.array_equal(twins.bank.roads.visited[0, : len(twins.env.road)], twins.visited())
+    twins.check_tiles(frames)
     return twins
 
 
@@ -221,7 +226,10 @@ def test_the_masses_are_box2ds() -> None:
     for wheel in car.wheels:
         assert (float(chassis.WHEEL_MASS), float(chassis.WHEEL_INERTIA)) == (wheel.mass, wheel.inertia)
         assert tuple(wheel.localCenter) == (0, 0)
-        assert [wheel_corner(corner) for corner in range(4)] == wheel.fixtures[0].shape.vertices
+    shapes = [wheel.fixtures[0].shape for wheel in car.wheels] + [fixture.shape for fixture in car.hull.fixtures]
+    for part, shape in enumerate(shapes):
+        corners = chassis.PART_CORNERS[part, : chassis.PART_COUNTS[part]]
+        assert corners.tolist() == [list(corner) for corner in shape.vertices]
 
 
 def test_a_frame_tells_whether_the_first_tile_was_among_the_new_ones() -> None:
@@ -272,12 +280,13 @@ def test_shapes_touch_up_to_their_skin() -> None:
         hull, count = tile_hull(quad)
         angle, (x, y) = rng.uniform(-4, 4), middle + rng.uniform(-half - 0.5, half + 0.5, 2)
         rotation = np.array([np.sin(angle), np.cos(angle)], np.float32)
-        corners = np.array([wheel_corner(corner) for corner in range(4)], np.float32)
+        part = int(rng.integers(chassis.PARTS))
+        corners = chassis.PART_CORNERS[part, : chassis.PART_COUNTS[part]]
         turn = np.array([[rotation[1], rotation[0]], [-rotation[0], rotation[1]]])
         wheel = (corners @ turn + np.array([x, y])).astype(np.float32)
         apart = gap(hull[:count].astype(float), wheel.astype(float))
         if abs(apart - 0.02) > 2e-4:  # beyond what float32 tells so far out
-            touching = bool(overlap(hull, count, wheel, rotation))
+            touching = bool(overlap(hull, count, wheel, corners, rotation))
             assert touching == (apart < 0.02)
             found[touching] += 1
     assert min(found.values()) > 500
