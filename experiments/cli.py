@@ -21,13 +21,14 @@ import experiments.benchmarks
 from agents.student import STUDENTS
 from clutr.curricula.base import CURRICULA
 from clutr.manifold.base import MANIFOLDS
+from envs.car.circuits import use_tracks
 from envs.domain import DOMAINS, LevelError
 from experiments import commands, compare, demo, manifolds
 from experiments.benchmarks.figure import to_json
 from experiments.config import Experiment
 from experiments.display import console, say, work_display
 from experiments.files import RunError
-from experiments.presets import MANIFOLD_PRESETS, PRESETS, manifold_experiment
+from experiments.presets import PRESETS, manifold_experiment, manifold_presets
 from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
 
@@ -120,7 +121,9 @@ def _list(args: Arguments) -> None:
         "curricula": {name: _about(CURRICULA[name]) for name in CURRICULA},
         "manifolds": {name: _about(MANIFOLDS[name]) for name in MANIFOLDS},
         "students": {name: _about(STUDENTS[name]) for name in STUDENTS},
-        "suites": {name: suite.about for world in DOMAINS for name, suite in DOMAINS[world]().suites().items()},
+        "suites": {
+            name: f"{world}: {suite.about}" for world in DOMAINS for name, suite in DOMAINS[world]().suites().items()
+        },
         "benches": {name: _about(_bench_module(name)) for name in _benches()},
     }
     if args and args[0] in ("-h", "--help"):
@@ -151,17 +154,17 @@ def _pretrain(args: Arguments) -> None:
     """Train a task manifold, print its health and keep it for the runs that want it."""
     _choose("world", {name: DOMAINS[name] for name in DOMAINS}, "pretrain", args)
     world, rest = args[0], [part for arg in args[1:] for part in _split_preset(arg)]
-    preset = "fast"
+    preset, presets = "fast", manifold_presets(world)
     if "--preset" in rest:
         at = rest.index("--preset")
         preset = "".join(rest[at + 1 : at + 2])
-        _choose("preset", MANIFOLD_PRESETS, f"pretrain {world} --preset", [preset])
+        _choose("preset", presets, f"pretrain {world} --preset", [preset])
         del rest[at : at + 2]
     default = manifold_experiment(world, preset)
     options = _options(
         f"pretrain {world}",
         rest,
-        f"{_pretrain.__doc__} --preset chooses the defaults: {', '.join(MANIFOLD_PRESETS)}.",
+        f"{_pretrain.__doc__} --preset chooses the defaults: {', '.join(presets)}.",
         domain=(type(default.domain), default.domain, "The world."),
         manifold=(type(default.manifold), default.manifold, "The manifold."),
         seed=(int, 1, "Seed of the pretraining."),
@@ -226,9 +229,12 @@ def _eval(args: Arguments) -> None:
         deterministic=(bool, False, "Take the most probable action instead of sampling."),
         seed=(int, 1, "Seed of levels and actions."),
         cvar_levels=(int, 0, "With --suite random: also the solve rate on the worst of this many levels."),
+        tracks=(Path | None, None, "Directory of the circuits' GeoJSON files, for --suite f1."),
         json=(bool, False, "Print one JSON object for machines."),
     )
     run = RunDirectory(options.run)
+    if options.tracks is not None:
+        use_tracks(options.tracks)
     suite = commands.require_suite(run.domain(), options.suite).name
     with nullcontext() if options.json else work_display(f"playing {suite}") as progress:
         result = commands.evaluate_run(
@@ -260,8 +266,7 @@ def _compare(args: Arguments) -> None:
         json=(bool, False, "Print one JSON object for machines."),
     )
     runs = [RunDirectory(path) for path in options.runs]
-    suite = commands.require_suite(runs[0].domain(), None).name if options.suite is None else options.suite
-    methods = commands.group_by_method(runs, suite)
+    methods = commands.group_by_method(runs, options.suite)
     comparison = compare.compare(methods, torch.Generator().manual_seed(0))
     if options.output is not None:
         build_comparison(comparison.to_json(), runs, options.output)

@@ -184,13 +184,17 @@ def _level_cell(row: Mapping[str, Any], figure: Figure) -> str:
     return f"{row['return_mean']:.0f} ± {row['return_std']:.0f}"
 
 
-def group_by_method(runs: Sequence[RunDirectory], suite: str) -> dict[str, list[EvaluationJson]]:
+def group_by_method(runs: Sequence[RunDirectory], suite: str | None) -> dict[str, list[EvaluationJson]]:
     """The runs' evaluations on a suite by method: runs whose configuration differs in the seed alone are one.
+
+    Without a name it is the first suite of the first run's world.
 
     Raises:
         RunError: if a run has not been evaluated on the suite.
     """
     groups: dict[str, list[RunDirectory]] = {}
+    if suite is None and runs:
+        suite = require_suite(runs[0].domain(), None).name
     for run in runs:
         without_seed = {name: value for name, value in run.config.items() if name != "seed"}
         groups.setdefault(repr(without_seed), []).append(run)
@@ -199,7 +203,7 @@ def group_by_method(runs: Sequence[RunDirectory], suite: str) -> dict[str, list[
         name = re.sub(r"-s\d+$", "", group[0].path.name)
         while name in methods:  # two configurations in directories of one name
             name += "'"
-        methods[name] = [require_evaluation(run.evaluations(), str(run.path), suite) for run in group]
+        methods[name] = [require_evaluation(run.evaluations(), str(run.path), str(suite)) for run in group]
     return methods
 
 

@@ -9,6 +9,8 @@ from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfi
 from clutr.manifold.base import ManifoldConfig
 from clutr.manifold.recurrent_vae import CLUTR_PAPER
 from clutr.manifold.set_vae import SetVAEConfig
+from envs.car.domain import CarDomain
+from envs.domain import Domain
 from envs.maze.domain import MazeDomain
 from experiments.config import Experiment
 from experiments.files import RunError
@@ -19,7 +21,15 @@ MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
     "clutr-paper": CLUTR_PAPER,
     "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
 }
-"""Task manifolds by name, for `clutr pretrain WORLD --preset NAME`."""
+"""Task manifolds of mazes by name, for `clutr pretrain maze --preset NAME`."""
+
+CAR_MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
+    "fast": SetVAEConfig(iterations=1_500, kl_weight=0.2),
+    "full": SetVAEConfig(iterations=6_000, kl_weight=0.2),
+    "clutr-paper": CLUTR_PAPER,
+    "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
+}
+"""Those of roads. 12 control points on a sketch of 100 cells are easy to encode: seconds are enough."""
 
 FIFTY_BLOCKS = MazeDomain()
 """CLUTR's mazes: 13x13 cells, up to 50 obstacles, 250 steps."""
@@ -87,11 +97,20 @@ PRESETS: dict[str, Experiment] = {
     "demo-dr": replace(_DEMO, curriculum=DomainRandomisationConfig(), manifold=None),
 }
 
-_WORLDS = {"maze": FIFTY_BLOCKS}
+_WORLDS: dict[str, tuple[Domain, dict[str, ManifoldConfig]]] = {
+    "maze": (FIFTY_BLOCKS, MANIFOLD_PRESETS),
+    "car": (CarDomain(), CAR_MANIFOLD_PRESETS),
+}
+
+
+def manifold_presets(world: str) -> dict[str, ManifoldConfig]:
+    """The manifold presets of `world` by name. Raises `RunError` for a world without presets."""
+    if world not in _WORLDS:
+        raise RunError(f"no manifold preset is made for the world {world!r}; there are: {', '.join(_WORLDS)}")
+    return _WORLDS[world][1]
 
 
 def manifold_experiment(world: str, preset: str) -> Experiment:
     """An experiment around the manifold `preset` of `world`. Raises `RunError` for a world without presets."""
-    if world not in _WORLDS:
-        raise RunError(f"no manifold preset is made for the world {world!r}; there are: {', '.join(_WORLDS)}")
-    return replace(_CLUTR, domain=_WORLDS[world], manifold=MANIFOLD_PRESETS[preset])
+    manifold = manifold_presets(world)[preset]
+    return replace(_CLUTR, domain=_WORLDS[world][0], manifold=manifold)

@@ -90,12 +90,12 @@ def test_list_has_help(clutr: Run) -> None:
 @pytest.mark.parametrize(
     ("shelf", "names"),
     [
-        ("domains", ["maze"]),
+        ("domains", ["maze", "car"]),
         ("presets", list(PRESETS)),
         ("curricula", ["clutr", "paired"]),
         ("manifolds", ["set-vae"]),
         ("students", ["ppo"]),
-        ("suites", ["accel12", "dcd7", "perfect", "minigrid", "random", "small"]),
+        ("suites", ["accel12", "dcd7", "perfect", "minigrid", "random", "small", "f1", "gymnasium"]),
         ("benches", ["maze-engine", "maze-train"]),
     ],
 )
@@ -122,6 +122,15 @@ def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Ru
     assert "active dimensions" in printed
     (kept,) = (tmp_path / "manifolds").iterdir()
     assert f"kept as {kept}" in printed
+
+
+def test_pretrain_knows_the_presets_of_each_world(tmp_path: Path, clutr: Run) -> None:
+    options = ["--preset", "debug", "--manifold.iterations", "5", "--domain.control-points", "6"]
+    printed = clutr("pretrain", "car", *options, "--runs", tmp_path)
+    assert "set recall" in printed
+    assert "tail exact" not in printed, "roads have no tail"
+    (kept,) = (tmp_path / "manifolds").iterdir()
+    assert kept.name.startswith("car-set-vae-")
 
 
 def test_train_overrides_any_field(tmp_path: Path, clutr: Run) -> None:
@@ -283,10 +292,11 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
         (["fly"], "no command is called 'fly'; there are: demo, list,"),
         (["list", "cats"], "cannot list 'cats'; there are: domains,"),
         (["train", "nothing"], "no preset is called 'nothing'; there are: maze-clutr,"),
-        (["pretrain", "moon"], "no world is called 'moon'; there are: maze"),
+        (["pretrain", "moon"], "no world is called 'moon'; there are: car, maze"),
         (["pretrain", "maze", "--preset", "slow"], "no preset is called 'slow'; there are: fast,"),
         (["pretrain", "maze", "--preset"], "no preset is called ''"),
         (["bench", "nothing"], "no name is called 'nothing'; there are: "),
+        (["pretrain", "car", "--preset", "slow"], "no preset is called 'slow'; there are: fast,"),
         (["eval", "nowhere"], "nowhere is not a run: it has no config.yaml"),
         (["resume", "nowhere"], "nowhere is not a run"),
         (["report", "nowhere"], "nowhere is not a run"),
@@ -319,6 +329,7 @@ def test_what_cannot_be_done_to_a_run(room: Path, refused: Run, tmp_path: Path) 
     assert "episodes must be at least 1" in refused("eval", run, "--episodes", "0")
     assert "measured on the suite 'random'" in refused("eval", run, "--suite", "small", "--cvar-levels", "5")
     assert "has no evaluation on the suite 'dcd7'; it has: random, small" in refused("compare", run, "--suite", "dcd7")
+    assert "nowhere is no directory; give" in refused("eval", run, "--suite", "small", "--tracks", tmp_path / "nowhere")
     fresh = RunDirectory.create(tmp_path / "fresh", PRESETS["maze-dr-debug"])
     assert "cannot be evaluated: it has no checkpoint yet. `clutr resume" in refused("eval", fresh.path)
     (fresh.path / "config.yaml").write_text("domain: [unclosed")
