@@ -1,8 +1,16 @@
-"""Tests use one thread: their tensors are tiny, and threads that wait for each other would cost more than they give."""
+"""What all tests share: one thread, and the circuits if they are there."""
 
 import os
+from pathlib import Path
 
 import torch
 
+# Their tensors are tiny, and threads that wait for each other would cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 torch.set_num_threads(1)
+
+# The F1 circuits are no part of the project. Where a copy lies beside the repository, tests use it; where there is
+# none and the variable is not set, those that need them are skipped.
+CIRCUITS = Path(__file__).parents[2] / "shared" / "data" / "f1-circuits"
+if CIRCUITS.is_dir():
+    os.environ.setdefault("CLUTR_TRACKS", str(CIRCUITS))

@@ -1,1 +1,8 @@
 """CarRacing: tracks as tasks, played by a compiled engine that is true to Gymnasium's and Box2D's."""
+
+from pathlib import Path
+
+from envs.car.stale import forget_stale_kernels
+
+# before any of them is loaded
+forget_stale_kernels(Path(__file__).parent)

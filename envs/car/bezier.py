@@ -36,8 +36,8 @@ def _line(points: Floats) -> Floats:
     tangents = _tangents(np.arctan2(chords[:, 1], chords[:, 0]) % (2 * np.pi))
     handles = HANDLE * lengths[:, None] * np.stack([np.cos(tangents), np.sin(tangents)], axis=1)
     ends = np.roll(points, -1, axis=0)
-    end_handles = HANDLE * lengths[:, None] * np.stack(
-        [np.cos(np.roll(tangents, -1)), np.sin(np.roll(tangents, -1))], axis=1
+    end_handles = (
+        HANDLE * lengths[:, None] * np.stack([np.cos(np.roll(tangents, -1)), np.sin(np.roll(tangents, -1))], axis=1)
     )
     corners = np.stack([points, points + handles, ends - end_handles, ends])  # [4, n, 2]
     t = np.linspace(0, 1, SEGMENT_POINTS)[:-1]  # the last point is the next segment's first

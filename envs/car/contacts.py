@@ -13,7 +13,7 @@ _FAR = np.float32(np.inf)
 _MARGIN = np.float32(0.05)  # more than the skins of the shapes and all rounding
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def touch(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
     """Look which parts of car i touch the road where they are now.
 

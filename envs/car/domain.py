@@ -12,7 +12,7 @@ from envs.car.level import BezierLevels, RoadLevels
 from envs.car.maps import draw_maps, speed_scale
 from envs.car.overview import render_tracks
 from envs.car.suites import suites
-from envs.car.text import format_levels, parse
+from envs.car.text import collinear, format_levels, parse
 from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
 
 SKETCH = 10
@@ -159,8 +159,8 @@ class CarDomain:
 
         - `repeated_point`: it counts once.
         - `too_many_points`: those with the highest cell numbers vanish.
-        - `points_on_a_line`: while there are not three points off one line, the sketch's corners are added, in the order
-          of `CORNERS`; counted is how many were. Where there is no room left, the last points make room.
+        - `points_on_a_line`: while there are not three points off one line, the sketch's corners are added, in the
+          order of `CORNERS`; counted is how many were. Where there is no room left, the last points make room.
         """
         kept, repeated, surplus = self._canonical(tokens.cpu())
         added = torch.zeros(len(kept), dtype=torch.int64)
@@ -202,7 +202,7 @@ class CarDomain:
             points[rows, moved] = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
         edited = BezierLevels(points, count)
         for row in range(len(roads)):
-            if _collinear(points[row, : int(count[row])].double().numpy()):
+            if collinear(points[row, : int(count[row])].double().numpy()):
                 repaired, _ = self.from_tokens(self.to_tokens(edited[row]))
                 points[row], count[row] = 0, repaired.count[0]
                 points[row, : repaired.points.shape[1]] = repaired.points[0]
@@ -223,8 +223,10 @@ class CarDomain:
         return suites(self)
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
-        """Per level: `length` of the centre line in units, `bends` (turns of a whole circle made in a lap, to either side),
-        `crossings` of the road with itself, `points`, and `solvable` (1: every closed road can be driven).
+        """Per level, how hard it is to drive.
+
+        `length` of the centre line in units; `bends`, whole circles that a lap turns through, to either side;
+        `crossings` of the road with itself; `points`; `solvable`, which is 1: every closed road can be driven.
         """
         roads = self._own(levels)
         tracks = roads.tracks()
@@ -271,13 +273,4 @@ class CarDomain:
 def _on_a_line(tokens: list[int]) -> bool:
     """Whether no three of the cells span a triangle."""
     cells = np.array([((token - 1) % SKETCH, (token - 1) // SKETCH) for token in tokens], dtype=np.float64)
-    return _collinear(cells.reshape(-1, 2))
-
-
-def _collinear(points: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bool:
-    if len(points) < 3:
-        return True
-    away = points - points[0]
-    far = away[np.abs(away).sum(axis=1).argmax()]
-    areas = np.abs(away[:, 0] * far[1] - away[:, 1] * far[0])
-    return bool(areas.max() <= 1e-6 * max(1.0, float(np.square(far).sum())))
+    return collinear(cells.reshape(-1, 2))

@@ -222,20 +222,25 @@ def _start(
     """Put the cars of `rows` at their starts and let the first frame pass, as the package's `reset` does."""
     for index in prange(len(rows)):
         i = rows[index]
-        roads.visited[i] = False
-        roads.touched[i] = False
-        roads.touched[i] = False
-        place(cars, i, starts[i, 0], starts[i, 1], starts[i, 2])
-        episodes.frames[i] = 0
-        episodes.terminated[i] = False
-        episodes.truncated[i] = False
-        episodes.solved[i] = False
-        episodes.recent[i] = 0
-        episodes.tiles[i] = idle(cars, roads, i)
-        episodes.score[i] = 0.0
-        for _ in range(episodes.tiles[i]):
-            episodes.score[i] += LAP_REWARD / roads.count[i]
+        _begin(i, starts[i], cars, roads, episodes)
         _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
+
+
+@njit(cache=True)
+def _begin(i: int, start: Double, cars: Cars, roads: Roads, episodes: _Episodes) -> None:
+    """One car's start. A function of its own: inside the parallel loop, numba loses assignments to whole rows."""
+    roads.visited[i, :] = False
+    roads.touched[i, :] = False
+    place(cars, i, start[0], start[1], start[2])
+    episodes.frames[i] = 0
+    episodes.terminated[i] = False
+    episodes.truncated[i] = False
+    episodes.solved[i] = False
+    episodes.recent[i, :] = 0
+    episodes.tiles[i] = idle(cars, roads, i)
+    episodes.score[i] = 0.0
+    for _ in range(episodes.tiles[i]):
+        episodes.score[i] += LAP_REWARD / roads.count[i]
 
 
 @njit(parallel=True, cache=True)

@@ -78,7 +78,7 @@ def place(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
             centre[0], centre[1] = origin[0], origin[1]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: float) -> tuple[int, int]:
     """One frame of car i as `CarRacing.step` with a continuous action.
 
@@ -104,13 +104,13 @@ def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: flo
     return _frame(cars, roads, i)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def idle(cars: Cars, roads: Roads, i: int) -> int:
     """The frame without an action that ends the package's `reset`; how many tiles the car starts on."""
     return _frame(cars, roads, i)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _frame(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
     for wheel in range(WHEELS):
         _roll(cars, i, wheel)

@@ -72,7 +72,7 @@ def push(cars: Cars, i: int, wheel: int, x: np.float32, y: np.float32) -> None:
     cars.velocity[i, wheel + 1, 1] += STEP * (_ZERO + WHEEL_LIGHT * y)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def solve(cars: Cars, i: int) -> None:
     """Move car i by one step, after the forces (`b2Island::Solve`; the wheels' joints come last to first)."""
     joints = np.empty((WHEELS, COLUMNS), np.float32)

@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.car.crossings import crossings
+
 Floats = NDArray[np.float64]
 
 SCALE = 6.0
@@ -62,6 +64,10 @@ class Track:
     def length(self) -> float:
         """Length of the closed centre line in units."""
         return float(np.linalg.norm(self.points - np.roll(self.points, 1, axis=0), axis=1).sum())
+
+    def crossings(self) -> int:
+        """How often the closed centre line crosses itself."""
+        return int(crossings(self.points))
 
     @property
     def start(self) -> tuple[float, float, float]:

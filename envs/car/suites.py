@@ -1,0 +1,95 @@
+"""The zero-shot test suites of cars. Nobody trains on them."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from envs.car.circuits import CIRCUITS, Circuit, circuit_level
+from envs.car.engine import CarEngine
+from envs.car.level import BezierLevels
+from envs.domain import Engine, LevelBatch, SeedLevels, Suite, Task
+
+if TYPE_CHECKING:
+    from envs.car.domain import CarDomain
+
+HELD_OUT = 20
+"""Bezier roads of the held-out suite."""
+SMALL = 5
+"""How many of them the suite for evaluations during training has."""
+HELD_OUT_SEED = 221010243
+F1_PLAYFIELD = 500.0
+"""Half the side of the world of the circuits, in units (arXiv 2110.02439)."""
+SLOTS, REAL_SLOTS = 32, 4
+"""Cars at once: pictures are large, and the real package is slow."""
+
+
+def suites(domain: "CarDomain") -> dict[str, Suite]:
+    """The suites by name. Rewards are never shaped; the action repeat is the domain's. Reads no file."""
+    held_out = tuple(_bezier_task(index, domain) for index in range(HELD_OUT))
+    found = (
+        Suite(
+            "bezier-heldout",
+            f"{HELD_OUT} fixed Bezier roads through continuous points, off the sketch that teachers draw on",
+            held_out,
+            figure="return",
+        ),
+        Suite("bezier-small", f"the first {SMALL} of bezier-heldout", held_out[:SMALL], figure="return"),
+        Suite(
+            "f1",
+            "20 Formula 1 circuits (arXiv 2110.02439), scaled to that paper's lengths",
+            tuple(_circuit_task(circuit, domain) for circuit in CIRCUITS),
+            figure="return",
+        ),
+        Suite(
+            "gymnasium",
+            "CarRacing-v3 of the installed gymnasium package, played as it is",
+            (_gymnasium_task("CarRacing-v3", domain, recoloured=False),),
+            figure="return",
+        ),
+        Suite(
+            "gymnasium-recoloured",
+            "the same with the package's random colours (domain_randomize)",
+            (_gymnasium_task("CarRacing-v3-recoloured", domain, recoloured=True),),
+            figure="return",
+        ),
+    )
+    return {suite.name: suite for suite in found}
+
+
+@cache
+def _held_out() -> BezierLevels:
+    from envs.car.domain import CarDomain  # noqa: PLC0415  # the domain imports this module
+
+    rng = torch.Generator().manual_seed(HELD_OUT_SEED)
+    return CarDomain(sampler="continuous").sample(HELD_OUT, rng)
+
+
+def _copies(level: LevelBatch, n: int) -> LevelBatch:
+    return level[torch.zeros(n, dtype=torch.int64)]
+
+
+def _bezier_task(index: int, domain: "CarDomain") -> Task:
+    def engine(n: int) -> Engine:
+        return CarEngine(n, action_repeat=domain.action_repeat)
+
+    return Task(f"Bezier{index + 1:02d}", lambda n, _: _copies(_held_out()[index], n), engine, SLOTS)
+
+
+def _circuit_task(circuit: Circuit, domain: "CarDomain") -> Task:
+    def engine(n: int) -> Engine:
+        limit = circuit.step_limit
+        return CarEngine(n, playfield=F1_PLAYFIELD, max_frames=limit, action_repeat=domain.action_repeat)
+
+    return Task(circuit.name, lambda n, _: _copies(circuit_level(circuit), n), engine, SLOTS)
+
+
+def _gymnasium_task(name: str, domain: "CarDomain", recoloured: bool) -> Task:
+    def engine(n: int) -> Engine:
+        from envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
+
+        return Box2DEngine(
+            n, package_tracks=True, domain_randomize=recoloured, action_repeat=domain.action_repeat
+        )  # fmt: skip
+
+    return Task(name, SeedLevels.draw, engine, REAL_SLOTS)
