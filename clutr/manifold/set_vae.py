@@ -69,6 +69,7 @@ class SetNetwork(nn.Module):
         self.look_at_guess = nn.ModuleList(nn.Linear(width, config.hidden) for _ in range(config.refinements))
         self.look_at_latent = nn.ModuleList(nn.Linear(config.latent, config.hidden) for _ in range(config.refinements))
         self.correct = nn.ModuleList(nn.Linear(config.hidden, width) for _ in range(config.refinements))
+        self.fewest = 0
         self._initialise(rng)
 
     @torch.no_grad()
@@ -81,7 +82,10 @@ class SetNetwork(nn.Module):
             nn.init.normal_(layer.weight, 0, 0.02, generator=rng)  # type: ignore[arg-type]  # ModuleList forgets types
         # Measurements of about unit variance over random tasks, from the set and its special tokens alike.
         levels = self.domain.sample(256, rng)
-        indicators = self.indicators(self.domain.to_tokens(levels))
+        tokens = self.domain.to_tokens(levels)
+        sizes = (tokens > 0).sum(1) - self.domain.tail_tokens
+        self.fewest = int(sizes.min()) if int(sizes.min()) == int(sizes.max()) else 0
+        indicators = self.indicators(tokens)
         share = indicators[:, : self.tokens].mean()
         nn.init.normal_(self.mean.weight, 0, 0.5, generator=rng)
         self.mean.weight[:, : self.tokens] /= 0.5 * (self.tokens * share.clamp(min=1 / self.tokens)).sqrt()
@@ -139,11 +143,15 @@ class SetNetwork(nn.Module):
         return mean, self.log_variance.expand_as(mean)
 
     def decode_tokens(self, x: Tensor) -> Tensor:
-        """The likeliest task `[B, max_tokens]` for Gaussian latents: members with a probability above one half."""
+        """A likely task `[B, max_tokens]` for Gaussian latents: the members with a probability above one half.
+
+        Where all of the world's tasks are of one size, the likeliest members make up that size.
+        """
         logits = self.refine(x)
         room = self.domain.max_tokens - self.domain.tail_tokens
         members = logits[:, 0].topk(min(room, self.tokens), 1)
         nothing = self.tokens + 1
-        chosen = torch.where(members.values > 0, members.indices + 1, nothing).sort(1).values
+        wanted = (members.values > 0) | (torch.arange(members.values.shape[1], device=x.device) < self.fewest)
+        chosen = torch.where(wanted, members.indices + 1, nothing).sort(1).values
         special = logits[:, 1:].argmax(2) + 1
         return torch.cat([chosen.masked_fill(chosen == nothing, 0), special], 1)

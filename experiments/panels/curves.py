@@ -290,9 +290,9 @@ def headline(columns: Columns, figures: Mapping[str, Figure]) -> list[tuple[str,
     """Tiles of one run: the last smoothed value of what matters."""
     facts = []
     for name, title in _evaluations(columns, figures).items():
-        if len(curve := Curve.of(columns, name)):
+        figure = figures.get(name.split("/")[1], "solved")
+        if name.endswith(f"/mean_{figure}") and len(curve := Curve.of(columns, name)):
             at = f"during training, at {short_count(curve.steps[-1])} steps"
-            figure: Figure = "return" if name.endswith("/mean_return") else "solved"
             facts.append((title, say(figure, curve.values[-1]), at))
     facts += [
         (f"{student.capitalize()} solves", percent(curve.smooth()[-1]), "of the proposed levels")

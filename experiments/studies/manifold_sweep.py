@@ -1,6 +1,7 @@
 """Which task VAE, at equal pretraining time on two cores? Decides the default and records the sorting ablation.
 
-Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row.
+Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row. With 0 seconds a row
+trains for its configured number of gradient steps: the rows of cars are compared at these.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import Any
 from clutr.manifold.pretrain import pretrain
 from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
+from envs.car.domain import CarDomain
+from envs.domain import Domain
 from envs.maze.domain import MazeDomain
 from experiments.benchmarks.figure import describe_machine
 
@@ -21,10 +24,12 @@ RESULTS = Path(__file__).parents[1] / "results" / "manifold"
 TIMED_STEPS = 30
 FULL_SIZE = MazeDomain()
 SMALL = MazeDomain(9, 9, 25)
+ROADS = CarDomain()
 
 Config = SetVAEConfig | RecurrentVAEConfig
 RECURRENT = RecurrentVAEConfig(batch_size=128, learning_rate=2e-3)
-ROWS: dict[str, tuple[MazeDomain, Config]] = {
+SHORT = replace(RECURRENT, iterations=800, kl_middle=280.0, kl_width=80.0)
+ROWS: dict[str, tuple[MazeDomain | CarDomain, Config]] = {
     "set-kl-0.05": (FULL_SIZE, SetVAEConfig()),
     "set-kl-0.2": (FULL_SIZE, SetVAEConfig(kl_weight=0.2)),
     "recurrent": (FULL_SIZE, RECURRENT),
@@ -35,11 +40,15 @@ ROWS: dict[str, tuple[MazeDomain, Config]] = {
     "recurrent-paper": (FULL_SIZE, replace(CLUTR_PAPER, corpus_size=0)),
     "recurrent-small-world": (SMALL, RECURRENT),
     "set-kl-0.5": (FULL_SIZE, SetVAEConfig(kl_weight=0.5)),
+    "car-set": (ROADS, SetVAEConfig(iterations=1_500)),
+    "car-set-48": (ROADS, SetVAEConfig(iterations=1_500, latent=48)),
+    "car-recurrent": (ROADS, SHORT),
+    "car-recurrent-shuffled": (ROADS, replace(SHORT, shuffle=True)),
     "set-3-refinements": (FULL_SIZE, SetVAEConfig(refinements=3)),
 }
 
 
-def fit_to(config: Config, domain: MazeDomain, seconds: float) -> Config:
+def fit_to(config: Config, domain: Domain, seconds: float) -> Config:
     """The same training with as many iterations as fit into `seconds`, schedules stretched to match."""
     training = config.pretraining(config.build(domain, SEED), domain, SEED)
     training.step()
@@ -53,9 +62,10 @@ def fit_to(config: Config, domain: MazeDomain, seconds: float) -> Config:
 
 
 def measure_row(name: str, seconds: float) -> dict[str, Any]:
-    """Pretrain one row's configuration for about `seconds` and measure its health."""
+    """Pretrain one row's configuration for about `seconds`, or as it is if that is 0, and measure its health."""
     domain, config = ROWS[name]
-    config = fit_to(config, domain, seconds)
+    if seconds:
+        config = fit_to(config, domain, seconds)
     start = time.perf_counter()
     manifold = pretrain(config, domain, SEED)
     return {

@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from clutr.manifold.corpus import shuffle_sets
+from clutr.manifold.pretrain import pretrain
 from clutr.manifold.set_vae import SetNetwork, SetVAEConfig
 from clutr.manifold.vae import VAEManifold
+from envs.car.domain import CarDomain
 from envs.maze.domain import MazeDomain
 
 TINY = MazeDomain(height=2, width=2, max_obstacles=2)
@@ -75,6 +77,31 @@ def test_decoded_tasks_are_the_likeliest_members_in_ascending_order() -> None:
         model.guess.bias[:4] = torch.tensor([-1.0, -1.0, -1.0, 3.0])
     decoded = model.decode_tokens(torch.zeros(1, 2))
     assert [token for token in decoded[0].tolist() if token] == [4, 2, 3]
+
+
+def test_tasks_of_one_size_are_decoded_in_that_size() -> None:
+    domain = CarDomain(control_points=4)
+    model = SetVAEConfig(latent=2, hidden=4, refinements=0).build(domain, 1).network
+    assert isinstance(model, SetNetwork)
+    with torch.no_grad():
+        model.guess.weight.zero_()
+        model.guess.bias.fill_(-9.0)
+        model.guess.bias[[70, 3, 50]] = torch.tensor([-1.0, 5.0, -2.0])
+        model.guess.bias[8] = -3.0
+    assert model.decode_tokens(torch.zeros(1, 2)).tolist() == [[4, 9, 51, 71]]
+    with torch.no_grad():
+        model.guess.bias[20:30] = 7.0
+    assert model.decode_tokens(torch.zeros(1, 2)).shape == (1, 4), "a task has no more tokens than its world allows"
+
+
+def test_tasks_without_a_tail_are_learnt() -> None:
+    domain = CarDomain(control_points=5)
+    config = SetVAEConfig(latent=24, hidden=64, refinements=2, iterations=300, batch_size=128)
+    manifold = pretrain(config, domain, 1)
+    found = manifold.health()
+    assert found["recovery"].keys() == {"set_recall", "set_precision", "task_exact"}
+    assert found["recovery"]["set_recall"] > 0.6  # guessing finds a twentieth
+    assert found["prior_uniform"]["total_variation"]["points"] == 0
 
 
 def test_weights_come_from_the_seed() -> None:

@@ -50,6 +50,7 @@ def test_two_methods_with_two_seeds_each_on_numbers_worked_by_hand() -> None:
     assert dr.iqm.value == pytest.approx(1.6 / 4)
     assert dr.mean.value == pytest.approx(3.7 / 8)
     assert dr.median.value == pytest.approx((0.2 + 0.6) / 2)
+    assert dr.optimality_gap is not None
     assert dr.optimality_gap.value == pytest.approx(1 - 3.7 / 8)
     assert dr.mean_return == pytest.approx(0.9 * 3.7 / 8)
     assert dr.improvement is None

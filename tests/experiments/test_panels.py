@@ -358,6 +358,7 @@ def test_curves_of_suites_told_by_returns_show_both_figures() -> None:
     assert "Zero-shot return" not in Structure(training_curves(data, "s", {}).html()).text
     facts = {what: value for what, value, _ in headline(data, {"tests": "return"})}
     assert facts["Zero-shot return, tests"] == "612"
+    assert "Zero-shot solve rate, tests" not in facts
     runs = [("clutr", data), ("dr", data)]
     assert "Zero-shot return, tests" in Structure(method_curves(runs, "s", {"tests": "return"}).html()).text
 
@@ -429,7 +430,7 @@ def test_films_are_moving_pictures_with_level_and_end() -> None:
     assert 'width="120" height="96"' in panel.body
     [first, _] = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", panel.body)
     moving = Image.open(io.BytesIO(base64.b64decode(first)))
-    assert moving.n_frames == 5
+    assert getattr(moving, "n_frames", 1) == 5
     moving.seek(3)
     assert np.array_equal(np.asarray(moving.convert("RGB")), frames[3])
 
