@@ -45,6 +45,8 @@ _HULL_CORNERS = np.array([len(shape) for shape in HULL_SHAPES])
 _HULL_POINTS = np.array([[*shape, *[(0, 0)] * (MOST_CORNERS - len(shape))] for shape in HULL_SHAPES]) * SIZE
 _WHEEL_POINTS = np.array(WHEEL_SHAPE) * SIZE
 
+_LOSS = 2
+"""The package's shrinking (`pygame.transform.smoothscale`) takes so much from every value, black excepted."""
 _SCORE_CENTRE = (60, 750)
 _FONT_SIZE = 42
 
@@ -138,6 +140,9 @@ def _colours(palette: Double) -> Bytes:
         colours[_GRASS, channel] = int(palette[2, channel])
         for shade in range(3):
             colours[_ROAD + shade, channel] = int(palette[0, channel] + 0.01 * shade * 255)
+    for colour in range(len(colours)):
+        for channel in range(3):
+            colours[colour, channel] = max(0, int(colours[colour, channel]) - _LOSS)
     return colours
 
 
