@@ -65,7 +65,7 @@ def histogram(values: Tensor, bins: int, width: float = 1.0) -> list[float]:
 
 
 def bin_width(values: Tensor) -> float:
-    """1 for counts `[B]`; else the least of 1, 2, 5, 10, 20, ... times a power of ten that gives at most `BINS` bins."""
+    """1 for counts `[B]`; else the least of 1, 2 and 5 times a power of ten that needs at most `BINS` bins for them."""
     if bool((values == values.round()).all()) or float(values.max()) <= float(values.min()):
         return 1.0
     least = float(values.max() - values.min()) / BINS

@@ -1,7 +1,7 @@
 """Which task VAE, at equal pretraining time on two cores? Decides the default and records the sorting ablation.
 
-Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row. With 0 seconds a row
-trains for its configured number of gradient steps: the rows of cars are compared at these.
+Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row. With 0
+seconds a row trains for its configured number of gradient steps: so the rows of cars are compared.
 """
 
 import json
