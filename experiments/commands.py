@@ -18,9 +18,10 @@ from clutr.manifold.base import Progress
 from envs.domain import Domain, Figure, Suite
 from experiments.compare import EvaluationJson, figure_name, figure_of, require_evaluation
 from experiments.display import training_display, work_display
-from experiments.evaluate import cvar, evaluate
+from experiments.evaluate import evaluate
 from experiments.files import RunError
 from experiments.manifolds import prepare_manifold
+from experiments.robustness import cvar
 from experiments.run_dir import RunDirectory
 from experiments.runner import Runner
 
@@ -120,7 +121,7 @@ def evaluate_run(
         seed: of levels and actions.
         deterministic: take the likeliest action instead of sampling.
         cvar_levels: random solvable levels, of which the solve rate on the worst is added as `summary["cvar"]` (see
-            `experiments.evaluate.cvar`); 0 for none.
+            `experiments.robustness.cvar`); 0 for none.
         progress: is told of both parts of the work, one after the other.
 
     Raises:

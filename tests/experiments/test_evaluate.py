@@ -12,7 +12,8 @@ from torch import Tensor
 import experiments.evaluate
 from agents.student import Policy
 from envs.domain import LevelBatch, Observation, Step, Suite, Task
-from experiments.evaluate import cvar, evaluate, play
+from experiments.evaluate import evaluate, play
+from experiments.robustness import cvar
 
 LIMIT = 12
 
