@@ -291,7 +291,7 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
     [
         (["fly"], "no command is called 'fly'; there are: demo, list,"),
         (["list", "cats"], "cannot list 'cats'; there are: domains,"),
-        (["train", "nothing"], "no preset is called 'nothing'; there are: maze-clutr,"),
+        (["train", "nothing"], "no preset is called 'nothing'; there are: car-clutr,"),
         (["pretrain", "moon"], "no world is called 'moon'; there are: car, maze"),
         (["pretrain", "maze", "--preset", "slow"], "no preset is called 'slow'; there are: fast,"),
         (["pretrain", "maze", "--preset"], "no preset is called ''"),
