@@ -5,22 +5,28 @@ reached, the end when all tiles are reached, -100 and the end beyond the playfie
 and ends to the package frame by frame, and the pictures to its `state_pixels`.
 """
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.car.level import RoadLevels
-from envs.car.physics import drive, idle, new_cars, place
+from envs.car.physics import drive, new_cars, place
 from envs.car.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
 from envs.car.roads import RoadBank
 from envs.car.state import Cars, Double, Roads
 from envs.domain import LevelBatch, Observation, Step
+
+_LOGGER = logging.getLogger(__name__)
 
 PICTURE = (96, 96, 3)
 FRAMES_A_SECOND = 50
@@ -41,6 +47,8 @@ IMPATIENCE = -0.1
 """At this mean reward a frame or below, an episode is stopped."""
 
 _ROUNDING = 1e-9
+_REST, _BEGIN, _GO = 0, 1, 2
+"""What an environment can be told."""
 
 
 class _Episodes(NamedTuple):
@@ -106,6 +114,7 @@ class CarEngine:
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, PICTURE, np.uint8)})
         self.action_space: gymnasium.Space[Any] = action_space()
         self._rules = _Rules(float(playfield), int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
+        _announce_compilation()
         self._bank = RoadBank(num_envs)
         self._starts = np.zeros((num_envs, 3))
         self._loaded = False
@@ -146,11 +155,7 @@ class CarEngine:
             self._load(levels, rows)
         elif not self._loaded:
             raise RuntimeError("the first reset needs levels")
-        self._pictures = self._pictures.copy() if mask is not None else np.empty_like(self._pictures)
-        _start(
-            rows, self._starts, self._cars, self._bank.roads, self._episodes, self._rules,
-            self._pictures, self._scratch, PALETTE, self._digits,
-        )  # fmt: skip
+        self._play(np.where(chosen, _BEGIN, _REST), np.zeros((self.num_envs, 3)))
         return self._observation()
 
     def _load(self, levels: LevelBatch, rows: NDArray[np.int64]) -> None:
@@ -172,21 +177,44 @@ class CarEngine:
         chosen = actions.detach().cpu().double().numpy()
         if chosen.shape != (self.num_envs, 3):
             raise ValueError(f"actions must be [{self.num_envs}, 3], got {list(chosen.shape)}")
-        rewards = np.zeros(self.num_envs, np.float32)
-        self._pictures = self._pictures.copy()
-        _advance(
-            chosen, rewards, self._cars, self._bank.roads, self._episodes, self._rules,
-            self._pictures, self._scratch, PALETTE, self._digits,
-        )  # fmt: skip
+        rewards = self._play(np.full(self.num_envs, _GO), chosen)
         episodes = self._episodes
         ends = self._tensor(episodes.terminated.copy()), self._tensor(episodes.truncated.copy())
         return Step(self._observation(), self._tensor(rewards), *ends)
+
+    def _play(self, orders: NDArray[np.int64], actions: Double) -> NDArray[np.float32]:
+        """Carry out the orders; the rewards. Pictures that were returned before stay as they are."""
+        rewards = np.zeros(self.num_envs, np.float32)
+        self._pictures = self._pictures.copy()
+        threads = min(self.num_envs, torch.get_num_threads())
+        rest = (
+            threads, orders, self._starts, actions, rewards, self._cars, self._bank.roads, self._episodes, self._rules,
+            self._pictures, self._scratch, PALETTE, self._digits,
+        )  # fmt: skip
+        others = [_pool().submit(_play, first, *rest) for first in range(1, threads)]
+        _play(0, *rest)
+        for other in others:
+            other.result()
+        return rewards
 
     def _observation(self) -> Observation:
         return {"image": self._tensor(self._pictures)}
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+@cache
+def _announce_compilation() -> None:
+    """Say why the first reset after an installation or a change takes so long."""
+    if not list((Path(__file__).parent / "__pycache__").glob("engine._play*.nbi")):
+        _LOGGER.warning("compiling the car engine: once, for about half a minute")
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """The threads that all engines share, beside the one that calls."""
+    return ThreadPoolExecutor(thread_name_prefix="cars")
 
 
 def action_space() -> spaces.Box:
@@ -206,10 +234,16 @@ def _new_episodes(n: int) -> _Episodes:
     )
 
 
-@njit(parallel=True, cache=True)
-def _start(
-    rows: NDArray[np.int64],
+# One kernel for starts and actions, and threads outside of it: numba compiles a function anew for every caller, and
+# takes as long for its own parallel loop as for half of the rest.
+@njit(cache=True, nogil=True)
+def _play(
+    first: int,
+    stride: int,
+    orders: NDArray[np.int64],
     starts: Double,
+    actions: Double,
+    rewards: NDArray[np.float32],
     cars: Cars,
     roads: Roads,
     episodes: _Episodes,
@@ -219,11 +253,19 @@ def _start(
     palette: Double,
     digits: NDArray[np.uint8],
 ) -> None:
-    """Put the cars of `rows` at their starts and let the first frame pass, as the package's `reset` does."""
-    for index in prange(len(rows)):
-        i = rows[index]
-        _begin(i, starts[i], cars, roads, episodes)
-        _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
+    """Let cars first, first + stride ... begin, go on or rest, and draw what those see that did not rest."""
+    for i in range(first, len(orders), stride):
+        if orders[i] == _BEGIN:
+            _begin(i, starts[i], cars, roads, episodes)
+        elif orders[i] == _GO and not (episodes.terminated[i] or episodes.truncated[i]):
+            rewards[i] = _advance(i, actions[i], cars, roads, episodes, rules, palette)
+        else:
+            continue
+        seconds = (episodes.frames[i] + 1) / FRAMES_A_SECOND
+        draw(
+            pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield,
+            rules.zoom_in, digits,
+        )  # fmt: skip
 
 
 @njit(cache=True)
@@ -237,48 +279,49 @@ def _begin(i: int, start: Double, cars: Cars, roads: Roads, episodes: _Episodes)
     episodes.truncated[i] = False
     episodes.solved[i] = False
     episodes.recent[i, :] = 0
-    episodes.tiles[i] = idle(cars, roads, i)
+    episodes.tiles[i] = 0
     episodes.score[i] = 0.0
-    for _ in range(episodes.tiles[i]):
+    # the package lets a frame pass without setting any control: at rest, all of them are 0
+    _move(i, 0.0, 0.0, 0.0, cars, roads, episodes)
+
+
+@njit(cache=True)
+def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: Roads, episodes: _Episodes) -> None:
+    """Let a frame pass, and count the tiles that are reached."""
+    new_tiles, _ = drive(cars, roads, i, steer, gas, brake)
+    episodes.tiles[i] += new_tiles
+    for _ in range(new_tiles):
         episodes.score[i] += LAP_REWARD / roads.count[i]
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True)
 def _advance(
-    actions: Double,
-    rewards: NDArray[np.float32],
-    cars: Cars,
-    roads: Roads,
-    episodes: _Episodes,
-    rules: _Rules,
-    pictures: NDArray[np.uint8],
-    scratch: NDArray[np.uint8],
-    palette: Double,
-    digits: NDArray[np.uint8],
-) -> None:
-    """Repeat each action until the episode ends, sum the rewards, draw the last frame."""
-    for i in prange(len(actions)):
+    i: int, action: Double, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+) -> float:
+    """Repeat an action until the episode ends; the sum of the rewards."""
+    total = 0.0
+    for _ in range(rules.action_repeat):
+        total += _frame(i, action[0], action[1], action[2], cars, roads, episodes, rules, palette)
         if episodes.terminated[i] or episodes.truncated[i]:
-            continue
-        total = 0.0
-        for _ in range(rules.action_repeat):
-            total += _frame(i, actions[i], cars, roads, episodes, rules, palette)
-            if episodes.terminated[i] or episodes.truncated[i]:
-                break
-        rewards[i] = total
-        _draw(i, cars, roads, episodes, rules, pictures, scratch, palette, digits)
+            break
+    return total
 
 
 @njit(cache=True)
 def _frame(
-    i: int, action: Double, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+    i: int,
+    steer: float,
+    gas: float,
+    brake: float,
+    cars: Cars,
+    roads: Roads,
+    episodes: _Episodes,
+    rules: _Rules,
+    palette: Double,
 ) -> float:
     """One frame of environment i; its reward."""
     before = episodes.score[i]
-    new_tiles, _ = drive(cars, roads, i, action[0], action[1], action[2])
-    episodes.tiles[i] += new_tiles
-    for _ in range(new_tiles):
-        episodes.score[i] += LAP_REWARD / roads.count[i]
+    _move(i, steer, gas, brake, cars, roads, episodes)
     episodes.score[i] -= FRAME_COST
     # the package counts what the first, uncontrolled frame reached as a reward of the first action
     reward = episodes.score[i] - (before if episodes.frames[i] else 0.0)
@@ -310,22 +353,3 @@ def _shape(
         episodes.terminated[i] = True
         episodes.truncated[i] = False
     return reward
-
-
-@njit(cache=True)
-def _draw(
-    i: int,
-    cars: Cars,
-    roads: Roads,
-    episodes: _Episodes,
-    rules: _Rules,
-    pictures: NDArray[np.uint8],
-    scratch: NDArray[np.uint8],
-    palette: Double,
-    digits: NDArray[np.uint8],
-) -> None:
-    seconds = (episodes.frames[i] + 1) / FRAMES_A_SECOND
-    draw(
-        pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield, rules.zoom_in,
-        digits,
-    )  # fmt: skip
