@@ -27,7 +27,7 @@ def touch(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
     """
     # rows, not tuples of arrays: numba counts references to every array of a tuple that it hands on
     return _touch(
-        cars.origin[i], cars.rotation[i], cars.on_road[i], roads.count[i], roads.blocks[i], roads.hulls[i],
+        cars.origin[i], cars.rotation[i], cars.on_road[i], roads.tiles[i], roads.blocks[i], roads.hulls[i],
         roads.corners[i], roads.visited[i], roads.touched[i],
     )  # fmt: skip
 

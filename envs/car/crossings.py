@@ -42,4 +42,4 @@ def _side(points: Double, a: int, b: int, c: int) -> float:
     """On which side of the line from a to b point c lies: -1, 0 or 1."""
     across = (points[b, 0] - points[a, 0]) * (points[c, 1] - points[a, 1])
     along = (points[b, 1] - points[a, 1]) * (points[c, 0] - points[a, 0])
-    return np.sign(across - along)
+    return float(np.sign(across - along))

@@ -139,7 +139,7 @@ class CarEngine:
     @property
     def progress(self) -> Tensor:
         """`[N]` float32: share of the tiles that were reached."""
-        return self._tensor((self._episodes.tiles / np.maximum(self._bank.roads.count, 1)).astype(np.float32))
+        return self._tensor((self._episodes.tiles / np.maximum(self._bank.roads.tiles, 1)).astype(np.float32))
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes: see `envs.domain.Engine.reset`.
@@ -291,7 +291,7 @@ def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: Roa
     new_tiles, _ = drive(cars, roads, i, steer, gas, brake)
     episodes.tiles[i] += new_tiles
     for _ in range(new_tiles):
-        episodes.score[i] += LAP_REWARD / roads.count[i]
+        episodes.score[i] += LAP_REWARD / roads.tiles[i]
 
 
 @njit(cache=True)
@@ -326,7 +326,7 @@ def _frame(
     # the package counts what the first, uncontrolled frame reached as a reward of the first action
     reward = episodes.score[i] - (before if episodes.frames[i] else 0.0)
     episodes.frames[i] += 1
-    if episodes.tiles[i] == roads.count[i]:
+    if episodes.tiles[i] == roads.tiles[i]:
         episodes.terminated[i] = True
         episodes.solved[i] = True
     x, y = cars.origin[i, 0, 0], cars.origin[i, 0, 1]

@@ -202,7 +202,7 @@ def _world(samples: Bytes, cars: Cars, roads: Roads, i: int, zoom: float, playfi
                 _rectangle(
                     samples, view, column * grass, row * grass, (column + 1) * grass, (row + 1) * grass, _GRASS
                 )  # fmt: skip
-    tiles = roads.count[i]
+    tiles = roads.tiles[i]
     for block in range((tiles + BLOCK - 1) // BLOCK):
         box = roads.blocks[i, block]
         if box[0] > high_x or box[2] < low_x or box[1] > high_y or box[3] < low_y:

@@ -33,8 +33,8 @@ class RoadBank:
 
     def _grow(self, tiles: int) -> None:
         held = self.roads
-        self.roads = _empty(len(held.count), -(-tiles // BLOCK) * BLOCK)
-        self.roads.count[:] = held.count
+        self.roads = _empty(len(held.tiles), -(-tiles // BLOCK) * BLOCK)
+        self.roads.tiles[:] = held.tiles
         for name in Roads._fields[1:]:
             old = getattr(held, name)
             getattr(self.roads, name)[:, : old.shape[1]] = old
@@ -42,7 +42,7 @@ class RoadBank:
 
 def _empty(num_envs: int, tiles: int) -> Roads:
     return Roads(
-        count=np.zeros(num_envs, np.int64),
+        tiles=np.zeros(num_envs, np.int64),
         blocks=np.zeros((num_envs, tiles // BLOCK, 4), np.float32),
         quads=np.zeros((num_envs, tiles, 4, 2), np.float32),
         kerb=np.zeros((num_envs, tiles), np.bool_),
@@ -58,7 +58,7 @@ def _empty(num_envs: int, tiles: int) -> Roads:
 def _pack(roads: Roads, row: int, quads: Double, kerb_quads: Double, kerbs: NDArray[np.bool_]) -> None:
     """Fill one row: corners for drawing and for contacts, and the bounding boxes of blocks of tiles."""
     tiles = len(quads)
-    roads.count[row] = tiles
+    roads.tiles[row] = tiles
     roads.kerb[row, :tiles] = kerbs
     roads.kerb[row, tiles:] = False
     for tile in range(tiles):

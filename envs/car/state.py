@@ -40,7 +40,7 @@ class Cars(NamedTuple):
 class Roads(NamedTuple):
     """N roads of up to M tiles, padded behind; the B = ceil(M / BLOCK) blocks bound successive tiles and kerbs."""
 
-    count: NDArray[np.int64]  # [N] tiles of each road
+    tiles: NDArray[np.int64]  # [N] how many tiles each road has
     blocks: Single  # [N, B, 4] bounding boxes: least x, least y, most x, most y
     quads: Single  # [N, M, 4, 2] corners, for drawing
     kerb: NDArray[np.bool_]  # [N, M]

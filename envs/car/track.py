@@ -109,7 +109,7 @@ def _kerbs(changes: Floats, threshold: float) -> NDArray[np.bool_]:
     """Which tiles have a kerb: those of `KERB_TILES` successive changes of one sign, each above the threshold."""
     window = np.stack([np.roll(changes, shift) for shift in range(KERB_TILES)])
     hard = (np.abs(window) > threshold).all(axis=0) & (np.abs(np.sign(window).sum(axis=0)) == KERB_TILES)
-    kerbs = hard.copy()
+    kerbs: NDArray[np.bool_] = hard.copy()
     for tile in range(len(kerbs)):  # in place and going up, as the package does: around the start it spreads further
         if kerbs[tile]:
             kerbs[[tile - back for back in range(KERB_TILES)]] = True

@@ -104,7 +104,7 @@ def _gymnasium_frames_per_second(drawn: bool) -> float:
     """Of the unmodified package, one environment."""
     from gymnasium.envs.box2d.car_racing import CarRacing  # noqa: PLC0415  # an optional dependency
 
-    environment = CarRacing()
+    environment: Any = CarRacing()
     environment.reset(seed=0)
     frames = REAL_FRAMES if drawn else 20 * REAL_FRAMES
     if not drawn:

@@ -49,15 +49,16 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
     ours = steps_per_second(_student(config, engine), domain, engine)
     progress("the published student with a loop of LSTM cells")
     looped_student = _student(config, engine)
-    looped = LoopedLSTM(looped_student.network.torso.width, config.hidden, named_generator(0, "bench", "loop"))
-    looped_student.network.core = looped
+    network = looped_student.network
+    assert isinstance(network, ActorCritic)
+    flops = training_flops(network, config)
+    network.core = LoopedLSTM(network.torso.width, config.hidden, named_generator(0, "bench", "loop"))
     looped_student.optimiser = torch.optim.Adam(looped_student.network.parameters(), config.learning_rate, fused=True)
     loop = steps_per_second(looped_student, domain, engine, updates=2)
     progress("the light student")
     light = steps_per_second(_student(LIGHT_STUDENT, engine), domain, engine)
     progress("one LSTM layer")
     mine, torchs = _layer_seconds()
-    flops = training_flops(_student(config, engine).network, config)
     shape = f"{NUM_ENVS} x {config.rollout_steps}"
     published = f"published student (LSTM {config.hidden}), {shape}, {config.epochs} epochs, domain randomisation"
     light_name = f"light student (LSTM {LIGHT_STUDENT.hidden}, {LIGHT_STUDENT.epochs} epochs), {shape}"

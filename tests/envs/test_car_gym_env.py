@@ -50,7 +50,7 @@ def test_spaces_and_rewards_are_those_of_car_racing() -> None:
     rewards = []
     for step in range(30):
         _, reward, terminated, truncated, _ = ours.step(THROTTLE)
-        rewards.append(reward)
+        rewards.append(float(reward))
         assert not terminated
         assert truncated == (step == 29)
     assert min(rewards) == pytest.approx(-0.1)
@@ -102,7 +102,7 @@ def test_a_vector_of_cars_restarts_in_the_step_after_the_end() -> None:
 
 
 def test_rendering_shows_what_the_agent_sees() -> None:
-    env = make(render_mode="rgb_array").unwrapped
+    env: Any = make(render_mode="rgb_array").unwrapped
     with pytest.raises(RuntimeError, match="reset the environment before rendering"):
         env.render()
     picture, _ = env.reset(seed=1)

@@ -37,8 +37,8 @@ def drive_both(road: BezierLevels, decisions: int, zoom_in: bool) -> tuple[NDArr
     pictures = [[ours.reset(road)["image"][0].numpy()], [real.reset(road)["image"][0].numpy()]]
     for _ in range(decisions):
         action = follow(ours, points)
-        for engine, seen in zip((ours, real), pictures, strict=True):
-            seen.append(engine.step(action).observation["image"][0].numpy())
+        pictures[0].append(ours.step(action).observation["image"][0].numpy())
+        pictures[1].append(real.step(action).observation["image"][0].numpy())
         assert torch.equal(ours.place[:, :3], real.place[:, :3])
     assert float(ours.progress) > 0.1, "the driver should get along"
     first, second = (np.array(seen, np.float64) for seen in pictures)
