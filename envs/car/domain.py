@@ -251,8 +251,9 @@ class CarDomain:
         driven = places.cpu().float().numpy()
         return Paths(
             torch.from_numpy(draw_maps(levels.tracks(), driven)),
-            tuple(f"mean speed {speed:.0f}" for speed in np.nanmean(driven[..., 3], axis=1)),
-            "The line is the car's way, the brighter the faster; a bar with an arrow marks the start, a ring the end.",
+            tuple(f"{speed:.0f} units/s" for speed in np.nanmean(driven[..., 3], axis=1)),
+            "The line is the car's way, the brighter the faster; a bar with an arrow marks the start, a ring the end; "
+            + "the speed given is the mean.",
             speed_scale(),
         )
 

@@ -16,8 +16,8 @@ from envs.domain import PathScale
 
 SIDE = 300
 """Pixels of a map's side."""
-FAST = 80.0
-"""Speed at the upper end of the colours, in units a second: few cars go faster on any road."""
+FAST = 60.0
+"""Speed at the upper end of the colours, in units a second: few students drive faster."""
 COLOURS = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 64)))  # its end is pale on a pale road
 
 _GROUND, _ROAD, _START, _END = "#f4f3ee", "#c9ccd1", "#1b2027", "#1b2027"
