@@ -112,6 +112,7 @@ class PPOStudent:
 
     def __init__(self, config: PPOOptions, network: Network, seed: int, name: str, device: torch.device | str) -> None:
         self.config = config
+        self.device = torch.device(device)
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5, fused=True)
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
@@ -126,6 +127,7 @@ class PPOStudent:
         self, observation: Observation, state: Tensor, rng: torch.Generator, deterministic: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Actions `[N, ...]` and the next state; sampled unless `deterministic`."""
+        observation = {name: value.to(self.device) for name, value in observation.items()}
         policy, _, state = self.network.step(observation, state)
         return policy.to_engine(policy.mode() if deterministic else policy.sample(rng)), state
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import yaml
 
 from agents.student import STUDENTS, StudentConfig
@@ -33,6 +34,8 @@ class Experiment:
     """Seed of everything but the manifold's pretraining."""
     manifold_seed: int = 1
     """Seed of the manifold's pretraining, so that runs of many seeds can share one manifold."""
+    device: str = "cpu"
+    """Where students play and learn, such as cuda. Teachers and manifolds, which are small, stay on the CPU."""
     num_envs: int = 32
     """Environments of each student, so levels of each update."""
     total_steps: int = 10_000_000
@@ -52,6 +55,10 @@ class Experiment:
         for name in ("num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            raise ValueError(f"device must be one that torch knows, such as cpu or cuda, got {self.device!r}") from None
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must be 0 (never) or more, got {self.evaluate_every}")
 

@@ -16,6 +16,7 @@ from envs.domain import Engine, LevelBatch
 from envs.randomness import derive_seed, named_generator
 from experiments.config import Experiment
 from experiments.evaluate import evaluate
+from experiments.files import RunError
 from experiments.run_dir import ProposalRecord, RunDirectory
 
 
@@ -30,6 +31,17 @@ class UpdateReport:
     metrics: Mapping[str, float]
     seconds: float
     """Training time of this run so far, over all its processes."""
+
+
+NO_GPU = "Start it with --device cpu, or, to go on with a run, write `device: cpu` into its config.yaml"
+
+
+def require_device(name: str) -> torch.device:
+    """A device that is there. Raises `RunError` if it is not."""
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {NO_GPU}")
+    return device
 
 
 class Runner:
@@ -48,12 +60,13 @@ class Runner:
         self.experiment: Experiment = run.experiment
         domain, seed = self.experiment.domain, self.experiment.seed
         self.suite = domain.suites()[self.experiment.evaluate_suite] if self.experiment.evaluate_every else None
-        self.engine: Engine = domain.engine(self.experiment.num_envs)
+        device = require_device(self.experiment.device)
+        self.engine: Engine = domain.engine(self.experiment.num_envs, device)
         context = Context(domain, derive_seed(seed, "curriculum"), manifold)
         self.curriculum: Curriculum = self.experiment.curriculum.build(context)
         spaces = self.engine.observation_space, self.engine.action_space
         self.students: dict[str, Student] = {
-            name: self.experiment.student.build(*spaces, seed, name) for name in self.curriculum.students
+            name: self.experiment.student.build(*spaces, seed, name, device) for name in self.curriculum.students
         }
         self.update, self.steps, self.seconds = 0, 0, 0.0
         self.stop_requested = False
@@ -143,7 +156,7 @@ class Runner:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.suite is not None
-        rng = named_generator(self.experiment.seed, "evaluation", self.update)
+        rng = named_generator(self.experiment.seed, "evaluation", self.update, device=self.experiment.device)
         result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng)
         means = {"mean_solved": result.mean_solved, "mean_return": result.mean_return}
         return {f"evaluation/{self.suite.name}/{name}": v for name, v in {**means, **result.by_level()}.items()}

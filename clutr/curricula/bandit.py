@@ -12,12 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Beta
 
+from agents.distributions import sample_beta
 from agents.losses import Evaluation
 from agents.networks import linear
 from clutr.curricula.ppo import Learner, Pending, TeacherOptions
-
-EDGE = 1e-6
-"""Samples are kept this far from 0 and 1, where a Beta density is 0 and its logarithm infinite."""
 
 
 class BetaPolicy(nn.Module):
@@ -51,17 +49,6 @@ class BetaPolicy(nn.Module):
         return Evaluation(distribution.log_prob(actions).sum(-1), values, distribution.entropy().sum(-1))
 
 
-@torch.no_grad()
-def sample_beta(distribution: Beta, rng: torch.Generator) -> Tensor:
-    """A sample in [EDGE, 1 - EDGE], from the generator given, which `Beta.sample` cannot take.
-
-    X / (X + Y) is Beta(a, b) for X ~ Gamma(a) and Y ~ Gamma(b).
-    """
-    first = torch._standard_gamma(distribution.concentration1, generator=rng)
-    second = torch._standard_gamma(distribution.concentration0, generator=rng)
-    return (first / (first + second)).clamp(EDGE, 1 - EDGE)
-
-
 class _Batch(NamedTuple):
     noise: Tensor
     actions: Tensor
@@ -91,7 +78,8 @@ class LatentBandit:
         """Choose n points `[n, dim]` of (0, 1)^dim. Raises `RuntimeError` if the last ones have no reward yet."""
         self._pending.require_none()
         noise = torch.rand(n, self.noise, generator=self.rng)
-        actions = sample_beta(self.policy(noise)[0], self.rng)
+        policy, _ = self.policy(noise)
+        actions = sample_beta(policy.concentration1, policy.concentration0, self.rng)
         self._pending.put(_Batch(noise, actions, self.policy.evaluate(noise, actions)))
         return actions
 

@@ -85,9 +85,7 @@ def _distribution_card(name: str, title: str, found: Histograms) -> str:
     return card(title, svg + legend(roles))
 
 
-def _distributions(
-    series: Mapping[tuple[str, ...], list[float]], widths: Mapping[str, float]
-) -> dict[str, Histograms]:
+def _distributions(series: Mapping[tuple[str, ...], list[float]], widths: Mapping[str, float]) -> dict[str, Histograms]:
     """Histograms of one property for several populations: those whose paths differ in the population alone."""
     found: dict[str, Histograms] = {}
     for path, counts in series.items():

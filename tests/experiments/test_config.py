@@ -59,3 +59,11 @@ def test_plain_names_every_kind() -> None:
     plain = to_plain(PRESETS["maze-clutr"])
     kinds = {part: plain[part]["kind"] for part in ("domain", "curriculum", "student", "manifold")}
     assert kinds == {"domain": "maze", "curriculum": "clutr", "student": "ppo", "manifold": "set-vae"}
+
+
+def test_an_unknown_device_is_named() -> None:
+    text = to_yaml(PRESETS["maze-dr"]).replace("device: cpu", "device: abacus")
+    with pytest.raises(RunError, match="device must be one that torch knows, such as cpu or cuda, got 'abacus'"):
+        from_yaml(text)
+    without = to_yaml(PRESETS["maze-dr"]).replace("device: cpu\n", "")
+    assert from_yaml(without) == PRESETS["maze-dr"], "runs from before the option are on the CPU"

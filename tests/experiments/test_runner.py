@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.files import RunError
 from experiments.presets import PRESETS
 from experiments.run_dir import RunDirectory
-from experiments.runner import Runner, UpdateReport
+from experiments.runner import Runner, UpdateReport, require_device
 
 EXPERIMENT = PRESETS["maze-dr-debug"]
 STEPS = EXPERIMENT.num_envs * 32
@@ -98,3 +99,11 @@ def test_tells_what_it_resumes(tmp_path: Path) -> None:
     assert said == []
     assert Runner(run, say=said.append).train(), "nothing is left to do"
     assert said == [f"resuming {run.path} after update 1 ({STEPS} steps)"]
+
+
+def test_a_gpu_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = RunDirectory.create(tmp_path / "run", replace(EXPERIMENT, device="cuda"))
+    with pytest.raises(RunError, match="asks for device cuda, but torch finds no GPU. Start it with --device cpu"):
+        Runner(run)
+    assert require_device("cpu") == torch.device("cpu")
