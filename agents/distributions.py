@@ -40,6 +40,7 @@ def sample_actions(log_probs: Tensor, noise: Tensor) -> Tensor:
     return (cumulative <= noise.unsqueeze(-1)).sum(-1).clamp_(max=log_probs.shape[-1] - 1)
 
 
+@torch.no_grad()
 def sample_beta(alpha: Tensor, beta: Tensor, rng: torch.Generator) -> Tensor:
     """Samples in [EDGE, 1 - EDGE] from the generator given, which torch's own `Beta` cannot take.
 

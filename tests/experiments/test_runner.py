@@ -104,6 +104,6 @@ def test_tells_what_it_resumes(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run = RunDirectory.create(tmp_path / "run", replace(EXPERIMENT, device="cuda"))
-    with pytest.raises(RunError, match="asks for device cuda, but torch finds no GPU. Start it with --device cpu"):
+    with pytest.raises(RunError, match=r"asks for device cuda, but torch finds no GPU\. Start it with --device cpu"):
         Runner(run)
     assert require_device("cpu") == torch.device("cpu")
