@@ -1,6 +1,6 @@
 """Worlds as Gymnasium environments: what every world's single and vector environment share."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from envs.randomness import named_generator
 _LONGEST_PATH = 1024
 
 
-class Game:
+class Game(ABC):
     """An engine with the levels in it.
 
     Args:

@@ -1,5 +1,6 @@
 """Levels of the car world. Whatever can say what its roads are can be played."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,12 +10,12 @@ from envs.car.track import Track
 from envs.domain import LevelBatch
 
 
-class RoadLevels(LevelBatch):
+class RoadLevels(LevelBatch, ABC):
     """Levels that are closed roads."""
 
+    @abstractmethod
     def tracks(self) -> list[Track]:
         """The road of each level."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
