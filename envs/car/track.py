@@ -33,6 +33,8 @@ class Track:
     """`[n, 2]`: the centre line, in units of the world."""
     directions: Floats
     """`[n]`: beta; (cos beta, sin beta) points across the road at a point, (-sin beta, cos beta) along it."""
+    turns: Floats
+    """`[n]`: change of direction from the point before, positive to the left."""
     kerbs: NDArray[np.bool_]
     """`[n]`: whether a tile has a kerb on the inside of its turn."""
 
@@ -47,15 +49,15 @@ class Track:
         ahead = np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)
         # atan2 of the way along the road, less a quarter turn, is the way across it
         directions = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) - np.pi / 2
-        changes = _turns(directions)
-        return cls(points, directions, _kerbs(changes, float(np.abs(changes).mean())))
+        turns = _turns(directions)
+        return cls(points, directions, turns, _kerbs(turns, float(np.abs(turns).mean())))
 
     @classmethod
     def from_gymnasium(cls, track: list[tuple[float, float, float, float]]) -> Self:
         """The road of a `gymnasium` environment's attribute `track`, with the package's own rule for kerbs."""
         table = np.asarray(track, dtype=np.float64)
-        changes = table[:, 1] - np.roll(table[:, 1], 1)  # as the package: not reduced to half a turn
-        return cls(table[:, 2:], table[:, 1], _kerbs(changes, TURN_RATE * 0.2))
+        turns = table[:, 1] - np.roll(table[:, 1], 1)  # as the package: not reduced to half a turn at the start
+        return cls(table[:, 2:], table[:, 1], turns, _kerbs(turns, TURN_RATE * 0.2))
 
     def __len__(self) -> int:
         return len(self.points)
@@ -80,7 +82,7 @@ class Track:
 
     def kerb_quads(self) -> Floats:
         """`[n, 4, 2]`: corners of the kerbs, also where there is none."""
-        side = np.sign(np.roll(self.directions, 1) - self.directions)
+        side = -np.sign(self.turns)
         return self._strip(side * HALF_WIDTH, side * (HALF_WIDTH + KERB_WIDTH))
 
     def _strip(self, near: Floats, far: Floats) -> Floats:
