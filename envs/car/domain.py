@@ -190,7 +190,7 @@ class CarDomain:
         device = rng.device
         picks = torch.rand(edits, len(roads), generator=rng, device=device).cpu()
         keys = torch.rand(edits, len(roads), self.vocabulary, generator=rng, device=device).cpu()
-        points, count = roads.points.cpu().clone(), roads.count.cpu()
+        points, count = roads.points.cpu().clone(), roads.count.cpu().clone()
         rows = torch.arange(len(roads))
         for pick, key in zip(picks, keys, strict=True):
             moved = (pick * count).long()
@@ -200,13 +200,15 @@ class CarDomain:
             taken.scatter_(1, torch.where(used, cells[..., 1] * SKETCH + cells[..., 0], self.vocabulary), True)
             cell = key.masked_fill(taken[:, :-1], -1.0).argmax(1)
             points[rows, moved] = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
-        edited = BezierLevels(points, count)
-        for row in range(len(roads)):
-            if collinear(points[row, : int(count[row])].double().numpy()):
-                repaired, _ = self.from_tokens(self.to_tokens(edited[row]))
-                points[row], count[row] = 0, repaired.count[0]
-                points[row, : repaired.points.shape[1]] = repaired.points[0]
-        return edited
+        on_a_line = [row for row in range(len(roads)) if collinear(points[row, : int(count[row])].double().numpy())]
+        if on_a_line:
+            repaired, _ = self.from_tokens(self.to_tokens(BezierLevels(points, count)[on_a_line]))
+            # a corner may need one place more than there was
+            points = torch.nn.functional.pad(points, (0, 0, 0, max(0, self.max_tokens - points.shape[1])))
+            points[on_a_line] = 0
+            points[on_a_line, : self.max_tokens] = repaired.points
+            count[on_a_line] = repaired.count
+        return BezierLevels(points, count)
 
     def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
         """N training environments."""
