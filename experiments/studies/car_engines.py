@@ -51,7 +51,10 @@ def measure(run: RunDirectory, episodes: int) -> dict[str, Any]:
     """Play the newest student of a run on both engines."""
     student, steps = load_student(run)
     repeat = run.experiment.domain.action_repeat  # type: ignore[attr-defined]  # a run on cars
-    engines: dict[str, Engine] = {"ours": CarEngine(episodes, action_repeat=repeat), "real": Box2DEngine(episodes, action_repeat=repeat)}
+    engines: dict[str, Engine] = {
+        "ours": CarEngine(episodes, action_repeat=repeat),
+        "real": Box2DEngine(episodes, action_repeat=repeat),
+    }
     table: dict[str, list[list[float]]] = {name: [] for name in engines}
     for task in run.domain().suites()[SUITE].tasks:
         for name, engine in engines.items():

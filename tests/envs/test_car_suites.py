@@ -1,0 +1,110 @@
+"""The tests that nobody trains on."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from gymnasium.envs.box2d.car_racing import CarRacing
+
+from envs.car.circuits import VARIABLE, CircuitError
+from envs.car.domain import SPACING, CarDomain
+from envs.car.level import BezierLevels, CentreLineLevels
+from envs.domain import SeedLevels, Suite
+
+NAMES = (
+    *("Australia", "Austria", "Bahrain", "Belgium", "Brazil", "China", "France", "Germany", "Hungary", "Italy"),
+    *("Malaysia", "Mexico", "Monaco", "Netherlands", "Portugal", "Russia", "Singapore", "Spain", "UK", "USA"),
+)
+THROTTLE = torch.tensor([[0.0, 1.0, 0.0]])
+
+
+def suite(name: str) -> Suite:
+    return CarDomain().suites()[name]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_what_there_is() -> None:
+    suites = CarDomain().suites()
+    assert list(suites) == ["bezier-heldout", "bezier-small", "f1", "gymnasium", "gymnasium-recoloured"]
+    assert all(one.figure == "return" for one in suites.values())
+    assert tuple(task.name for task in suites["f1"].tasks) == NAMES
+    assert len(suites["bezier-heldout"].tasks) == 20
+    assert suites["bezier-small"].tasks[0].name == suites["bezier-heldout"].tasks[0].name == "Bezier01"
+
+
+def test_held_out_roads_are_fixed_and_off_the_sketch() -> None:
+    keys = []
+    for task in suite("bezier-heldout").tasks:
+        levels = task.draw(2, generator())
+        assert isinstance(levels, BezierLevels)
+        one, other = levels.key()
+        assert one == other == task.draw(1, generator(5)).key()[0]
+        keys.append(one)
+        cells = levels.points[0] / SPACING
+        assert float((cells - cells.round()).abs().max()) > 0.1
+    assert len(set(keys)) == 20
+
+
+def test_rewards_are_not_shaped_although_those_of_training_are() -> None:
+    task = suite("bezier-small").tasks[0]
+    levels = task.draw(1, generator())
+    tested, trained = task.engine(1), CarDomain().engine(1)
+    tested.reset(levels)
+    trained.reset(levels)
+    still = torch.zeros(1, 3)
+    steps = [(tested.step(still), trained.step(still)) for _ in range(20)]
+    assert not bool(steps[-1][0].terminated), "only training stops those early who make no progress"
+    assert bool(steps[-1][1].terminated)
+    assert float(steps[5][0].reward) == pytest.approx(-0.8)
+
+
+def test_no_circuit_is_read_before_it_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monaco = suite("f1")["Monaco"]
+    with pytest.raises(CircuitError, match=r"mc-1929\.geojson does not exist"):
+        monaco.draw(1, generator())
+
+
+@pytest.mark.skipif(VARIABLE not in os.environ, reason="the circuits are not on this machine")
+def test_a_circuit_is_played_to_its_own_limit_in_a_larger_world() -> None:
+    task = suite("f1")["Brazil"]
+    levels = task.draw(2, generator())
+    assert isinstance(levels, CentreLineLevels)
+    assert levels.count.tolist() == [4999, 4999]
+    assert float(levels.points.abs().max()) > 2000 / 6, "it does not fit into the usual playfield"
+    engine = task.engine(2)
+    engine.reset(levels)
+    step = engine.step(torch.zeros(2, 3))
+    decisions = 1
+    while not bool(step.truncated.any() | step.terminated.any()):
+        step = engine.step(torch.zeros(2, 3))
+        decisions += 1
+    assert bool(step.truncated.all())
+    assert decisions == 2000 // 8
+
+
+def test_the_package_is_played_as_it_is() -> None:
+    task = suite("gymnasium").tasks[0]
+    levels = task.draw(1, generator())
+    assert isinstance(levels, SeedLevels)
+    engine, real = task.engine(1), CarRacing()
+    seen, _ = real.reset(seed=int(levels.seed))
+    assert torch.equal(engine.reset(levels)["image"][0], torch.from_numpy(seen))
+    for _ in range(3):
+        step = engine.step(THROTTLE)
+        rewards = []
+        for _ in range(8):
+            seen, reward, *_ = real.step(THROTTLE[0].numpy())
+            rewards.append(float(reward))
+        assert float(step.reward) == pytest.approx(sum(rewards), rel=1e-6)
+        assert torch.equal(step.observation["image"][0], torch.from_numpy(seen.copy()))
+
+
+def test_recoloured_means_other_colours() -> None:
+    task = suite("gymnasium-recoloured").tasks[0]
+    picture = task.engine(1).reset(task.draw(1, generator()))["image"][0]
+    assert not bool((picture == torch.tensor([100, 202, 100])).all(-1).any())
