@@ -32,16 +32,16 @@ def parse_geojson(source: str) -> Floats:
     Raises:
         LevelError: the source is no such document; the message names line and reason.
     """
+    document = load_json(source)
     try:
-        document = json.loads(source)
-    except json.JSONDecodeError as error:
-        fail(error.lineno, f"not valid JSON: {error.msg}")
+        lines = _line_strings(document)
     except RecursionError:
-        fail(1, "not valid JSON: nested too deeply")
-    lines = _line_strings(document)
+        fail(1, "features are nested too deeply")
     if len(lines) != 1:
         fail(1, f"a centre line needs exactly one LineString, found {len(lines)}")
     degrees = _pairs(lines[0], "coordinates")
+    if len(degrees) == 0:
+        fail(1, "the LineString has no coordinates")
     longitude, latitude = degrees[:, 0], degrees[:, 1]
     if np.abs(longitude).max() > 180 or np.abs(latitude).max() > 89:
         fail(1, "coordinates must be longitude and latitude in degrees (WGS-84), no nearer to a pole than 1 degree")
@@ -50,6 +50,18 @@ def parse_geojson(source: str) -> Floats:
     east = (longitude - longitude[0] + 180) % 360 - 180
     metres = np.stack([np.radians(east) * math.cos(math.radians(middle)), np.radians(latitude - middle)], axis=1)
     return close(metres * EARTH_RADIUS, 1)
+
+
+def load_json(source: str) -> Any:
+    """The value of a JSON document. Raises `LevelError` naming line and reason."""
+    try:
+        return json.loads(source)
+    except json.JSONDecodeError as error:
+        fail(error.lineno, f"not valid JSON: {error.msg}")
+    except RecursionError:
+        fail(1, "not valid JSON: nested too deeply")
+    except ValueError as error:  # a number with thousands of digits
+        fail(1, f"not valid JSON: {error}")
 
 
 def _line_strings(document: Any) -> list[Any]:
@@ -96,10 +108,10 @@ def parse_csv(source: str) -> Floats:
     for number, line in enumerate(source.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        cells = next(csv.reader([line.replace(";", ",")]))
         try:
+            cells = next(csv.reader([line.replace(";", ",")]))
             x, y = float(cells[0]), float(cells[1])
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, csv.Error):
             if not points and number == 1:
                 continue
             fail(number, f"expected two numbers, x and y in metres, got {line.strip()[:40]!r}")

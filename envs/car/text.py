@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from envs.car.centre_line import fail, fit, is_number, parse_csv, parse_geojson
+from envs.car.centre_line import MOST, fail, fit, is_number, load_json, parse_csv, parse_geojson
 from envs.car.level import BezierLevels, CentreLineLevels, RoadLevels
 from envs.car.track import Floats
 from envs.domain import LevelBatch
@@ -112,14 +112,7 @@ def _real_road(metres: Floats) -> CentreLineLevels:
 
 
 def _parse_json(source: str) -> RoadLevels:
-    try:
-        document = json.loads(source)
-    except json.JSONDecodeError as error:
-        fail(error.lineno, f"not valid JSON: {error.msg}")
-    except RecursionError:
-        fail(1, "not valid JSON: nested too deeply")
-    except ValueError as error:  # a number with thousands of digits
-        fail(1, f"not valid JSON: {error}")
+    document = load_json(source)
     if isinstance(document, dict) and "type" in document:
         return _real_road(parse_geojson(source))
     roads = document if isinstance(document, list) else [document]
@@ -132,9 +125,18 @@ def _parse_json(source: str) -> RoadLevels:
     pairs = [_pairs(road[kind], f"road {index}: `{kind}`") for index, road in enumerate(roads)]
     if kind == "points":
         return _bezier([_control_points(road, 1) for road in pairs])
-    if any(len(road) < 4 or np.abs(road).max() > LONGEST for road in pairs):
-        fail(1, f"a centre line has at least 4 points, none farther than {LONGEST:.0f} units from the origin")
-    return _centre_lines(pairs)
+    return _centre_lines([_given_line(index, road) for index, road in enumerate(pairs)])
+
+
+def _given_line(index: int, points: Floats) -> Floats:
+    """Points `[n, 2]` of a centre line, one a tile, or an error."""
+    if not 4 <= len(points) <= MOST or np.abs(points).max() > LONGEST:
+        limits = f"a centre line has 4 to {MOST} points, none farther than {LONGEST:.0f} units from the origin"
+        fail(1, f"road {index}: {limits}")
+    points = points.astype(np.float32).astype(np.float64)
+    if (points == np.roll(points, 1, axis=0)).all(axis=1).any():
+        fail(1, f"road {index}: two successive points are the same (the last one needs no repetition of the first)")
+    return points
 
 
 def _kind(index: int, road: Any) -> str:
