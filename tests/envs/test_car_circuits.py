@@ -48,8 +48,8 @@ def ring(latitude: float = 50.0, longitude: float = 7.0, radius: float = 800.0, 
     """A closed ellipse-like line of degrees, counter-clockwise on the map, the first point to the east."""
     angles = np.linspace(0, 2 * np.pi, n + 1)
     east, north = radius * np.cos(angles), 0.6 * radius * np.sin(angles)
-    degrees: NDArray[np.float64] = np.degrees(np.stack([east / np.cos(np.radians(latitude)), north], axis=1) / EARTH_RADIUS)
-    degrees += np.array([longitude, latitude])
+    metres = np.stack([east / np.cos(np.radians(latitude)), north], axis=1)
+    degrees: NDArray[np.float64] = np.degrees(metres / EARTH_RADIUS) + np.array([longitude, latitude])
     return degrees
 
 
@@ -116,6 +116,8 @@ def test_resampling_goes_through_the_points() -> None:
             "line 1: a centre line needs exactly one LineString, found 0",
         ),
         ('{"type": "LineString"}', "line 1: `coordinates` must be a list of pairs of numbers"),
+        ('{"type": "LineString", "coordinates": []}', "line 1: the LineString has no coordinates"),
+        ('{"type": "LineString", "coordinates": [[1' + "0" * 5000 + ", 1]]}", "line 1: not valid JSON: "),
         ('{"type": "LineString", "coordinates": [[0, 1], [0]]}', "line 1: `coordinates`[1] is not a pair of numbers"),
         ('{"type": "LineString", "coordinates": [[0, "1"]]}', "line 1: `coordinates`[0] is not a pair of numbers"),
         ('{"type": "LineString", "coordinates": [[500000, 5600000]]}', "line 1: coordinates must be longitude and"),
@@ -168,14 +170,25 @@ def test_without_a_network_the_user_is_told_what_to_do(monkeypatch: pytest.Monke
         assert word in str(caught.value)
 
 
+def test_a_spoilt_download_tells_the_user_the_same() -> None:
+    def fetch(_: Circuit) -> Path:
+        raise ValueError("another checksum")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(VARIABLE, raising=False)
+        with pytest.raises(CircuitError, match=r"Monaco is not on this machine and cannot be fetched \(ValueError\)"):
+            find(MONACO, fetch)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)  # it waits for seconds before it tries again
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "mc-1929.geojson").write_text(geojson(ring()))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+        threading.Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{served.server_port}/"
         served.shutdown()
 
@@ -206,4 +219,4 @@ def test_every_circuit_has_the_published_length_and_direction(circuit: Circuit) 
     assert track.length == pytest.approx(circuit.length, rel=1e-4)
     assert (signed_area(track.points) < 0) == circuit.clockwise
     assert track.crossings() == 0
-    assert np.abs(track.points).max() < 400
+    assert np.abs(track.quads()).max() < 400, "well within the playfield of 500"

@@ -1,6 +1,7 @@
 """Cars as a world, by hand; the contract tests cover what all worlds share."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,4 +150,16 @@ def test_options_reach_the_engine() -> None:
     engine.reset(domain.sample(2, generator()))
     truncated = [engine.step(torch.zeros(2, 3)).truncated.tolist() for _ in range(3)]
     assert truncated == [[False] * 2, [False] * 2, [True] * 2]
-    assert isinstance(CarDomain(backend="box2d").engine(1), Box2DEngine)
+
+
+def test_the_reference_engine_plays_the_same_levels_by_the_same_options() -> None:
+    domain = CarDomain(max_frames=6, action_repeat=3, shaped=False, backend="box2d")
+    real, fast = domain.engine(1), replace(domain, backend="fast").engine(1)
+    assert isinstance(real, Box2DEngine)
+    levels = domain.sample(1, generator())
+    assert real.reset(levels)["image"].shape == fast.reset(levels)["image"].shape == (1, 96, 96, 3)
+    actions = torch.tensor([[0.2, 1.0, 0.0]])
+    for end in (False, True):
+        one, other = real.step(actions), fast.step(actions)
+        assert torch.equal(one.reward, other.reward)
+        assert one.truncated.tolist() == other.truncated.tolist() == [end]

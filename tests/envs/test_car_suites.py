@@ -7,15 +7,35 @@ import pytest
 import torch
 from gymnasium.envs.box2d.car_racing import CarRacing
 
-from envs.car.circuits import VARIABLE, CircuitError
+from envs.car.circuits import CIRCUITS, VARIABLE, Circuit, CircuitError
 from envs.car.domain import SPACING, CarDomain
 from envs.car.level import BezierLevels, CentreLineLevels
+from envs.car.suites import _held_out
 from envs.domain import SeedLevels, Suite
 
-NAMES = (
-    *("Australia", "Austria", "Bahrain", "Belgium", "Brazil", "China", "France", "Germany", "Hungary", "Italy"),
-    *("Malaysia", "Mexico", "Monaco", "Netherlands", "Portugal", "Russia", "Singapore", "Spain", "UK", "USA"),
-)
+# The published table (arXiv 2110.02439): length in units, step limit in frames, and whether it is driven clockwise.
+F1 = {
+    "Australia": (1687, 1500, True),
+    "Austria": (1928, 1500, True),
+    "Bahrain": (2790, 2500, True),
+    "Belgium": (2167, 1500, True),
+    "Brazil": (2838, 2000, False),
+    "China": (3035, 2500, True),
+    "France": (1922, 2000, True),
+    "Germany": (2302, 2000, True),
+    "Hungary": (1932, 2000, True),
+    "Italy": (2036, 1500, True),
+    "Malaysia": (3257, 2500, True),
+    "Mexico": (2004, 3000, True),
+    "Monaco": (1746, 1500, True),
+    "Netherlands": (2578, 2000, True),
+    "Portugal": (2735, 2500, True),
+    "Russia": (1849, 2000, False),
+    "Singapore": (2154, 2000, False),
+    "Spain": (2372, 2000, False),
+    "UK": (1961, 2000, False),
+    "USA": (1861, 2000, False),
+}
 THROTTLE = torch.tensor([[0.0, 1.0, 0.0]])
 
 
@@ -31,9 +51,25 @@ def test_what_there_is() -> None:
     suites = CarDomain().suites()
     assert list(suites) == ["bezier-heldout", "bezier-small", "f1", "gymnasium", "gymnasium-recoloured"]
     assert all(one.figure == "return" for one in suites.values())
-    assert tuple(task.name for task in suites["f1"].tasks) == NAMES
+    assert [task.name for task in suites["f1"].tasks] == list(F1)
     assert len(suites["bezier-heldout"].tasks) == 20
     assert suites["bezier-small"].tasks[0].name == suites["bezier-heldout"].tasks[0].name == "Bezier01"
+
+
+def test_circuits_are_those_of_the_published_table() -> None:
+    rows = [(circuit.name, (circuit.length, circuit.step_limit, circuit.clockwise)) for circuit in CIRCUITS]
+    assert rows == list(F1.items())
+    assert len({circuit.file for circuit in CIRCUITS}) == len({circuit.sha256 for circuit in CIRCUITS}) == 20
+
+
+@pytest.mark.parametrize("circuit", CIRCUITS, ids=lambda circuit: circuit.name)
+def test_every_circuit_has_its_own_limit(circuit: Circuit) -> None:
+    # one long action a half: any road will do
+    task = CarDomain(action_repeat=circuit.step_limit // 2).suites()["f1"][circuit.name]
+    engine = task.engine(1)
+    engine.reset(suite("bezier-small").tasks[0].draw(1, generator()))
+    still = torch.zeros(1, 3)
+    assert [engine.step(still).truncated.item() for _ in range(2)] == [False, True]
 
 
 def test_held_out_roads_are_fixed_and_off_the_sketch() -> None:
@@ -44,9 +80,14 @@ def test_held_out_roads_are_fixed_and_off_the_sketch() -> None:
         one, other = levels.key()
         assert one == other == task.draw(1, generator(5)).key()[0]
         keys.append(one)
+        assert levels.count.tolist() == [12, 12]
         cells = levels.points[0] / SPACING
         assert float((cells - cells.round()).abs().max()) > 0.1
     assert len(set(keys)) == 20
+    _held_out.cache_clear()
+    torch.manual_seed(1)
+    assert [task.draw(1, generator()).key()[0] for task in suite("bezier-heldout").tasks] == keys
+    assert [task.draw(1, generator()).key()[0] for task in suite("bezier-small").tasks] == keys[:5]
 
 
 def test_rewards_are_not_shaped_although_those_of_training_are() -> None:
