@@ -183,8 +183,8 @@ class CarDomain:
     def mutate(self, levels: LevelBatch, edits: int, rng: torch.Generator) -> BezierLevels:
         """Copies of roads with `edits` edits each: an edit moves one control point to a cell that is still free.
 
-        Control points stay as many as they are, and edited ones lie on the sketch. A road whose points have come to lie
-        on one line is repaired as in `from_tokens`.
+        Control points stay as many as they are, and edited ones lie on the sketch; where it is full, nothing moves. A
+        road whose points have come to lie on one line is repaired as in `from_tokens`.
         """
         roads = self._own(levels)
         device = rng.device
@@ -198,8 +198,9 @@ class CarDomain:
             used = torch.arange(points.shape[1]) < count[:, None]
             taken = torch.zeros(len(roads), self.vocabulary + 1, dtype=torch.bool)
             taken.scatter_(1, torch.where(used, cells[..., 1] * SKETCH + cells[..., 0], self.vocabulary), True)
-            cell = key.masked_fill(taken[:, :-1], -1.0).argmax(1)
-            points[rows, moved] = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
+            best, cell = key.masked_fill(taken[:, :-1], -1.0).max(1)
+            place = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
+            points[rows, moved] = torch.where(best[:, None] < 0, points[rows, moved], place)
         on_a_line = [row for row in range(len(roads)) if collinear(points[row, : int(count[row])].double().numpy())]
         if on_a_line:
             repaired, _ = self.from_tokens(self.to_tokens(BezierLevels(points, count)[on_a_line]))

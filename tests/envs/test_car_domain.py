@@ -92,6 +92,36 @@ def test_an_edit_moves_one_point_to_a_free_cell() -> None:
     assert 3 < sum(changes) / 100 <= 5
 
 
+def test_an_edit_leaves_the_other_points_and_the_original_alone() -> None:
+    levels = CarDomain(sampler="continuous").sample(50, generator())
+    key = levels.key()
+    edited = CarDomain().mutate(levels, 1, generator(1))
+    assert levels.key() == key
+    moved = (edited.points != levels.points).any(2)
+    assert moved.sum(1).tolist() == [1] * 50
+    cell = edited.points[moved] / SPACING
+    assert torch.allclose(cell, cell.round(), atol=1e-5), "the one that moved lies on the sketch now"
+    assert CarDomain().mutate(levels, 1, generator(1)).key() == edited.key()
+    assert CarDomain().mutate(levels, 1, generator(2)).key() != edited.key()
+    assert CarDomain().mutate(levels, 0, generator(1)).key() == key
+
+
+def test_padding_is_never_edited() -> None:
+    small = road((0.0, 0.0), (300.0, 0.0), (0.0, 300.0))
+    points = torch.nn.functional.pad(small.points, (0, 0, 0, 9)).expand(200, -1, -1)
+    edited = CarDomain().mutate(BezierLevels(points, torch.full((200,), 3)), 1, generator())
+    kept = edited.count == 3
+    assert int(kept.sum()) > 150, "few come to lie on a line"
+    assert not edited.points[kept, 3:].any()
+
+
+def test_on_a_full_sketch_nothing_moves() -> None:
+    domain = CarDomain(control_points=100)
+    levels = domain.sample(3, generator())
+    assert domain.to_tokens(levels).tolist() == [list(range(1, 101))] * 3
+    assert domain.mutate(levels, 4, generator()).key() == levels.key()
+
+
 def test_an_edit_never_leaves_points_on_a_line() -> None:
     triangle = road((SPACING, SPACING), (2 * SPACING, SPACING), (SPACING, 2 * SPACING))
     levels = BezierLevels.concatenate([triangle] * 300)
@@ -126,6 +156,22 @@ def test_descriptions_by_hand() -> None:
     assert facts["solvable"] == 1
     assert 1000 < facts["length"] < 1300
     assert 1 <= facts["bends"] < 2.2, "a lap turns through a whole circle, and through what bends the other way"
+
+    angles = torch.arange(60) * (2 * torch.pi / 60)
+    ring = BezierLevels(100 * torch.stack([angles.cos(), angles.sin()], 1)[None], torch.tensor([60]))
+    facts = {name: float(value) for name, value in CarDomain().describe(ring).items()}
+    assert facts["length"] == pytest.approx(2 * torch.pi * 100, rel=2e-3)
+    assert 1 <= facts["bends"] < 1.3
+    assert (facts["points"], facts["crossings"]) == (60, 0)
+
+
+def test_crossings_are_told() -> None:
+    # a narrow bent triangle, where the curve forms a loop, beside a wide one
+    levels, repairs = CarDomain().from_tokens(torch.tensor([[57, 87, 97], [1, 10, 91]]))
+    assert not any(bool(count.any()) for count in repairs.counts.values())
+    crossings = CarDomain().describe(levels)["crossings"]
+    assert crossings.tolist() == [1.0, 0.0] == [track.crossings() for track in levels.tracks()]
+    assert crossings.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
