@@ -86,12 +86,17 @@ class CarDomain:
         return SKETCH, SKETCH
 
     def sample(self, n: int, rng: torch.Generator) -> BezierLevels:
-        """Draw n roads with `control_points` points each."""
+        """Draw n roads with `control_points` points each; those few on one line are repaired as in `from_tokens`."""
         if self.sampler == "continuous":
             return self._continuous(n, rng)
         keys = torch.rand(n, self.vocabulary, generator=rng, device=rng.device)
-        cells = keys.topk(self.control_points, dim=1).indices.sort(dim=1).values
-        return self._build(cells.cpu(), torch.full((n,), self.control_points))
+        cells = keys.topk(self.control_points, dim=1).indices.sort(dim=1).values.cpu()
+        levels = self._build(cells, torch.full((n,), self.control_points))
+        x, y = (part - part[:, :1] for part in (cells % SKETCH, cells // SKETCH))
+        on_a_line = (x * y[:, 1:2] == y * x[:, 1:2]).all(1)
+        if bool(on_a_line.any()):
+            levels.points[on_a_line] = self.from_tokens(cells[on_a_line] + 1)[0].points
+        return levels
 
     def _continuous(self, n: int, rng: torch.Generator) -> BezierLevels:
         """Points uniform in the square, redrawn while neighbours by angle lie closer than `SPREAD` sides.

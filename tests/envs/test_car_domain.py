@@ -166,12 +166,20 @@ def test_descriptions_by_hand() -> None:
 
 
 def test_crossings_are_told() -> None:
-    # a narrow bent triangle, where the curve forms a loop, beside a wide one
-    levels, repairs = CarDomain().from_tokens(torch.tensor([[57, 87, 97], [1, 10, 91]]))
-    assert not any(bool(count.any()) for count in repairs.counts.values())
+    tokens = torch.tensor([[10, 14, 19, 32, 37, 51, 64, 71, 80, 84, 87, 93], [1, 10, 91, *[0] * 9]])
+    levels, _ = CarDomain().from_tokens(tokens)
     crossings = CarDomain().describe(levels)["crossings"]
-    assert crossings.tolist() == [1.0, 0.0] == [track.crossings() for track in levels.tracks()]
+    assert crossings.tolist() == [2.0, 0.0] == [track.crossings() for track in levels.tracks()]
     assert crossings.dtype == torch.float32
+
+
+@pytest.mark.parametrize("points", [3, 4])
+def test_samples_never_lie_on_a_line(points: int) -> None:
+    domain = CarDomain(control_points=points)
+    levels = domain.sample(1000, generator())
+    assert levels.count.tolist() == [points] * 1000
+    _, repairs = domain.from_tokens(domain.to_tokens(levels))
+    assert not any(bool(count.any()) for count in repairs.counts.values())
 
 
 @pytest.mark.parametrize(
