@@ -25,12 +25,16 @@ def test_tiles_and_kerbs_are_the_packages(seed: int) -> None:
     env.reset(seed=seed)
     track = Track.from_gymnasium(env.track)
     quads, kerb_quads = track.quads(), track.kerb_quads()
-    ours = []
+    ours: list[NDArray[np.float64]] = []
+    colours: list[tuple[int, int, int] | None] = []
     for index in range(len(track)):
         ours.append(quads[index])
+        colours.append(None)
         if track.kerbs[index]:
             ours.append(kerb_quads[index])
+            colours.append((255, 255, 255) if index % 2 == 0 else (255, 0, 0))
     assert len(ours) == len(env.road_poly)
+    assert [colour if isinstance(colour, tuple) else None for _, colour in env.road_poly] == colours
     assert np.allclose(np.array(ours), np.array([poly for poly, _ in env.road_poly]), atol=1e-9)
     assert track.start == pytest.approx(env.track[0][1:4])
     assert track.kerbs.any()
