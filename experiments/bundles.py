@@ -92,11 +92,22 @@ def suite_figures(run: RunDirectory) -> dict[str, Figure]:
     return {name: suite.figure for name, suite in run.domain().suites().items()}
 
 
-def _score_of(record: ProposalRecord, students: Sequence[str]) -> tuple[str, NDArray[np.float64] | None]:
-    """What to rank and colour a proposal by: regret, else another score of the curriculum, else the solve rate."""
+RESULT: dict[Figure, str] = {"solved": "solved", "return": "mean_return"}
+"""The score of a proposal's levels that says how a student did, by what the world is told by."""
+
+
+def _told_by(run: RunDirectory) -> Figure:
+    """What the run's own evaluations are told by."""
+    return suite_figures(run).get(str(run.config.get("evaluate_suite")), "solved")
+
+
+def _score_of(
+    record: ProposalRecord, students: Sequence[str], figure: Figure
+) -> tuple[str, NDArray[np.float64] | None]:
+    """What to rank and colour a proposal by: regret, else another score of the curriculum, else how students did."""
     own = [name for name in record.scores if "/" not in name]
-    solved = [f"{student}/solved" for student in students if f"{student}/solved" in record.scores]
-    name = "regret" if "regret" in own else next(iter([*own, *solved]), "")
+    results = [f"{student}/{RESULT[figure]}" for student in students if f"{student}/{RESULT[figure]}" in record.scores]
+    name = "regret" if "regret" in own else next(iter([*own, *results]), "")
     return name, record.scores[name].double().cpu().numpy() if name else None
 
 
@@ -106,37 +117,42 @@ def _say(name: str, value: float) -> str:
     return f"{quantity} {percent(value) if quantity == 'solved' else exact}"
 
 
-def _level_captions(record: ProposalRecord, students: Sequence[str], solvable: NDArray[Any]) -> list[str]:
+def _level_captions(
+    record: ProposalRecord, students: Sequence[str], figure: Figure, solvable: NDArray[Any]
+) -> list[str]:
     """Two short lines for each level of a proposal."""
-    name, scores = _score_of(record, students)
-    solved = next((record.scores[f"{s}/solved"].tolist() for s in students if f"{s}/solved" in record.scores), None)
+    name, scores = _score_of(record, students, figure)
+    key = RESULT[figure]
+    results = next((record.scores[f"{s}/{key}"].tolist() for s in students if f"{s}/{key}" in record.scores), None)
     captions = []
     for index in range(len(record.levels)):
         lines = [] if scores is None else [_say(name, scores[index])]
         if not solvable[index]:
             lines.append("cannot be solved")
-        elif solved is not None and not name.endswith("/solved"):
-            lines.append(_say("solved", solved[index]))
+        elif results is not None and not name.endswith(f"/{key}"):
+            lines.append(_say(key, results[index]))
         captions.append("\n".join(lines))
     return captions
 
 
 def curriculum_gallery(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns, source: str) -> Panel:
     """The gallery of a run's recorded proposals: a few moments, a few levels of each."""
-    domain, students = run.domain(), students_in(columns)
+    domain, students, figure = run.domain(), students_in(columns), _told_by(run)
     moments, ranked = [], ""
     for record in (records[index] for index in spread(len(records), MOMENTS)):
-        name, scores = _score_of(record, students)
+        name, scores = _score_of(record, students, figure)
         order = order_by(scores, len(record.levels))
         chosen = torch.as_tensor(order[spread(len(order), LEVELS_A_MOMENT)])
-        captions = _level_captions(record, students, domain.describe(record.levels)["solvable"].cpu().numpy())
+        captions = _level_captions(record, students, figure, domain.describe(record.levels)["solvable"].cpu().numpy())
         images = domain.render(record.levels[chosen]).cpu().numpy()
         remark = ""
         if scores is not None and np.isfinite(scores).any():
             remark, ranked = f"mean {_say(name, float(np.nanmean(scores)))}", name
         moments.append(Moment(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
-    first = f" Solved: share of its episodes that {students[0]} solved." if students else ""
-    quantity = "solve rate" if ranked.endswith("/solved") else ranked.replace("_", " ")
+    meaning = {"solved": "Solved: share of its episodes that", "return": "Mean return: of the episodes that"}[figure]
+    end = {"solved": "solved", "return": "finished"}[figure]
+    first = f" {meaning} {students[0]} {end}." if students else ""
+    quantity = "solve rate" if ranked.endswith("/solved") else ranked.rsplit("/", 1)[-1].replace("_", " ")
     ranking = f"From the lowest {quantity} of the proposal (left) to the highest (right), evenly spaced.{first}"
     return gallery(moments, source, ranking if ranked else "")
 
@@ -156,7 +172,7 @@ def latent_bundle(run: RunDirectory, records: Sequence[ProposalRecord], columns:
     if not records:
         return None
     domain, students = run.domain(), students_in(columns)
-    name = _score_of(records[0], students)[0]
+    name = _score_of(records[0], students, _told_by(run))[0]
     latents = np.concatenate(
         [record.latents.double().cpu().numpy() for record in records if record.latents is not None]
     )

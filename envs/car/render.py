@@ -5,6 +5,8 @@ shapes are filled on a grid of `FINE` x `FINE` samples a pixel, as numbers of co
 pixels of the package's surface, with y upwards until `_to_samples`.
 """
 
+import os
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -57,7 +59,8 @@ def digit_pictures() -> Bytes:
     Digits of that font share one width; the minus sign is padded to it with zeros on the right, and its own width
     stands in the top right corner of its picture, where the font leaves nothing.
     """
-    import pygame.font  # noqa: PLC0415  # costs half a second, and greets the user
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet the user on the standard output
+    import pygame.font  # noqa: PLC0415  # costs half a second
 
     pygame.font.init()
     font = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE)
