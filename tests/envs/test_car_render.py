@@ -49,8 +49,8 @@ def drive_both(road: BezierLevels, decisions: int, zoom_in: bool) -> tuple[NDArr
 def test_pictures_are_the_packages_over_a_whole_drive(seed: int, zoom_in: bool) -> None:
     ours, real = drive_both(level(seed), 60, zoom_in)
     difference = np.abs(ours - real)
-    assert difference.mean() < 1.5
-    assert difference.mean(axis=(1, 2, 3)).max() < 3
+    assert difference.mean() < 0.6
+    assert difference.mean(axis=(1, 2, 3)).max() < 1.5
     assert difference[:, BAR:].mean() < 3, "the indicators and the score"
     assert difference[:, 60:80, 40:56].mean() < 6, "the car and what is around it"
     assert np.corrcoef(ours.ravel(), real.ravel())[0, 1] > 0.99
@@ -71,8 +71,8 @@ def test_mostly_grass_is_decided_as_from_the_real_picture() -> None:
             guess = mean_green(ours._cars, ours._bank.roads, 0, PALETTE, 2000 / 6)
             errors.append(abs(green - guess))
             agree.append((green > 185) == (guess > 185))
-    assert np.mean(errors) < 2
-    assert np.mean(agree) > 0.95
+    assert np.mean(errors) < 1
+    assert np.mean(agree) > 0.97
 
 
 def test_other_colours_change_road_field_and_grass_only() -> None:
