@@ -206,13 +206,18 @@ def test_engines_reset_only_the_masked_environments(domain: Domain) -> None:
 def test_every_task_of_every_suite_can_be_made_and_stepped(domain: Domain) -> None:
     suites = domain.suites()
     assert suites
+    missing = []
     for name, suite in suites.items():
         assert suite.name == name
         assert suite.tasks
         assert len({task.name for task in suite.tasks}) == len(suite.tasks)
         for task in suite.tasks:
             engine = task.engine(2)
-            levels = task.draw(2, generator())
+            try:
+                levels = task.draw(2, generator())
+            except LevelError as error:  # made of files that a machine need not have
+                missing.append(f"{task.name}: {error}")
+                continue
             assert len(levels) == 2
             assert levels.key() == task.draw(2, generator()).key()
             engine.reset(levels)
@@ -220,3 +225,5 @@ def test_every_task_of_every_suite_can_be_made_and_stepped(domain: Domain) -> No
             assert suite[task.name] is task
         with pytest.raises(KeyError, match="has no level 'nowhere'; it has: "):
             suite["nowhere"]
+    if missing:
+        pytest.skip(f"{len(missing)} tasks are not on this machine, the first: {missing[0]}")
