@@ -29,19 +29,15 @@ EPISODES_A_LEVEL = 2
 
 
 def method_labels(runs: Sequence[RunDirectory]) -> list[str]:
-    """What to call the method of each run: runs that differ in their seeds alone share a name.
+    """What to call the method of each run: runs of one `RunDirectory.method` share a name.
 
     That is the curriculum's name; where runs of one curriculum differ in more, the run's name is added.
     """
-
-    def method(run: RunDirectory) -> dict[str, Any]:
-        return {name: value for name, value in run.config.items() if name not in ("seed", "manifold_seed")}
-
     labels = []
     for run in runs:
         kind = kind_of(run.config, "curriculum")
         same_kind = [other for other in runs if kind_of(other.config, "curriculum") == kind]
-        alike = all(method(other) == method(run) for other in same_kind)
+        alike = all(other.method() == run.method() for other in same_kind)
         labels.append(kind if alike else f"{kind} ({run.path.name})")
     return labels
 

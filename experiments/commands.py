@@ -197,8 +197,7 @@ def group_by_method(runs: Sequence[RunDirectory], suite: str | None) -> dict[str
     if suite is None and runs:
         suite = require_suite(runs[0].domain(), None).name
     for run in runs:
-        without_seed = {name: value for name, value in run.config.items() if name != "seed"}
-        groups.setdefault(repr(without_seed), []).append(run)
+        groups.setdefault(repr(run.method()), []).append(run)
     methods: dict[str, list[EvaluationJson]] = {}
     for group in groups.values():
         name = re.sub(r"-s\d+$", "", group[0].path.name)
