@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from envs.domain import Figure
 from experiments.compare import figure_of
+from experiments.config import method_of
 from experiments.panels.curves import Columns, students_in
 from experiments.panels.drawing import short_count
 from experiments.panels.films import Film
@@ -29,7 +30,7 @@ EPISODES_A_LEVEL = 2
 
 
 def method_labels(runs: Sequence[RunDirectory]) -> list[str]:
-    """What to call the method of each run: runs of one `RunDirectory.method` share a name.
+    """What to call the method of each run: runs that try the same (`method_of`) share a name.
 
     That is the curriculum's name; where runs of one curriculum differ in more, the run's name is added.
     """
@@ -37,7 +38,7 @@ def method_labels(runs: Sequence[RunDirectory]) -> list[str]:
     for run in runs:
         kind = kind_of(run.config, "curriculum")
         same_kind = [other for other in runs if kind_of(other.config, "curriculum") == kind]
-        alike = all(other.method() == run.method() for other in same_kind)
+        alike = all(method_of(other.config) == method_of(run.config) for other in same_kind)
         labels.append(kind if alike else f"{kind} ({run.path.name})")
     return labels
 

@@ -17,6 +17,7 @@ from agents.student import Student
 from clutr.manifold.base import Progress
 from envs.domain import Domain, Figure, Suite
 from experiments.compare import EvaluationJson, figure_name, figure_of, require_evaluation
+from experiments.config import method_of
 from experiments.display import training_display, work_display
 from experiments.evaluate import evaluate
 from experiments.files import RunError
@@ -197,7 +198,7 @@ def group_by_method(runs: Sequence[RunDirectory], suite: str | None) -> dict[str
     if suite is None and runs:
         suite = require_suite(runs[0].domain(), None).name
     for run in runs:
-        groups.setdefault(repr(run.method()), []).append(run)
+        groups.setdefault(repr(method_of(run.config)), []).append(run)
     methods: dict[str, list[EvaluationJson]] = {}
     for group in groups.values():
         name = re.sub(r"-s\d+$", "", group[0].path.name)

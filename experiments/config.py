@@ -136,6 +136,11 @@ def from_yaml(text: str) -> Experiment:
     return from_plain(plain)
 
 
+def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run with this plain config tries: all but seeds and device, in which its repetitions may differ."""
+    return {name: value for name, value in config.items() if name not in ("seed", "manifold_seed", "device")}
+
+
 def manifold_id(experiment: Experiment) -> str:
     """A short hash of all that the pretrained manifold depends on."""
     parts = [part_to_plain("domain", experiment.domain), part_to_plain("manifold", experiment.manifold)]

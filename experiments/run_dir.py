@@ -82,10 +82,6 @@ class RunDirectory:
         plain: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
         return plain
 
-    def method(self) -> dict[str, Any]:
-        """What the run tries: its config without seeds and device, by which repetitions of one method may differ."""
-        return {name: value for name, value in self.config.items() if name not in ("seed", "manifold_seed", "device")}
-
     def domain(self) -> Domain:
         """The world of the run."""
         return self.experiment.domain

@@ -1,10 +1,11 @@
 """Experiments as text: complete, lossless, with clear errors."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from experiments.config import from_yaml, manifold_id, to_plain, to_yaml
+from experiments.config import from_yaml, manifold_id, method_of, to_plain, to_yaml
 from experiments.files import RunError
 from experiments.presets import PRESETS
 
@@ -67,3 +68,11 @@ def test_an_unknown_device_is_named() -> None:
         from_yaml(text)
     without = to_yaml(PRESETS["maze-dr"]).replace("device: cpu\n", "")
     assert from_yaml(without) == PRESETS["maze-dr"], "runs from before the option are on the CPU"
+
+
+def test_seeds_and_device_make_no_other_method() -> None:
+    base = to_plain(PRESETS["maze-dr"])
+    without = {name: value for name, value in base.items() if name != "device"}  # written before there was a choice
+    others: list[dict[str, Any]] = [base | {"seed": 7, "manifold_seed": 3}, base | {"device": "cuda"}, without]
+    assert [method_of(other) == method_of(base) for other in others] == [True, True, True]
+    assert method_of(base | {"total_steps": 1}) != method_of(base)

@@ -1,6 +1,5 @@
 """Run directories: created once, locked, with checkpoints that fall back."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,13 +113,3 @@ def test_recorded_levels_are_of_the_kind_that_was_played(run: RunDirectory) -> N
     [found] = run.recordings()
     assert isinstance(found["levels"], SeedLevels)
     assert found["levels"].seed.tolist() == [4]
-
-
-def test_seeds_and_device_make_no_other_method(tmp_path: Path) -> None:
-    base = PRESETS["maze-dr-debug"]
-    others = (replace(base, seed=7, manifold_seed=3), replace(base, device="cuda"), replace(base, total_steps=1))
-    first, *rest = (RunDirectory.create(tmp_path / str(i), one) for i, one in enumerate((base, *others)))
-    assert [run.method() == first.method() for run in rest] == [True, True, False]
-    text = (first.path / "config.yaml").read_text().replace("device: cpu\n", "")
-    (first.path / "config.yaml").write_text(text)  # as written before there was a choice of devices
-    assert RunDirectory(first.path).method() == rest[0].method()
