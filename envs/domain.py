@@ -200,6 +200,17 @@ class Paths(NamedTuple):
     scale: PathScale | None = None
 
 
+class Parameter(NamedTuple):
+    """One of the numbers that tell what kind of level a world shall make."""
+
+    name: str
+    low: float
+    high: float
+    """`low <= high`; both belong to the range."""
+    about: str
+    """What it sets, in a few words."""
+
+
 class Domain(Protocol):
     """A world, as a frozen dataclass of its options. Registered in `DOMAINS`."""
 
@@ -232,6 +243,22 @@ class Domain(Protocol):
         """Draw n random levels (domain randomisation)."""
         ...
 
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The numbers that tell kinds of levels apart, at least one: what teachers of competence choose.
+
+        The low end of the first makes the plainest levels.
+        """
+        ...
+
+    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> LevelBatch:
+        """Draw a random level for each row of `parameters` `[n, P]`, in the order of `Domain.parameters`.
+
+        Any finite numbers will do: those out of range count as the end that they passed. Raises
+        `ValueError` for another shape and for numbers that are not finite.
+        """
+        ...
+
     def to_tokens(self, levels: LevelBatch) -> Tensor:
         """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right."""
         ...
@@ -254,6 +281,13 @@ class Domain(Protocol):
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
         """Descriptive numbers of each level, `[B]` float32 by name; `solvable` (0 or 1) is always among them."""
+        ...
+
+    def optimal_return(self, levels: LevelBatch) -> Tensor | None:
+        """The undiscounted return of the best episode that is possible from each level's start, `[B]` float32.
+
+        None in a world that cannot compute it.
+        """
         ...
 
     def render(self, levels: LevelBatch) -> Tensor:

@@ -11,12 +11,12 @@ from envs.car.engine import PLAYFIELD, CarEngine
 from envs.car.level import BezierLevels, RoadLevels
 from envs.car.maps import draw_maps, speed_scale
 from envs.car.overview import render_tracks
+from envs.car.sampling import SKETCH, in_line, sketches_at
 from envs.car.suites import suites
 from envs.car.text import collinear, format_levels, parse
-from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
+from envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
+from envs.parameters import clamp_parameters
 
-SKETCH = 10
-"""Rows and columns of the sketch."""
 SPACING = PLAYFIELD / SKETCH
 """Between two cells of the sketch, in units; cell (0, 0) lies one spacing from the corner."""
 CORNERS = (1, SKETCH, SKETCH * (SKETCH - 1) + 1, SKETCH**2)
@@ -92,11 +92,28 @@ class CarDomain:
         keys = torch.rand(n, self.vocabulary, generator=rng, device=rng.device)
         cells = keys.topk(self.control_points, dim=1).indices.sort(dim=1).values.cpu()
         levels = self._build(cells, torch.full((n,), self.control_points))
-        x, y = (part - part[:, :1] for part in (cells % SKETCH, cells // SKETCH))
-        on_a_line = (x * y[:, 1:2] == y * x[:, 1:2]).all(1)
+        on_a_line = in_line(cells, levels.count)
         if bool(on_a_line.any()):
             levels.points[on_a_line] = self.from_tokens(cells[on_a_line] + 1)[0].points
         return levels
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """How many control points a road has, and how far they spread over the sketch."""
+        return (
+            Parameter("control_points", 3, self.control_points, "control points of the road"),
+            Parameter("spread", 4, SKETCH, "side, in cells, of the square of the sketch that holds them"),
+        )
+
+    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> BezierLevels:
+        """Draw a road for each row `(control_points, spread)` of `parameters` `[n, 2]`, each rounded (halves to even).
+
+        The points are distinct cells of a square with sides of `spread` cells, or as many as it takes to hold them;
+        where it lies on the sketch is uniform, and so are its cells, but for points that all lie on one line, which are
+        drawn again. Also with the continuous sampler points are cells.
+        """
+        count, spread = clamp_parameters(parameters, self.parameters).round().long().unbind(1)
+        return self._build(sketches_at(count, spread, self.control_points, rng), count)
 
     def _continuous(self, n: int, rng: torch.Generator) -> BezierLevels:
         """Points uniform in the square, redrawn while neighbours by angle lie closer than `SPREAD` sides.
@@ -247,6 +264,10 @@ class CarDomain:
             "solvable": [1.0] * len(tracks),
         }
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in facts.items()}
+
+    def optimal_return(self, levels: LevelBatch) -> Tensor | None:  # noqa: ARG002 (the protocol's name)
+        """None: nobody knows the fastest lap."""
+        return None
 
     def render(self, levels: LevelBatch) -> Tensor:
         """Bird's-eye pictures `[B, 160, 160, 3]` uint8."""

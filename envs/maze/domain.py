@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.domain import DOMAINS, Engine, LevelBatch, Paths, Repairs, Suite
+from envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
 from envs.maze.engine import MazeEngine
 from envs.maze.level import MazeLevels
-from envs.maze.paths import shortest_paths
+from envs.maze.paths import actions_to_goal, shortest_paths
 from envs.maze.render import render_mazes
+from envs.maze.sampling import mazes_at
 from envs.maze.suites import suites
 from envs.maze.text import format_levels, parse
+from envs.parameters import clamp_parameters
 
 _PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
@@ -95,6 +97,23 @@ class MazeDomain:
             heading=torch.randint(0, 4, (n,), generator=rng, device=device),
             goal=order[:, 0].contiguous(),
         )
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """How many obstacles, and how far apart goal and agent are."""
+        return (
+            Parameter("obstacles", 0, self.max_obstacles, "wall cells"),
+            Parameter("distance", 1, self.height + self.width - 2, "rows and columns between agent and goal"),
+        )
+
+    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> MazeLevels:
+        """Draw a maze for each row `(obstacles, distance)` of `parameters` `[n, 2]`, each rounded (halves to even).
+
+        A maze is uniform among all, solvable or not, that have that many obstacles and that Manhattan distance of agent
+        and goal; so is the heading. Levels lie on the generator's device.
+        """
+        obstacles, distance = clamp_parameters(parameters, self.parameters).round().long().unbind(1)
+        return mazes_at(self.height, self.width, obstacles, distance, rng)
 
     def to_tokens(self, levels: LevelBatch) -> Tensor:
         """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right.
@@ -216,6 +235,16 @@ class MazeDomain:
             "path_length": torch.where(path >= 0, path, self.vocabulary + 1).float(),
             "solvable": (path >= 0).float(),
         }
+
+    def optimal_return(self, levels: LevelBatch) -> Tensor:
+        """The return of the fewest actions to the goal, turns counted; 0 where they are more than `max_steps` or none.
+
+        `[B]` float32. Raises `ValueError` for a goal, an agent or a heading that is not in its range.
+        """
+        steps = actions_to_goal(self._own(levels))
+        # in the engine's order of operations, so that an episode can attain it to the last digit
+        bonus = 1 - 0.9 * (steps.double() / self.max_steps)
+        return torch.where((steps >= 0) & (steps <= self.max_steps), bonus, 0.0).float()
 
     def render(self, levels: LevelBatch) -> Tensor:
         """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8."""

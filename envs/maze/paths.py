@@ -1,16 +1,15 @@
 """Reachability and shortest paths of many mazes at once.
 
-A breadth-first search as a wavefront. Sixty-four mazes share one int64 word a cell, one bit each, so that a step of
-the wavefront costs a few bitwise operations for all of them. Distances are kept as bit planes: a cell that is reached
-in step t gets its bit set in plane k for each bit k of t.
+Where turns do not count, a breadth-first search as a wavefront. Sixty-four mazes share one int64 word a cell, one bit
+each, so that a step of the wavefront costs a few bitwise operations for all of them. Distances are kept as bit planes:
+a cell that is reached in step t gets its bit set in plane k for each bit k of t.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from envs.maze.level import EAST, NORTH, SOUTH, WEST, MazeLevels
+from envs.maze.level import MazeLevels
+from envs.maze.search import fewest_actions
 
 _WORD = 64
 _CHECK_EVERY = 8
@@ -38,13 +37,12 @@ def _one_cell(levels: MazeLevels, cells: Tensor) -> Tensor:
     return torch.nn.functional.pad(marks, (1, 1, 1, 1))
 
 
-def _wavefront(frontier: Tensor, unreached: Tensor, spread: Callable[[Tensor, Tensor], None], limit: int) -> Tensor:
+def _wavefront(frontier: Tensor, unreached: Tensor, limit: int) -> Tensor:
     """Run the search.
 
     Args:
         frontier: packed words of the starts.
         unreached: packed words of all states that may be reached, the starts not among them. Changed in place.
-        spread: `spread(frontier, out)` writes the neighbours of the frontier to `out`, which arrives zeroed.
         limit: no state is further away than this.
 
     Returns:
@@ -54,7 +52,7 @@ def _wavefront(frontier: Tensor, unreached: Tensor, spread: Callable[[Tensor, Te
     following = torch.zeros_like(frontier)
     for step in range(1, limit + 1):
         following.zero_()
-        spread(frontier, following)
+        _spread(frontier, following)
         following &= unreached
         unreached ^= following
         for plane in range(step.bit_length()):
@@ -66,8 +64,8 @@ def _wavefront(frontier: Tensor, unreached: Tensor, spread: Callable[[Tensor, Te
     return planes
 
 
-def _spread_cells(frontier: Tensor, out: Tensor) -> None:
-    """One move in the four directions; `[W, height + 2, width + 2]`."""
+def _spread(frontier: Tensor, out: Tensor) -> None:
+    """Write the neighbours of the frontier to `out`, which arrives zeroed; both `[W, height + 2, width + 2]`."""
     inside = out[:, 1:-1, 1:-1]
     inside |= frontier[:, 1:-1, :-2]
     inside |= frontier[:, 1:-1, 2:]
@@ -75,23 +73,12 @@ def _spread_cells(frontier: Tensor, out: Tensor) -> None:
     inside |= frontier[:, 2:, 1:-1]
 
 
-def _spread_poses(frontier: Tensor, out: Tensor) -> None:
-    """One action (turn left, turn right, forward); `[W, 4, height + 2, width + 2]`."""
-    inside, before = out[:, :, 1:-1, 1:-1], frontier[:, :, 1:-1, 1:-1]
-    inside |= before.roll(1, dims=1)
-    inside |= before.roll(-1, dims=1)
-    inside[:, EAST] |= frontier[:, EAST, 1:-1, :-2]
-    inside[:, WEST] |= frontier[:, WEST, 1:-1, 2:]
-    inside[:, SOUTH] |= frontier[:, SOUTH, :-2, 1:-1]
-    inside[:, NORTH] |= frontier[:, NORTH, 2:, 1:-1]
-
-
 def _from_goal(levels: MazeLevels) -> tuple[Tensor, Tensor]:
     """Bit planes `[K, W, height + 2, width + 2]` of the distances to the goal, and the unreached states' words."""
     goal = _one_cell(levels, levels.goal)
     unreached = _pack(_free_cells(levels) & ~goal)
     limit = max(1, levels.height * levels.width - 1)
-    return _wavefront(_pack(goal), unreached, _spread_cells, limit), unreached
+    return _wavefront(_pack(goal), unreached, limit), unreached
 
 
 def distances(levels: MazeLevels) -> Tensor:
@@ -115,19 +102,23 @@ def shortest_paths(levels: MazeLevels) -> Tensor:
 
 
 def actions_to_goal(levels: MazeLevels) -> Tensor:
-    """Fewest actions from start to goal, each quarter turn and each move one: `[B]` int64, -1 where no way leads."""
-    height, width = levels.height, levels.width
-    device = levels.walls.device
-    starts = _one_cell(levels, levels.agent)[:, None] & (
-        torch.arange(4, device=device)[None, :, None, None] == levels.heading[:, None, None, None]
-    )
-    unreached = _pack(_free_cells(levels)[:, None].expand(-1, 4, -1, -1) & ~starts)
-    planes = _wavefront(_pack(starts), unreached, _spread_poses, 4 * height * width - 1)
-    inner = planes[:, :, :, 1:-1, 1:-1].flatten(3)
-    total = torch.stack([_read(inner[:, :, heading], levels.goal) for heading in range(4)])
-    best = torch.where(total > 0, total, torch.iinfo(torch.int64).max).amin(0)
-    reached = (total > 0).any(0)
-    return torch.where(levels.agent == levels.goal, 0, torch.where(reached, best, -1))
+    """Fewest actions from start to goal, each quarter turn and each move one: `[B]` int64, -1 where no way leads.
+
+    Searched on the CPU by compiled code, maze by maze (`envs.maze.search`): there are four times as many poses as
+    cells, and the wavefront costs the same for one maze as for sixty-four.
+
+    Raises:
+        ValueError: an agent or a goal is not inside its maze, or a heading is none.
+    """
+    limits = {"agent": levels.height * levels.width, "heading": 4, "goal": levels.height * levels.width}
+    starts = {name: getattr(levels, name).cpu() for name in limits}
+    for name, limit in limits.items():
+        if bool(((starts[name] < 0) | (starts[name] >= limit)).any()):  # the compiled code would read past its arrays
+            raise ValueError(f"{name} must be in 0..{limit - 1}, got {starts[name].tolist()}")
+    agent, heading, goal = (start.contiguous().numpy() for start in starts.values())
+    actions = torch.empty(len(levels), dtype=torch.int64)
+    fewest_actions(levels.walls.cpu().contiguous().numpy(), agent, heading, goal, actions.numpy())
+    return actions.to(levels.walls.device)
 
 
 def solvable(levels: MazeLevels) -> Tensor:

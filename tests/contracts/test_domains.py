@@ -138,6 +138,62 @@ def test_descriptions_are_a_number_a_level(domain: Domain) -> None:
     assert set(facts["solvable"].tolist()) <= {0.0, 1.0}
 
 
+def settings_of(domain: Domain, *shares: float) -> torch.Tensor:
+    """A row a share: every parameter at that share of its range."""
+    return torch.tensor([[one.low + share * (one.high - one.low) for one in domain.parameters] for share in shares])
+
+
+def test_parameters_have_names_ranges_and_descriptions(domain: Domain) -> None:
+    assert domain.parameters
+    assert len({one.name for one in domain.parameters}) == len(domain.parameters)
+    assert all(one.low <= one.high and one.name.isidentifier() and one.about for one in domain.parameters)
+
+
+def test_levels_are_drawn_at_parameters_and_follow_their_generator(domain: Domain) -> None:
+    wanted = settings_of(domain, *torch.rand(40, generator=generator()).tolist())
+    levels = domain.sample_at(wanted, generator(1))
+    assert type(levels) is domain.level_type
+    assert len(levels) == 40
+    assert same(levels, domain.sample_at(wanted, generator(1)))
+    assert same(levels, domain.sample_at(wanted.double(), generator(1)))
+    assert levels.key() != domain.sample_at(wanted, generator(2)).key()
+    domain.engine(40).reset(levels)
+    tokens = domain.to_tokens(levels)
+    _, repairs = domain.from_tokens(tokens)
+    assert not any(bool(count.any()) for count in repairs.counts.values()), "they are levels that tokens can write"
+    assert len(domain.sample_at(wanted[:0], generator())) == 0
+
+
+def test_parameters_out_of_range_count_as_the_end_that_they_passed(domain: Domain) -> None:
+    beyond = torch.tensor([[-1e30] * len(domain.parameters), [1e30] * len(domain.parameters)])
+    levels = domain.sample_at(settings_of(domain, 0.0, 1.0), generator())
+    assert same(domain.sample_at(beyond, generator()), levels)
+
+
+def test_parameters_that_are_none_are_refused(domain: Domain) -> None:
+    size = len(domain.parameters)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="parameters must be finite"):
+            domain.sample_at(torch.full((2, size), wrong), generator())
+    with pytest.raises(ValueError, match=rf"parameters must be \[n, {size}\], got \[{size}\]"):
+        domain.sample_at(torch.zeros(size), generator())
+    with pytest.raises(ValueError, match=rf"parameters must be \[n, {size}\], got \[2, {size + 1}\]"):
+        domain.sample_at(torch.zeros(2, size + 1), generator())
+
+
+def test_optimal_returns_are_a_number_a_level_or_unknown(domain: Domain) -> None:
+    levels = domain.sample(20, generator())
+    best = domain.optimal_return(levels)
+    if best is None:
+        assert domain.optimal_return(levels[:1]) is None
+        return
+    assert best.shape == (20,)
+    assert best.dtype == torch.float32
+    assert best.isfinite().all()
+    assert torch.equal(best[3:5], domain.optimal_return(levels[3:5]))  # type: ignore[arg-type]  # known here, so there
+    assert domain.optimal_return(levels[:0]).shape == (0,)  # type: ignore[union-attr]
+
+
 def test_pictures(domain: Domain) -> None:
     pictures = domain.render(domain.sample(3, generator()))
     assert pictures.dtype == torch.uint8
