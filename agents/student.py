@@ -56,6 +56,8 @@ class EpisodeStatistics:
     """Mean undiscounted return over finished episodes; 0 where none finished."""
     best_return: Tensor
     """Best undiscounted return of a finished episode; 0 where none finished."""
+    square_return: Tensor
+    """Mean squared undiscounted return over finished episodes; 0 where none finished."""
     solved: Tensor
     """Fraction of finished episodes that the engine calls solved; 0 where none finished."""
     episodes: Tensor
@@ -63,8 +65,9 @@ class EpisodeStatistics:
     length: Tensor
     """Mean length of finished episodes in steps; 0 where none finished."""
     scores: dict[str, Tensor]
-    """Statistics of the value function over all steps of the rollout, by name: `value_l1`, `positive_value_loss`,
-    `signed_value_loss` (arXiv 2110.02439, section 4), `mean_value` (V averaged over steps)."""
+    """Statistics of the value function over all steps of the rollout, by name: means of |A| (`value_l1`), of max(A, 0)
+    (`positive_value_loss`), of max(-A, 0) (`negative_value_loss`), of A (`signed_value_loss`; arXiv 2110.02439, section
+    4) and of V (`mean_value`), for generalised advantages A."""
 
 
 def summarise(trajectories: Trajectories) -> EpisodeStatistics:
@@ -73,13 +76,14 @@ def summarise(trajectories: Trajectories) -> EpisodeStatistics:
     steps, num_envs = done.shape
     zero = torch.zeros(num_envs, device=done.device)
     total, length = zero.clone(), zero.clone()
-    sum_return, sum_length, solved, episodes = (zero.clone() for _ in range(4))
+    sum_return, sum_square, sum_length, solved, episodes = (zero.clone() for _ in range(5))
     best = torch.full_like(zero, -torch.inf)
     for t in range(steps):
         total += trajectories.rewards[t]
         length += 1
         ended = done[t]
         sum_return += torch.where(ended, total, 0.0)
+        sum_square += torch.where(ended, total.square(), 0.0)
         sum_length += torch.where(ended, length, 0.0)
         best = torch.where(ended, torch.maximum(best, total), best)
         episodes += ended
@@ -90,12 +94,14 @@ def summarise(trajectories: Trajectories) -> EpisodeStatistics:
     return EpisodeStatistics(
         mean_return=sum_return / count,
         best_return=torch.where(episodes > 0, best, 0.0),
+        square_return=sum_square / count,
         solved=solved / count,
         episodes=episodes,
         length=sum_length / count,
         scores={
             "value_l1": trajectories.advantages.abs().mean(0),
             "positive_value_loss": trajectories.advantages.clamp(min=0).mean(0),
+            "negative_value_loss": trajectories.advantages.clamp(max=0).neg().mean(0),
             "signed_value_loss": trajectories.advantages.mean(0),
             "mean_value": trajectories.values.mean(0),
         },

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.student import EpisodeStatistics, Student
-from clutr.curricula.base import Context, Curriculum, Outcome, Proposal
+from clutr.curricula.base import Context, Curriculum, Outcome
 from clutr.manifold.base import Manifold
 from envs.domain import Engine, LevelBatch
 from envs.randomness import derive_seed, named_generator
@@ -129,7 +129,8 @@ class Runner:
         for index, (name, student) in enumerate(self.students.items()):
             played[name] = student.rollout(self.engine, proposal.levels[proposal.assignment[index]])
         statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
-        observed = self.curriculum.observe(Outcome.stack(proposal, list(statistics.values())))
+        outcome = Outcome.stack(proposal, list(statistics.values()))
+        observed = self.curriculum.observe(outcome)
         learned = {
             name: student.learn(played[name], proposal.train[proposal.assignment[index]])
             for index, (name, student) in enumerate(self.students.items())
@@ -139,13 +140,14 @@ class Runner:
 
         metrics = {name: float(value.float().mean()) for name, value in observed.items()}
         metrics |= {f"levels/{k}": float(v.mean()) for k, v in self._describe(proposal.levels).items()}
+        metrics["trained"] = float(proposal.train[proposal.assignment].float().mean())
         for name in self.students:
             metrics |= {f"{name}/{k}": v for k, v in _episode_metrics(statistics[name]).items()}
             metrics |= {f"{name}/{k}": v for k, v in learned[name].items()}
         if self.suite is not None and self._due(self.experiment.evaluate_every):
             metrics |= self._evaluate()
         if self._due(self.experiment.record_every):
-            self._record(proposal, observed, statistics)
+            self._record(outcome, observed)
         return metrics
 
     def _due(self, every: int) -> bool:
@@ -161,15 +163,14 @@ class Runner:
         means = {"mean_solved": result.mean_solved, "mean_return": result.mean_return}
         return {f"evaluation/{self.suite.name}/{name}": v for name, v in {**means, **result.by_level()}.items()}
 
-    def _record(
-        self, proposal: Proposal, observed: Mapping[str, Tensor], statistics: Mapping[str, EpisodeStatistics]
-    ) -> None:
+    def _record(self, outcome: Outcome, observed: Mapping[str, Tensor]) -> None:
+        proposal = outcome.proposal
         scores = {name: value for name, value in observed.items() if value.ndim == 1}
-        for index, (name, result) in enumerate(statistics.items()):
+        for index, name in enumerate(self.students):
+            result, played = outcome.by_level(index), torch.zeros(len(proposal.levels), dtype=torch.bool)
+            played[proposal.assignment[index]] = True
             for quantity in ("mean_return", "solved", "episodes"):
-                column = torch.full((len(proposal.levels),), torch.nan)
-                column[proposal.assignment[index]] = getattr(result, quantity).cpu()
-                scores[f"{name}/{quantity}"] = column
+                scores[f"{name}/{quantity}"] = torch.where(played, getattr(result, quantity), torch.nan)
         self.run.save_proposal(ProposalRecord(self.update, self.steps, proposal.levels, proposal.latents, scores))
 
     def _write(self, metrics: Mapping[str, float], speed: float, board: SummaryWriter) -> None:

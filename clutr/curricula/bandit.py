@@ -15,7 +15,8 @@ from torch.distributions import Beta
 from agents.distributions import sample_beta
 from agents.losses import Evaluation
 from agents.networks import linear
-from clutr.curricula.ppo import Learner, Pending, TeacherOptions
+from clutr.curricula.base import Pending
+from clutr.curricula.ppo import Learner, TeacherOptions
 
 
 class BetaPolicy(nn.Module):

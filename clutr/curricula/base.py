@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,15 +36,49 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the students did on a proposal: `EpisodeStatistics` stacked over students, each tensor `[S, n]`."""
+    """What the students did on a proposal: `EpisodeStatistics` stacked over students, each tensor `[S, n]`.
+
+    Column i is environment i of each student; `by_level` tells it by the proposal's levels instead.
+    """
 
     proposal: Proposal
     mean_return: Tensor
     best_return: Tensor
+    square_return: Tensor
     solved: Tensor
     episodes: Tensor
     length: Tensor
     scores: dict[str, Tensor]
+
+    def by_level(self, student: int = 0) -> EpisodeStatistics:
+        """What one student did on each of the proposal's B levels, each tensor `[B]`.
+
+        Environments that shared a level are joined: means over all their finished episodes, the best of all, and scores
+        averaged over environments. A level that the student did not play has 0 everywhere.
+        """
+        level, size = self.proposal.assignment[student], len(self.proposal.levels)
+        zero = torch.zeros(size)
+
+        def total(values: Tensor) -> Tensor:
+            return zero.index_add(0, level, values)
+
+        episodes, environments = self.episodes[student], total(torch.ones(len(level))).clamp(min=1)
+        count = total(episodes)
+
+        def mean(values: Tensor) -> Tensor:
+            return total(values[student] * episodes) / count.clamp(min=1)
+
+        best = torch.where(episodes > 0, self.best_return[student], -torch.inf)
+        best = torch.full_like(zero, -torch.inf).scatter_reduce(0, level, best, "amax")
+        return EpisodeStatistics(
+            mean_return=mean(self.mean_return),
+            best_return=torch.where(count > 0, best, 0.0),
+            square_return=mean(self.square_return),
+            solved=mean(self.solved),
+            episodes=count,
+            length=mean(self.length),
+            scores={name: total(values[student]) / environments for name, values in self.scores.items()},
+        )
 
     @classmethod
     def stack(cls, proposal: Proposal, students: Sequence[EpisodeStatistics]) -> "Outcome":
@@ -57,6 +91,7 @@ class Outcome:
             proposal=proposal,
             mean_return=join("mean_return"),
             best_return=join("best_return"),
+            square_return=join("square_return"),
             solved=join("solved"),
             episodes=join("episodes"),
             length=join("length"),
@@ -85,6 +120,41 @@ class Curriculum(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         ...
+
+
+Batch = TypeVar("Batch")
+
+
+class Pending(Generic[Batch]):
+    """What a curriculum keeps of its proposal until the outcome is known. Calls out of turn raise `RuntimeError`."""
+
+    def __init__(self) -> None:
+        self._batch: Batch | None = None
+
+    def require_none(self) -> None:
+        """Called before a proposal is made."""
+        if self._batch is not None:
+            raise RuntimeError("propose was called twice: the teacher waits for the outcome of its last proposal")
+
+    def put(self, batch: Batch) -> None:
+        """Keep the proposal's batch."""
+        self._batch = batch
+
+    def take(self) -> Batch:
+        """Give the proposal's batch back, once."""
+        if self._batch is None:
+            raise RuntimeError("observe was called before propose: the teacher has no proposal to learn from")
+        batch, self._batch = self._batch, None
+        return batch
+
+    def require_settled(self) -> None:
+        """Called before the teacher's state is taken, of which an unfinished proposal is no part."""
+        if self._batch is not None:
+            raise RuntimeError("a proposal is under way: a teacher's state is taken after observe, before propose")
+
+    def clear(self) -> None:
+        """Forget a proposal under way."""
+        self._batch = None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from clutr.curricula.ppo import TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 
 
-@CURRICULA.register("clutr")
 @dataclass(frozen=True)
-class CLUTRConfig(TeacherOptions):
+class CLUTROptions(TeacherOptions):
     """CLUTR's teacher. The defaults are the published teacher for mazes, tiny and slow: it took two million tasks.
 
     A stronger teacher is the same one with a larger `learning_rate` and `hidden`, and an `entropy_coefficient` above 0
@@ -43,6 +42,12 @@ class CLUTRConfig(TeacherOptions):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+
+@CURRICULA.register("clutr")
+@dataclass(frozen=True)
+class CLUTRConfig(CLUTROptions):
+    """CLUTR: a regret-maximising teacher on the frozen task manifold, and two students."""
+
     def build(self, context: Context) -> "CLUTR":
         """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
         return CLUTR(self, context)
@@ -56,7 +61,7 @@ class CLUTR:
         context: the experiment; its manifold is needed.
     """
 
-    def __init__(self, config: CLUTRConfig, context: Context) -> None:
+    def __init__(self, config: CLUTROptions, context: Context) -> None:
         self.students = students_of(config.regret)
         self.manifold = context.require_manifold("clutr")
         self.regret = OBJECTIVES[config.regret]

@@ -17,15 +17,14 @@ from torch.distributions import Categorical
 
 from agents.losses import Evaluation
 from agents.networks import linear
-from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
-from clutr.curricula.ppo import Learner, Pending, TeacherOptions
+from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 from envs.domain import Domain
 
 
-@CURRICULA.register("paired")
 @dataclass(frozen=True)
-class PAIREDConfig(TeacherOptions):
+class PAIREDOptions(TeacherOptions):
     """PAIRED's teacher.
 
     Its network is lighter than the published one (`filters` 128, `recurrent` 256). On a 13x13 maze with 52 tokens and
@@ -56,9 +55,33 @@ class PAIREDConfig(TeacherOptions):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+
+@CURRICULA.register("paired")
+@dataclass(frozen=True)
+class PAIREDConfig(PAIREDOptions):
+    """PAIRED: a teacher that builds levels step by step, and two students."""
+
     def build(self, context: Context) -> "PAIRED":
         """Make the curriculum. Raises `ValueError` if the world's sketch is smaller than the convolution."""
         return PAIRED(self, context)
+
+
+@CURRICULA.register("flexible-paired")
+@dataclass(frozen=True)
+class FlexiblePAIREDConfig(PAIREDConfig):
+    """Flexible PAIRED: on each level the better student takes the antagonist's part."""
+
+    regret: Literal["paired", "flexible", "minimax"] = "flexible"
+    """What the teacher maximises."""
+
+
+@CURRICULA.register("minimax")
+@dataclass(frozen=True)
+class MinimaxConfig(PAIREDConfig):
+    """The minimax adversary: PAIRED's teacher wants the only student to fail (arXiv 2012.02096, section 5)."""
+
+    regret: Literal["paired", "flexible", "minimax"] = "minimax"
+    """What the teacher maximises."""
 
 
 class Designer(nn.Module):
@@ -73,7 +96,7 @@ class Designer(nn.Module):
     STEP_FEATURES = 10
     HIDDEN = 32
 
-    def __init__(self, domain: Domain, config: PAIREDConfig, rng: torch.Generator) -> None:
+    def __init__(self, domain: Domain, config: PAIREDOptions, rng: torch.Generator) -> None:
         super().__init__()
         self.grid = height, width = domain.token_grid
         if min(height, width) < 3:
@@ -171,7 +194,7 @@ class PAIRED:
         context: the experiment.
     """
 
-    def __init__(self, config: PAIREDConfig, context: Context) -> None:
+    def __init__(self, config: PAIREDOptions, context: Context) -> None:
         self.config = config
         self.students = students_of(config.regret)
         self.domain = context.domain

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,38 +104,3 @@ class Learner:
         """The inverse of `state_dict`."""
         self.policy.load_state_dict(state["policy"])
         self.optimiser.load_state_dict(state["optimiser"])
-
-
-Batch = TypeVar("Batch")
-
-
-class Pending(Generic[Batch]):
-    """What a teacher keeps of its proposal until the outcome is known. Calls out of turn raise `RuntimeError`."""
-
-    def __init__(self) -> None:
-        self._batch: Batch | None = None
-
-    def require_none(self) -> None:
-        """Called before a proposal is made."""
-        if self._batch is not None:
-            raise RuntimeError("propose was called twice: the teacher waits for the outcome of its last proposal")
-
-    def put(self, batch: Batch) -> None:
-        """Keep the proposal's batch."""
-        self._batch = batch
-
-    def take(self) -> Batch:
-        """Give the proposal's batch back, once."""
-        if self._batch is None:
-            raise RuntimeError("observe was called before propose: the teacher has no proposal to learn from")
-        batch, self._batch = self._batch, None
-        return batch
-
-    def require_settled(self) -> None:
-        """Called before the teacher's state is taken, of which an unfinished proposal is no part."""
-        if self._batch is not None:
-            raise RuntimeError("a proposal is under way: a teacher's state is taken after observe, before propose")
-
-    def clear(self) -> None:
-        """Forget a proposal under way."""
-        self._batch = None

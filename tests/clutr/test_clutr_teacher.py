@@ -35,7 +35,7 @@ def outcome(proposal: Proposal, protagonist: Tensor, antagonist: Tensor) -> Outc
     """Both students finished one episode on each level, so mean and best return are the same."""
     returns = torch.stack([protagonist, antagonist])
     ones = torch.ones_like(returns)
-    return Outcome(proposal, returns, returns, ones, ones, ones, {})
+    return Outcome(proposal, returns, returns, returns.square(), ones, ones, ones, {})
 
 
 def test_proposals_are_latents_of_the_box_decoded_for_two_students() -> None:

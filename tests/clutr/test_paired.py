@@ -54,7 +54,7 @@ def outcome(proposal: Proposal, *returns: Tensor) -> Outcome:
     """Each student finished one episode on each level."""
     stacked = torch.stack(returns)
     ones = torch.ones_like(stacked)
-    return Outcome(proposal, stacked, stacked, ones, ones, ones, {})
+    return Outcome(proposal, stacked, stacked, stacked.square(), ones, ones, ones, {})
 
 
 def reward_with(teacher: PAIRED, reward: Callable[[Tensor], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,6 +19,7 @@ def outcome(mean: list[list[float]], best: list[list[float]]) -> Outcome:
         proposal=Proposal.everyone(empty_levels(n, 3, 3), len(mean)),
         mean_return=torch.tensor(mean),
         best_return=torch.tensor(best),
+        square_return=zeros,
         solved=zeros,
         episodes=zeros,
         length=zeros,

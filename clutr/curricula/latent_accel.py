@@ -1,0 +1,71 @@
+"""ACCEL on the task manifold: a level's children are decodes of points near its code.
+
+The edits of ACCEL (arXiv 2203.01302) change a level cell by cell, each world in its own way. Here a level is encoded,
+its code moved, and decoded: the manifold knows which changes are small, and any world with a manifold can be edited.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clutr.curricula.accel import ACCEL, ACCELConfig
+from clutr.curricula.base import CURRICULA, Context
+from envs.domain import LevelBatch
+
+
+@CURRICULA.register("latent-accel")
+@dataclass(frozen=True)
+class LatentACCELConfig(ACCELConfig):
+    """ACCEL whose edits are steps on the task manifold; `edits` plays no part."""
+
+    move: Literal["step", "mix"] = "step"
+    """A Gaussian step, or a way towards the code of another parent."""
+    size: float = 0.1
+    """Standard deviation of a step in each dimension, as a share of the box's width; or the farthest way towards the
+    other parent, as a share of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.move not in ("step", "mix"):
+            raise ValueError(f"move must be step or mix, got {self.move!r}")
+        if not 0 < self.size <= 1:
+            raise ValueError(f"size must be above 0 and at most 1, got {self.size}")
+
+    def build(self, context: Context) -> "LatentACCEL":
+        """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
+        return LatentACCEL(self, context)
+
+
+def step(codes: Tensor, size: float, bounds: tuple[float, float], rng: torch.Generator) -> Tensor:
+    """Codes `[B, dim]` after a Gaussian step of `size` box widths in each dimension, kept in the box."""
+    low, high = bounds
+    return (codes + size * (high - low) * torch.randn(codes.shape, generator=rng)).clamp(low, high)
+
+
+def mix(codes: Tensor, size: float, rng: torch.Generator) -> Tensor:
+    """Codes `[B, dim]` moved by a random share, at most `size`, of the way towards another code of the batch."""
+    others = codes[torch.randperm(len(codes), generator=rng)]
+    return codes + size * torch.rand(len(codes), 1, generator=rng) * (others - codes)
+
+
+class LatentACCEL(ACCEL):
+    """ACCEL with edits on the task manifold.
+
+    Args:
+        config: the options.
+        context: the experiment; its manifold is needed.
+    """
+
+    def __init__(self, config: LatentACCELConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.move = config
+        self.manifold = context.require_manifold("latent-accel")
+
+    def edit(self, parents: LevelBatch) -> LevelBatch:
+        """Encode, move, decode."""
+        codes, size = self.manifold.encode(parents), self.move.size
+        if self.move.move == "mix":
+            return self.manifold.decode(mix(codes, size, self.edits_rng))
+        return self.manifold.decode(step(codes, size, self.manifold.bounds, self.edits_rng))

@@ -1,0 +1,193 @@
+"""Learnability over the task manifold, predicted by a surrogate: no rollouts are spent on screening.
+
+SFL (arXiv 2408.15099) plays thousands of levels to find out which ones the student solves sometimes. Here a small
+network learns, from the levels that were trained on anyway, how a point of the manifold turns out for the student, and
+the next levels are those of many random points whose outcome it thinks is the most uncertain. Own construction.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.networks import linear
+from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+
+WORST_VARIANCE = 1e-4
+"""Least variance that is predicted of a standardised return."""
+
+
+@CURRICULA.register("latent-learnability")
+@dataclass(frozen=True)
+class LatentLearnabilityConfig:
+    """Training on the points of the manifold that a surrogate predicts to be the most learnable."""
+
+    target: Literal["solved", "return"] = "solved"
+    """What is predicted: the chance p that an episode is solved, with learnability p (1 - p); or mean and variance of
+    an episode's return, with learnability the variance (worlds where nothing is solved or failed)."""
+    candidates: int = 1_024
+    """Random points of which the levels of a batch are chosen."""
+    share: float = 0.5
+    """Share of the environments that play chosen points; the others play random ones, from which it learns best."""
+    window: int = 4_096
+    """Most recent levels that it learns from, since the student changes."""
+    batch: int = 256
+    """Levels of each gradient step."""
+    gradient_steps: int = 20
+    """Gradient steps an update."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    hidden: int = 128
+    """Width of its two hidden layers."""
+
+    def __post_init__(self) -> None:
+        if self.target not in ("solved", "return"):
+            raise ValueError(f"target must be solved or return, got {self.target!r}")
+        for name in ("candidates", "window", "batch", "gradient_steps", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be in 0..1, got {self.share}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+
+    def build(self, context: Context) -> "LatentLearnability":
+        """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
+        return LatentLearnability(self, context)
+
+
+class Surrogate(nn.Module):
+    """Predicts how episodes at a point of the manifold turn out.
+
+    Args:
+        dim: dimensions of the manifold.
+        hidden: width.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, dim: int, hidden: int, rng: torch.Generator) -> None:
+        super().__init__()
+        layers = linear(dim, hidden, rng), nn.ReLU(), linear(hidden, hidden, rng), nn.ReLU(), linear(hidden, 2, rng)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """For points `[B, dim]` of [-1, 1]^dim: a logit or mean `[B]`, and a log-variance `[B]`."""
+        first, second = self.layers(points).unbind(-1)
+        return first, second
+
+    def learnability(self, points: Tensor, target: str) -> Tensor:
+        """Predicted p (1 - p), or variance of the standardised return, `[B]`."""
+        first, second = self(points)
+        chance = first.sigmoid()
+        learnability: Tensor = chance * (1 - chance) if target == "solved" else second.exp()
+        return learnability
+
+    def loss(self, points: Tensor, outcomes: Tensor, weights: Tensor, target: str) -> Tensor:
+        """Negative log-likelihood of `outcomes` `[B]`, weighted by `weights` `[B]`: Bernoulli or Gaussian. 0-d."""
+        first, second = self(points)
+        if target == "solved":
+            losses = F.binary_cross_entropy_with_logits(first, outcomes, reduction="none")
+        else:
+            losses = F.gaussian_nll_loss(first, outcomes, second.exp(), eps=WORST_VARIANCE, reduction="none")
+        loss: Tensor = (losses * weights).sum() / weights.sum().clamp(min=1)
+        return loss
+
+
+class LatentLearnability:
+    """Training on points of the manifold that are predicted to be learnable.
+
+    Args:
+        config: the options.
+        context: the experiment; its manifold is needed.
+    """
+
+    students: tuple[str, ...] = ("protagonist",)
+
+    def __init__(self, config: LatentLearnabilityConfig, context: Context) -> None:
+        self.config = config
+        self.manifold = context.require_manifold("latent-learnability")
+        self.rng = context.generator("latents")
+        self.surrogate = Surrogate(self.manifold.dim, config.hidden, context.generator("surrogate"))
+        self.optimiser = torch.optim.Adam(self.surrogate.parameters(), config.learning_rate)
+        self.points = torch.zeros(0, self.manifold.dim)
+        """The last points that were played, scaled to [-1, 1]."""
+        self.outcomes = torch.zeros(0)
+        """Solved share or mean return of each."""
+        self.episodes = torch.zeros(0)
+        """Finished episodes of each."""
+        self._pending: Pending[Tensor] = Pending()
+
+    @torch.no_grad()
+    def propose(self, n: int) -> Proposal:
+        """The best of many random points, and random ones."""
+        self._pending.require_none()
+        low, high = self.manifold.bounds
+        chosen = round(self.config.share * n) if len(self.points) else 0
+        candidates = 2 * torch.rand(max(self.config.candidates, n), self.manifold.dim, generator=self.rng) - 1
+        score = self.surrogate.learnability(candidates, self.config.target)
+        best = score.argsort(descending=True, stable=True)[:chosen]
+        rest = 2 * torch.rand(n - chosen, self.manifold.dim, generator=self.rng) - 1
+        points = torch.cat([candidates[best], rest])
+        self._pending.put(points)
+        latents = low + (high - low) * (points + 1) / 2
+        return Proposal.everyone(self.manifold.decode(latents), len(self.students), latents)
+
+    def observe(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Learn from what happened.
+
+        Returns:
+            `predicted` learnability `[B]` before learning from the batch; the surrogate's `surrogate/loss`, and its
+            `surrogate/calibration`: the mean outcome of the batch minus its mean prediction (target "solved").
+
+        Raises:
+            RuntimeError: if nothing was proposed since the last call.
+        """
+        points, config = self._pending.take(), self.config
+        solved = config.target == "solved"
+        outcomes = outcome.solved[0] if solved else outcome.mean_return[0]
+        episodes = outcome.episodes[0]
+        with torch.no_grad():
+            predicted = self.surrogate.learnability(points, config.target)
+            bias = outcomes.mean() - self.surrogate(points)[0].sigmoid().mean() if solved else torch.tensor(0.0)
+        self.points = torch.cat([self.points, points])[-config.window :]
+        self.outcomes = torch.cat([self.outcomes, outcomes])[-config.window :]
+        self.episodes = torch.cat([self.episodes, episodes])[-config.window :]
+        return {"predicted": predicted, "surrogate/loss": self._learn(), "surrogate/calibration": bias}
+
+    def _learn(self) -> Tensor:
+        outcomes = self.outcomes
+        if self.config.target == "return":
+            outcomes = (outcomes - outcomes.mean()) / outcomes.std(correction=0).clamp(min=1e-6)
+        losses = []
+        for _ in range(self.config.gradient_steps):
+            rows = torch.randint(len(self.points), (self.config.batch,), generator=self.rng)
+            loss = self.surrogate.loss(self.points[rows], outcomes[rows], self.episodes[rows], self.config.target)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Surrogate, its data and the generator. Raises `RuntimeError` between `propose` and `observe`."""
+        self._pending.require_settled()
+        return {
+            "surrogate": self.surrogate.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "points": self.points.clone(),
+            "outcomes": self.outcomes.clone(),
+            "episodes": self.episodes.clone(),
+            "rng": self.rng.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`; a proposal under way is forgotten."""
+        self.surrogate.load_state_dict(state["surrogate"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name in ("points", "outcomes", "episodes"):
+            setattr(self, name, state[name].clone())
+        self.rng.set_state(state["rng"])
+        self._pending.clear()

@@ -1,0 +1,169 @@
+"""NCC: the distribution over a buffer of levels is itself optimised, by projected gradient ascent.
+
+Source: "An Optimisation Framework for Unsupervised Environment Design", arXiv 2505.20659. The adversary's strategy is a
+distribution y over levels, and its objective y . s + alpha H(y) is strongly concave for scores s and entropy H; the
+student is its opponent. In the practical form the buffer changes, too: every so often random levels are screened, and
+replace those that score less.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.curricula.scores import Scorer
+from clutr.curricula.sfl import Screening, ScreeningOptions
+from envs.domain import LevelBatch
+
+
+@CURRICULA.register("ncc")
+@dataclass(frozen=True)
+class NCCConfig(ScreeningOptions):
+    """NCC: `kept` levels in the buffer, refreshed by each screening."""
+
+    learning_rate: float = 0.01
+    """Step of the gradient ascent on the distribution."""
+    entropy: float = 0.05
+    """Weight alpha of the distribution's entropy."""
+    floor: float = 0.1
+    """No level's probability falls below this share of the uniform one, where the entropy's gradient is unbounded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("learning_rate", "entropy"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 < self.floor < 1:
+            raise ValueError(f"floor must be between 0 and 1, got {self.floor}")
+
+    def build(self, context: Context) -> "NCC":
+        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        return NCC(self, context)
+
+
+def project(point: Tensor, floor: float) -> Tensor:
+    """The nearest distribution to `point` `[K]` that gives no outcome less than `floor`. `[K]`.
+
+    Shifted by the floor it is the projection onto a simplex of what is left of the mass: sort, and subtract the
+    threshold that leaves this much above zero (Held, Wolfe & Crowder 1974).
+    """
+    left = 1 - floor * len(point)
+    ordered = (point - floor).sort(descending=True).values
+    thresholds = (ordered.cumsum(0) - left) / torch.arange(1, len(point) + 1, dtype=point.dtype)
+    support = int((ordered > thresholds).sum())
+    return (point - floor - thresholds[support - 1]).clamp(min=0) + floor
+
+
+def ascend(distribution: Tensor, scores: Tensor, step: float, entropy: float, floor: float) -> Tensor:
+    """One step of projected gradient ascent on y . s + entropy H(y) from `distribution` `[K]`. `[K]` float64."""
+    gradient = scores - entropy * (distribution.log() + 1)
+    return project(distribution + step * gradient, floor)
+
+
+class NCC:
+    """Training on levels drawn from an optimised distribution, with screenings in between.
+
+    Args:
+        config: the options.
+        context: the experiment.
+    """
+
+    students: tuple[str, ...] = ("protagonist",)
+
+    def __init__(self, config: NCCConfig, context: Context) -> None:
+        self.config = config
+        self.level_type = context.domain.level_type
+        self.rng = context.generator("levels")
+        self.screening = Screening(config, context.domain, context.generator("candidates"))
+        self.score = Scorer(config.score, context.domain)
+        self.levels: LevelBatch | None = None
+        """The buffer of K levels."""
+        self.scores = torch.zeros(0)
+        """Their last scores `[K]`."""
+        self.distribution = torch.zeros(0, dtype=torch.float64)
+        """The adversary's strategy y `[K]`."""
+        self.trained = 0
+        """Updates since the last screening."""
+        self._pending: Pending[Tensor] = Pending()  # the rows that are played, none while screening
+
+    def propose(self, n: int) -> Proposal:
+        """Candidates while a screening is due, else draws from the distribution to train on."""
+        self._pending.require_none()
+        if self.levels is None or self.trained >= self.config.train_updates:
+            self._pending.put(torch.zeros(0, dtype=torch.int64))
+            return self.screening.propose(n)
+        drawn = torch.multinomial(self.distribution, n, replacement=True, generator=self.rng)
+        rows, place = drawn.unique(return_inverse=True)
+        self._pending.put(rows)
+        return Proposal(self.levels[rows], place[None], torch.ones(len(rows), dtype=torch.bool))
+
+    def observe(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Score what was played, then improve the distribution, or the buffer once a screening is done.
+
+        Returns:
+            `score` `[B]`; `screening`, 1 or 0; and the distribution's `entropy` as a share of the largest possible.
+
+        Raises:
+            RuntimeError: if nothing was proposed since the last call.
+        """
+        rows = self._pending.take()
+        if not len(rows):
+            found = {"screening": torch.tensor(1.0), "score": self.screening.observe(outcome)}
+            if self.screening.done:
+                self._refresh()
+            return found
+        statistics = outcome.by_level()
+        score = self.score(outcome.proposal.levels, statistics, statistics.best_return)
+        self.scores[rows] = score
+        self._ascend()
+        self.trained += 1
+        return {"screening": torch.tensor(0.0), "score": score, "entropy": self._entropy()}
+
+    def _ascend(self) -> None:
+        config, levels = self.config, len(self.distribution)
+        floor = config.floor / levels
+        scores = self.scores.double()
+        self.distribution = ascend(self.distribution, scores, config.learning_rate, config.entropy, floor)
+
+    def _entropy(self) -> Tensor:
+        entropy = -(self.distribution * self.distribution.log()).sum()
+        return entropy / max(1.0, float(torch.tensor(len(self.distribution)).log()))
+
+    def _refresh(self) -> None:
+        """Keep the best of old and new levels, each key once; newcomers start at the uniform probability."""
+        levels, scores = self.screening.take()
+        chances = torch.full((len(levels),), 1 / self.config.kept, dtype=torch.float64)
+        if self.levels is not None:
+            levels = self.level_type.concatenate([self.levels, levels])
+            scores = torch.cat([self.scores, scores])
+            chances = torch.cat([self.distribution, chances])
+        keys = levels.key()
+        first = torch.tensor([keys.index(key) == row for row, key in enumerate(keys)])
+        order = torch.where(first, scores, -torch.inf).argsort(descending=True, stable=True)
+        best = order[: min(self.config.kept, int(first.sum()))]
+        self.levels, self.scores, self.trained = levels[best], scores[best], 0
+        self.distribution = project(chances[best], self.config.floor / len(best))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Buffer, distribution, screening and generator. Raises `RuntimeError` between `propose` and `observe`."""
+        self._pending.require_settled()
+        return {
+            "levels": {} if self.levels is None else self.levels.tensors(),
+            "scores": self.scores.clone(),
+            "distribution": self.distribution.clone(),
+            "trained": self.trained,
+            "screening": self.screening.state_dict(),
+            "rng": self.rng.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`; a proposal under way is forgotten."""
+        self.levels = self.level_type.from_tensors(dict(state["levels"])) if state["levels"] else None
+        self.scores, self.distribution = state["scores"].clone(), state["distribution"].clone()
+        self.trained = state["trained"]
+        self.screening.load_state_dict(state["screening"])
+        self.rng.set_state(state["rng"])
+        self._pending.clear()

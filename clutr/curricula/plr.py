@@ -1,0 +1,120 @@
+"""Prioritised level replay: random levels are tried, and those with much to learn are played again.
+
+Sources: PLR, arXiv 2010.03934, algorithm 1; robust PLR (PLR with a bent T: students learn on replayed levels only),
+arXiv 2110.02439, algorithm 1. A level stays in its environment for a whole rollout, over all its episodes. In the
+parallel form every batch holds new and replayed levels in the same mix (arXiv 2311.12716, section 4.1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.curricula.buffer import LevelBuffer, ReplayOptions
+from clutr.curricula.scores import Scorer
+from envs.domain import LevelBatch
+
+
+@CURRICULA.register("plr")
+@dataclass(frozen=True)
+class PLRConfig(ReplayOptions):
+    """PLR: students learn on every level, new or replayed."""
+
+    train_on_new: bool = True
+    """Whether students learn on new levels, too, or only have them scored."""
+    parallel: bool = False
+    """Whether new and replayed levels share each batch instead of taking turns."""
+
+    def build(self, context: Context) -> "PLR":
+        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        return PLR(self, context)
+
+
+@CURRICULA.register("robust-plr")
+@dataclass(frozen=True)
+class RobustPLRConfig(PLRConfig):
+    """Robust PLR: students learn on replayed levels only, and new ones are just scored."""
+
+    train_on_new: bool = False
+    """Whether students learn on new levels, too, or only have them scored."""
+
+
+class PLR:
+    """Replay of levels from a buffer.
+
+    Args:
+        config: the options.
+        context: the experiment.
+    """
+
+    students: tuple[str, ...] = ("protagonist",)
+
+    def __init__(self, config: PLRConfig, context: Context) -> None:
+        self.config = config
+        self.domain = context.domain
+        self.buffer = LevelBuffer(config, context.domain.level_type)
+        self.score = Scorer(config.score, context.domain)
+        self.levels_rng = context.generator("levels")
+        self.replay_rng = context.generator("replay")
+        self._pending: Pending[int] = Pending()  # how many levels of the proposal are new
+
+    def propose(self, n: int) -> Proposal:
+        """New random levels, or levels from the buffer; both in the parallel form."""
+        self._pending.require_none()
+        replays = self._replays(n)
+        return self._offer(self.domain.sample(n - replays, self.levels_rng), replays)
+
+    def _replays(self, n: int) -> int:
+        """How many of n environments replay."""
+        chance = self.buffer.replay_chance
+        if self.config.parallel:
+            return round(chance * n)
+        return n if float(torch.rand((), generator=self.replay_rng)) < chance else 0
+
+    def _offer(self, new: LevelBatch, replays: int) -> Proposal:
+        """A proposal of new levels, each in its own environment, and of `replays` draws, whose levels may repeat."""
+        rows, place = self.buffer.draw(replays, self.replay_rng).unique(return_inverse=True)
+        levels = self.domain.level_type.concatenate([new, self.buffer.levels[rows]]) if replays else new
+        train = torch.cat([torch.full((len(new),), self.config.train_on_new), torch.ones(len(rows), dtype=torch.bool)])
+        assignment = torch.cat([torch.arange(len(new)), len(new) + place])
+        self._pending.put(len(new))
+        return Proposal(levels, assignment[None], train)
+
+    def observe(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Score the levels: new ones are offered to the buffer, replayed ones get their new score there.
+
+        Returns:
+            `score` `[B]`; `buffer/replayed`, the share of environments that replayed, and `buffer/fill`.
+
+        Raises:
+            RuntimeError: if nothing was proposed since the last call.
+        """
+        return self._score(outcome, self._pending.take())
+
+    def _score(self, outcome: Outcome, new: int) -> dict[str, Tensor]:
+        levels, statistics = outcome.proposal.levels, outcome.by_level()
+        best = self.buffer.best_return(levels, statistics)
+        score = self.score(levels, statistics, best)
+        self.buffer.insert(levels, score, best_return=best)
+        replayed = (outcome.proposal.assignment[0] >= new).float().mean()
+        fill = torch.tensor(len(self.buffer) / self.config.capacity)
+        return {"score": score, "buffer/replayed": replayed, "buffer/fill": fill}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Buffer and generators. Raises `RuntimeError` between `propose` and `observe`."""
+        self._pending.require_settled()
+        return {
+            "buffer": self.buffer.state_dict(),
+            "levels_rng": self.levels_rng.get_state(),
+            "replay_rng": self.replay_rng.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`; a proposal under way is forgotten."""
+        self.buffer.load_state_dict(state["buffer"])
+        self.levels_rng.set_state(state["levels_rng"])
+        self.replay_rng.set_state(state["replay_rng"])
+        self._pending.clear()

@@ -1,0 +1,118 @@
+"""How much there is to learn on a level: the scores by which replay and learnability methods choose.
+
+Each score is a pure function of what one student did on B levels. Value-based ones are in the units of the rewards that
+the student learns from, so those that set them against returns (`max_mc`, `grounded_positive`) want a student whose
+rewards are not normalised.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.student import EpisodeStatistics
+from envs.domain import Domain, LevelBatch
+
+
+class Played(NamedTuple):
+    """What is known of B levels after the student played them."""
+
+    statistics: EpisodeStatistics
+    """What the student did just now."""
+    best_return: Tensor
+    """`[B]`: the best return of any episode that the student ever finished on the level; 0 where none."""
+    optimal_return: Tensor | None
+    """`[B]`: the best return that is possible, in worlds that can tell."""
+
+
+def value_l1(played: Played) -> Tensor:
+    """Mean |A|: the size of the value function's error (PLR, arXiv 2010.03934, section 3.1). `[B]`."""
+    return played.statistics.scores["value_l1"]
+
+
+def positive_value_loss(played: Played) -> Tensor:
+    """Mean max(A, 0): how often the student did better than it thought (arXiv 2110.02439, section 4). `[B]`."""
+    return played.statistics.scores["positive_value_loss"]
+
+
+def negative_advantage(played: Played) -> Tensor:
+    """Mean max(-A, 0): how often the student did worse than it thought it would. `[B]`.
+
+    The part of the advantage that positive value loss leaves out; see arXiv 2601.14957 for why it may tell more.
+    """
+    return played.statistics.scores["negative_value_loss"]
+
+
+def max_mc(played: Played) -> Tensor:
+    """Best return ever minus V, averaged over steps: MaxMC (arXiv 2110.02439, section 4). `[B]`."""
+    return played.best_return - played.statistics.scores["mean_value"]
+
+
+def grounded_positive(played: Played) -> Tensor:
+    """`max_mc`, at least 0 (REPAIRED on car racing, arXiv 2110.02439). `[B]`."""
+    return max_mc(played).clamp(min=0)
+
+
+def learnability(played: Played) -> Tensor:
+    """Variance p (1 - p) of success, where the share p of episodes was solved (SFL, arXiv 2408.15099). `[B]`."""
+    solved = played.statistics.solved
+    return solved * (1 - solved)
+
+
+def return_variance(played: Played) -> Tensor:
+    """Variance of an episode's return: learnability where nothing is solved or failed but driven well or badly. `[B]`.
+
+    For returns of 0 and 1 it is p (1 - p). It needs more than one episode a level.
+    """
+    statistics = played.statistics
+    return (statistics.square_return - statistics.mean_return.square()).clamp(min=0)
+
+
+def regret(played: Played) -> Tensor:
+    """Optimal return minus mean return: the regret itself, where the world knows the optimum. `[B]`."""
+    assert played.optimal_return is not None
+    return played.optimal_return - played.statistics.mean_return
+
+
+SCORES: dict[str, Callable[[Played], Tensor]] = {
+    "value_l1": value_l1,
+    "positive_value_loss": positive_value_loss,
+    "negative_advantage": negative_advantage,
+    "max_mc": max_mc,
+    "grounded_positive": grounded_positive,
+    "learnability": learnability,
+    "return_variance": return_variance,
+    "regret": regret,
+}
+"""Scores by name."""
+
+
+def require_score(name: str) -> None:
+    """Raises `ValueError` naming all scores if `name` is none of them."""
+    if name not in SCORES:
+        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {name!r}")
+
+
+class Scorer:
+    """Scores levels by the score called `name`.
+
+    Args:
+        name: one of `SCORES`.
+        domain: the world, which `regret` asks for the optimum.
+
+    Raises:
+        ValueError: if the score needs the optimal return and the world cannot compute it.
+    """
+
+    def __init__(self, name: str, domain: Domain) -> None:
+        self._score = SCORES[name]
+        self._domain = domain
+        self._needs_optimum = name == "regret"
+        if self._needs_optimum and domain.optimal_return(domain.sample(1, torch.Generator().manual_seed(0))) is None:
+            raise ValueError("the score 'regret' needs a world that can compute the optimal return; this one cannot")
+
+    def __call__(self, levels: LevelBatch, statistics: EpisodeStatistics, best_return: Tensor) -> Tensor:
+        """Scores `[B]` of B levels from what a student did on them, and its best returns there ever."""
+        optimum = self._domain.optimal_return(levels) if self._needs_optimum else None
+        return self._score(Played(statistics, best_return, optimum))
