@@ -1,13 +1,24 @@
 """Experiments by name: `clutr train NAME` launches one, and any field can be overridden."""
 
 from dataclasses import asdict, replace
+from typing import Any
 
 from agents.pixel_ppo import PixelPPOConfig
 from agents.ppo import PPOConfig
+from clutr.curricula.accel import ACCELConfig
+from clutr.curricula.base import CurriculumConfig
 from clutr.curricula.clutr import CLUTRConfig
-from clutr.curricula.paired import PAIREDConfig
+from clutr.curricula.clutr_joint import CLUTRJointConfig
+from clutr.curricula.clutr_replay import CLUTRReplayConfig
+from clutr.curricula.latent_accel import LatentACCELConfig
+from clutr.curricula.latent_learnability import LatentLearnabilityConfig
+from clutr.curricula.ncc import NCCConfig
+from clutr.curricula.paired import FlexiblePAIREDConfig, MinimaxConfig, PAIREDConfig
+from clutr.curricula.plr import PLRConfig, RobustPLRConfig
 from clutr.curricula.ppo import TeacherOptions
 from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
+from clutr.curricula.repaired import REPAIREDConfig
+from clutr.curricula.sfl import SFLConfig
 from clutr.manifold.base import ManifoldConfig
 from clutr.manifold.recurrent_vae import CLUTR_PAPER
 from clutr.manifold.set_vae import SetVAEConfig
@@ -48,9 +59,67 @@ STRONG_TEACHER = CLUTRConfig(learning_rate=1e-3, hidden=64, entropy_coefficient=
 LIGHT_CAR_STUDENT = PixelPPOConfig(torso="light", learning_rate=1e-3, epochs=5, minibatches=16)
 """Learns faster than the published student in equal time on a CPU."""
 
+_TEACHER: dict[str, Any] = {"learning_rate": 1e-3, "hidden": 64, "entropy_coefficient": 0.01}
+
+MAZE_CURRICULA: dict[str, CurriculumConfig] = {
+    "dr": DomainRandomisationConfig(),
+    "minimax": MinimaxConfig(),
+    "paired": PAIREDConfig(),
+    "flexible-paired": FlexiblePAIREDConfig(),
+    "repaired": REPAIREDConfig(),
+    "plr": PLRConfig(),
+    "robust-plr": RobustPLRConfig(),
+    "parallel-plr": RobustPLRConfig(parallel=True),
+    "accel": ACCELConfig(start="simple"),
+    "parallel-accel": ACCELConfig(start="simple", parallel=True),
+    "sfl": SFLConfig(),
+    "ncc": NCCConfig(score="regret"),
+}
+"""Curricula of mazes that need no task manifold, as published; for `accel` and `sfl` see their own docs."""
+
+MAZE_LATENT_CURRICULA: dict[str, CurriculumConfig] = {
+    "random-latent": RandomLatentsConfig(),
+    "clutr": STRONG_TEACHER,
+    "clutr-flexible": replace(STRONG_TEACHER, regret="flexible"),
+    "clutr-joint": CLUTRJointConfig(**_TEACHER),
+    "clutr-replay": CLUTRReplayConfig(**_TEACHER),
+    "latent-accel": LatentACCELConfig(),
+    "latent-learnability": LatentLearnabilityConfig(),
+}
+"""Those that choose points of the task manifold."""
+
 STRONG_CAR_TEACHER = replace(STRONG_TEACHER, noise=4, normalise_regret=True, value_loss="smooth-l1")
 
 _PUBLISHED_CAR_TEACHER = TeacherOptions(learning_rate=3e-4, epochs=8, minibatches=4, value_loss="smooth-l1")
+
+_CAR_REPLAY: dict[str, Any] = {
+    "score": "positive_value_loss",
+    "priority": "power",
+    "temperature": 1.0,
+    "staleness": 0.7,
+    "capacity": 8_000,
+    "replay_probability": 0.5,
+}
+"""Published for PLR on cars."""
+
+_CAR_PAIRED: dict[str, Any] = asdict(_PUBLISHED_CAR_TEACHER) | {
+    "discount": 0.99,
+    "trace": 0.9,
+    "noise": 4,
+    "normalise_regret": True,
+}
+
+_CAR_REPAIRED: dict[str, Any] = {"score": "grounded_positive", "entropy_coefficient": 0.01}
+
+CAR_CURRICULA: dict[str, CurriculumConfig] = {
+    "plr": PLRConfig(**_CAR_REPLAY),
+    "robust-plr": RobustPLRConfig(**_CAR_REPLAY),
+    "repaired": REPAIREDConfig(**_CAR_PAIRED | _CAR_REPLAY | _CAR_REPAIRED),
+    "accel": ACCELConfig(**_CAR_REPLAY),
+    "sfl": SFLConfig(score="return_variance", environments=4, candidates=64, kept=16),
+    "ncc": NCCConfig(score="return_variance", environments=4, candidates=64, kept=16),
+}
+"""Curricula of cars that need no task manifold."""
 
 _CLUTR = Experiment(
     domain=FIFTY_BLOCKS,
@@ -121,17 +190,22 @@ PRESETS: dict[str, Experiment] = {
     ),
     "car-paired": replace(
         _CAR,
-        curriculum=PAIREDConfig(
-            **asdict(_PUBLISHED_CAR_TEACHER), discount=0.99, trace=0.9, noise=4, normalise_regret=True
-        ),
+        curriculum=PAIREDConfig(**_CAR_PAIRED),
         manifold=None,
     ),
     "car-dr": replace(_CAR, curriculum=DomainRandomisationConfig(), manifold=None),
+    **{f"car-{name}": replace(_CAR, curriculum=each, manifold=None) for name, each in CAR_CURRICULA.items()},
+    "car-clutr-replay": replace(
+        _CAR, curriculum=CLUTRReplayConfig(**_TEACHER, noise=4, normalise_regret=True, value_loss="smooth-l1")
+    ),
+    "car-latent-accel": replace(_CAR, curriculum=LatentACCELConfig(**_CAR_REPLAY)),
+    "car-latent-learnability": replace(_CAR, curriculum=LatentLearnabilityConfig(target="return")),
     "car-random-latent": replace(_CAR, curriculum=RandomLatentsConfig()),
     "car-clutr-debug": replace(_CAR_DEBUG, curriculum=STRONG_CAR_TEACHER, manifold=CAR_MANIFOLD_PRESETS["debug"]),
     "car-paired-debug": replace(_CAR_DEBUG, curriculum=PAIREDConfig(filters=4, recurrent=16)),
     "car-dr-debug": _CAR_DEBUG,
-    "maze-clutr": _CLUTR,
+    **{f"maze-{name}": replace(_CLUTR, curriculum=each, manifold=None) for name, each in MAZE_CURRICULA.items()},
+    **{f"maze-{name}": replace(_CLUTR, curriculum=each) for name, each in MAZE_LATENT_CURRICULA.items()},
     "maze-clutr-paper": replace(
         _CLUTR,
         curriculum=CLUTRConfig(),
@@ -139,10 +213,6 @@ PRESETS: dict[str, Experiment] = {
         manifold=CLUTR_PAPER,
         total_steps=500_000_000,
     ),
-    "maze-clutr-flexible": replace(_CLUTR, curriculum=replace(STRONG_TEACHER, regret="flexible")),
-    "maze-paired": replace(_CLUTR, curriculum=PAIREDConfig(), manifold=None),
-    "maze-dr": replace(_CLUTR, curriculum=DomainRandomisationConfig(), manifold=None),
-    "maze-random-latent": replace(_CLUTR, curriculum=RandomLatentsConfig()),
     "maze-clutr-debug": replace(_DEBUG, curriculum=STRONG_TEACHER, manifold=MANIFOLD_PRESETS["debug"]),
     "maze-paired-debug": replace(_DEBUG, curriculum=PAIREDConfig(filters=4, recurrent=16)),
     "maze-dr-debug": _DEBUG,

@@ -1,0 +1,189 @@
+"""Many curricula, one student, one budget: trains and tests every method of a study.
+
+    python -m experiments.studies.curricula STUDY.yaml OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
+
+The study's file is complete: it names an experiment, what each method changes in it, seeds and budgets. A run is tested
+when it has made `steps` environment steps of one student, and when it has trained for `seconds`; it goes on until both
+are done. As many runs train at a time as there are jobs. Whatever was done before is kept, and what was interrupted
+goes on, so the command can be given again at any time. `experiments.studies.curricula_tables` draws the results.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from experiments.benchmarks.figure import describe_machine
+from experiments.config import Experiment, from_plain, to_plain
+from experiments.evaluate import evaluate
+from experiments.files import RunError, write_atomically
+from experiments.manifolds import prepare_manifold, pretrain
+from experiments.presets import PRESETS
+from experiments.robustness import cvar
+from experiments.run_dir import RunDirectory
+from experiments.runner import Runner, UpdateReport
+
+ENDLESS = 10**12
+"""Steps of a run in a study: the study stops it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and how."""
+
+    path: Path
+    about: str
+    base: Experiment
+    """What all methods share."""
+    methods: dict[str, dict[str, Any]]
+    """The parts of the experiment that each method replaces, as in a config.yaml."""
+    seeds: tuple[int, ...]
+    steps: int
+    """Environment steps of one student after which a run is tested."""
+    seconds: float
+    """Training time after which a run is tested."""
+    suite: str
+    episodes: int
+    cvar_suite: str
+    cvar_levels: int
+
+    @classmethod
+    def read(cls, path: Path) -> "Study":
+        """Read a study's file. Raises `RunError` naming what is wrong."""
+        plain = yaml.safe_load(path.read_text())
+        base = to_plain(PRESETS[plain.pop("preset")])
+        for name, value in plain.pop("experiment").items():
+            base[name] = base[name] | value if isinstance(base.get(name), dict) and "kind" not in value else value
+        seeds = tuple(plain.pop("seeds"))
+        return cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), seeds=seeds, **plain)
+
+    def experiment(self, method: str, seed: int) -> Experiment:
+        """The experiment of one method and seed. Raises `RunError` if the method is unknown."""
+        if method not in self.methods:
+            raise RunError(f"{self.path} has no method {method!r}; it has: {', '.join(self.methods)}")
+        plain = to_plain(self.base) | {"manifold": None, "seed": seed} | self.methods[method]
+        return from_plain(plain)
+
+
+def run_path(out: Path, method: str, seed: int) -> Path:
+    """Where one run of a study lives."""
+    return out / f"{method}-s{seed}"
+
+
+def result_path(out: Path, method: str, seed: int, budget: str) -> Path:
+    """Where the test of a run at one of the budgets, "steps" or "seconds", is kept."""
+    return run_path(out, method, seed) / "study" / f"{budget}.json"
+
+
+def train_one(study: Study, out: Path, method: str, seed: int) -> None:
+    """Train and test one run of the study, from wherever it stopped."""
+    experiment = study.experiment(method, seed)
+    path = run_path(out, method, seed)
+    run = RunDirectory(path) if (path / "config.yaml").exists() else RunDirectory.create(path, experiment)
+    if run.experiment != experiment:
+        raise RunError(f"{path} holds another experiment than {study.path} asks for: remove it or name another folder")
+    manifold = None
+    if experiment.manifold is not None:
+        manifold = prepare_manifold(run, out / "manifolds", lambda *_: None)
+    runner = Runner(run, manifold)
+    reached = {"steps": lambda: runner.steps >= study.steps, "seconds": lambda: runner.seconds >= study.seconds}
+    missing = [budget for budget in reached if not result_path(out, method, seed, budget).exists()]
+
+    def report(_: UpdateReport) -> None:
+        for budget in list(missing):
+            if reached[budget]():
+                _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}")
+                missing.remove(budget)
+        runner.stop_requested = not missing
+
+    if missing:
+        runner.train(report)
+
+
+def _test(study: Study, runner: Runner, path: Path, name: str) -> None:
+    """Test the student as it is, on seeds that are the same for all methods."""
+    suites, seed = runner.experiment.domain.suites(), runner.experiment.seed
+    tested = evaluate(runner.protagonist, suites[study.suite], study.episodes, torch.Generator().manual_seed(seed))
+    (task,) = suites[study.cvar_suite].tasks
+    rng = torch.Generator().manual_seed(seed)
+    alphas, tries = (1.0, 0.1, 0.01), 5
+    risk = cvar(
+        runner.protagonist,
+        task,
+        study.cvar_levels,
+        rng=rng,
+        alphas=alphas,
+        episodes_select=tries,
+        episodes_score=tries,
+    )
+    result = tested.to_json(name) | {
+        "update": runner.update,
+        "steps": runner.steps,
+        "seconds": runner.seconds,
+        "cvar": risk.to_json(),
+        "machine": describe_machine(),
+    }
+    write_atomically(path, json.dumps(result, indent=1).encode())
+
+
+def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
+    """Train and test all runs, seed by seed, each in a process with one thread."""
+    for method in methods:
+        experiment = study.experiment(method, seeds[0])
+        if experiment.manifold is not None:
+            pretrain(experiment, out / "manifolds", lambda *_: None)
+    waiting = [(method, seed) for seed in seeds for method in methods]
+    waiting = [each for each in waiting if not all(result_path(out, *each, b).exists() for b in ("steps", "seconds"))]
+    running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+    failed: list[str] = []
+    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            method, seed = waiting.pop(0)
+            command = [sys.executable, "-m", "experiments.studies.curricula", str(study.path), str(out)]
+            command += ["--one", method, str(seed)]
+            running[method, seed] = subprocess.Popen(command, env=os.environ | one_thread)
+        time.sleep(0.5)
+        for (method, seed), process in list(running.items()):
+            if process.poll() is not None:
+                del running[method, seed]
+                print(f"{time.strftime('%H:%M:%S')} {method}-s{seed} {'done' if not process.returncode else 'FAILED'}")
+                sys.stdout.flush()
+                failed += [f"{method}-s{seed}"] if process.returncode else []
+    if failed:
+        raise RunError(f"these runs failed: {', '.join(failed)}. Give the command again to go on.")
+
+
+def main() -> None:
+    """Train and test what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--seeds", nargs="*", type=int)
+    parser.add_argument("--one", nargs=2, metavar=("METHOD", "SEED"), help="train this run only, in this process")
+    arguments = parser.parse_args()
+    study = Study.read(arguments.study)
+    if arguments.one:
+        torch.set_num_threads(1)
+        train_one(study, arguments.out, arguments.one[0], int(arguments.one[1]))
+    else:
+        methods = arguments.methods or list(study.methods)
+        train_all(study, arguments.out, methods, arguments.seeds or study.seeds, arguments.jobs)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RunError as error:
+        sys.exit(f"error: {error}")

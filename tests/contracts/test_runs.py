@@ -1,0 +1,123 @@
+"""Every registered curriculum in every world: a tiny run trains, and one that was interrupted continues bit for bit."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.pixel_ppo import PixelPPOConfig
+from agents.ppo import PPOConfig
+from clutr.curricula.base import CURRICULA
+from clutr.manifold.base import Manifold
+from clutr.manifold.set_vae import SetVAEConfig
+from envs.car.domain import CarDomain
+from envs.maze.domain import MazeDomain
+from experiments.config import Experiment
+from experiments.run_dir import RunDirectory
+from experiments.runner import Runner
+
+MANIFOLD = SetVAEConfig(hidden=8, latent=6, refinements=1)
+UPDATES = 6
+
+WORLDS: dict[str, Experiment] = {
+    "maze": Experiment(
+        domain=MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10),
+        curriculum=CURRICULA["dr"](),
+        student=PPOConfig(rollout_steps=12, hidden=8, head=8, torso="symbols", torso_width=8, epochs=1),
+        manifold=MANIFOLD,
+        num_envs=4,
+        total_steps=UPDATES * 4 * 12,
+        evaluate_every=0,
+        checkpoint_every=2,
+        record_every=2,
+    ),
+    "car": Experiment(
+        domain=CarDomain(max_frames=16),
+        curriculum=CURRICULA["dr"](),
+        student=PixelPPOConfig(torso="light", rollout_steps=2, epochs=1, minibatches=1),
+        manifold=MANIFOLD,
+        num_envs=4,
+        total_steps=UPDATES * 4 * 2,
+        evaluate_every=0,
+        checkpoint_every=2,
+        record_every=2,
+    ),
+}
+
+SMALL: dict[str, Any] = {
+    "capacity": 6,
+    "minimum_fill": 0.5,
+    "replay_probability": 0.6,
+    "candidates": 4,
+    "environments": 2,
+    "kept": 2,
+    "train_updates": 1,
+    "fit_every": 4,
+    "window": 12,
+    "filters": 2,
+    "recurrent": 8,
+}
+"""Options of whatever curriculum has them, so that a few updates see every phase of it."""
+
+
+def experiment(world: str, name: str) -> Experiment:
+    config = CURRICULA[name]
+    options = {field.name: SMALL[field.name] for field in fields(config) if field.name in SMALL}  # type: ignore[arg-type]
+    return replace(WORLDS[world], curriculum=config(**options))
+
+
+def manifold(chosen: Experiment) -> Manifold:
+    assert chosen.manifold is not None
+    return chosen.manifold.build(chosen.domain, 1)
+
+
+def final_state(run: RunDirectory) -> dict[str, Any]:
+    state, problems = run.load_checkpoint()
+    assert state is not None
+    assert not problems
+    return {name: value for name, value in state.items() if name != "seconds"}
+
+
+def assert_equal(first: Any, second: Any, where: str = "state") -> None:
+    """Two nested states are the same to the last bit."""
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for name in first:
+            assert_equal(first[name], second[name], f"{where}/{name}")
+    elif isinstance(first, list):
+        assert len(first) == len(second), where
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_equal(one, other, f"{where}/{index}")
+    elif isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype, where
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", list(CURRICULA))
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name: str, world: str, tmp_path: Path) -> None:
+    chosen = experiment(world, name)
+    whole = RunDirectory.create(tmp_path / "whole", chosen)
+    assert Runner(whole, manifold(chosen)).train()
+
+    parted = RunDirectory.create(tmp_path / "parted", chosen)
+    first = Runner(parted, manifold(chosen))
+
+    def stop(_: object) -> None:
+        first.stop_requested = first.update >= 3
+
+    assert not first.train(stop)
+    second = Runner(RunDirectory(parted.path), manifold(chosen))
+    assert second.update == 3
+    assert second.train()
+
+    assert_equal(final_state(whole), final_state(parted))
+    assert (whole.path / "metrics.csv").read_bytes() == (parted.path / "metrics.csv").read_bytes()
+    rows = whole.metrics()
+    assert len(rows["update"]) == UPDATES
+    assert [proposal.update for proposal in whole.proposals()] == [1, 2, 4, 6]
