@@ -1,0 +1,183 @@
+"""The results of a study as CSV files, a page of tables, and pictures.
+
+    python -m experiments.studies.curricula_tables STUDY.yaml [OUT]
+
+With OUT, where `experiments.studies.curricula` trained, the runs' results are first collected into CSV files beside the
+study's file. Tables and pictures are made from those files alone.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.compare import Comparison, compare
+from experiments.files import RunError, write_atomically
+from experiments.run_dir import RunDirectory
+from experiments.statistics import Interval, Sample, estimate, mean
+from experiments.studies.curricula import Study, result_path, run_path
+from experiments.studies.curricula_pictures import draw_curriculum, draw_risk, draw_scores
+
+BUDGETS = ("steps", "seconds")
+POINTS = 40
+"""Points in time at which a run's curriculum is told."""
+WATCHED = ("levels/wall_count", "levels/path_length", "levels/solvable", "trained", "protagonist/solved")
+Rows = list[dict[str, str]]
+
+
+def collect(study: Study, out: Path) -> None:
+    """Write the CSV files of everything that is done. Raises `RunError` if nothing is."""
+    runs, risks, times = [], [], []
+    for method in study.methods:
+        for seed in study.seeds:
+            for budget in BUDGETS:
+                path = result_path(out, method, seed, budget)
+                if not path.exists():
+                    continue
+                result = json.loads(path.read_text())
+                known = {"method": method, "seed": seed, "budget": budget}
+                spent = {"steps": result["steps"], "seconds": round(result["seconds"], 1)}
+                for row in result["levels"]:
+                    kept = {name: row[name] for name in ("level", "episodes", "solved", "return_mean")}
+                    runs.append(known | spent | kept)
+                for alpha, solved in result["cvar"]["worst"].items():
+                    risks.append(known | {"alpha": alpha, "levels": result["cvar"]["levels"], "solved": solved})
+                if budget == "steps":
+                    times += [
+                        known | row for row in _curriculum(RunDirectory(run_path(out, method, seed)), study.steps)
+                    ]
+    if not runs:
+        raise RunError(f"{out} holds no finished run of {study.path}")
+    for name, rows in (("runs", runs), ("cvar", risks), ("curriculum", times)):
+        _write(study.path.parent / f"{name}.csv", rows)
+
+
+def _curriculum(run: RunDirectory, steps: int) -> list[dict[str, Any]]:
+    """What was proposed and how it went, averaged over `POINTS` stretches of a run up to `steps`."""
+    metrics = run.metrics()
+    stretch = np.clip(np.ceil(metrics["steps"] / steps * POINTS), 1, None)
+    rows = []
+    for point in range(1, POINTS + 1):
+        inside = stretch == point
+        if inside.any():
+            means = {name: round(float(np.nanmean(metrics[name][inside])), 4) for name in WATCHED}
+            rows.append({"point": int(steps * point / POINTS)} | means)
+    return rows
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = list(rows[0])
+    lines = [",".join(columns)] + [",".join(str(row[column]) for column in columns) for row in rows]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def read(path: Path) -> Rows:
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def comparison(rows: Rows, study: Study, budget: str) -> Comparison | None:
+    """All methods at one budget, domain randomisation (or the first) as the baseline; None if there are no runs."""
+    evaluations: dict[str, list[dict[str, Any]]] = {}
+    for method in study.methods:
+        for seed in sorted({int(row["seed"]) for row in rows}):
+            mine = [row for row in rows if (row["method"], row["seed"], row["budget"]) == (method, str(seed), budget)]
+            if mine:
+                levels = [
+                    {
+                        "level": row["level"],
+                        "episodes": int(row["episodes"]),
+                        "solved": float(row["solved"]),
+                        "return_mean": float(row["return_mean"]),
+                    }
+                    for row in mine
+                ]
+                run = {"run": f"{method}-s{seed}", "suite": study.suite, "levels": levels}
+                evaluations.setdefault(method, []).append(run)
+    return compare(evaluations, torch.Generator().manual_seed(1)) if evaluations else None
+
+
+def page(study: Study, rows: Rows, risks: Rows) -> str:
+    """Everything as Markdown."""
+    parts = [f"# {study.about}\n"]
+    parts.append(
+        f"Made by `python -m experiments.studies.curricula_tables {study.path.name}` from the CSV files beside it; "
+        + "`study.yaml` is the whole configuration. Figures in per cent, with 95 % bootstrap intervals over seeds.\n"
+    )
+    for budget, words in (
+        ("steps", f"{study.steps:,} environment steps of one student"),
+        ("seconds", f"{study.seconds:g} s of training on one core"),
+    ):
+        found = comparison(rows, study, budget)
+        if found is None:
+            continue
+        parts.append(f"## At equal {budget}: {words}\n")
+        parts += [_summary(found, rows, risks, budget), _levels(found)]
+    parts.append("![solve rates](scores.svg)\n\n![worst levels](cvar.svg)\n\n![curricula](curriculum.svg)\n")
+    return "\n".join(parts)
+
+
+def _say(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _summary(found: Comparison, rows: Rows, risks: Rows, budget: str) -> str:
+    alphas = sorted({row["alpha"] for row in risks}, key=float, reverse=True)
+    heads = ["method", "seeds", "mean", "IQM", f"P(better than {found.baseline})"]
+    heads += [f"worst {100 * float(alpha):g} % of random" for alpha in alphas]
+    heads += ["steps", "seconds"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for method in sorted(found.methods, key=lambda method: -method.mean.value):
+        mine = [row for row in rows if (row["method"], row["budget"]) == (method.method, budget)]
+        spent = [f"{np.mean([float(row[name]) for row in mine]):,.0f}" for name in ("steps", "seconds")]
+        tails = [_say(risk(risks, method.method, budget, alpha)) for alpha in alphas]
+        cells = [method.method, str(len(method.runs)), _say(method.mean), _say(method.iqm), _say(method.improvement)]
+        lines.append("| " + " | ".join(cells + tails + spent) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def risk(risks: Rows, method: str, budget: str, alpha: str) -> Interval:
+    """Solve rate of one method on the worst share `alpha` of random levels, over its seeds."""
+    wanted = (method, budget, alpha)
+    scores = [float(row["solved"]) for row in risks if (row["method"], row["budget"], row["alpha"]) == wanted]
+    return estimate(mean, Sample(np.array(scores)[:, None], "seeds"), rng=torch.Generator().manual_seed(1))
+
+
+def _levels(found: Comparison) -> str:
+    levels = list(found.methods[0].levels)
+    lines = ["| method | " + " | ".join(levels) + " |", "|" + "---|" * (len(levels) + 1)]
+    for method in sorted(found.methods, key=lambda method: -method.mean.value):
+        cells = [f"{100 * method.levels[level].value:.0f}" for level in levels]
+        lines.append(f"| {method.method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Collect, if there is something to collect, and draw."""
+    if not 2 <= len(sys.argv) <= 3:
+        raise RunError("usage: python -m experiments.studies.curricula_tables STUDY.yaml [OUT]")
+    study = Study.read(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        collect(study, Path(sys.argv[2]))
+    folder = study.path.parent
+    rows, risks, times = (read(folder / f"{name}.csv") for name in ("runs", "cvar", "curriculum"))
+    write_atomically(folder / "results.md", page(study, rows, risks).encode())
+    comparisons = {budget: found for budget in BUDGETS if (found := comparison(rows, study, budget))}
+    write_atomically(folder / "scores.svg", draw_scores(comparisons))
+    write_atomically(folder / "cvar.svg", draw_risk(risks, list(study.methods)))
+    write_atomically(folder / "curriculum.svg", draw_curriculum(times, list(study.methods), WATCHED))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RunError as error:
+        sys.exit(f"error: {error}")
