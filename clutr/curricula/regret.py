@@ -34,6 +34,20 @@ def flexible_regret(outcome: Outcome) -> Tensor:
     return torch.where(best[ANTAGONIST] >= best[PROTAGONIST], paired_regret(outcome), reversed_regret)
 
 
+def population_regret(outcome: Outcome) -> Tensor:
+    """`flexible_regret` among any number of students from two up, `[B]` float32.
+
+    On each level the student with the largest best return takes the antagonist's part; regret is that return minus the
+    mean of the other students' mean returns, at least 0. On a tie the first antagonist of the best takes it.
+    """
+    best, others = outcome.best_return, outcome.mean_return
+    count = len(best)
+    # looked for among the antagonists first: `argmax` finds the first of equals
+    champion = (best.roll(-1, dims=0).argmax(0, keepdim=True) + 1) % count
+    others = others.scatter(0, champion, 0.0)
+    return (best.gather(0, champion)[0] - others.sum(0) / (count - 1)).clamp(min=0)
+
+
 def minimax(outcome: Outcome) -> Tensor:
     """Minus the protagonist's best return: the reward of the minimax adversary, no regret. `[B]` float32."""
     return -outcome.best_return[PROTAGONIST]
