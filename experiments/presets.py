@@ -6,6 +6,7 @@ from typing import Any
 from agents.pixel_ppo import PixelPPOConfig
 from agents.ppo import PPOConfig
 from clutr.curricula.accel import ACCELConfig
+from clutr.curricula.alp_gmm import ALPGMMConfig
 from clutr.curricula.base import CurriculumConfig
 from clutr.curricula.clutr import CLUTRConfig
 from clutr.curricula.clutr_joint import CLUTRJointConfig
@@ -15,6 +16,7 @@ from clutr.curricula.latent_learnability import LatentLearnabilityConfig
 from clutr.curricula.ncc import NCCConfig
 from clutr.curricula.paired import FlexiblePAIREDConfig, MinimaxConfig, PAIREDConfig
 from clutr.curricula.plr import PLRConfig, RobustPLRConfig
+from clutr.curricula.population import PopulationPAIREDConfig
 from clutr.curricula.ppo import TeacherOptions
 from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
 from clutr.curricula.repaired import REPAIREDConfig
@@ -66,6 +68,7 @@ MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "minimax": MinimaxConfig(),
     "paired": PAIREDConfig(),
     "flexible-paired": FlexiblePAIREDConfig(),
+    "population-paired": PopulationPAIREDConfig(),
     "repaired": REPAIREDConfig(),
     "plr": PLRConfig(),
     "robust-plr": RobustPLRConfig(),
@@ -74,6 +77,7 @@ MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "parallel-accel": ACCELConfig(start="simple", parallel=True),
     "sfl": SFLConfig(),
     "ncc": NCCConfig(score="regret"),
+    "alp-gmm": ALPGMMConfig(),
 }
 """Curricula of mazes that need no task manifold, as published; for `accel` and `sfl` see their own docs."""
 
@@ -84,6 +88,7 @@ MAZE_LATENT_CURRICULA: dict[str, CurriculumConfig] = {
     "clutr-joint": CLUTRJointConfig(**_TEACHER),
     "clutr-replay": CLUTRReplayConfig(**_TEACHER),
     "latent-accel": LatentACCELConfig(),
+    "latent-alp-gmm": ALPGMMConfig(space="latent"),
     "latent-learnability": LatentLearnabilityConfig(),
 }
 """Those that choose points of the task manifold."""
@@ -118,6 +123,8 @@ CAR_CURRICULA: dict[str, CurriculumConfig] = {
     "accel": ACCELConfig(**_CAR_REPLAY),
     "sfl": SFLConfig(score="return_variance", environments=4, candidates=64, kept=16),
     "ncc": NCCConfig(score="return_variance", environments=4, candidates=64, kept=16),
+    "population-paired": PopulationPAIREDConfig(**_CAR_PAIRED | {"regret": "flexible"}),
+    "alp-gmm": ALPGMMConfig(),
 }
 """Curricula of cars that need no task manifold."""
 
