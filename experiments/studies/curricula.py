@@ -3,9 +3,10 @@
     python -m experiments.studies.curricula STUDY.yaml OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
 
 The study's file is complete: it names an experiment, what each method changes in it, seeds and budgets. A run is tested
-when it has made `steps` environment steps of one student, and when it has trained for `seconds`; it goes on until both
-are done. As many runs train at a time as there are jobs. Whatever was done before is kept, and what was interrupted
-goes on, so the command can be given again at any time. `experiments.studies.curricula_tables` draws the results.
+when it has made `steps` environment steps of one student, and when its training has taken `seconds` of one core; it
+goes on until both are done. As many runs train at a time as there are jobs. Whatever was done before is kept, and what
+was interrupted goes on, so the command can be given again at any time. `experiments.studies.curricula_tables` draws the
+results.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from experiments.config import Experiment, from_plain, to_plain
 from experiments.evaluate import evaluate
 from experiments.files import RunError, write_atomically
 from experiments.manifolds import prepare_manifold, pretrain
+from experiments.metrics import MetricsFile
 from experiments.presets import PRESETS
 from experiments.robustness import cvar
 from experiments.run_dir import RunDirectory
@@ -50,7 +52,7 @@ class Study:
     steps: int
     """Environment steps of one student after which a run is tested."""
     seconds: float
-    """Training time after which a run is tested."""
+    """Training time after which a run is tested, as `Clock` counts it."""
     suite: str
     episodes: int
     cvar_suite: str
@@ -84,6 +86,34 @@ def result_path(out: Path, method: str, seed: int, budget: str) -> Path:
     return run_path(out, method, seed) / "study" / f"{budget}.json"
 
 
+class Clock:
+    """Processor time of a run's training, over all its processes: what else the machine does is left out.
+
+    A run has one thread, so on a quiet machine this is the wall-clock time of its updates, without tests and
+    checkpoints.
+
+    Args:
+        runner: the run.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._file = MetricsFile(runner.run.path / "study" / "clock.csv")
+        self._file.path.parent.mkdir(exist_ok=True)
+        self._file.truncate(runner.update)
+        rows = self._file.rows()
+        self.seconds = float(rows[-1]["seconds"]) if rows else 0.0
+        self._started = time.process_time()
+
+    def stop(self, update: int) -> None:
+        """An update has ended."""
+        self.seconds += time.process_time() - self._started
+        self._file.append({"update": update, "seconds": self.seconds})
+
+    def start(self) -> None:
+        """The next update begins."""
+        self._started = time.process_time()
+
+
 def train_one(study: Study, out: Path, method: str, seed: int) -> None:
     """Train and test one run of the study, from wherever it stopped."""
     experiment = study.experiment(method, seed)
@@ -95,21 +125,24 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
     if experiment.manifold is not None:
         manifold = prepare_manifold(run, out / "manifolds", lambda *_: None)
     runner = Runner(run, manifold)
-    reached = {"steps": lambda: runner.steps >= study.steps, "seconds": lambda: runner.seconds >= study.seconds}
+    clock = Clock(runner)
+    reached = {"steps": lambda: runner.steps >= study.steps, "seconds": lambda: clock.seconds >= study.seconds}
     missing = [budget for budget in reached if not result_path(out, method, seed, budget).exists()]
 
-    def report(_: UpdateReport) -> None:
+    def report(now: UpdateReport) -> None:
+        clock.stop(now.update)
         for budget in list(missing):
             if reached[budget]():
-                _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}")
+                _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}", clock.seconds)
                 missing.remove(budget)
         runner.stop_requested = not missing
+        clock.start()
 
     if missing:
         runner.train(report)
 
 
-def _test(study: Study, runner: Runner, path: Path, name: str) -> None:
+def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -> None:
     """Test the student as it is, on seeds that are the same for all methods."""
     suites, seed = runner.experiment.domain.suites(), runner.experiment.seed
     tested = evaluate(runner.protagonist, suites[study.suite], study.episodes, torch.Generator().manual_seed(seed))
@@ -128,7 +161,7 @@ def _test(study: Study, runner: Runner, path: Path, name: str) -> None:
     result = tested.to_json(name) | {
         "update": runner.update,
         "steps": runner.steps,
-        "seconds": runner.seconds,
+        "seconds": seconds,
         "cvar": risk.to_json(),
         "machine": describe_machine(),
     }

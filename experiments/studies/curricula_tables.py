@@ -112,7 +112,7 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
     )
     for budget, words in (
         ("steps", f"{study.steps:,} environment steps of one student"),
-        ("seconds", f"{study.seconds:g} s of training on one core"),
+        ("seconds", f"{study.seconds:g} s of training on one core (processor time)"),
     ):
         found = comparison(rows, study, budget)
         if found is None:
