@@ -9,7 +9,7 @@ from envs.maze.level import empty_levels
 
 
 def statistics(mean: list[float], best: list[float], episodes: list[float], value: list[float]) -> EpisodeStatistics:
-    column: list[Tensor] = [torch.tensor(values) for values in (mean, best, episodes)]
+    column: list[Tensor] = [torch.tensor(values, dtype=torch.float32) for values in (mean, best, episodes)]
     average, top, count = column
     return EpisodeStatistics(
         mean_return=average,
@@ -18,7 +18,7 @@ def statistics(mean: list[float], best: list[float], episodes: list[float], valu
         solved=(average > 0).float(),
         episodes=count,
         length=10 * count,
-        scores={"value_l1": torch.tensor(value)},
+        scores={"value_l1": torch.tensor(value, dtype=torch.float32)},
     )
 
 
