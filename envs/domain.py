@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from envs.registry import Registry
+from envs.sight import Sight
 
 Observation = dict[str, Tensor]
 """What a batch of students sees: one tensor a name, each `[N, ...]`."""
@@ -273,6 +274,10 @@ class Domain(Protocol):
 
     def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
         """N training environments."""
+        ...
+
+    def sight(self, engine: Engine) -> Sight:
+        """An observer of one of this world's training engines. Raises `TypeError` for another world's engine."""
         ...
 
     def suites(self) -> dict[str, Suite]:

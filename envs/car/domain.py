@@ -12,6 +12,7 @@ from envs.car.level import BezierLevels, RoadLevels
 from envs.car.maps import draw_maps, speed_scale
 from envs.car.overview import render_tracks
 from envs.car.sampling import SKETCH, in_line, sketches_at
+from envs.car.sight import CarSight
 from envs.car.suites import suites
 from envs.car.text import collinear, format_levels, parse
 from envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
@@ -242,6 +243,12 @@ class CarDomain:
         return CarEngine(
             n, max_frames=self.max_frames, action_repeat=self.action_repeat, shaped=self.shaped, device=device
         )
+
+    def sight(self, engine: Engine) -> CarSight:
+        """An observer of pictures, objects and the true state (see `envs.car.sight`)."""
+        if not isinstance(engine, CarEngine):
+            raise TypeError(f"the observer looks at a CarEngine, got a {type(engine).__name__}")
+        return CarSight(engine)
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `envs.car.suites`)."""

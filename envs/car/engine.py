@@ -24,6 +24,7 @@ from envs.car.physics import drive, new_cars, place
 from envs.car.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
 from envs.car.roads import RoadBank
 from envs.car.state import Cars, Double, Roads
+from envs.car.track import Track
 from envs.domain import LevelBatch, Observation, Step
 
 _LOGGER = logging.getLogger(__name__)
@@ -119,6 +120,8 @@ class CarEngine:
         self._rules = _Rules(float(playfield), int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
         _announce_compilation()
         self._bank = RoadBank(num_envs)
+        self.tracks: list[Track] = []
+        """The N roads."""
         self._starts = np.zeros((num_envs, 3))
         self._loaded = False
         self._cars = new_cars(num_envs)
@@ -138,6 +141,32 @@ class CarEngine:
         cars = self._cars
         speed = np.linalg.norm(cars.velocity[:, 0], axis=1)
         return self._tensor(np.column_stack([cars.origin[:, 0], cars.angle[:, 0], speed]).astype(np.float32))
+
+    @property
+    def cars(self) -> Cars:
+        """The cars as they are now, not to be written to."""
+        return self._cars
+
+    @property
+    def samples(self) -> NDArray[np.uint8]:
+        """`[N, 384, 384]`: the colour numbers of which the last pictures were made, not to be written to."""
+        return self._scratch
+
+    def start_at(self, shares: Tensor) -> None:
+        """From the next reset on, let cars start at these shares `[N]` in [0, 1) of their roads' tiles.
+
+        The levels of a later `reset` start at tile 0 again.
+
+        Raises:
+            RuntimeError: no levels were given yet.
+            ValueError: a share is out of its range.
+        """
+        if not self._loaded:
+            raise RuntimeError("the first reset needs levels")
+        if shares.shape != (self.num_envs,) or not bool(((shares >= 0) & (shares < 1)).all()):
+            raise ValueError(f"shares must be {self.num_envs} numbers in [0, 1)")
+        for row, (track, share) in enumerate(zip(self.tracks, shares.tolist(), strict=True)):
+            self._starts[row] = track.start_at(int(share * len(track)))
 
     @property
     def progress(self) -> Tensor:
@@ -170,7 +199,10 @@ class CarEngine:
             raise RuntimeError("the first reset must be of all environments")
         tracks = levels[torch.from_numpy(rows)].tracks()
         self._bank.load(rows.tolist(), tracks)
-        self._starts[rows] = [track.start for track in tracks]
+        self.tracks = self.tracks or tracks.copy()
+        for row, track in zip(rows.tolist(), tracks, strict=True):
+            self.tracks[row] = track
+            self._starts[row] = track.start_at(0)
         self._loaded = True
 
     def step(self, actions: Tensor) -> Step:
@@ -199,6 +231,11 @@ class CarEngine:
         for other in others:
             other.result()
         return rewards
+
+    @property
+    def observation(self) -> Observation:
+        """What students see now."""
+        return self._observation()
 
     def _observation(self) -> Observation:
         return {"image": self._tensor(self._pictures)}

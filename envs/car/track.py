@@ -74,7 +74,11 @@ class Track:
     @property
     def start(self) -> tuple[float, float, float]:
         """Direction, x and y of the car's start."""
-        return float(self.directions[0]), float(self.points[0, 0]), float(self.points[0, 1])
+        return self.start_at(0)
+
+    def start_at(self, tile: int) -> tuple[float, float, float]:
+        """Direction, x and y of a car that stands at a tile's point."""
+        return float(self.directions[tile]), float(self.points[tile, 0]), float(self.points[tile, 1])
 
     def quads(self) -> Floats:
         """`[n, 4, 2]`: corners of the tiles, in the package's order: left and right at i, right and left at i - 1."""

@@ -11,6 +11,7 @@ from envs.maze.level import MazeLevels
 from envs.maze.paths import actions_to_goal, shortest_paths
 from envs.maze.render import render_mazes
 from envs.maze.sampling import mazes_at
+from envs.maze.sight import MazeSight
 from envs.maze.suites import suites
 from envs.maze.text import format_levels, parse
 from envs.parameters import clamp_parameters
@@ -221,6 +222,12 @@ class MazeDomain:
             view=self.view,
             device=device,
         )
+
+    def sight(self, engine: Engine) -> MazeSight:
+        """An observer of pictures, objects and the true state (see `envs.maze.sight`)."""
+        if not isinstance(engine, MazeEngine):
+            raise TypeError(f"the observer looks at a MazeEngine, got a {type(engine).__name__}")
+        return MazeSight(engine)
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `envs.maze.suites`)."""

@@ -186,6 +186,18 @@ class MazeEngine:
             truncated=self._clock >= self.max_steps,
         )
 
+    @property
+    def observation(self) -> Observation:
+        """What students see now."""
+        return self._observation()
+
+    @property
+    def goal(self) -> Tensor:
+        """Where the goals are, `[N]` int64, numbered as in `MazeLevels`."""
+        assert self._grid is not None
+        position = (self._grid == _GOAL).to(torch.uint8).argmax(1)
+        return (position // self._row - self._margin) * self.width + position % self._row - self._margin
+
     def _observation(self) -> Observation:
         """The current state as students see it."""
         image = self._codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.domain import DOMAINS, Domain, LevelBatch, LevelError, SeedLevels, Task
+from envs.sight import SIDE
 
 NAMES = list(DOMAINS)
 
@@ -130,6 +131,23 @@ def test_mutations_are_levels_that_follow_their_generator(domain: Domain) -> Non
     assert sum(one != other for one, other in zip(edited.key(), before, strict=True)) > 20
     assert levels.key() == before
     domain.engine(40).reset(edited)
+
+
+def test_sights_tell_pictures_objects_and_the_truth(domain: Domain) -> None:
+    engine = domain.engine(3)
+    engine.reset(domain.sample(3, torch.Generator().manual_seed(1)))
+    sight = domain.sight(engine)
+    sight.reset()
+    pictures, masks, truth = sight.pictures(), sight.masks(), sight.truth()
+    assert (pictures.shape, pictures.dtype) == ((3, SIDE, SIDE, 3), torch.uint8)
+    assert (masks.shape, masks.dtype) == ((3, SIDE, SIDE), torch.uint8)
+    assert masks.max() < len(sight.objects)
+    assert list(truth) == list(sight.quantities)
+    for name, values in truth.items():
+        assert (values.shape, values.dtype) == ((3,), torch.float32), name
+        assert values.isfinite().all(), name
+    with pytest.raises(TypeError, match="the observer looks at a "):
+        domain.sight(object())  # type: ignore[arg-type]
 
 
 def test_descriptions_are_a_number_a_level(domain: Domain) -> None:
