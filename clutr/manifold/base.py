@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from envs.domain import Domain, LevelBatch
@@ -53,6 +54,32 @@ class Pretraining(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
+        ...
+
+
+class Network(Protocol):
+    """What is trained; an `nn.Module`."""
+
+    def loss(
+        self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss of iteration `iteration` of `total` on tasks `[B, L]`, and its parts."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights by name."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """The inverse of `state_dict`."""
+        ...
+
+    def parameters(self) -> Any:
+        """The weights."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch between training and evaluation."""
         ...
 
 

@@ -56,6 +56,11 @@ class Corpus:
         self._fixed = self._draw_fixed() if size else None
         self._pool: tuple[int, Tensor] = (-1, torch.empty(0))
 
+    @property
+    def tasks(self) -> Tensor | None:
+        """The different tasks `[size, max_tokens]` int16 of a fixed corpus; None if it draws fresh ones."""
+        return self._fixed
+
     def batch(self, number: int) -> Tensor:
         """Tasks `[batch_size, L]` int64 of about one length, padded with 0; L is the longest of them."""
         pool_number, place = divmod(number, POOL)

@@ -1,38 +1,30 @@
-"""Is a task VAE fit to be a curriculum's manifold? What it keeps of a task, and what its points look like.
+"""Is a task manifold fit for a curriculum? What it keeps of a task, and what its points look like.
 
-Everything is measured free-running, as the curriculum uses the manifold: a held-out task is encoded to its posterior's
-mean, decoded greedily, repaired by its world and compared with the original.
+Everything is measured free-running, as the curriculum uses the manifold: a held-out task is encoded, decoded greedily,
+repaired by its world and compared with the original. What only some manifolds have, they measure themselves
+(`Measurable.own_health`); what does not apply is missing or None.
 """
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from clutr.manifold.base import Manifold
 from clutr.manifold.corpus import lengths
-from clutr.manifold.vae import VAEManifold, into_box, kl_to_standard_normal
-from envs.domain import Domain, LevelBatch
+from clutr.manifold.sets import split_parts
+from clutr.manifold.smoothness import smoothness
+from envs.domain import Domain, LevelBatch, Repairs
 
-ACTIVE = 0.01
-"""A dimension is active if the variance of its posterior mean over tasks exceeds this (Burda et al. 2015,
-"Importance Weighted Autoencoders", arXiv 1509.00519)."""
-COLLAPSED = 0.1
-"""A model with a smaller share of active dimensions has collapsed: most of the box's directions change nothing."""
 BINS = 30
 """About so many bins hold the values of a property that is no count."""
+COVERAGE_BINS = 10
+"""Bins of each property whose combinations are the cells of `coverage`."""
+HOLE = 3.0
+"""A point that decoding and encoding moves by more than so many standard deviations lies in a hole."""
 CHOSEN_SIZE = 25
 """Set size at which recovery is also reported, where the world has such tasks: the benchmark's usual obstacle count."""
-
-
-def split_parts(tokens: Tensor, vocabulary: int, tail: int) -> tuple[Tensor, Tensor]:
-    """The set of tasks `[B, L]` as indicators `[B, C]` bool, and their last `tail` tokens `[B, tail]`."""
-    count = lengths(tokens).unsqueeze(1)
-    in_set = torch.arange(tokens.shape[1], device=tokens.device) < count - tail
-    members = torch.zeros(len(tokens), vocabulary + 1, dtype=torch.bool, device=tokens.device)
-    members.scatter_(1, torch.where(in_set, tokens, 0), True)
-    last = (count - tail + torch.arange(tail, device=tokens.device)).clamp(min=0)
-    return members[:, 1:], tokens.gather(1, last)
 
 
 def recovery(tokens: Tensor, decoded: Tensor, vocabulary: int, tail: int) -> dict[str, float]:
@@ -90,73 +82,156 @@ def agreement(latents: Tensor, returned: Tensor) -> float:
     return float(1 - distance / chance.clamp(min=1e-12))
 
 
+class Measurable(Manifold, Protocol):
+    """A manifold whose health can be measured."""
+
+    @property
+    def domain(self) -> Domain:
+        """The world."""
+        ...
+
+    def decode_tokens(self, latents: Tensor) -> Tensor:
+        """Tasks `[B, L]` for any points of the box, before the world repairs them."""
+        ...
+
+    def deviations(self, latents: Tensor, levels: LevelBatch) -> Tensor:
+        """How far points lie from the codes of the levels they decode to, `[B]`, in the manifold's own measure."""
+        ...
+
+    def priors(self, n: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Points `[n, dim]` of its own prior by name, if it has one beside the uniform one."""
+        ...
+
+    def own_health(self, levels: LevelBatch, rng: torch.Generator) -> dict[str, Any]:
+        """What only this kind of manifold has, on held-out levels, as plain values."""
+        ...
+
+
+def grid_cells(properties: dict[str, Tensor], edges: dict[str, tuple[float, float]]) -> Tensor:
+    """The cell `[B]` int64 of levels in the grid of `COVERAGE_BINS` equal bins a property between its `edges`."""
+    cell = torch.zeros(len(next(iter(properties.values()))), dtype=torch.int64)
+    for name, (low, high) in edges.items():
+        place = ((properties[name] - low) / (high - low) * COVERAGE_BINS).long().clamp(0, COVERAGE_BINS - 1)
+        cell = cell * COVERAGE_BINS + place
+    return cell
+
+
+def covered(data: Tensor, found: Tensor) -> float:
+    """Share of the cells of `data` `[B]` that are among those of `found` `[N]`."""
+    return float(torch.isin(data.unique(), found).float().mean())
+
+
+def novelty(tasks: Tensor, known: Tensor) -> float:
+    """Share of tasks `[B, L]` that are not among `known` `[N, K]`, all canonical and padded with 0."""
+    longest = max(tasks.shape[1], known.shape[1])
+    # odd multipliers that wrap around: equal sums of different tasks are next to impossible
+    weights = torch.randint(-(2**62), 2**62, (longest,), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    hashes = [(each.long() * weights[: each.shape[1]]).sum(1) for each in (tasks, known)]
+    return float((~torch.isin(*hashes)).float().mean())
+
+
 @torch.no_grad()
-def measure(manifold: VAEManifold, rng: torch.Generator, tasks: int = 2_000) -> dict[str, Any]:
-    """The health of a trained manifold on freshly drawn tasks, as plain values.
+def measure(
+    manifold: Measurable, rng: torch.Generator, tasks: int = 2_000, known: Tensor | None = None
+) -> dict[str, Any]:
+    """The health of a manifold on freshly drawn tasks, as plain values.
 
     Args:
         manifold: what to measure.
         rng: draws held-out tasks (of fresh draws next to none was trained on) and points of the box.
         tasks: held-out tasks, and points of each prior.
+        known: the tasks it was trained on `[N, L]`, if they are few enough to be known.
 
     Returns:
         `recovery` over all held-out tasks; `recovery_at_25` on tasks with 25 set tokens, if the world has any;
-        `reconstruction` and `kl` in nats a task; `kl_per_dimension`, `active_dimensions` (see `ACTIVE`), `collapsed`
-        (see `COLLAPSED`); `prior_uniform` and `prior_gaussian` on points drawn uniformly from the box, and from the
-        Gaussian prior through the squash: `agreement` of point and code, `repairs_per_task` by reason, `unique` share,
-        `solvable` share, and the total variation of each described property against the data; `distributions` with
-        those properties' histograms over 0, 1, 2, ... times the property's `distribution_widths`. Properties other than
-        `solvable` are those of solvable levels.
+        the manifold's own numbers (`clutr.manifold.posterior`, `clutr.manifold.coder`); `prior_uniform` on points drawn
+        uniformly from the box, and the same on the manifold's other priors (`_prior`); `data`, what the world's own
+        draws reach; `smoothness` (see there); `distributions`, histograms of described properties over 0, 1, 2, ...
+        times the property's `distribution_widths`. Properties other than `solvable` are those of solvable levels.
     """
     domain = manifold.domain
     levels = domain.sample(tasks, rng)
-    tokens = domain.to_tokens(levels)
-    mean, log_variance = manifold.network.posterior(tokens)
-    kl = kl_to_standard_normal(mean, log_variance).mean(0)
-    _, parts = manifold.network.loss(tokens, 1, 1, rng)
     found: dict[str, Any] = {"recovery": _recovery(manifold, levels)}
     chosen = _levels_of_size(domain, rng)
     if chosen is not None:
         found[f"recovery_at_{CHOSEN_SIZE}"] = _recovery(manifold, chosen)
-    active = int((mean.var(0) > ACTIVE).sum())
-    found |= {
-        "reconstruction": float(parts["reconstruction"]),
-        "kl": float(kl.sum()),
-        "active_dimensions": active,
-        "collapsed": active < COLLAPSED * manifold.dim,
-        "kl_per_dimension": kl.tolist(),
-    }
-    data = domain.describe(levels)
+    found |= manifold.own_health(levels, rng)
     low, high = manifold.bounds
-    points = {
-        "prior_uniform": torch.rand(tasks, manifold.dim, generator=rng) * (high - low) + low,
-        "prior_gaussian": into_box(torch.randn(tasks, manifold.dim, generator=rng), manifold.squash, high),
-    }
+    uniform = torch.rand(tasks, manifold.dim, generator=rng) * (high - low) + low
+    points = {"prior_uniform": uniform, **manifold.priors(tasks, rng)}
     decoded = {name: domain.from_tokens(manifold.decode_tokens(point)) for name, point in points.items()}
-    described = {"data": data} | {name: domain.describe(batch) for name, (batch, _) in decoded.items()}
+    fresh = domain.describe(domain.sample(tasks, rng))
+    described = {"data": domain.describe(levels)} | {name: domain.describe(each) for name, (each, _) in decoded.items()}
     solvable = {each: values["solvable"] > 0 for each, values in described.items()}
-    distributions: dict[str, dict[str, list[float]]] = {}
-    widths: dict[str, float] = {}
-    for name in sorted(data.keys() - {"solvable"}):
-        populations = {each: values[name][solvable[each]] for each, values in described.items()}
-        width = widths[name] = bin_width(populations["data"])
-        bins = round(max(float(values.max()) for values in populations.values() if len(values)) / width) + 1
-        distributions[name] = {each: histogram(values, bins, width) for each, values in populations.items()}
+    properties = sorted(described["data"].keys() - {"solvable"})
+    populations = {
+        each: {name: values[name][solvable[each]] for name in properties} for each, values in described.items()
+    }
+    distributions, widths = _distributions(populations)
+    data = populations["data"]
+    varying = {name: each for name, each in data.items() if bool((each != each[0]).any())}
+    edges = {name: (float(each.min()), float(each.max())) for name, each in varying.items()}
+    cells = grid_cells(data, edges)
     for name, (batch, repairs) in decoded.items():
-        found[name] = {
-            "agreement": agreement(points[name], manifold.encode(batch)),
+        found[name] = _prior(manifold, points[name], batch, repairs) | {
             "solvable": float(solvable[name].float().mean()),
-            "unique": len(set(batch.key())) / tasks,
-            "repairs_per_task": {why: float(count.float().mean()) for why, count in repairs.counts.items()},
+            "coverage": covered(cells, grid_cells(populations[name], edges)),
+            "novelty": None if known is None else novelty(domain.to_tokens(batch), known),
             "total_variation": {
                 what: total_variation(shares["data"], shares[name]) for what, shares in distributions.items()
             },
         }
-    found["data"] = {"solvable": float(solvable["data"].float().mean())}
+    drawn = {name: fresh[name][fresh["solvable"] > 0] for name in properties}
+    found["data"] = {
+        "solvable": float(solvable["data"].float().mean()),
+        "coverage": covered(cells, grid_cells(drawn, edges)),
+    }
+    parts = (domain.vocabulary, domain.tail_tokens)
+
+    def decode(latents: Tensor) -> Tensor:
+        return domain.to_tokens(manifold.decode(latents))
+
+    found["smoothness"] = smoothness(decode, manifold.dim, manifold.bounds, parts, rng)
     return found | {"distributions": distributions, "distribution_widths": widths}
 
 
-def _recovery(manifold: VAEManifold, levels: LevelBatch) -> dict[str, float]:
+def _prior(manifold: Measurable, points: Tensor, levels: LevelBatch, repairs: Repairs) -> dict[str, Any]:
+    """What points of the box `[B, dim]` are worth, given the levels they decode to and what was mended.
+
+    Returns:
+        `agreement` of point and code; `hole_rate`, share of points that lie more than `HOLE` standard deviations from
+        their level's code; `returns`, share of levels that their own code decodes to; `validity`, share that needed no
+        repair, and `repairs_per_task` by reason; `unique` share.
+    """
+    codes = manifold.encode(levels)
+    keys = levels.key()
+    again = manifold.decode(codes).key()
+    mended = torch.stack([count > 0 for count in repairs.counts.values()]).any(0)
+    return {
+        "agreement": agreement(points, codes),
+        "hole_rate": float((manifold.deviations(points, levels) > HOLE).float().mean()),
+        "returns": sum(one == other for one, other in zip(keys, again, strict=True)) / len(keys),
+        "validity": float((~mended).float().mean()),
+        "unique": len(set(keys)) / len(keys),
+        "repairs_per_task": {why: float(count.float().mean()) for why, count in repairs.counts.items()},
+    }
+
+
+def _distributions(
+    populations: dict[str, dict[str, Tensor]],
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
+    """Histograms of each property for each population, in bins of common width, and those widths."""
+    found: dict[str, dict[str, list[float]]] = {}
+    widths: dict[str, float] = {}
+    for name in populations["data"]:
+        of_each = {each: values[name] for each, values in populations.items()}
+        width = widths[name] = bin_width(of_each["data"])
+        bins = round(max(float(values.max()) for values in of_each.values() if len(values)) / width) + 1
+        found[name] = {each: histogram(values, bins, width) for each, values in of_each.items()}
+    return found, widths
+
+
+def _recovery(manifold: Measurable, levels: LevelBatch) -> dict[str, float]:
     domain = manifold.domain
     decoded = domain.to_tokens(manifold.decode(manifold.encode(levels)))
     return recovery(domain.to_tokens(levels), decoded, domain.vocabulary, domain.tail_tokens)

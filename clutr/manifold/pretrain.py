@@ -1,18 +1,17 @@
-"""Pretraining of task VAEs, which can be stopped and resumed bit for bit."""
+"""Pretraining of manifolds that have a network, which can be stopped and resumed bit for bit."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from clutr.manifold import health
-from clutr.manifold.base import Progress
+from clutr.manifold.base import Network, Progress
 from clutr.manifold.corpus import Corpus
-from clutr.manifold.vae import VAEManifold
 from envs.domain import Domain
 from envs.randomness import derive_seed, named_generator
 
@@ -22,15 +21,30 @@ Pause = Callable[[], bool]
 """Asked now and then whether the training should stop here, to go on another time."""
 
 
+class NetworkManifold(health.Measurable, Protocol):
+    """A manifold whose network is trained."""
+
+    measured: dict[str, Any]
+    """What `health` gives."""
+
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+        ...
+
+
+M = TypeVar("M", bound=NetworkManifold)
+
+
 @dataclass(frozen=True)
-class PretrainOptions(ABC):
-    """How a task VAE is trained."""
+class PretrainOptions(ABC, Generic[M]):
+    """How a manifold's network is trained."""
 
     by_length: ClassVar[bool] = False
     """Whether tasks of about one length share a batch (see `Corpus`): the network's nature, not a choice."""
 
     iterations: int = 4_000
-    """Gradient steps."""
+    """Gradient steps; 0 leaves the network as it was drawn."""
     batch_size: int = 512
     """Tasks of each gradient step."""
     learning_rate: float = 5e-3
@@ -45,25 +59,26 @@ class PretrainOptions(ABC):
     """Whether each task's set of tokens comes in random order instead of ascending (an ablation)."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.iterations < 0:
+            raise ValueError(f"iterations must not be negative, got {self.iterations}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"schedule must be cosine or constant, got {self.schedule!r}")
 
     @abstractmethod
-    def build(self, domain: Domain, seed: int) -> VAEManifold:
+    def build(self, domain: Domain, seed: int) -> M:
         """An untrained manifold."""
 
-    def pretraining(self, manifold: VAEManifold, domain: Domain, seed: int) -> "Pretraining":
+    def pretraining(self, manifold: M, domain: Domain, seed: int) -> "Pretraining[M]":
         """The training of `manifold`, which these options built."""
         return Pretraining(self, manifold, domain, seed)
 
 
-class Pretraining:
-    """One training of a task VAE.
+class Pretraining(Generic[M]):
+    """One training of a manifold's network.
 
     Args:
         options: how it is trained.
@@ -72,7 +87,7 @@ class Pretraining:
         seed: of corpus, noise and health.
     """
 
-    def __init__(self, options: PretrainOptions, manifold: VAEManifold, domain: Domain, seed: int) -> None:
+    def __init__(self, options: PretrainOptions[M], manifold: M, domain: Domain, seed: int) -> None:
         self.options = options
         self.manifold = manifold
         self.domain = domain
@@ -120,7 +135,8 @@ class Pretraining:
             parts = self.step()
             if self.iteration % REPORT_EVERY == 0 or self.done:
                 progress(self.iteration, total, {name: float(value) for name, value in parts.items()})
-        self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"))
+        known = self.corpus.tasks
+        self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"), known=known)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, Adam's slots, the noise's generator and the iteration."""
@@ -139,8 +155,8 @@ class Pretraining:
         self.iteration = state["iteration"]
 
 
-def pretrain(config: PretrainOptions, domain: Domain, seed: int, progress: Progress = lambda *_: None) -> VAEManifold:
-    """Build, train and measure a task VAE in one go. A training that must survive a kill is a `Pretraining`."""
+def pretrain(config: PretrainOptions[M], domain: Domain, seed: int, progress: Progress = lambda *_: None) -> M:
+    """Build, train and measure a manifold in one go. A training that must survive a kill is a `Pretraining`."""
     training = config.pretraining(config.build(domain, seed), domain, seed)
     training.run(progress)
     return training.manifold

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.corpus import lengths
+from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.pretrain import PretrainOptions
-from clutr.manifold.vae import Squash, VAEManifold, into_box, kl_to_standard_normal, sample_posterior
+from clutr.manifold.vae import Squash, VAEManifold, into_box
 from envs.domain import Domain
 from envs.randomness import named_generator
 
@@ -26,7 +27,7 @@ PADDING = 0
 
 @MANIFOLDS.register("recurrent-vae")
 @dataclass(frozen=True)
-class RecurrentVAEConfig(PretrainOptions):
+class RecurrentVAEConfig(PretrainOptions[VAEManifold]):
     """A recurrent VAE: bidirectional LSTM encoder, autoregressive LSTM decoder."""
 
     by_length: ClassVar[bool] = True
@@ -175,13 +176,28 @@ class RecurrentNetwork(nn.Module):
             shape = (len(tokens), tokens.shape[1] + 1, config.embedding)
             keep = (torch.rand(shape, generator=rng) >= config.dropout) / (1 - config.dropout)
         logits = self.logits(sample_posterior(mean, log_variance, rng), tokens, keep)
-        target = F.pad(tokens, (0, 1)).scatter(1, lengths(tokens).unsqueeze(1), self.end)
+        target = self._target(tokens)
         reconstruction = token_cross_entropy(logits, target)
         kl = kl_to_standard_normal(mean, log_variance).sum(1).mean()
         weight = kl_weight(iteration, config.kl_middle, config.kl_width)
         per_task = reconstruction * lengths(target).float().mean()
         loss = config.reconstruction_weight * reconstruction + weight * kl
         return loss, {"reconstruction": per_task.detach(), "kl": kl.detach()}
+
+    def _target(self, tokens: Tensor) -> Tensor:
+        """Tasks `[B, L]` and their end, `[B, L + 1]`."""
+        return F.pad(tokens, (0, 1)).scatter(1, lengths(tokens).unsqueeze(1), self.end)
+
+    def nats(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """What it takes the decoder to tell tasks `[B, L]` when given Gaussian latents `[B, dim]`: `[B]` nats.
+
+        Teacher-forced: the decoder knows the tokens before each token.
+        """
+        target, logits = self._target(tokens), self.logits(x, tokens)
+        return F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PADDING, reduction="none").sum(1)
+
+    def spectrum(self, tokens: Tensor) -> None:
+        """None: what the tokens before leave to the latent is not in the spectrum of tasks `[B, L]`."""
 
     def decode_tokens(self, x: Tensor) -> Tensor:
         """The greedily decoded task `[B, max_tokens]` for Gaussian latents `[B, dim]`, 0 after its end."""

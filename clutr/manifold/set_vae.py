@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.manifold.base import MANIFOLDS
+from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.pretrain import PretrainOptions
-from clutr.manifold.vae import VAEManifold, kl_to_standard_normal, sample_posterior
+from clutr.manifold.vae import VAEManifold
 from envs.domain import Domain
 from envs.randomness import named_generator
 
 
 @MANIFOLDS.register("set-vae")
 @dataclass(frozen=True)
-class SetVAEConfig(PretrainOptions):
+class SetVAEConfig(PretrainOptions[VAEManifold]):
     """A permutation-invariant VAE: linear encoder, decoder by repeated refinement."""
 
     latent: int = 64
@@ -128,14 +129,36 @@ class SetNetwork(nn.Module):
         target = self.indicators(tokens)
         mean = self.mean(target)
         logits = self.refine(sample_posterior(mean, self.log_variance, rng))
-        parts = target.unflatten(1, (self.parts, -1))
-        in_set = F.binary_cross_entropy_with_logits(logits[:, 0], parts[:, 0], reduction="none").sum(1)
-        special = -(logits[:, 1:].log_softmax(2) * parts[:, 1:]).sum((1, 2))
+        in_set, special = self._surprise(logits, target)
         kl = kl_to_standard_normal(mean, self.log_variance.expand_as(mean)).sum(1)
         weight = self.config.kl_weight * min(1.0, iteration / (self.config.warm_up * total))
         # Special tokens are two of many, but a task without them is no task.
         loss = (in_set + 2 * special + weight * kl).mean()
         return loss, {"reconstruction": (in_set + special).mean().detach(), "kl": kl.mean().detach()}
+
+    def _surprise(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Nats `[B]` of the set and of the special tokens of indicators `[B, parts * C]`, by logits `[B, parts, C]`."""
+        parts = target.unflatten(1, (self.parts, -1))
+        in_set = F.binary_cross_entropy_with_logits(logits[:, 0], parts[:, 0], reduction="none").sum(1)
+        return in_set, -(logits[:, 1:].log_softmax(2) * parts[:, 1:]).sum((1, 2))
+
+    def nats(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """What it takes the decoder to tell tasks `[B, L]` when given Gaussian latents `[B, dim]`: `[B]` nats."""
+        in_set, special = self._surprise(self.refine(x), self.indicators(tokens))
+        return in_set + special
+
+    def spectrum(self, tokens: Tensor) -> tuple[Tensor, float] | None:
+        """Eigenvalues `[parts * C]`, descending, of the standardised indicators of tasks `[B, L]`; the KL weight.
+
+        Indicators are divided by the noise of the decoder's own distribution (see `clutr.manifold.posterior`); those of
+        special tokens count twice, as in the loss.
+        """
+        by_part = self.indicators(tokens).double().unflatten(1, (self.parts, -1))
+        share = by_part.mean(0)
+        noise = torch.cat([share[:1] * (1 - share[:1]), share[1:] / 2])
+        scaled = ((by_part - share) / noise.clamp(min=1e-12).sqrt()).flatten(1)
+        eigenvalues = torch.linalg.eigvalsh(scaled.T @ scaled / len(scaled))
+        return eigenvalues.flip(0), self.config.kl_weight
 
     def posterior(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[B, dim]` of the Gaussian posterior of tasks `[B, L]`."""

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from clutr.manifold.posterior import TaskNetwork, posterior_health
 from envs.domain import Domain, LevelBatch
 
 Squash = Literal["cdf", "tanh"]
@@ -14,16 +15,6 @@ FARTHEST = 5.0
 """Points of the box are drawn in to this many standard deviations, so that its faces have a finite image."""
 CHUNK = 128
 """Points are decoded in chunks of this many, so that no rounding, and hence no level, depends on its company."""
-
-
-def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_variance)) || N(0, 1)) of each dimension, in nats; same shape."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-
-
-def sample_posterior(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
-    """A sample mean + noise * standard deviation, differentiable in both."""
-    return mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
 
 
 def into_box(x: Tensor, squash: Squash, bound: float) -> Tensor:
@@ -43,40 +34,6 @@ def out_of_box(z: Tensor, squash: Squash, bound: float) -> Tensor:
     unit = z / bound
     x = torch.atanh(unit) if squash == "tanh" else torch.special.ndtri((unit + 1) / 2)
     return x.clamp(-FARTHEST, FARTHEST)
-
-
-class TaskNetwork(Protocol):
-    """The part in which task VAEs differ; an `nn.Module`."""
-
-    def posterior(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance `[B, dim]` of the Gaussian posterior of tasks `[B, L]`."""
-        ...
-
-    def decode_tokens(self, x: Tensor) -> Tensor:
-        """The likeliest task `[B, max_tokens]` for Gaussian latents `[B, dim]`; bounded, deterministic, batched."""
-        ...
-
-    def loss(
-        self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The training loss of iteration `iteration` of `total` on tasks `[B, L]`, and its parts."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights by name."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        """The inverse of `state_dict`."""
-        ...
-
-    def parameters(self) -> Any:
-        """The weights."""
-        ...
-
-    def train(self, mode: bool = True) -> Any:
-        """Switch between training and evaluation."""
-        ...
 
 
 class VAEManifold:
@@ -117,6 +74,24 @@ class VAEManifold:
     def decode(self, latents: Tensor) -> LevelBatch:
         """Levels for any points of the box `[B, dim]`; deterministic, batched and bounded."""
         return self.domain.from_tokens(self.decode_tokens(latents))[0]
+
+    @torch.no_grad()
+    def deviations(self, latents: Tensor, levels: LevelBatch) -> Tensor:
+        """How far points of the box lie from their levels' codes, in standard deviations of the posterior.
+
+        `[B]`, the root mean square over dimensions, of the Gaussian variables: about 1 for the posterior's own samples.
+        """
+        mean, log_variance = self.network.posterior(self.domain.to_tokens(levels))
+        x = out_of_box(latents, self.squash, self.bounds[1])
+        return ((x - mean).square() / log_variance.exp()).mean(1).sqrt()
+
+    def priors(self, n: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Points of the box `[n, dim]` by the name of what they are drawn from: the Gaussian prior, squashed."""
+        return {"prior_gaussian": into_box(torch.randn(n, self.dim, generator=rng), self.squash, self.bounds[1])}
+
+    def own_health(self, levels: LevelBatch, rng: torch.Generator) -> dict[str, Any]:
+        """What only a Gaussian posterior has (see `clutr.manifold.posterior`)."""
+        return posterior_health(self.network, self.domain.to_tokens(levels), rng)
 
     def health(self) -> dict[str, Any]:
         """The numbers measured after pretraining."""

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clutr.manifold import health
 from clutr.manifold.set_vae import SetNetwork, SetVAEConfig
+from clutr.manifold.sets import split_parts
 from clutr.manifold.vae import VAEManifold
 from envs.domain import LevelBatch
 from envs.maze.domain import MazeDomain
@@ -22,7 +23,7 @@ def untrained(domain: MazeDomain = WORLD) -> VAEManifold:
 
 
 def test_tasks_split_into_set_and_tail() -> None:
-    members, tail = health.split_parts(torch.tensor([[1, 3, 4, 2], [3, 1, 0, 0]]), 4, 2)
+    members, tail = split_parts(torch.tensor([[1, 3, 4, 2], [3, 1, 0, 0]]), 4, 2)
     assert members.tolist() == [[True, False, True, False], [False] * 4]
     assert tail.tolist() == [[4, 2], [3, 1]]
 
@@ -37,7 +38,7 @@ def test_recovery_by_hand() -> None:
 
 
 def test_tasks_without_a_tail_are_sets_alone() -> None:
-    members, tail = health.split_parts(torch.tensor([[1, 3, 4], [2, 0, 0]]), 4, 0)
+    members, tail = split_parts(torch.tensor([[1, 3, 4], [2, 0, 0]]), 4, 0)
     assert members.tolist() == [[True, False, True, True], [False, True, False, False]]
     assert tail.shape == (2, 0)
     found = health.recovery(torch.tensor([[1, 3, 4], [2, 3, 0]]), torch.tensor([[1, 3, 4], [2, 4, 5]]), 5, 0)

@@ -44,6 +44,16 @@ def test_training_lowers_the_reconstruction_loss_and_measures_health() -> None:
     assert manifold.health()["recovery"]["set_recall"] > 0.3
 
 
+def test_a_manifold_can_be_left_as_it_was_drawn() -> None:
+    config = replace(CONFIGS[0], iterations=0)
+    training = config.pretraining(config.build(DOMAIN, 3), DOMAIN, 3)
+    before = {name: weight.clone() for name, weight in training.manifold.state_dict()["network"].items()}
+    training.run()
+    after = training.manifold.state_dict()["network"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert training.manifold.health()["recovery"]["set_recall"] < 0.6, "it is measured, and knows nothing"
+
+
 def test_the_step_size_falls_along_a_cosine() -> None:
     config = replace(CONFIGS[0], iterations=4, learning_rate=0.1)
     training = config.pretraining(config.build(DOMAIN, 1), DOMAIN, 1)
@@ -69,7 +79,7 @@ def test_the_paper_preset_runs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"iterations": 0}, "iterations must be at least 1, got 0"),
+        ({"iterations": -1}, "iterations must not be negative, got -1"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"schedule": "step"}, "schedule must be cosine or constant, got 'step'"),

@@ -6,6 +6,7 @@ import torch
 from clutr.manifold.pretrain import PretrainOptions, pretrain
 from clutr.manifold.recurrent_vae import RecurrentNetwork, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
+from clutr.manifold.vae import VAEManifold
 from envs.maze.domain import MazeDomain
 from experiments.files import load_state, save_state
 
@@ -84,7 +85,7 @@ def test_a_short_training_uses_the_latent() -> None:
     [TINY, SetVAEConfig(latent=6, hidden=16, refinements=2, iterations=12, batch_size=16)],
     ids=["recurrent", "set"],
 )
-def test_a_training_resumes_from_its_file(config: PretrainOptions, tmp_path: Path) -> None:
+def test_a_training_resumes_from_its_file(config: PretrainOptions[VAEManifold], tmp_path: Path) -> None:
     whole = config.pretraining(config.build(WORLD, 1), WORLD, 1)
     halves = config.pretraining(config.build(WORLD, 1), WORLD, 1)
     for _ in range(5):

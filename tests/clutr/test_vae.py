@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from clutr.manifold.corpus import Corpus, lengths, shuffle_sets
+from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.recurrent_vae import (
     CLUTR_PAPER,
     Highway,
@@ -13,7 +14,7 @@ from clutr.manifold.recurrent_vae import (
     token_cross_entropy,
 )
 from clutr.manifold.set_vae import SetNetwork, SetVAEConfig
-from clutr.manifold.vae import Squash, into_box, kl_to_standard_normal, out_of_box, sample_posterior
+from clutr.manifold.vae import Squash, into_box, out_of_box
 from envs.maze.domain import MazeDomain
 
 DOMAIN = MazeDomain(5, 5, 6)
