@@ -23,6 +23,14 @@ class Sight(Protocol):
         """Take note that episodes began in the environments of `mask` `[N]` bool (None: all)."""
         ...
 
+    def guide(self, boldness: Tensor) -> Tensor:
+        """Actions `[N, ...]` of a driver or walker who knows the true state.
+
+        Args:
+            boldness: `[N]` in [0, 1]: how fast to go, in worlds with speeds.
+        """
+        ...
+
     def pictures(self) -> Tensor:
         """What the students saw last, `[N, SIDE, SIDE, 3]` uint8."""
         ...

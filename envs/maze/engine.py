@@ -192,6 +192,13 @@ class MazeEngine:
         return self._observation()
 
     @property
+    def walls(self) -> Tensor:
+        """Where walls stand inside the ring, `[N, height, width]` bool."""
+        assert self._grid is not None
+        rows = self._grid.view(self.num_envs, -1, self._row)
+        return rows[:, self._margin : -self._margin, self._margin : -self._margin] == _WALL
+
+    @property
     def goal(self) -> Tensor:
         """Where the goals are, `[N]` int64, numbered as in `MazeLevels`."""
         assert self._grid is not None

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from envs.maze.engine import MazeEngine
+from envs.maze.engine import FORWARD, MazeEngine
+from envs.maze.level import MazeLevels
+from envs.maze.paths import actions_to_goal
 from envs.sight import SIDE
 
 OBJECTS = ("unseen", "floor", "wall", "goal", "agent")
@@ -43,6 +45,18 @@ class MazeSight:
     def reset(self, mask: Tensor | None = None) -> None:
         """Forget where the agents of `mask` `[N]` bool have been (None: all)."""
         self._visited[torch.ones(len(self._visited), dtype=torch.bool) if mask is None else mask.cpu()] = False
+
+    def guide(self, boldness: Tensor) -> Tensor:  # noqa: ARG002 (there are no speeds)
+        """The next action of a shortest way to the goal, forward where there is none. `[N]` int64."""
+        engine = self._engine
+        cell, heading = engine.cell.cpu(), engine.heading.cpu()
+        walls, goal = engine.walls.cpu(), engine.goal.cpu()
+        left_and_right = (3, 1)
+        costs = [actions_to_goal(MazeLevels(walls, cell, (heading + turn) % 4, goal)) for turn in left_and_right]
+        here = actions_to_goal(MazeLevels(walls, cell, heading, goal))
+        turns = torch.stack(costs, 1)
+        best = torch.where(turns < 0, 2**30, turns).min(1)
+        return torch.where((here > 0) & (best.values < here), best.indices, FORWARD)
 
     def pictures(self) -> Tensor:
         """`[N, 64, 64, 3]` uint8."""

@@ -1,0 +1,1 @@
+"""The world model: what students see, compressed and predicted."""

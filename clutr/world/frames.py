@@ -1,0 +1,207 @@
+"""Recorded episodes on disk: what was seen, done and true, in Arrow files that are mapped into memory.
+
+A recording is a folder. `recording.json` says what is in it; each `part-NNNN.arrow` holds the frames of a few episodes,
+one row a frame, and each `part-NNNN.safetensors` their levels. A part is written at once and never changed, so an
+interrupted recording goes on with the next. Splits are by level: no level has frames in two of them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SPLITS = ("train", "valid", "test")
+SHARES = (0.8, 0.1, 0.1)
+"""Of the levels, about."""
+GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2
+"""What an action did to its episode."""
+
+
+def split_of(key: str) -> str:
+    """The split of a level, by its key: always the same one, in every recording."""
+    place = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+    return SPLITS[int(np.searchsorted(np.cumsum(SHARES)[:-1], place, side="right"))]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one part, all of equal length R, in the order of time within each episode.
+
+    An episode of L actions has L + 1 rows: the last one shows where the last action led, and its own action is 0.
+    """
+
+    frames: Tensor
+    """`[R, side, side, 3]` uint8."""
+    masks: Tensor
+    """`[R, side, side]` uint8, numbers of objects."""
+    actions: Tensor
+    """`[R, A]` float32: taken in this frame; whole numbers where actions are discrete."""
+    rewards: Tensor
+    """`[R]` float32: for that action."""
+    ended: Tensor
+    """`[R]` uint8: what that action did (`GOES_ON`, `TERMINATED`, `TRUNCATED`)."""
+    truth: Tensor
+    """`[R, Q]` float32."""
+    episodes: Tensor
+    """`[R]` int64: which of the part's episodes."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recorded episode."""
+
+    part: int
+    first: int
+    """Its first row, over all parts."""
+    rows: int
+    """Frames: one more than actions."""
+    key: str
+    """Of its level."""
+    policy: str
+    """Who drove."""
+
+    @property
+    def split(self) -> str:
+        """Which split its level belongs to."""
+        return split_of(self.key)
+
+
+_COLUMNS: dict[str, Any] = {"frames": np.uint8, "masks": np.uint8, "actions": np.float32, "truth": np.float32}
+
+
+def write_part(path: Path, part: Part) -> None:
+    """Write the rows of a part in one go: to a temporary name, then renamed."""
+    rows = len(part.frames)
+    arrays, names = [], []
+    for name in _COLUMNS:
+        values = getattr(part, name).numpy().reshape(rows, -1)
+        width = values.shape[1] * values.dtype.itemsize
+        arrays.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, pa.py_buffer(values.copy())]))
+        names.append(name)
+    for name in ("rewards", "ended", "episodes"):
+        arrays.append(pa.array(getattr(part, name).numpy()))
+        names.append(name)
+    batch = pa.record_batch(arrays, names=names)
+    temporary = path.with_suffix(".temporary")
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    temporary.replace(path)
+
+
+class Recording:
+    """Reads a recording, of which only what is asked for is loaded.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        FileNotFoundError: if there is no recording.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "recording.json").is_file():
+            raise FileNotFoundError(f"{self.path} holds no recording: `clutr world record` makes one")
+        self.about: dict[str, Any] = json.loads((self.path / "recording.json").read_text())
+        self._parts: list[dict[str, NDArray[Any]]] = []
+        self.episodes: list[Episode] = []
+        first = 0
+        for number, known in enumerate(self.about["parts"]):
+            self._parts.append(self._map(number))
+            place = first
+            for each in known["episodes"]:
+                self.episodes.append(Episode(number, place, each["rows"], each["key"], each["policy"]))
+                place += each["rows"]
+            first += known["rows"]
+        self._firsts = np.cumsum([0] + [known["rows"] for known in self.about["parts"]])
+
+    def _map(self, number: int) -> dict[str, NDArray[Any]]:
+        """The columns of a part as arrays on mapped memory."""
+        with pa.memory_map(str(self.path / f"part-{number:04d}.arrow")) as source:
+            batch = pa.ipc.open_file(source).get_batch(0)
+        side, actions, truth = self.about["side"], self.about["actions"], len(self.about["quantities"])
+        shapes = {"frames": (side, side, 3), "masks": (side, side), "actions": (actions,), "truth": (truth,)}
+        found: dict[str, NDArray[Any]] = {}
+        for name, dtype in _COLUMNS.items():
+            buffer = batch.column(name).buffers()[1]
+            found[name] = np.frombuffer(buffer, dtype)[: batch.num_rows * int(np.prod(shapes[name]))]
+            found[name] = found[name].reshape(batch.num_rows, *shapes[name])
+        for name in ("rewards", "ended", "episodes"):
+            found[name] = batch.column(name).to_numpy()
+        return found
+
+    def __len__(self) -> int:
+        """Frames, over all parts."""
+        return int(self._firsts[-1])
+
+    def column(self, name: str, rows: Tensor) -> Tensor:
+        """One column (a field of `Part`) of any `rows` `[n]` int64: `[n, ...]`."""
+        wanted = rows.numpy()
+        parts = np.searchsorted(self._firsts, wanted, side="right") - 1
+        sample = self._parts[0][name]
+        found = np.empty((len(wanted), *sample.shape[1:]), sample.dtype)
+        for part in np.unique(parts):
+            mine = parts == part
+            found[mine] = self._parts[part][name][wanted[mine] - self._firsts[part]]
+        return torch.from_numpy(found)
+
+    def rows(self, split: str) -> Tensor:
+        """The rows `[n]` int64 of all frames of a split."""
+        pieces = [torch.arange(e.first, e.first + e.rows) for e in self.episodes if e.split == split]
+        return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int64)
+
+    def of_split(self, split: str) -> "list[Episode]":
+        """The episodes of a split."""
+        return [episode for episode in self.episodes if episode.split == split]
+
+    def frames(self, split: str) -> "FrameSource":
+        """The frames of a split, by their place in it."""
+        return FrameSource(self, self.rows(split))
+
+    @cached_property
+    def quantities(self) -> list[str]:
+        """Names of the columns of `truth`."""
+        return list(self.about["quantities"])
+
+    @property
+    def objects(self) -> Sequence[str]:
+        """Names of the numbers in `masks`."""
+        names: list[str] = self.about["objects"]
+        return names
+
+
+class FrameSource:
+    """Frames by number, as backbones take them.
+
+    Args:
+        recording: where they are.
+        rows: `[n]` int64, which of its rows.
+    """
+
+    def __init__(self, recording: Recording, rows: Tensor) -> None:
+        self.recording = recording
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """`[n, side, side, 3]` uint8 for numbers `[n]` int64."""
+        return self.recording.column("frames", self.rows[index])
+
+
+def describe(
+    side: int, actions: int, quantities: Mapping[str, str], objects: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    """The contents of `recording.json` before any part is there."""
+    known = {"side": side, "actions": actions, "quantities": dict(quantities), "objects": list(objects)}
+    return known | {"parts": []} | more
