@@ -21,8 +21,10 @@ from clutr.curricula.ppo import TeacherOptions
 from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
 from clutr.curricula.repaired import REPAIREDConfig
 from clutr.curricula.sfl import SFLConfig
+from clutr.manifold.ariel import ArielConfig
 from clutr.manifold.base import ManifoldConfig
-from clutr.manifold.recurrent_vae import CLUTR_PAPER
+from clutr.manifold.combinatorial import CombinatorialConfig
+from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
 from envs.car.domain import CarDomain
 from envs.domain import Domain
@@ -30,11 +32,19 @@ from envs.maze.domain import MazeDomain
 from experiments.config import Experiment
 from experiments.files import RunError
 
+_RECURRENT = RecurrentVAEConfig(iterations=4_000, batch_size=128, learning_rate=2e-3, kl_middle=1_400.0, kl_width=400.0)
+"""The published model at a size and length that a laptop trains in minutes; `shuffled` is its sorting ablation."""
+
 MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
     "fast": SetVAEConfig(iterations=3_000),
     "full": SetVAEConfig(iterations=12_000),
     "clutr-paper": CLUTR_PAPER,
     "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
+    "unpretrained": SetVAEConfig(iterations=0),
+    "ariel": ArielConfig(),
+    "combinatorial": CombinatorialConfig(),
+    "recurrent": _RECURRENT,
+    "shuffled": replace(_RECURRENT, shuffle=True),
 }
 """Task manifolds of mazes by name, for `clutr pretrain maze --preset NAME`."""
 
@@ -43,6 +53,11 @@ CAR_MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
     "full": SetVAEConfig(iterations=6_000, latent=48),
     "clutr-paper": CLUTR_PAPER,
     "debug": SetVAEConfig(iterations=60, batch_size=64, refinements=2, hidden=32, latent=16),
+    "unpretrained": SetVAEConfig(iterations=0, latent=48),
+    "ariel": ArielConfig(),
+    "combinatorial": CombinatorialConfig(),
+    "recurrent": replace(_RECURRENT, iterations=800, kl_middle=280.0, kl_width=80.0),
+    "shuffled": replace(_RECURRENT, iterations=800, kl_middle=280.0, kl_width=80.0, shuffle=True),
 }
 """Those of roads. 12 control points on a sketch of 100 cells are easy to encode: half a minute is enough, and 48
 dimensions, whose points agree better with the codes of their levels than 64 (experiments/results/manifold)."""
