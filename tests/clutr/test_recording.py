@@ -158,7 +158,7 @@ def test_random_walks_stay_in_their_box_and_wander() -> None:
     engine = CAR.engine(8)
     walk, rng = RandomWalk(engine.action_space, 8), torch.Generator().manual_seed(1)
     walk.reset(torch.ones(8, dtype=torch.bool))
-    actions = torch.stack([walk.act({}, CAR.sight(engine), rng) for _ in range(200)])  # type: ignore[arg-type]
+    actions = torch.stack([walk.act({}, CAR.sight(engine), rng) for _ in range(200)])
     assert actions[..., 0].min() >= -1
     assert actions[..., 1:].min() >= 0
     assert actions.max() <= 1

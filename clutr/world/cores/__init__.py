@@ -1,0 +1,1 @@
+"""Sequence models that remember: one protocol, one file each."""
