@@ -9,9 +9,12 @@ from rich.table import Table
 from clutr.manifold.base import Manifold, Progress
 from experiments.config import Experiment, manifold_id, part_to_plain
 from experiments.files import CorruptFileError, RunError, load_state, save_state, write_atomically
+from experiments.panels.health_words import headlines
 from experiments.run_dir import RunDirectory
 
 SAVE_EVERY_SECONDS = 10.0
+MEANINGS = {"collapsed": "whether so few latents are active that most of the box's directions change nothing"}
+"""Of numbers that are no headlines."""
 
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
@@ -75,17 +78,19 @@ def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> 
 
 
 def health_table(health: dict[str, Any]) -> Table:
-    """The plain numbers of a manifold's health; lists and histograms are left to the report."""
-    table = Table(title="health of the task manifold", title_justify="left", show_header=False)
+    """The headline numbers of a manifold's health with a sentence each; all others are left to the report.
 
-    def add(prefix: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{name} / ", value)
-            elif isinstance(value, float):
-                table.add_row(f"{prefix}{name}".replace("_", " "), f"{value:.4g}")
-            elif isinstance(value, bool | int | str):
-                table.add_row(f"{prefix}{name}".replace("_", " "), str(value))
-
-    add("", health)
+    Plain numbers that are no known headline, such as those of somebody else's manifold, follow without a word.
+    """
+    table = Table(title="health of the task manifold", title_justify="left")
+    for name in ("what", "value", "meaning"):
+        table.add_column(name, justify="right" if name == "value" else "left", no_wrap=name != "meaning")
+    known = headlines(health)
+    for headline, value in known:
+        table.add_row(headline.title, value, headline.meaning)
+    shown = {headline.path for headline, _ in known}
+    for name, value in health.items():
+        if (name,) not in shown and isinstance(value, bool | int | float | str):
+            said = f"{value:.4g}" if isinstance(value, float) else str(value)
+            table.add_row(name.replace("_", " "), said, MEANINGS.get(name, ""))
     return table

@@ -200,16 +200,18 @@ def _prior(manifold: Measurable, points: Tensor, levels: LevelBatch, repairs: Re
 
     Returns:
         `agreement` of point and code; `hole_rate`, share of points that lie more than `HOLE` standard deviations from
-        their level's code; `returns`, share of levels that their own code decodes to; `validity`, share that needed no
-        repair, and `repairs_per_task` by reason; `unique` share.
+        their level's code, and the median `deviation`; `returns`, share of levels that their own code decodes to;
+        `validity`, share that needed no repair, and `repairs_per_task` by reason; `unique` share.
     """
     codes = manifold.encode(levels)
+    deviations = manifold.deviations(points, levels)
     keys = levels.key()
     again = manifold.decode(codes).key()
     mended = torch.stack([count > 0 for count in repairs.counts.values()]).any(0)
     return {
         "agreement": agreement(points, codes),
-        "hole_rate": float((manifold.deviations(points, levels) > HOLE).float().mean()),
+        "hole_rate": float((deviations > HOLE).float().mean()),
+        "deviation": float(deviations.median()),
         "returns": sum(one == other for one, other in zip(keys, again, strict=True)) / len(keys),
         "validity": float((~mended).float().mean()),
         "unique": len(set(keys)) / len(keys),

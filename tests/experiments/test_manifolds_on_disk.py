@@ -114,8 +114,17 @@ def test_a_run_without_a_manifold_has_none_to_prepare(tmp_path: Path) -> None:
         manifold_path(run.experiment, tmp_path)
 
 
-def test_health_table_shows_plain_numbers_alone() -> None:
-    table = health_table({"kl": 1.23456, "collapsed": False, "dims": 16, "per_dim": [1.0], "data": {"solvable": 0.5}})
-    names, values = (list(column.cells) for column in table.columns)
-    assert names == ["kl", "collapsed", "dims", "data / solvable"]
-    assert values == ["1.235", "False", "16", "0.5"]
+def test_health_table_says_what_headlines_mean() -> None:
+    health = {
+        "kl": 1.23456,
+        "collapsed": False,
+        "dims": 16,
+        "per_dim": [1.0],
+        "mine": 0.12345,
+        "prior_uniform": {"hole_rate": 0.5, "novelty": None, "solvable": 1.0},
+    }
+    names, values, meanings = (list(column.cells) for column in health_table(health).columns)
+    assert names == ["hole rate", "KL", "collapsed", "dims", "mine"]
+    assert values == ["50.0\u202f%", "1.23", "False", "16", "0.1235"]
+    assert "no likely code" in str(meanings[0])
+    assert meanings[3:] == ["", ""]

@@ -1,0 +1,66 @@
+"""The health of each kind of task manifold after its preset's pretraining, for mazes and for cars, on one core.
+
+Run as `OMP_NUM_THREADS=1 python -m experiments.studies.manifold_health [WORLD-PRESET...]`, such as `maze-ariel`; writes
+one JSON file a row, `experiments/results/manifold/health-WORLD-PRESET.json`.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clutr.manifold.pretrain import Pretraining
+from experiments.benchmarks.figure import describe_machine
+from experiments.presets import manifold_experiment
+
+SEED = 1
+RESULTS = Path(__file__).parents[1] / "results" / "manifold"
+ROWS = [f"{world}-{preset}" for world in ("maze", "car") for preset in ("fast", "ariel", "combinatorial", "recurrent")]
+
+
+def measure_row(name: str) -> dict[str, Any]:
+    """Pretrain and measure one row."""
+    world, _, preset = name.partition("-")
+    experiment = manifold_experiment(world, preset)
+    config, domain = experiment.manifold, experiment.domain
+    assert config is not None
+    manifold = config.build(domain, SEED)
+    training = config.pretraining(manifold, domain, SEED)
+    start = time.perf_counter()
+    if isinstance(training, Pretraining):
+        while not training.done:
+            training.step()
+    trained = time.perf_counter()
+    training.run(lambda *_: None)
+    return {
+        "row": name,
+        "manifold": type(config).__name__,
+        "config": asdict(config),  # type: ignore[call-overload]  # every configuration is a dataclass
+        "domain": asdict(domain),  # type: ignore[call-overload]  # so is every world
+        "seed": SEED,
+        "dim": manifold.dim,
+        "pretraining_seconds": trained - start,
+        "measuring_seconds": time.perf_counter() - trained,
+        "machine": describe_machine(),
+        "health": manifold.health(),
+    }
+
+
+def main() -> None:
+    """Measure the rows named on the command line, or all."""
+    torch.set_num_threads(1)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:] or ROWS:
+        row = measure_row(name)
+        (RESULTS / f"health-{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+        uniform = row["health"]["prior_uniform"]
+        numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
+        print(name, f"{row['pretraining_seconds']:.0f} s", row["health"]["recovery"], numbers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
