@@ -1,0 +1,127 @@
+"""M: the recurrent model that predicts the next latent, the reward and the end, given what was seen and done.
+
+Source: Ha & Schmidhuber 2018, "World Models", with reward and end heads as for a dream one can learn in. Any core of
+`clutr.world.cores` remembers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.networks import linear
+from clutr.world.cores.base import Core, CoreConfig
+from clutr.world.cores.gated import LSTMConfig
+from clutr.world.mixture import Mixture
+from envs.randomness import named_generator
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """The recurrent model."""
+
+    core: CoreConfig = field(default_factory=LSTMConfig)
+    """What remembers."""
+    gaussians: int = 5
+    """Of each dimension's mixture."""
+    residual: bool = True
+    """Whether means are predicted as changes of the present latent."""
+
+    def __post_init__(self) -> None:
+        if self.gaussians < 1:
+            raise ValueError(f"gaussians must be at least 1, got {self.gaussians}")
+
+    def build(self, latents: int, actions: int, seed: int) -> "Memory":
+        """Make the model for `latents` dimensions and `actions` numbers an action."""
+        return Memory(self, latents, actions, named_generator(seed, "memory", "weights"))
+
+
+class Prediction(NamedTuple):
+    """What is expected of the next moment."""
+
+    latent: Mixture
+    reward: Tensor
+    """`[...]`, in the scale's units."""
+    end: Tensor
+    """`[...]`: logit of the episode's end by the world."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Means and standard deviations by which latents and rewards are made comparable."""
+
+    latent_mean: Tensor
+    """`[D]`."""
+    latent_std: Tensor
+    """`[D]`."""
+    reward_std: float
+
+    @classmethod
+    def of(cls, latents: Tensor, rewards: Tensor) -> "Scale":
+        """Of latents `[n, D]` and rewards `[m]`; a dimension that never moves keeps the scale 1."""
+        std = latents.std(0, correction=0)
+        reward_std = float(rewards.std(correction=0))
+        return cls(latents.mean(0), torch.where(std > 1e-6, std, 1.0), reward_std if reward_std > 1e-6 else 1.0)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Latents `[..., D]` with mean 0 and standard deviation 1 over the data."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def restore(self, normal: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return normal * self.latent_std + self.latent_mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """The numbers."""
+        return {"latent_mean": self.latent_mean, "latent_std": self.latent_std, "reward_std": self.reward_std}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Scale":
+        """The inverse of `state_dict`."""
+        return cls(state["latent_mean"], state["latent_std"], state["reward_std"])
+
+
+class Memory(nn.Module):
+    """A core between its inputs, normalised latent and action, and the heads of `Prediction`.
+
+    Args:
+        config: the options.
+        latents: dimensions D.
+        actions: numbers A an action.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, config: MemoryConfig, latents: int, actions: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.config, self.latents, self.actions = config, latents, actions
+        self.core: Core = config.core.build(latents + actions, rng)
+        self.mixture = linear(self.core.width, 3 * latents * config.gaussians, rng, gain=0.1)
+        self.outcome = linear(self.core.width, 2, rng, gain=0.1)
+
+    def initial_state(self, n: int) -> Tensor:
+        """`[n, S]`: nothing seen yet."""
+        return self.core.initial_state(n)
+
+    def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
+        mixture = Mixture.from_numbers(self.mixture(features), self.latents)
+        if self.config.residual:
+            mixture = mixture._replace(means=mixture.means + latent[..., None])
+        reward, end = self.outcome(features).unbind(-1)
+        return Prediction(mixture, reward, end)
+
+    def step(self, state: Tensor, latent: Tensor, action: Tensor) -> tuple[Tensor, Prediction]:
+        """One moment: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""
+        state, features = self.core.step(state, torch.cat([latent, action], -1))
+        return state, self._predict(features, latent)
+
+    def scan(self, state: Tensor, latents: Tensor, actions: Tensor) -> tuple[Tensor, Prediction]:
+        """T moments at once: `[T, N, D]` and `[T, N, A]`."""
+        state, features = self.core.scan(state, torch.cat([latents, actions], -1))
+        return state, self._predict(features, latents)
+
+    def freeze_core(self) -> None:
+        """Leave the core untrained and let only the heads learn: the control that every claim must beat."""
+        for parameter in self.core.parameters():
+            parameter.requires_grad_(False)
