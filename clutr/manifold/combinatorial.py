@@ -59,7 +59,7 @@ class CombinatorialCoder(Coder):
     def __init__(self, domain: Domain, cells_per_axis: int) -> None:
         shape = TaskShape.of(domain)
         share = min(cells_per_axis, shape.cells)
-        # The least likely fates of k cells of n are those of one subset of k/2, when so many are taken at all.
+        # k of n cells are least likely to have the fates they have where as many as are taken of them are taken at all
         bits = math.log2(max(math.comb(shape.cells, taken) for taken in range(share + 1)))
         if bits > MOST_BITS:
             raise ValueError(

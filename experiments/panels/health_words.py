@@ -22,12 +22,12 @@ class Headline:
 
 _SHARES = (
     Headline(("recovery", "task_exact"), "task exact", "held-out tasks that encoding and decoding leave as they were"),
-    Headline(("recovery", "tail_exact"), "tail exact", "of those, tasks whose last tokens (goal and agent) came back"),
+    Headline(("recovery", "tail_exact"), "tail exact", "held-out tasks whose last tokens (goal, agent) came back"),
     Headline(("recovery", "set_recall"), "set recall", "obstacles or control points that came back"),
     Headline(("recovery", "set_precision"), "set precision", "what came back that belongs there"),
     Headline(("prior_uniform", "validity"), "validity", "random points of the box that decode without any repair"),
     Headline(("prior_uniform", "unique"), "uniqueness", "different levels among those of random points"),
-    Headline(("prior_uniform", "novelty"), "novelty", "of those, levels that are not among the training tasks"),
+    Headline(("prior_uniform", "novelty"), "novelty", "levels of random points that are no training tasks"),
     Headline(("prior_uniform", "coverage"), "coverage", "kinds of held-out tasks that random points reach"),
     Headline(("data", "coverage"), "coverage of data", "the same for as many fresh tasks: the most to hope for"),
     Headline(("prior_uniform", "hole_rate"), "hole rate", "random points that are no likely code of their own level"),

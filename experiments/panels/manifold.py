@@ -92,6 +92,7 @@ def _prediction_card(health: Mapping[str, Any]) -> str:
     plot.axhline(threshold, color=placeholder("bad"), linewidth=1.3, linestyle="--")
     plot.axvline(dim, color=placeholder("muted"), linewidth=1.3, linestyle=":")
     plot.set_yscale("log")
+    plot.minorticks_off()
     plot.set_ylim(min(float(values.min()), threshold) / 2, float(values.max()) * 2)
     plot.set_xlim(0, len(eigenvalues) + 1)
     label_axes(plot, "direction of the tasks, by size", "eigenvalue")
