@@ -51,7 +51,8 @@ class Mixture(NamedTuple):
     def distribution(self, x: Tensor) -> Tensor:
         """The probability of no more than `x` `[..., D]` in each dimension: the probability integral transform."""
         inside: Tensor = torch.special.ndtr((x[..., None] - self.means) / self.sigmas)
-        return (self.log_weights.exp() * inside).sum(-1)
+        total: Tensor = (self.log_weights.exp() * inside).sum(-1)
+        return total
 
     def sample(self, rng: torch.Generator, temperature: float = 1.0) -> Tensor:
         """A draw `[..., D]`.

@@ -1,0 +1,143 @@
+"""Recorded episodes as sequences of latents: what the memory is trained on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clutr.manifold.base import Progress
+from clutr.world.frames import TERMINATED, Recording
+
+CHUNK = 512
+"""Frames that are encoded at a time."""
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Frames `[N, H, W, 3]` uint8 to means and log-variances `[N, D]`."""
+
+
+@dataclass(frozen=True)
+class LatentEpisode:
+    """One episode of L actions, hence L + 1 frames."""
+
+    mean: Tensor
+    """`[L + 1, D]`: the backbone's mean of each frame."""
+    log_variance: Tensor
+    """`[L + 1, D]`."""
+    actions: Tensor
+    """`[L, A]`: one-hot where actions are discrete."""
+    rewards: Tensor
+    """`[L]`."""
+    ends: Tensor
+    """`[L]` float32: 1 where the world ended the episode."""
+
+    def __len__(self) -> int:
+        """Actions."""
+        return len(self.actions)
+
+
+@torch.no_grad()
+def encode_episodes(
+    recording: Recording, split: str, encode: Encode, discrete: int = 0, progress: Progress = lambda *_: None
+) -> list[LatentEpisode]:
+    """All episodes of a split as latents.
+
+    Args:
+        recording: what was recorded.
+        split: one of `clutr.world.frames.SPLITS`.
+        encode: the backbone.
+        discrete: number of actions if they are discrete, else 0.
+        progress: told of frames encoded.
+    """
+    episodes = recording.of_split(split)
+    total, done = sum(episode.rows for episode in episodes), 0
+    found = []
+    for episode in episodes:
+        rows = torch.arange(episode.first, episode.first + episode.rows)
+        parts = [encode(recording.column("frames", chunk)) for chunk in rows.split(CHUNK)]
+        actions = recording.column("actions", rows[:-1])
+        if discrete:
+            actions = F.one_hot(actions[:, 0].long(), discrete).float()
+        found.append(
+            LatentEpisode(
+                mean=torch.cat([mean for mean, _ in parts]),
+                log_variance=torch.cat([spread for _, spread in parts]),
+                actions=actions,
+                rewards=recording.column("rewards", rows[:-1]),
+                ends=(recording.column("ended", rows[:-1]) == TERMINATED).float(),
+            )
+        )
+        done += episode.rows
+        progress(done, total, {})
+    return [sequence for sequence in found if len(sequence)]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """T moments of B episodes side by side, padded behind."""
+
+    latents: Tensor
+    """`[T + 1, B, D]`."""
+    actions: Tensor
+    """`[T, B, A]`."""
+    rewards: Tensor
+    """`[T, B]`."""
+    ends: Tensor
+    """`[T, B]`."""
+    real: Tensor
+    """`[T, B]` bool: moments that were recorded."""
+    first: Tensor
+    """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
+
+
+class Streams:
+    """B streams that walk through episodes in random order, T moments at a time, so that states can be carried.
+
+    Args:
+        sequences: the episodes.
+        streams: B.
+        length: T.
+        rng: shuffles episodes and samples latents.
+        sample: draw latents from the backbone's Gaussians anew each time, or take their means.
+    """
+
+    def __init__(
+        self, sequences: Sequence[LatentEpisode], streams: int, length: int, rng: torch.Generator, sample: bool
+    ) -> None:
+        self.sequences, self.count, self.length, self.rng, self.sample = sequences, streams, length, rng, sample
+
+    def epoch(self) -> "list[Chunk]":
+        """One pass over all episodes, in an order drawn anew."""
+        order = torch.randperm(len(self.sequences), generator=self.rng).tolist()
+        queues: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        for episode in order:  # to the stream with the least to do, so that all end at about the same time
+            shortest = min(range(self.count), key=lambda stream: len(queues[stream]))
+            moments = len(self.sequences[episode])
+            queues[shortest] += [(episode, start) for start in range(0, moments, self.length)]
+        steps = max(map(len, queues))
+        return [self._chunk([queue[i] if i < len(queue) else None for queue in queues]) for i in range(steps)]
+
+    def _chunk(self, places: "Sequence[tuple[int, int] | None]") -> Chunk:
+        sample = self.sequences[0]
+        latents = torch.zeros(self.length + 1, self.count, sample.mean.shape[1])
+        actions = torch.zeros(self.length, self.count, sample.actions.shape[1])
+        rewards, ends = torch.zeros(self.length, self.count), torch.zeros(self.length, self.count)
+        real = torch.zeros(self.length, self.count, dtype=torch.bool)
+        first = torch.ones(self.count, dtype=torch.bool)
+        for stream, place in enumerate(places):
+            if place is None:
+                continue
+            episode, start = self.sequences[place[0]], place[1]
+            stop = min(start + self.length, len(episode))
+            size = stop - start
+            mean = episode.mean[start : stop + 1]
+            if self.sample:
+                noise = torch.randn(mean.shape, generator=self.rng)
+                mean = mean + noise * (0.5 * episode.log_variance[start : stop + 1]).exp()
+            latents[: size + 1, stream] = mean
+            actions[:size, stream] = episode.actions[start:stop]
+            rewards[:size, stream] = episode.rewards[start:stop]
+            ends[:size, stream] = episode.ends[start:stop]
+            real[:size, stream] = True
+            first[stream] = start == 0
+        return Chunk(latents, actions, rewards, ends, real, first)
