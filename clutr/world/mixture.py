@@ -64,9 +64,11 @@ class Mixture(NamedTuple):
         """
         if temperature == 0:
             chosen = self.log_weights.argmax(-1, keepdim=True)
-            return self.means.gather(-1, chosen).squeeze(-1)
+            likeliest: Tensor = self.means.gather(-1, chosen).squeeze(-1)
+            return likeliest
         shape = self.log_weights.shape
         chances = (self.log_weights / temperature).softmax(-1).reshape(-1, shape[-1])
         chosen = torch.multinomial(chances, 1, generator=rng).reshape(*shape[:-1], 1)
         noise = torch.randn(shape[:-1], generator=rng) * temperature**0.5
-        return self.means.gather(-1, chosen).squeeze(-1) + self.sigmas.gather(-1, chosen).squeeze(-1) * noise
+        drawn: Tensor = self.means.gather(-1, chosen).squeeze(-1) + self.sigmas.gather(-1, chosen).squeeze(-1) * noise
+        return drawn
