@@ -1,7 +1,7 @@
 """The health of each kind of task manifold after its preset's pretraining, for mazes and for cars, on one core.
 
 Run as `OMP_NUM_THREADS=1 python -m experiments.studies.manifold_health [WORLD-PRESET...]`, such as `maze-ariel`; writes
-one JSON file a row, `experiments/results/manifold/health-WORLD-PRESET.json`.
+one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.pretrain import Pretraining
 from experiments.benchmarks.figure import describe_machine
 from experiments.presets import manifold_experiment
@@ -38,6 +39,7 @@ def measure_row(name: str) -> dict[str, Any]:
     training.run(lambda *_: None)
     return {
         "row": name,
+        "kind": MANIFOLDS.name_of(type(config)),
         "manifold": type(config).__name__,
         "config": asdict(config),  # type: ignore[call-overload]  # every configuration is a dataclass
         "domain": asdict(domain),  # type: ignore[call-overload]  # so is every world
@@ -56,7 +58,8 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or ROWS:
         row = measure_row(name)
-        (RESULTS / f"health-{name}.json").write_text(json.dumps(row, indent=1) + "\n")
+        world = name.partition("-")[0]
+        (RESULTS / f"health-{world}-{row['kind']}.json").write_text(json.dumps(row, indent=1) + "\n")
         uniform = row["health"]["prior_uniform"]
         numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
         print(name, f"{row['pretraining_seconds']:.0f} s", row["health"]["recovery"], numbers, flush=True)
