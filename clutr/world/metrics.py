@@ -4,6 +4,7 @@ Pictures are float `[..., H, W, 3]` in [0, 1].
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ def spectral_error(predicted: Tensor, true: Tensor, bands: int = 4) -> Tensor:
     columns = torch.fft.fftfreq(size) * size
     radius = (rows[:, None].square() + columns.square()).sqrt()
     edges = [0.0] + [size / 2 / 2 ** (bands - 1 - band) for band in range(bands - 1)] + [float("inf")]
-    rings = [(radius >= low) & (radius < high) for low, high in zip(edges, edges[1:], strict=False)]
+    rings = [(radius >= low) & (radius < high) for low, high in pairwise(edges)]
     shares = [(wrong * ring).sum((-1, -2)) / (power * ring).sum((-1, -2)).clamp(min=1e-12) for ring in rings]
     return torch.stack(shares, -1)
 
