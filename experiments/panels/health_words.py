@@ -39,7 +39,7 @@ _NUMBERS = (
     Headline(("active_dimensions",), "active dimensions", "latents whose mean varies with the task (Burda et al.)"),
     Headline((PREDICTED,), "predicted active", "latents that a linear decoder of the same tasks would use"),
     Headline(("variables", "active"), "active variables", "latents that are well known for every task"),
-    Headline(("variables", "mixed"), "mixed variables", "latents that are well known for some tasks only"),
+    Headline(("variables", "mixed"), "mixed variables", "latents in between: known a little, or for some tasks only"),
     Headline(("variables", "passive"), "passive variables", "latents that tell nothing: steps along them do nothing"),
     Headline(("latent_use_gap",), "latent-use gap", "nats that a task costs more with another task's latent"),
     Headline(("reconstruction",), "reconstruction", "nats that a task costs the decoder that knows its latent"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from experiments.panels.drawing import axes, label_axes, placeholder, to_svg
 from experiments.panels.health_words import PREDICTED, headlines, look_up
@@ -139,6 +140,7 @@ def _distribution_card(name: str, title: str, found: Histograms) -> str:
     taken = [value for values, shares in found.values() for value, share in zip(values, shares, strict=True) if share]
     step = next(values[1] for values, _ in found.values())
     plot.set_xlim(min(taken) - step, max(taken) + step)
+    plot.xaxis.set_major_locator(MaxNLocator(6, integer=step == 1))
     label_axes(plot, title.lower(), "share")
     svg = to_svg(figure, name, f"Distribution of {title.lower()}: {', '.join(found)}")
     return card(title, svg + legend(roles))
