@@ -184,14 +184,29 @@ def _split_preset(arg: str) -> list[str]:
     return arg.split("=", 1) if arg.startswith("--preset=") else [arg]
 
 
+def _other_manifold(preset: Experiment, name: str, args: Arguments) -> tuple[Experiment, list[str]]:
+    """The preset with the manifold that `--manifold NAME` asks for, and the arguments without it."""
+    rest = list(args)
+    if "--manifold" not in rest:
+        return preset, rest
+    if preset.manifold is None:
+        raise RunError(f"the preset {name!r} has no manifold to replace: its curriculum chooses no latents")
+    at = rest.index("--manifold")
+    known = manifold_presets(DOMAINS.name_of(type(preset.domain)))
+    chosen = _choose("manifold", known, f"train {name} --manifold", rest[at + 1 : at + 2])
+    del rest[at : at + 2]
+    return dataclasses.replace(preset, manifold=chosen), rest
+
+
 def _train(args: Arguments) -> None:
     """Launch a curriculum experiment; any field of the preset can be overridden."""
     preset: Experiment = _choose("preset", PRESETS, "train", args)
+    preset, rest = _other_manifold(preset, args[0], args[1:])
     concrete: Any = _concrete(preset)
     options = _options(
         f"train {args[0]}",
-        args[1:],
-        _train.__doc__ or "",
+        rest,
+        f"{_train.__doc__} `--manifold NAME` puts another task manifold under a curriculum that chooses latents.",
         experiment=(concrete, concrete(), ""),
         run=(Path | None, None, "The run's directory; by default runs/PRESET-sSEED."),
     )

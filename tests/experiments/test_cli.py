@@ -116,6 +116,18 @@ def test_list_shows_every_shelf(clutr: Run) -> None:
 # --- training
 
 
+def test_train_takes_another_manifold_by_its_preset(tmp_path: Path, clutr: Run, refused: Run) -> None:
+    run = tmp_path / "run"
+    clutr("train", "maze-clutr-debug", "--manifold", "combinatorial", "--manifold.cells-per-axis", "2", "--run", run)
+    found = RunDirectory(run).experiment.manifold
+    assert type(found).__name__ == "CombinatorialConfig"
+    assert getattr(found, "cells_per_axis") == 2  # noqa: B009
+    error = refused("train", "maze-clutr-debug", "--manifold", "quilt")
+    assert "no manifold is called 'quilt'; there are: fast," in error
+    error = refused("train", "maze-dr-debug", "--manifold", "fast")
+    assert "the preset 'maze-dr-debug' has no manifold to replace: its curriculum chooses no latents" in error
+
+
 def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Run) -> None:
     options = ["--preset=debug", "--domain.height", "5", "--domain.width", "5", "--domain.max-obstacles", "6"]
     printed = clutr("pretrain", "maze", *options, "--manifold.iterations", "20", "--seed", "3", "--runs", tmp_path)
