@@ -1,6 +1,7 @@
 """A closed road as tiles, in the form that physics and drawing need."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -62,7 +63,7 @@ class Track:
     def __len__(self) -> int:
         return len(self.points)
 
-    @property
+    @cached_property
     def length(self) -> float:
         """Length of the closed centre line in units."""
         return float(np.linalg.norm(self.points - np.roll(self.points, 1, axis=0), axis=1).sum())
