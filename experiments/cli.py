@@ -5,6 +5,7 @@ import importlib
 import io
 import itertools
 import json
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from experiments.files import RunError
 from experiments.presets import PRESETS, manifold_experiment, manifold_presets
 from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
+from experiments.world_run import WORLD_PRESETS, WorldExperiment, WorldRun, record, recording_table
 
 RUNS = Path("runs")
 Arguments = Sequence[str]
@@ -331,6 +333,36 @@ def _bench(args: Arguments) -> None:
     console.print(table)
 
 
+def _world(args: Arguments) -> None:
+    """World models of what students see: record episodes (training, dreams and reports are to come)."""
+    parts: dict[str, Callable[[Arguments], None]] = {"record": _world_record}
+    _choose("part", parts, "world", args)(args[1:])
+
+
+def _world_record(args: Arguments) -> None:
+    """Record episodes for a world model, from wherever an earlier recording stopped."""
+    preset, rest = "car", list(args)
+    if "--preset" in rest:
+        at = rest.index("--preset")
+        preset = "".join(rest[at + 1 : at + 2])
+        del rest[at : at + 2]
+    default = _choose("preset", WORLD_PRESETS, "world record --preset", [preset])
+    concrete: Any = _concrete(default)
+    options = _options(
+        "world record",
+        rest,
+        f"{_world_record.__doc__} --preset chooses the defaults: {', '.join(WORLD_PRESETS)}.",
+        experiment=(concrete, concrete(), ""),
+        run=(Path | None, None, "The world model's directory; by default runs/world-PRESET."),
+    )
+    fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldExperiment)}
+    run = WorldRun.create(options.run or RUNS / f"world-{preset}", WorldExperiment(**fields))
+    with work_display("recording") as progress:
+        found = record(run, progress)
+    console.print(recording_table(found))
+    say(f"kept as {run.recording_path}")
+
+
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "demo": _demo,
     "list": _list,
@@ -341,6 +373,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "compare": _compare,
     "report": _report,
     "bench": _bench,
+    "world": _world,
 }
 
 
@@ -363,4 +396,7 @@ def main(args: Arguments | None = None) -> int:
     except KeyboardInterrupt:
         print("clutr: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for what Python flushes at its end)
+        return 0
     return 0

@@ -1,0 +1,264 @@
+"""A world model's directory: what was asked for, what was recorded, and what was learnt from it."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.table import Table
+from torch import Tensor
+
+from clutr.manifold.base import Progress
+from clutr.world.frames import SPLITS, Episode, Recording, describe, write_part
+from clutr.world.policies import Driver, Guided, RandomWalk, Trained, shares_to_counts
+from clutr.world.recorder import Recorder, part_path
+from envs.car.domain import CarDomain
+from envs.domain import Domain, Engine, LevelBatch
+from envs.maze.domain import MazeDomain
+from envs.sight import SIDE
+from experiments.commands import load_student
+from experiments.config import part_from_plain, part_to_plain
+from experiments.files import RunError, save_state, write_atomically
+from experiments.run_dir import RunDirectory
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What is recorded."""
+
+    episodes: int = 640
+    """Episodes, each on a level of its own."""
+    num_envs: int = 32
+    """Episodes that are played side by side, and kept in one file."""
+    length: int = 125
+    """Most actions of an episode."""
+    walk: float = 0.3
+    """Share of the environments that wander at random."""
+    guide: float = 0.7
+    """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
+    students: float = 0.0
+    """Share that is driven by the trained students of `runs`."""
+    runs: tuple[str, ...] = ()
+    """Runs whose students drive, each as of its newest checkpoint."""
+    proposed: float = 0.0
+    """Share of the levels that are drawn from what the curricula of `runs` proposed, instead of at random."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "num_envs", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("walk", "guide", "students"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.walk + self.guide + self.students <= 0:
+            raise ValueError("somebody has to drive: one of walk, guide and students must be above 0")
+        if not 0 <= self.proposed <= 1:
+            raise ValueError(f"proposed must be in 0..1, got {self.proposed}")
+        if (self.students or self.proposed) and not self.runs:
+            raise ValueError("students and proposed levels come from runs: name at least one with --record.runs")
+
+
+@dataclass(frozen=True)
+class WorldExperiment:
+    """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
+
+    domain: Domain
+    """The world."""
+    record: RecordOptions = field(default_factory=RecordOptions)
+    """What is recorded."""
+    seed: int = 1
+    """Seed of everything."""
+
+
+WORLD_PRESETS: dict[str, WorldExperiment] = {
+    "car": WorldExperiment(CarDomain(shaped=False)),
+    "maze": WorldExperiment(MazeDomain(), RecordOptions(episodes=1_280, num_envs=64, length=100)),
+    "car-debug": WorldExperiment(CarDomain(shaped=False), RecordOptions(episodes=8, num_envs=4, length=12)),
+    "maze-debug": WorldExperiment(
+        MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20), RecordOptions(episodes=16, num_envs=8, length=20)
+    ),
+}
+"""World models by name."""
+
+
+def to_yaml(experiment: WorldExperiment) -> str:
+    """A world model's configuration as text."""
+    plain = {
+        "domain": part_to_plain("domain", experiment.domain),
+        "record": dataclasses.asdict(experiment.record),
+        "seed": experiment.seed,
+    }
+    return yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False)
+
+
+def from_yaml(text: str) -> WorldExperiment:
+    """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
+    plain = yaml.safe_load(text)
+    record: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in plain["record"].items()
+    }
+    try:
+        return WorldExperiment(part_from_plain("domain", plain["domain"]), RecordOptions(**record), plain["seed"])
+    except (TypeError, ValueError) as error:
+        raise RunError(f"world.yaml: {error}") from None
+
+
+class WorldRun:
+    """Reads and writes a world model's directory: `world.yaml`, `recording/`, and what training adds.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        RunError: if it holds no world model.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "world.yaml").is_file():
+            raise RunError(f"{self.path} holds no world model: `clutr world record` begins one")
+
+    @classmethod
+    def create(cls, path: Path | str, experiment: WorldExperiment) -> "WorldRun":
+        """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
+        path, text = Path(path), to_yaml(experiment)
+        known = path / "world.yaml"
+        if known.exists() and known.read_text() != text:
+            raise RunError(f"{path} holds a world model with other options: name another directory with --run")
+        if not known.exists():
+            write_atomically(known, text.encode())
+        return cls(path)
+
+    @cached_property
+    def experiment(self) -> WorldExperiment:
+        """What was asked for."""
+        return from_yaml((self.path / "world.yaml").read_text())
+
+    @property
+    def recording_path(self) -> Path:
+        """Where the recording is."""
+        return self.path / "recording"
+
+    def recording(self) -> Recording:
+        """The recording. Raises `RunError` if there is none yet, or it is unfinished."""
+        try:
+            found = Recording(self.recording_path)
+        except FileNotFoundError as error:
+            raise RunError(str(error)) from None
+        wanted = self.experiment.record.episodes
+        if len(found.episodes) < wanted:
+            raise RunError(
+                f"{self.recording_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
+            )
+        return found
+
+
+def record(run: WorldRun, progress: Progress = lambda *_: None) -> Recording:
+    """Record what the run asks for, from wherever an earlier recording stopped.
+
+    Raises:
+        RunError: if a run that was named cannot drive or proposes levels of another world.
+    """
+    options, domain, folder = run.experiment.record, run.experiment.domain, run.recording_path
+    folder.mkdir(exist_ok=True)
+    students = [_student(path) for path in options.runs] if options.students else []
+    recorder = Recorder(
+        domain,
+        min(options.num_envs, options.episodes),
+        options.length,
+        lambda engine: _drivers(options, engine, students),
+        run.experiment.seed,
+        _level_source(options, domain),
+    )
+    about = _known(folder, recorder)
+    done = sum(len(part["episodes"]) for part in about["parts"])
+    while done < options.episodes:
+        number = len(about["parts"])
+        found = recorder.round(number)
+        write_part(part_path(folder, number), found.part)
+        save_state(part_path(folder, number).with_suffix(".safetensors"), found.levels.tensors())
+        episodes = [
+            {"rows": rows, "key": key, "policy": policy}
+            for rows, key, policy in zip(found.rows, found.levels.key(), found.policies, strict=True)
+        ]
+        about["parts"].append({"rows": sum(found.rows), "episodes": episodes})
+        # only now does the part count: killed before, it is recorded again, to the same frames
+        write_atomically(folder / "recording.json", json.dumps(about).encode())
+        done += len(episodes)
+        progress(
+            min(done, options.episodes), options.episodes, {"frames": float(sum(p["rows"] for p in about["parts"]))}
+        )
+    return run.recording()
+
+
+def _student(path: str) -> tuple[str, Any]:
+    """A run's student and what to call it."""
+    student, steps = load_student(RunDirectory(path))
+    return f"{Path(path).name} at {steps:,} steps", student
+
+
+def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
+    """What an earlier recording left, or the beginning of one."""
+    path = folder / "recording.json"
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        return known
+    space = recorder.engine.action_space
+    numbers = int(space.shape[0]) if space.shape else 1
+    discrete = int(getattr(space, "n", 0))
+    return describe(SIDE, numbers, recorder.sight.quantities, recorder.sight.objects, discrete=discrete)
+
+
+def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]) -> list[tuple[Driver, int]]:
+    """Who drives, and how many environments."""
+    n, space = engine.num_envs, engine.action_space
+    everyone: list[tuple[Driver, float]] = [
+        (RandomWalk(space, n), options.walk),
+        (Guided(space, n), options.guide),
+        *((Trained(name, student, n), options.students / len(students)) for name, student in students),
+    ]
+    chosen = [(driver, share) for driver, share in everyone if share > 0]
+    counts = shares_to_counts([share for _, share in chosen], n)
+    return [(driver, count) for (driver, _), count in zip(chosen, counts, strict=True)]
+
+
+def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torch.Generator], LevelBatch] | None:
+    """Draws levels at random and from what curricula proposed."""
+    if not options.proposed:
+        return None
+    proposed = [proposal.levels for path in options.runs for proposal in RunDirectory(path).proposals()]
+    if not proposed or not all(isinstance(levels, domain.level_type) for levels in proposed):
+        raise RunError(f"the runs {', '.join(options.runs)} hold no proposed levels of this world")
+    pool = domain.level_type.concatenate(proposed)
+
+    def draw(n: int, rng: torch.Generator) -> LevelBatch:
+        count = round(options.proposed * n)
+        rows: Tensor = torch.randint(len(pool), (count,), generator=rng)
+        return domain.level_type.concatenate([pool[rows], domain.sample(n - count, rng)])
+
+    return draw
+
+
+def recording_table(recording: Recording) -> Table:
+    """What a recording holds: by split, and by who drove."""
+    table = Table(title="recording", title_justify="left", title_style="bold")
+    for heading in ("", "episodes", "frames", "mean return"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    returns = recording.column("rewards", torch.arange(len(recording)))
+    for split in SPLITS:
+        _add_row(table, split, recording.of_split(split), returns)
+    table.add_section()
+    for policy in sorted({episode.policy for episode in recording.episodes}):
+        _add_row(table, policy, [e for e in recording.episodes if e.policy == policy], returns)
+    return table
+
+
+def _add_row(table: Table, name: str, episodes: Sequence[Episode], rewards: Tensor) -> None:
+    totals = [float(rewards[episode.first : episode.first + episode.rows].sum()) for episode in episodes]
+    mean = f"{sum(totals) / len(totals):,.2f}" if totals else "-"
+    table.add_row(name, str(len(episodes)), f"{sum(e.rows for e in episodes):,}", mean)
