@@ -151,7 +151,7 @@ def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Sca
 
 
 def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
-    """For each method that predicts them: `reward_mae` by horizon, and `end_auroc` over all horizons (None: no ends)."""
+    """For each method that predicts them: `reward_mae` by horizon, `end_auroc` over all horizons (None: no ends)."""
     found = {}
     for name, rewards in rollouts.rewards.items():
         ends, chances = windows.ends.flatten().numpy() > 0, rollouts.ends[name].flatten().numpy()

@@ -1,0 +1,1 @@
+"""How a frame becomes a point: one protocol, one file each."""

@@ -1,0 +1,136 @@
+"""The one protocol of backbones: a frame to a Gaussian over k latents, and back.
+
+A black box and a transparent map are drop-ins for each other. Frames are `[N, H, W, 3]` uint8 outside of a backbone,
+and pictures that it gives are float32 in about [0, 1], not clamped, so that linear ones stay linear.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clutr.manifold.base import Progress
+from envs.registry import Registry
+
+BATCH = 500
+"""Frames that are held in floating point at a time while a backbone is fitted."""
+
+
+class Frames(Protocol):
+    """Frames by number: a tensor, or memory-mapped ones (`clutr.world.frames.FrameSource`)."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """`[n, H, W, 3]` uint8 for numbers `[n]` int64."""
+        ...
+
+
+class Backbone(Protocol):
+    """Encodes and decodes frames."""
+
+    latents: int
+    """k."""
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance `[N, k]` of the posterior of frames `[N, H, W, 3]` uint8."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures `[N, H, W, 3]` of latents `[N, k]`."""
+        ...
+
+    def pixel_maps(self) -> Tensor | None:
+        """`[k, H, W, 3]`: by how much a picture changes for one unit of each latent; None if no formula says so."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that fitting found."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class Fitting(Protocol):
+    """The fitting of one backbone, which can be stopped and resumed bit for bit."""
+
+    metrics: dict[str, Any]
+    """What was found at the end: plain values."""
+
+    def run(self, progress: Progress = ...) -> None:
+        """Fit to the end."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class BackboneConfig(Protocol):
+    """A frozen dataclass of a backbone's options, registered in `BACKBONES`."""
+
+    def build(self, size: tuple[int, int], seed: int) -> Backbone:
+        """An unfitted backbone for pictures of so many rows and columns."""
+        ...
+
+    def fitting(self, backbone: Any, frames: Frames, seed: int) -> Fitting:
+        """The fitting of `backbone`, which this configuration built."""
+        ...
+
+
+BACKBONES: Registry[type[BackboneConfig]] = Registry("backbone", "clutr.world.backbones.*")
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Frames uint8 as float32 in [0, 1]."""
+    return frames.float() / 255
+
+
+def batches(frames: Frames, most: int, seed: int) -> list[Tensor]:
+    """Numbers of at most `most` frames, drawn without replacement, in batches of `BATCH` and in ascending order."""
+    rng = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(frames), generator=rng)[:most].sort().values
+    return list(chosen.split(BATCH))
+
+
+class Once:
+    """The fitting of a backbone that needs no more than a pass or two: too short to be stopped in between.
+
+    Args:
+        backbone: has a method `fit(frames, seed, progress)` that gives metrics.
+        frames: what it is fitted on.
+        seed: of the choice of frames.
+    """
+
+    def __init__(self, backbone: Any, frames: Frames, seed: int) -> None:
+        self._backbone, self._frames, self._seed = backbone, frames, seed
+        self.metrics: dict[str, Any] = {}
+
+    def run(self, progress: Progress = lambda *_: None) -> None:
+        """Fit, unless that was done before."""
+        if not self.metrics:
+            self.metrics = self._backbone.fit(self._frames, self._seed, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The backbone and what was found."""
+        return {"backbone": self._backbone.state_dict(), "metrics": self.metrics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self._backbone.load_state_dict(state["backbone"])
+        self.metrics = dict(state["metrics"])
+
+
+def require_latents(latents: int, most: int) -> None:
+    """Raises `ValueError` unless 1 <= latents <= most."""
+    if not 1 <= latents <= most:
+        raise ValueError(f"latents must be in 1..{most}, got {latents}")

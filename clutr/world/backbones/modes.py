@@ -1,0 +1,115 @@
+"""Covariance-ordered modes: a momentum shell on data, read as a VAE in closed form.
+
+Bradde & Bialek ("PCA meets RG", arXiv 1610.09733) order modes by their variance and integrate out the small ones. What
+is kept is probabilistic PCA (Tipping & Bishop 1999): noise sigma^2 is the mean of the discarded variances, the
+posterior of mode i has mean sqrt(lambda_i - sigma^2) / lambda_i * u_i (x - mu) and variance sigma^2 / lambda_i, and its
+KL to the prior, averaged over the data, is ln(lambda_i / sigma^2) / 2. Each latent has one pixel map, u_i.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.manifold.base import Progress
+from clutr.world.backbones.base import BACKBONES, Frames, Once, batches, require_latents, to_float
+from clutr.world.backbones.moments import principal_modes
+from envs.randomness import named_generator
+
+FLOOR = 1e-8
+"""Least noise variance, for data that the modes explain completely."""
+
+
+@BACKBONES.register("modes")
+@dataclass(frozen=True)
+class ModesConfig:
+    """Principal modes as a probabilistic PCA."""
+
+    latents: int = 32
+    """Modes that are kept."""
+    fitted_on: int = 10_000
+    """Most frames that the modes are found from."""
+
+    def __post_init__(self) -> None:
+        if self.fitted_on < 2:
+            raise ValueError(f"fitted_on must be at least 2, got {self.fitted_on}")
+
+    def build(self, size: tuple[int, int], seed: int) -> "ModesBackbone":  # noqa: ARG002 (nothing is drawn yet)
+        """An unfitted backbone. Raises `ValueError` if there are more latents than numbers in a picture."""
+        return ModesBackbone(size, self.latents, self.fitted_on)
+
+    def fitting(self, backbone: "ModesBackbone", frames: Frames, seed: int) -> Once:
+        """One pass for the mean and a few for the modes."""
+        return Once(backbone, frames, seed)
+
+
+class ModesBackbone:
+    """Probabilistic PCA.
+
+    Args:
+        size: rows and columns of a picture.
+        latents: modes k.
+        fitted_on: most frames for fitting.
+    """
+
+    def __init__(self, size: tuple[int, int], latents: int, fitted_on: int = 10_000) -> None:
+        dimensions = size[0] * size[1] * 3
+        require_latents(latents, dimensions - 1)
+        self.size, self.latents, self.fitted_on = size, latents, fitted_on
+        self.mean = torch.zeros(dimensions)
+        self.directions = torch.eye(latents, dimensions)
+        self.variances = torch.ones(latents)
+        self.noise = torch.tensor(FLOOR)
+
+    def fit(self, frames: Frames, seed: int, progress: Progress) -> dict[str, Any]:
+        """Find mean, modes and noise."""
+        chosen = batches(frames, self.fitted_on, seed)
+
+        def chunks() -> Any:
+            return (to_float(frames[index]).flatten(1) for index in chosen)
+
+        found = principal_modes(chunks, self.latents, named_generator(seed, "modes"))
+        self.mean, self.directions, self.variances = found.mean, found.directions, found.variances
+        kept = float(found.variances.double().sum())
+        left = max(found.total - kept, 0.0) / (len(self.mean) - self.latents)
+        self.noise = torch.tensor(max(left, FLOOR))
+        progress(1, 1, {})
+        return {"kept_variance": kept / max(found.total, 1e-30), "noise": float(self.noise), "kl": self.kl().tolist()}
+
+    def signal(self) -> Tensor:
+        """`[k]`: variance of each mode beyond the noise, at least 0."""
+        return (self.variances - self.noise).clamp(min=0)
+
+    def kl(self) -> Tensor:
+        """`[k]`: KL of each latent's posterior to the prior in nats, averaged over the data."""
+        return 0.5 * (self.variances.clamp(min=float(self.noise)) / self.noise).log()
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The exact posterior of frames `[N, H, W, 3]` uint8."""
+        away = to_float(frames).flatten(1) - self.mean
+        variances = self.variances.clamp(min=float(self.noise))
+        mean = away @ self.directions.T * (self.signal().sqrt() / variances)
+        return mean, (self.noise / variances).log().expand(len(mean), -1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The mean picture plus each latent's map; of a posterior mean it is the projection, shrunk by the noise."""
+        return (self.mean + latents @ self._weights()).view(-1, *self.size, 3)
+
+    def _weights(self) -> Tensor:
+        return self.signal().sqrt()[:, None] * self.directions
+
+    def pixel_maps(self) -> Tensor:
+        """`[k, H, W, 3]`: sqrt(lambda_i - sigma^2) u_i."""
+        return self._weights().view(-1, *self.size, 3)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Mean, modes, variances and noise."""
+        names = ("mean", "directions", "variances", "noise")
+        return {name: getattr(self, name).clone() for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for name, value in state.items():
+            setattr(self, name, value.clone())

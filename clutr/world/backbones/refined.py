@@ -1,0 +1,183 @@
+"""A transparent backbone with a small residual decoder: what the linear path cannot say, and how much that is.
+
+The encoder stays transparent. The picture is the linear one plus a correction of it by a few convolutions, the
+generator and refiner of DiffuseVAE without the diffusion. `linear_share` says which part of the drop in error the
+linear path carries, and so how far an explanation through the linear path can be believed.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clutr.manifold.base import Progress
+from clutr.world.backbones.base import BACKBONES, Backbone, BackboneConfig, Fitting, Frames, to_float
+from clutr.world.backbones.modes import ModesConfig
+from envs.randomness import named_generator
+
+MEASURED_ON = 1_000
+"""Most frames that are looked at afterwards."""
+
+
+@BACKBONES.register("refined")
+@dataclass(frozen=True)
+class RefinedConfig:
+    """A transparent backbone and a residual decoder."""
+
+    base: BackboneConfig = field(default_factory=ModesConfig)
+    """The transparent backbone."""
+    width: int = 48
+    """Channels of the residual decoder's two hidden layers."""
+    iterations: int = 1_500
+    """Gradient steps of the residual decoder."""
+    batch_size: int = 32
+    """Frames of each."""
+    learning_rate: float = 2e-3
+    """Adam's step size at the start; it falls to 0 along a cosine."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "iterations", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def build(self, size: tuple[int, int], seed: int) -> "RefinedBackbone":
+        """An unfitted backbone. Raises `ValueError` as the transparent one does."""
+        return RefinedBackbone(self.base.build(size, seed), self.width, named_generator(seed, "refined", "weights"))
+
+    def fitting(self, backbone: "RefinedBackbone", frames: Frames, seed: int) -> "RefinedTraining":
+        """The transparent one first, then gradient descent."""
+        return RefinedTraining(backbone, self, frames, seed)
+
+
+def _convolution(inputs: int, outputs: int, rng: torch.Generator, gain: float) -> nn.Conv2d:
+    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2)
+    nn.init.xavier_uniform_(layer.weight, gain, generator=rng)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class RefinedBackbone:
+    """A transparent backbone whose pictures are corrected.
+
+    Args:
+        base: the transparent backbone.
+        width: channels of the residual decoder.
+        rng: draws its initial weights; at first it corrects next to nothing.
+    """
+
+    def __init__(self, base: Backbone, width: int, rng: torch.Generator) -> None:
+        self.base, self.latents = base, base.latents
+        layers = _convolution(3, width, rng, 1.0), nn.ReLU(), _convolution(width, width // 2, rng, 1.0), nn.ReLU()
+        self.residual = nn.Sequential(*layers, _convolution(width // 2, 3, rng, 0.01))
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """As the transparent backbone."""
+        return self.base.encode(frames)
+
+    def refine(self, pictures: Tensor) -> Tensor:
+        """Corrected pictures `[N, H, W, 3]`, differentiable in the weights."""
+        corrected: Tensor = pictures + self.residual(pictures.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return corrected
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """The corrected picture; `base.decode` is the linear one."""
+        return self.refine(self.base.decode(latents))
+
+    def pixel_maps(self) -> Tensor | None:
+        """Those of the transparent backbone: the linear path alone."""
+        return self.base.pixel_maps()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both parts."""
+        return {"base": self.base.state_dict(), "residual": dict(self.residual.state_dict())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.base.load_state_dict(state["base"])
+        self.residual.load_state_dict(state["residual"])
+
+
+class RefinedTraining:
+    """Fits the transparent backbone, then the residual decoder on what it leaves.
+
+    Args:
+        backbone: what is fitted.
+        config: how.
+        frames: on what.
+        seed: of batches.
+    """
+
+    def __init__(self, backbone: RefinedBackbone, config: RefinedConfig, frames: Frames, seed: int) -> None:
+        self.backbone, self.config, self.frames = backbone, config, frames
+        self.first: Fitting = config.base.fitting(backbone.base, frames, seed)
+        self.optimiser = torch.optim.Adam(backbone.residual.parameters(), config.learning_rate)
+        self.rng = named_generator(seed, "refined", "training")
+        self.iteration = 0
+        self.metrics: dict[str, Any] = {}
+
+    def run(self, progress: Progress = lambda *_: None) -> None:
+        """Fit to the end, then measure."""
+        if not self.first.metrics:
+            self.first.run(progress)
+        while self.iteration < self.config.iterations:
+            wrong = self.step()
+            if self.iteration % 20 == 0 or self.iteration == self.config.iterations:
+                progress(self.iteration, self.config.iterations, {"mse": float(wrong)})
+        if not self.metrics:
+            self.metrics = self.first.metrics | self._measure()
+
+    def step(self) -> Tensor:
+        """One gradient step; the mean squared error before it."""
+        config = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.iteration / config.iterations))
+        frames = self.frames[torch.randint(len(self.frames), (config.batch_size,), generator=self.rng)]
+        with torch.no_grad():
+            linear = self.backbone.base.decode(self.backbone.base.encode(frames)[0])
+        wrong = F.mse_loss(self.backbone.refine(linear), to_float(frames))
+        self.optimiser.zero_grad()
+        wrong.backward()
+        self.optimiser.step()
+        self.iteration += 1
+        return wrong.detach()
+
+    def _measure(self) -> dict[str, Any]:
+        """Errors of the mean picture, of the linear path and of the refined one."""
+        numbers = torch.linspace(0, len(self.frames) - 1, min(len(self.frames), MEASURED_ON)).long()
+        total = torch.zeros(3, dtype=torch.float64)
+        mean = torch.stack([to_float(self.frames[index]).mean(0) for index in numbers.split(200)]).mean(0)
+        for index in numbers.split(200):
+            shown = to_float(self.frames[index])
+            linear = self.backbone.base.decode(self.backbone.encode(self.frames[index])[0])
+            with torch.no_grad():
+                refined = self.backbone.refine(linear)
+            three = mean.expand_as(shown), linear, refined
+            total += torch.stack([(picture - shown).square().mean().double() for picture in three]) * len(index)
+        nothing, linear_error, refined_error = (total / len(numbers)).tolist()
+        share = (nothing - linear_error) / max(nothing - refined_error, 1e-12)
+        return {"mse": refined_error, "linear_mse": linear_error, "linear_share": share}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both fittings, optimiser, generator and place."""
+        return {
+            "first": self.first.state_dict(),
+            "residual": dict(self.backbone.residual.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+            "iteration": self.iteration,
+            "metrics": self.metrics,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.first.load_state_dict(state["first"])
+        self.backbone.residual.load_state_dict(state["residual"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.set_state(state["rng"])
+        self.iteration, self.metrics = state["iteration"], dict(state["metrics"])
