@@ -24,7 +24,7 @@ from clutr.curricula.base import CURRICULA
 from clutr.manifold.base import MANIFOLDS
 from envs.car.circuits import use_tracks
 from envs.domain import DOMAINS, LevelError
-from experiments import commands, compare, demo, manifolds
+from experiments import commands, compare, demo, manifolds, world_report, world_run, world_train
 from experiments.benchmarks.figure import to_json
 from experiments.config import Experiment
 from experiments.display import console, say, work_display
@@ -32,9 +32,11 @@ from experiments.files import RunError
 from experiments.presets import PRESETS, manifold_experiment, manifold_presets
 from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
-from experiments.world_run import WORLD_PRESETS, WorldExperiment, WorldRun, record, recording_table
+from experiments.world_config import WORLD_PRESETS, WorldExperiment
+from experiments.world_run import WorldRun
 
 RUNS = Path("runs")
+WORLD = RUNS / "world"
 Arguments = Sequence[str]
 
 
@@ -334,33 +336,56 @@ def _bench(args: Arguments) -> None:
 
 
 def _world(args: Arguments) -> None:
-    """World models of what students see: record episodes (training, dreams and reports are to come)."""
-    parts: dict[str, Callable[[Arguments], None]] = {"record": _world_record}
+    """World models of what students see: record episodes, train, and report what dreams are worth."""
+    parts = {"record": _world_record, "train": _world_train, "report": _world_report}
     _choose("part", parts, "world", args)(args[1:])
 
 
 def _world_record(args: Arguments) -> None:
-    """Record episodes for a world model, from wherever an earlier recording stopped."""
+    """Begin a world model and record its episodes, from wherever an earlier recording stopped."""
     preset, rest = "car", list(args)
     if "--preset" in rest:
         at = rest.index("--preset")
         preset = "".join(rest[at + 1 : at + 2])
         del rest[at : at + 2]
-    default = _choose("preset", WORLD_PRESETS, "world record --preset", [preset])
-    concrete: Any = _concrete(default)
+    concrete: Any = _concrete(_choose("preset", WORLD_PRESETS, "world record --preset", [preset]))
     options = _options(
         "world record",
         rest,
         f"{_world_record.__doc__} --preset chooses the defaults: {', '.join(WORLD_PRESETS)}.",
         experiment=(concrete, concrete(), ""),
-        run=(Path | None, None, "The world model's directory; by default runs/world-PRESET."),
+        run=(Path, WORLD, "The world model's directory."),
     )
     fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldExperiment)}
-    run = WorldRun.create(options.run or RUNS / f"world-{preset}", WorldExperiment(**fields))
+    run = WorldRun.create(options.run, WorldExperiment(**fields))
     with work_display("recording") as progress:
-        found = record(run, progress)
-    console.print(recording_table(found))
-    say(f"kept as {run.recording_path}")
+        found = world_run.record(run, progress)
+    console.print(world_run.recording_table(found))
+    say(f"kept as {run.recording_path}; `clutr world train --run {run.path}` goes on")
+
+
+def _world_train(args: Arguments) -> None:
+    """Train a world model on its recording, from wherever an earlier training stopped."""
+    options = _options(
+        "world train", args, _world_train.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
+    )
+    run = WorldRun(options.run)
+    recording = run.recording()
+    with work_display("fitting the backbone") as progress:
+        backbone = world_train.fit_backbone(run, recording, progress)
+    with work_display("training the memory") as progress:
+        world_train.train_memories(run, recording, backbone, progress)
+    say(f"done: `clutr world report --run {run.path}` shows it")
+
+
+def _world_report(args: Arguments) -> None:
+    """Measure dreams on episodes that nobody trained on, and write one self-contained HTML file."""
+    options = _options(
+        "world report", args, _world_report.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
+    )
+    run = WorldRun(options.run)
+    path = world_report.build_world_report(run)
+    say(f"open {path}; the numbers are in {run.path / 'dreams.json'}")
 
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {

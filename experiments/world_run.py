@@ -1,15 +1,12 @@
 """A world model's directory: what was asked for, what was recorded, and what was learnt from it."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.table import Table
 from torch import Tensor
 
@@ -17,95 +14,12 @@ from clutr.manifold.base import Progress
 from clutr.world.frames import SPLITS, Episode, Recording, describe, write_part
 from clutr.world.policies import Driver, Guided, RandomWalk, Trained, shares_to_counts
 from clutr.world.recorder import Recorder, part_path
-from envs.car.domain import CarDomain
 from envs.domain import Domain, Engine, LevelBatch
-from envs.maze.domain import MazeDomain
 from envs.sight import SIDE
 from experiments.commands import load_student
-from experiments.config import part_from_plain, part_to_plain
 from experiments.files import RunError, save_state, write_atomically
 from experiments.run_dir import RunDirectory
-
-
-@dataclass(frozen=True)
-class RecordOptions:
-    """What is recorded."""
-
-    episodes: int = 640
-    """Episodes, each on a level of its own."""
-    num_envs: int = 32
-    """Episodes that are played side by side, and kept in one file."""
-    length: int = 125
-    """Most actions of an episode."""
-    walk: float = 0.3
-    """Share of the environments that wander at random."""
-    guide: float = 0.7
-    """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
-    students: float = 0.0
-    """Share that is driven by the trained students of `runs`."""
-    runs: tuple[str, ...] = ()
-    """Runs whose students drive, each as of its newest checkpoint."""
-    proposed: float = 0.0
-    """Share of the levels that are drawn from what the curricula of `runs` proposed, instead of at random."""
-
-    def __post_init__(self) -> None:
-        for name in ("episodes", "num_envs", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("walk", "guide", "students"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.walk + self.guide + self.students <= 0:
-            raise ValueError("somebody has to drive: one of walk, guide and students must be above 0")
-        if not 0 <= self.proposed <= 1:
-            raise ValueError(f"proposed must be in 0..1, got {self.proposed}")
-        if (self.students or self.proposed) and not self.runs:
-            raise ValueError("students and proposed levels come from runs: name at least one with --record.runs")
-
-
-@dataclass(frozen=True)
-class WorldExperiment:
-    """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
-
-    domain: Domain
-    """The world."""
-    record: RecordOptions = field(default_factory=RecordOptions)
-    """What is recorded."""
-    seed: int = 1
-    """Seed of everything."""
-
-
-WORLD_PRESETS: dict[str, WorldExperiment] = {
-    "car": WorldExperiment(CarDomain(shaped=False)),
-    "maze": WorldExperiment(MazeDomain(), RecordOptions(episodes=1_280, num_envs=64, length=100)),
-    "car-debug": WorldExperiment(CarDomain(shaped=False), RecordOptions(episodes=8, num_envs=4, length=12)),
-    "maze-debug": WorldExperiment(
-        MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20), RecordOptions(episodes=16, num_envs=8, length=20)
-    ),
-}
-"""World models by name."""
-
-
-def to_yaml(experiment: WorldExperiment) -> str:
-    """A world model's configuration as text."""
-    plain = {
-        "domain": part_to_plain("domain", experiment.domain),
-        "record": dataclasses.asdict(experiment.record),
-        "seed": experiment.seed,
-    }
-    return yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False)
-
-
-def from_yaml(text: str) -> WorldExperiment:
-    """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    plain = yaml.safe_load(text)
-    record: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in plain["record"].items()
-    }
-    try:
-        return WorldExperiment(part_from_plain("domain", plain["domain"]), RecordOptions(**record), plain["seed"])
-    except (TypeError, ValueError) as error:
-        raise RunError(f"world.yaml: {error}") from None
+from experiments.world_config import RecordOptions, WorldExperiment, from_yaml, to_yaml
 
 
 class WorldRun:

@@ -133,14 +133,15 @@ def _list(values: Tensor) -> list[float]:
 
 
 def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Scale) -> dict[str, Any]:
-    """For each method the latent error by horizon, and how long it is valid.
+    """For each method the latent error by horizon, and how long it is valid; over active dimensions only.
 
     Returns:
         By method: `nrmse`, a list over horizons 1..H, and `valid_horizon` with its 95 % interval over episodes, NRMSE
         above 0.4 or above that of copying the last frame.
     """
-    true = windows.latents[context:]
-    errors = {name: nrmse(found, true, scale.latent_std) for name, found in rollouts.latents.items()}
+    active, true = scale.active, windows.latents[context:]
+    std = scale.signal_std[active]
+    errors = {name: nrmse(found[..., active], true[..., active], std) for name, found in rollouts.latents.items()}
     copying: NDArray[np.float64] = errors["copy last"].T.double().numpy()
     curves = {}
     for name, error in errors.items():

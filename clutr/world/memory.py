@@ -4,6 +4,7 @@ Source: Ha & Schmidhuber 2018, "World Models", with reward and end heads as for 
 `clutr.world.cores` remembers.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -48,6 +49,10 @@ class Prediction(NamedTuple):
     """`[...]`: logit of the episode's end by the world."""
 
 
+PASSIVE = 0.05
+"""A latent whose mean varies less than this share of its aggregate variance tells next to nothing of a frame."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Means and standard deviations by which latents and rewards are made comparable."""
@@ -55,15 +60,28 @@ class Scale:
     latent_mean: Tensor
     """`[D]`."""
     latent_std: Tensor
-    """`[D]`."""
+    """`[D]`: of draws from the backbone's posteriors over the data."""
+    signal_std: Tensor
+    """`[D]`: of the posteriors' means."""
     reward_std: float
 
     @classmethod
-    def of(cls, latents: Tensor, rewards: Tensor) -> "Scale":
-        """Of latents `[n, D]` and rewards `[m]`; a dimension that never moves keeps the scale 1."""
-        std = latents.std(0, correction=0)
+    def of(cls, means: Tensor, log_variances: Tensor, rewards: Tensor) -> "Scale":
+        """Of posteriors `[n, D]` and rewards `[m]`; a dimension that never moves keeps the scale 1."""
+        signal = means.var(0, correction=0)
+        std = (signal + log_variances.exp().mean(0)).sqrt()
         reward_std = float(rewards.std(correction=0))
-        return cls(latents.mean(0), torch.where(std > 1e-6, std, 1.0), reward_std if reward_std > 1e-6 else 1.0)
+        return cls(
+            latent_mean=means.mean(0),
+            latent_std=torch.where(std > 1e-6, std, 1.0),
+            signal_std=signal.sqrt(),
+            reward_std=reward_std if reward_std > 1e-6 else 1.0,
+        )
+
+    @property
+    def active(self) -> Tensor:
+        """`[D]` bool: dimensions that tell something of a frame."""
+        return self.signal_std.square() >= PASSIVE * self.latent_std.square()
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Latents `[..., D]` with mean 0 and standard deviation 1 over the data."""
@@ -75,12 +93,12 @@ class Scale:
 
     def state_dict(self) -> dict[str, Any]:
         """The numbers."""
-        return {"latent_mean": self.latent_mean, "latent_std": self.latent_std, "reward_std": self.reward_std}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Scale":
         """The inverse of `state_dict`."""
-        return cls(state["latent_mean"], state["latent_std"], state["reward_std"])
+        return cls(**state)
 
 
 class Memory(nn.Module):

@@ -80,6 +80,12 @@ def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float) 
     return torch.stack([nll, reward, end])
 
 
+def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
+    """The scale of latents and rewards of some episodes."""
+    means, spreads, rewards = zip(*((e.mean, e.log_variance, e.rewards) for e in episodes), strict=True)
+    return Scale.of(torch.cat(means), torch.cat(spreads), torch.cat(rewards))
+
+
 class MemoryTraining:
     """One training of a memory, which can be stopped after any pass and resumed bit for bit.
 
@@ -105,7 +111,7 @@ class MemoryTraining:
         if not train or not valid:
             raise ValueError("the memory needs episodes to train and to validate on: record more")
         self.memory, self.options, self.seed = memory, options, seed
-        self.scale = Scale.of(torch.cat([e.mean for e in train]), torch.cat([e.rewards for e in train]))
+        self.scale = scale_of(train)
         self.train, self.valid = train, valid
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, options.learning_rate)
@@ -166,6 +172,7 @@ class MemoryTraining:
         """Everything needed to continue between two passes."""
         return {
             "memory": dict(self.memory.state_dict()),
+            "scale": self.scale.state_dict(),
             "best": dict(self.best),
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.get_state(),
@@ -178,6 +185,7 @@ class MemoryTraining:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.memory.load_state_dict(state["memory"])
+        self.scale = Scale.from_state(state["scale"])
         self.best = {name: value.clone() for name, value in state["best"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.set_state(state["rng"])

@@ -10,7 +10,8 @@ from clutr.world.memory import MemoryConfig, Scale
 
 def dreamer() -> Dreamer:
     memory = MemoryConfig(core=GRUConfig(width=12), gaussians=2).build(3, 2, seed=1)
-    return Dreamer(memory, Scale(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 0.5]), 10.0))
+    std = torch.tensor([1.0, 2.0, 0.5])
+    return Dreamer(memory, Scale(torch.tensor([1.0, 2.0, 3.0]), std, std, 10.0))
 
 
 def inputs(steps: int = 6, n: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

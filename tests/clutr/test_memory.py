@@ -51,7 +51,7 @@ def test_the_untrained_control_learns_with_its_heads_only() -> None:
 def test_scales_are_undone() -> None:
     rng = torch.Generator().manual_seed(3)
     latents = torch.randn(100, 3, generator=rng) * torch.tensor([1.0, 5.0, 0.0]) + torch.tensor([1.0, 2.0, 3.0])
-    scale = Scale.of(latents, torch.tensor([1.0, 3.0]))
+    scale = Scale.of(latents, torch.full_like(latents, -40.0), torch.tensor([1.0, 3.0]))
     normal = scale.normalise(latents)
     torch.testing.assert_close(normal.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(normal.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5, rtol=0)
@@ -59,6 +59,16 @@ def test_scales_are_undone() -> None:
     assert scale.reward_std == 1.0
     again = Scale.from_state(scale.state_dict())
     assert torch.equal(again.normalise(latents), normal)
+
+
+def test_what_posteriors_add_to_the_scale() -> None:
+    """Means with variance 4 and posteriors with variance 5 have draws with variance 9; still means are passive."""
+    rng = torch.Generator().manual_seed(4)
+    means = torch.stack([2 * torch.randn(20_000, generator=rng), torch.zeros(20_000)], 1)
+    scale = Scale.of(means, torch.tensor([5.0, 1.0]).log().expand(20_000, 2), torch.zeros(3))
+    torch.testing.assert_close(scale.latent_std, torch.tensor([3.0, 1.0]), rtol=0.02, atol=0)
+    torch.testing.assert_close(scale.signal_std, torch.tensor([2.0, 0.0]), rtol=0.02, atol=0)
+    assert scale.active.tolist() == [True, False]
 
 
 def test_messages() -> None:

@@ -24,7 +24,8 @@ from clutr.world.evaluation import (
     roll_out,
 )
 from clutr.world.latents import LatentEpisode
-from clutr.world.memory import MemoryConfig, Scale
+from clutr.world.memory import MemoryConfig
+from clutr.world.training import scale_of
 
 TURN = torch.tensor([[0.96, -0.28], [0.28, 0.96]])
 PUSH = torch.tensor([[0.05, 0.1]])
@@ -41,7 +42,7 @@ def episode(length: int, seed: int) -> LatentEpisode:
 
 
 EPISODES = [episode(30, seed) for seed in range(10)]
-SCALE = Scale.of(torch.cat([e.mean for e in EPISODES]), torch.cat([e.rewards for e in EPISODES]))
+SCALE = scale_of(EPISODES)
 WINDOWS = cut_windows(EPISODES, context=5, horizon=20, most=8)
 
 

@@ -10,7 +10,8 @@ import torch
 from experiments.cli import main
 from experiments.files import RunError
 from experiments.run_dir import RunDirectory
-from experiments.world_run import WORLD_PRESETS, RecordOptions, WorldRun, from_yaml, record, to_yaml
+from experiments.world_config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
+from experiments.world_run import WorldRun, record
 
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
 
