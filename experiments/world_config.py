@@ -99,7 +99,7 @@ WORLD_PRESETS: dict[str, WorldExperiment] = {
     ),
     "maze-debug": WorldExperiment(
         MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20),
-        RecordOptions(episodes=48, num_envs=16, length=20),
+        RecordOptions(episodes=96, num_envs=32, length=20, walk=0.6, guide=0.4),
         **_DEBUG,  # type: ignore[arg-type]
     ),
 }

@@ -17,6 +17,9 @@ from clutr.curricula.base import CURRICULA, Context, Outcome
 from clutr.curricula.clutr import CLUTR, CLUTROptions
 from clutr.manifold.vae import VAEManifold
 
+LAST_ITERATION = 1_000_000_000
+"""Stands for the last iteration of a pretraining: beyond every schedule, whether it counts shares or iterations."""
+
 
 @CURRICULA.register("clutr-joint")
 @dataclass(frozen=True)
@@ -86,8 +89,7 @@ class CLUTRJoint(CLUTR):
         network.train(True)
         for _ in range(self.config.vae_steps):
             rows = torch.multinomial(chances, self.config.vae_batch, replacement=True, generator=self.rng)
-            # as in the last iteration of a pretraining, where every schedule has come to its end
-            loss, parts = network.loss(self.tasks[rows], 1, 1, self.rng)
+            loss, parts = network.loss(self.tasks[rows], LAST_ITERATION, LAST_ITERATION, self.rng)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()

@@ -45,8 +45,13 @@ def step(codes: Tensor, size: float, bounds: tuple[float, float], rng: torch.Gen
 
 
 def mix(codes: Tensor, size: float, rng: torch.Generator) -> Tensor:
-    """Codes `[B, dim]` moved by a random share, at most `size`, of the way towards another code of the batch."""
-    others = codes[torch.randperm(len(codes), generator=rng)]
+    """Codes `[B, dim]` moved by a random share, at most `size`, of the way towards another code of the batch.
+
+    Parents may be there several times; their copies are no other codes. Where all codes are the same none moves.
+    """
+    different = (codes[:, None] != codes).any(-1)
+    alone = ~different.any(1, keepdim=True)
+    others = codes[torch.multinomial((different | alone).float(), 1, generator=rng).squeeze(1)]
     return codes + size * torch.rand(len(codes), 1, generator=rng) * (others - codes)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 
-WORST_VARIANCE = 1e-4
-"""Least variance that is predicted of a standardised return."""
+LEAST_VARIANCE = 1e-4
+"""Least variance of a standardised return in the likelihood, so that no return is infinitely certain."""
 
 
 @CURRICULA.register("latent-learnability")
@@ -85,14 +85,25 @@ class Surrogate(nn.Module):
         learnability: Tensor = chance * (1 - chance) if target == "solved" else second.exp()
         return learnability
 
-    def loss(self, points: Tensor, outcomes: Tensor, weights: Tensor, target: str) -> Tensor:
-        """Negative log-likelihood of `outcomes` `[B]`, weighted by `weights` `[B]`: Bernoulli or Gaussian. 0-d."""
+    def loss(
+        self, points: Tensor, outcomes: Tensor, episodes: Tensor, target: str, spread: Tensor | float = 0.0
+    ) -> Tensor:
+        """Negative log-likelihood of all episodes, a mean over them, without its constant. 0-d.
+
+        Args:
+            points: `[B, dim]` of [-1, 1]^dim.
+            outcomes: mean outcome of the episodes at each point `[B]`.
+            episodes: how many they were `[B]`; points without any weigh nothing.
+            target: "solved", Bernoulli; or "return", Gaussian.
+            spread: variance of a point's own returns around their mean `[B]`, of which a mean alone tells nothing.
+        """
         first, second = self(points)
         if target == "solved":
             losses = F.binary_cross_entropy_with_logits(first, outcomes, reduction="none")
         else:
-            losses = F.gaussian_nll_loss(first, outcomes, second.exp(), eps=WORST_VARIANCE, reduction="none")
-        loss: Tensor = (losses * weights).sum() / weights.sum().clamp(min=1)
+            variance = second.exp().clamp(min=LEAST_VARIANCE)
+            losses = 0.5 * (variance.log() + ((outcomes - first).square() + spread) / variance)
+        loss: Tensor = (losses * episodes).sum() / episodes.sum().clamp(min=1)
         return loss
 
 
@@ -116,6 +127,8 @@ class LatentLearnability:
         """The last points that were played, scaled to [-1, 1]."""
         self.outcomes = torch.zeros(0)
         """Solved share or mean return of each."""
+        self.spread = torch.zeros(0)
+        """Variance of each one's returns around their mean."""
         self.episodes = torch.zeros(0)
         """Finished episodes of each."""
         self._pending: Pending[Tensor] = Pending()
@@ -140,7 +153,8 @@ class LatentLearnability:
 
         Returns:
             `predicted` learnability `[B]` before learning from the batch; the surrogate's `surrogate/loss`, and its
-            `surrogate/calibration`: the mean outcome of the batch minus its mean prediction (target "solved").
+            `surrogate/calibration`: the share of the batch's episodes that was solved, minus the predicted share
+            (target "solved").
 
         Raises:
             RuntimeError: if nothing was proposed since the last call.
@@ -149,22 +163,31 @@ class LatentLearnability:
         solved = config.target == "solved"
         outcomes = outcome.solved[0] if solved else outcome.mean_return[0]
         episodes = outcome.episodes[0]
+        spread = (outcome.square_return[0] - outcome.mean_return[0].square()).clamp(min=0)
         with torch.no_grad():
             predicted = self.surrogate.learnability(points, config.target)
-            bias = outcomes.mean() - self.surrogate(points)[0].sigmoid().mean() if solved else torch.tensor(0.0)
+            missed = (outcomes - self.surrogate(points)[0].sigmoid()) * episodes
+            bias = missed.sum() / episodes.sum().clamp(min=1) if solved else torch.tensor(0.0)
         self.points = torch.cat([self.points, points])[-config.window :]
         self.outcomes = torch.cat([self.outcomes, outcomes])[-config.window :]
+        self.spread = torch.cat([self.spread, spread])[-config.window :]
         self.episodes = torch.cat([self.episodes, episodes])[-config.window :]
         return {"predicted": predicted, "surrogate/loss": self._learn(), "surrogate/calibration": bias}
 
+    def _standardised(self) -> tuple[Tensor, Tensor]:
+        """Returns and their spread in units of the standard deviation of all episodes in the window."""
+        share = self.episodes / self.episodes.sum().clamp(min=1)
+        centred = self.outcomes - (share * self.outcomes).sum()
+        variance = (share * (centred.square() + self.spread)).sum().clamp(min=1e-12)
+        return centred / variance.sqrt(), self.spread / variance
+
     def _learn(self) -> Tensor:
-        outcomes = self.outcomes
-        if self.config.target == "return":
-            outcomes = (outcomes - outcomes.mean()) / outcomes.std(correction=0).clamp(min=1e-6)
+        target = self.config.target
+        outcomes, spread = (self.outcomes, self.spread) if target == "solved" else self._standardised()
         losses = []
         for _ in range(self.config.gradient_steps):
             rows = torch.randint(len(self.points), (self.config.batch,), generator=self.rng)
-            loss = self.surrogate.loss(self.points[rows], outcomes[rows], self.episodes[rows], self.config.target)
+            loss = self.surrogate.loss(self.points[rows], outcomes[rows], self.episodes[rows], target, spread[rows])
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -179,6 +202,7 @@ class LatentLearnability:
             "optimiser": self.optimiser.state_dict(),
             "points": self.points.clone(),
             "outcomes": self.outcomes.clone(),
+            "spread": self.spread.clone(),
             "episodes": self.episodes.clone(),
             "rng": self.rng.get_state(),
         }
@@ -187,7 +211,7 @@ class LatentLearnability:
         """The inverse of `state_dict`; a proposal under way is forgotten."""
         self.surrogate.load_state_dict(state["surrogate"])
         self.optimiser.load_state_dict(state["optimiser"])
-        for name in ("points", "outcomes", "episodes"):
+        for name in ("points", "outcomes", "spread", "episodes"):
             setattr(self, name, state[name].clone())
         self.rng.set_state(state["rng"])
         self._pending.clear()

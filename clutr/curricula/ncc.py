@@ -6,6 +6,7 @@ student is its opponent. In the practical form the buffer changes, too: every so
 replace those that score less.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,22 +130,30 @@ class NCC:
         self.distribution = ascend(self.distribution, scores, config.learning_rate, config.entropy, floor)
 
     def _entropy(self) -> Tensor:
+        levels = len(self.distribution)
         entropy = -(self.distribution * self.distribution.log()).sum()
-        return entropy / max(1.0, float(torch.tensor(len(self.distribution)).log()))
+        return entropy / math.log(levels) if levels > 1 else torch.ones_like(entropy)
 
     def _refresh(self) -> None:
-        """Keep the best of old and new levels, each key once; newcomers start at the uniform probability."""
+        """Keep the best of old and new levels, each key once; newcomers start at the uniform probability.
+
+        A level that was screened again keeps its probability and has the newest of its scores.
+        """
         levels, scores = self.screening.take()
         chances = torch.full((len(levels),), 1 / self.config.kept, dtype=torch.float64)
         if self.levels is not None:
             levels = self.level_type.concatenate([self.levels, levels])
             scores = torch.cat([self.scores, scores])
             chances = torch.cat([self.distribution, chances])
-        keys = levels.key()
-        first = torch.tensor([keys.index(key) == row for row, key in enumerate(keys)])
-        order = torch.where(first, scores, -torch.inf).argsort(descending=True, stable=True)
-        best = order[: min(self.config.kept, int(first.sum()))]
-        self.levels, self.scores, self.trained = levels[best], scores[best], 0
+        first: dict[str, int] = {}
+        newest: dict[str, int] = {}
+        for row, key in enumerate(levels.key()):
+            first.setdefault(key, row)
+            newest[key] = row  # the order of `first`: a key keeps its place in a dict
+        different, scores = torch.tensor(list(first.values())), scores[list(newest.values())]
+        order = scores.argsort(descending=True, stable=True)[: self.config.kept]
+        best = different[order]
+        self.levels, self.scores, self.trained = levels[best], scores[order], 0
         self.distribution = project(chances[best], self.config.floor / len(best))
 
     def state_dict(self) -> dict[str, Any]:

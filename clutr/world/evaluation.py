@@ -1,5 +1,6 @@
 """How dreams fare against what really came, horizon by horizon, beside everything that a dream must beat."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -128,8 +129,9 @@ def roll_out(
     return Rollouts(latents, rewards, ends)
 
 
-def _list(values: Tensor) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def _list(values: Tensor) -> list[float | None]:
+    """Plain numbers; None where there was nothing to measure."""
+    return [None if math.isnan(value) else round(value, 6) for value in values.tolist()]
 
 
 def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Scale) -> dict[str, Any]:
@@ -180,8 +182,8 @@ def picture_curves(
         horizons: K numbers from 1.
 
     Returns:
-        By method, lists over horizons: `mse`, `psnr`, `ssim`, `mse_in/OBJECT` where it is ever seen, and `spectrum`, of
-        each horizon the share of each frequency band's power that is wrong.
+        By method, lists over horizons: `mse`, `psnr`, `ssim`, `mse_in/OBJECT` of what is ever seen (None at a horizon
+        where it is not), and `spectrum`, of each horizon the share of each frequency band's power that is wrong.
     """
     real = true.float() / 255
     pictured = true.shape[1]
@@ -231,7 +233,7 @@ def determination(read: Tensor, truth: Tensor) -> Tensor:
 
 def physical_curves(
     rollouts: Rollouts, read_out: ReadOut, truth: Tensor, quantities: Sequence[str]
-) -> dict[str, dict[str, list[float]]]:
+) -> dict[str, dict[str, list[float | None]]]:
     """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
 
     Args:

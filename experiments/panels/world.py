@@ -57,14 +57,18 @@ def _framed(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray
     return framed
 
 
-def _curves(name: str, title: str, x: Sequence[float], found: Mapping[str, Sequence[float]], unit: str) -> str:
+def _curves(name: str, title: str, x: Sequence[float], found: Mapping[str, Sequence[float | None]], unit: str) -> str:
     """One card with a curve a method."""
     figure, plot = axes()
+    largest = 0.0
     for method, values in found.items():
-        width = 2.2 if method == "trained" else 1.2
-        plot.plot(x, values, color=placeholder(ROLES.get(method, "muted")), linewidth=width)
-    largest = max(values[-1] for method, values in found.items() if method != "linear") if found else 1.0
-    plot.set_ylim(0, 1.5 * max(largest, 1e-6))
+        numbers = np.array(values, dtype=np.float64)  # None becomes NaN, a gap
+        plot.plot(
+            x, numbers, color=placeholder(ROLES.get(method, "muted")), linewidth=2.2 if method == "trained" else 1.2
+        )
+        if method not in ("linear", "damped velocity") and np.isfinite(numbers).any():
+            largest = max(largest, float(np.nanmax(numbers)))  # the two may run away, and are cut then
+    plot.set_ylim(0, 1.15 * max(largest, 1e-6))
     label_axes(plot, "moments ahead", unit)
     return card(title, to_svg(figure, name, f"{title} by horizon: {', '.join(found)}"))
 

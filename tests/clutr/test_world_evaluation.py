@@ -137,7 +137,7 @@ def test_physical_quantities_are_read_in_their_units() -> None:
     assert float(score[1]) == 0
     true = torch.stack([3 * WINDOWS.latents[5:, :, 0] + 10, torch.full((20, 8), 7.0)], 2)
     found = physical_curves(rollouts(), read_out, true, ("speed", "constant"))
-    assert max(found["oracle"]["speed"]) < 0.05
+    assert max(error or 0.0 for error in found["oracle"]["speed"]) < 0.05
     expected = 3 * (WINDOWS.latents[4, :, 0] - WINDOWS.latents[8, :, 0]).square().mean().sqrt()
     assert found["copy last"]["speed"][3] == pytest.approx(float(expected), rel=0.02)
 
