@@ -17,7 +17,7 @@ from agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 
 LEAST_VARIANCE = 1e-4
-"""Least variance of a standardised return in the likelihood, so that no return is infinitely certain."""
+"""Added to the variance of a standardised return in the likelihood, so that no return is infinitely certain."""
 
 
 @CURRICULA.register("latent-learnability")
@@ -101,7 +101,7 @@ class Surrogate(nn.Module):
         if target == "solved":
             losses = F.binary_cross_entropy_with_logits(first, outcomes, reduction="none")
         else:
-            variance = second.exp().clamp(min=LEAST_VARIANCE)
+            variance = second.exp() + LEAST_VARIANCE
             losses = 0.5 * (variance.log() + ((outcomes - first).square() + spread) / variance)
         loss: Tensor = (losses * episodes).sum() / episodes.sum().clamp(min=1)
         return loss
@@ -177,8 +177,11 @@ class LatentLearnability:
     def _standardised(self) -> tuple[Tensor, Tensor]:
         """Returns and their spread in units of the standard deviation of all episodes in the window."""
         share = self.episodes / self.episodes.sum().clamp(min=1)
-        centred = self.outcomes - (share * self.outcomes).sum()
-        variance = (share * (centred.square() + self.spread)).sum().clamp(min=1e-12)
+        mean = (share * self.outcomes).sum()
+        centred = self.outcomes - mean
+        variance = (share * (centred.square() + self.spread)).sum()
+        # a thousandth of the returns' size at least: where all are alike, rounding must not pass for spread
+        variance = torch.maximum(variance, 1e-6 * (1 + mean.square()))
         return centred / variance.sqrt(), self.spread / variance
 
     def _learn(self) -> Tensor:
