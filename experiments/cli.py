@@ -2,113 +2,38 @@
 
 import dataclasses
 import importlib
-import io
-import itertools
 import json
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 from rich.table import Table
-from rich.text import Text
 
 import experiments.benchmarks
 from agents.student import STUDENTS
 from clutr.curricula.base import CURRICULA
 from clutr.manifold.base import MANIFOLDS
+from clutr.world.backbones.base import BACKBONES
+from clutr.world.cores.base import CORES
 from envs.car.circuits import use_tracks
 from envs.domain import DOMAINS, LevelError
-from experiments import commands, compare, demo, manifolds, world_report, world_run, world_train
+from experiments import commands, compare, demo, manifolds
+from experiments.arguments import Arguments, about_of, choose, concrete, options_of
 from experiments.benchmarks.figure import to_json
+from experiments.cli_world import world_command
 from experiments.config import Experiment
 from experiments.display import console, say, work_display
 from experiments.files import RunError
 from experiments.presets import PRESETS, manifold_experiment, manifold_presets
 from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
-from experiments.world_config import WORLD_PRESETS, WorldExperiment
-from experiments.world_run import WorldRun
 
 RUNS = Path("runs")
-WORLD = RUNS / "world"
-Arguments = Sequence[str]
-
-
-def _annotated(kind: Any, marker: Any) -> Any:
-    """`Annotated[kind, marker]` for a type that is only known at run time."""
-    return Annotated[kind, marker]
-
-
-def _options(command: str, args: Arguments, about: str, **fields: tuple[Any, Any, str]) -> Any:
-    """Parse `args` into an object with `fields`, each given as (type, default or `...` if required, help).
-
-    A field without help is a dataclass whose options are offered as if they were the command's own.
-    """
-    columns: list[Any] = []
-    for name, (kind, default, text) in fields.items():
-        help_ = tyro.conf.arg(help=text) if text else tyro.conf.arg(name="")
-        if default is ...:
-            columns.append((name, _annotated(_annotated(kind, help_), tyro.conf.Positional)))
-        else:
-            columns.append((name, _annotated(kind, help_), dataclasses.field(default=default)))
-    kind = dataclasses.make_dataclass("Options", columns, frozen=True)
-    complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
-            return tyro.cli(kind, prog=f"clutr {command}", description=about, args=list(args))
-    except ValueError as error:
-        raise RunError(str(error)) from error
-    except SystemExit as end:
-        if not end.code:  # after help
-            raise
-        raise RunError(f"{_first_paragraph(complaint.getvalue())} (`clutr {command} --help` tells more)") from None
-
-
-def _first_paragraph(box: str) -> str:
-    """What the parser's framed error says between its title and the next rule, as one line."""
-    lines = [line.strip("│ ") for line in Text.from_ansi(box).plain.splitlines()]
-    groups = itertools.groupby(lines, lambda line: line[:1] in ("╭", "╰") or set(line) <= set("─-"))
-    paragraphs = [" ".join(group) for is_rule, group in groups if not is_rule]
-    titled_in_frame = "╭" in box  # where the output has no such characters the title is a paragraph of its own
-    return paragraphs[0 if titled_in_frame else 1].replace("experiment.", "")
-
-
-def _concrete(value: Any) -> type:
-    """The class of a frozen dataclass, narrowed to the types of its present values.
-
-    So the command line offers the options of exactly these parts. The fields' documentation is inherited.
-    """
-    fields = [
-        (field.name, type(getattr(value, field.name)), dataclasses.field(default=getattr(value, field.name)))
-        for field in dataclasses.fields(value)
-    ]
-    return dataclasses.make_dataclass(type(value).__name__, fields, bases=(type(value),), frozen=True)
-
-
-def _choose(what: str, known: Mapping[str, Any], command: str, args: Arguments) -> Any:
-    """The entry of `known` that the first argument names; help or one clear error otherwise."""
-    if not args or args[0] in ("-h", "--help"):
-        say(f"usage: clutr {command} {what.upper()} [--option value ...]\n\n{what}s:")
-        for name, value in known.items():
-            say(f"  {name:24} {_about(value)}")
-        say(f"\n`clutr {command} {what.upper()} --help` lists the options.")
-        raise SystemExit(0 if args else 2)
-    if args[0] not in known:
-        raise RunError(f"no {what} is called {args[0]!r}; there are: {', '.join(known)}")
-    return known[args[0]]
-
-
-def _about(value: Any) -> str:
-    if isinstance(value, Experiment):
-        curriculum = CURRICULA.name_of(type(value.curriculum))
-        return f"{curriculum} on {DOMAINS.name_of(type(value.domain))}, {value.total_steps:,} steps"
-    return (getattr(value, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def _benches() -> dict[str, str]:
@@ -118,17 +43,19 @@ def _benches() -> dict[str, str]:
 
 
 def _list(args: Arguments) -> None:
-    """What there is: domains, presets, curricula, manifolds, students, suites, benches."""
+    """What there is: domains, presets, curricula, manifolds, students, suites, backbones, cores, benches."""
     shelves: dict[str, dict[str, str]] = {
-        "domains": {name: _about(DOMAINS[name]) for name in DOMAINS},
-        "presets": {name: _about(preset) for name, preset in PRESETS.items()},
-        "curricula": {name: _about(CURRICULA[name]) for name in CURRICULA},
-        "manifolds": {name: _about(MANIFOLDS[name]) for name in MANIFOLDS},
-        "students": {name: _about(STUDENTS[name]) for name in STUDENTS},
+        "domains": {name: about_of(DOMAINS[name]) for name in DOMAINS},
+        "presets": {name: about_of(preset) for name, preset in PRESETS.items()},
+        "curricula": {name: about_of(CURRICULA[name]) for name in CURRICULA},
+        "manifolds": {name: about_of(MANIFOLDS[name]) for name in MANIFOLDS},
+        "students": {name: about_of(STUDENTS[name]) for name in STUDENTS},
         "suites": {
             name: f"{world}: {suite.about}" for world in DOMAINS for name, suite in DOMAINS[world]().suites().items()
         },
-        "benches": {name: _about(_bench_module(name)) for name in _benches()},
+        "backbones": {name: about_of(BACKBONES[name]) for name in BACKBONES},
+        "cores": {name: about_of(CORES[name]) for name in CORES},
+        "benches": {name: about_of(_bench_module(name)) for name in _benches()},
     }
     if args and args[0] in ("-h", "--help"):
         say(f"usage: clutr list [SHELF]\n\nshelves: {', '.join(shelves)}")
@@ -144,7 +71,7 @@ def _list(args: Arguments) -> None:
 
 def _demo(args: Arguments) -> None:
     """The whole story in minutes on a laptop: pretrain, curriculum, zero-shot table, report."""
-    options = _options(
+    options = options_of(
         "demo",
         args,
         _demo.__doc__ or "",
@@ -156,16 +83,16 @@ def _demo(args: Arguments) -> None:
 
 def _pretrain(args: Arguments) -> None:
     """Train a task manifold, print its health and keep it for the runs that want it."""
-    _choose("world", {name: DOMAINS[name] for name in DOMAINS}, "pretrain", args)
+    choose("world", {name: DOMAINS[name] for name in DOMAINS}, "pretrain", args)
     world, rest = args[0], [part for arg in args[1:] for part in _split_preset(arg)]
     preset, presets = "fast", manifold_presets(world)
     if "--preset" in rest:
         at = rest.index("--preset")
         preset = "".join(rest[at + 1 : at + 2])
-        _choose("preset", presets, f"pretrain {world} --preset", [preset])
+        choose("preset", presets, f"pretrain {world} --preset", [preset])
         del rest[at : at + 2]
     default = manifold_experiment(world, preset)
-    options = _options(
+    options = options_of(
         f"pretrain {world}",
         rest,
         f"{_pretrain.__doc__} --preset chooses the defaults: {', '.join(presets)}.",
@@ -197,21 +124,21 @@ def _other_manifold(preset: Experiment, name: str, args: Arguments) -> tuple[Exp
         raise RunError(f"the preset {name!r} has no manifold to replace: its curriculum chooses no latents")
     at = rest.index("--manifold")
     known = manifold_presets(DOMAINS.name_of(type(preset.domain)))
-    chosen = _choose("manifold", known, f"train {name} --manifold", rest[at + 1 : at + 2])
+    chosen = choose("manifold", known, f"train {name} --manifold", rest[at + 1 : at + 2])
     del rest[at : at + 2]
     return dataclasses.replace(preset, manifold=chosen), rest
 
 
 def _train(args: Arguments) -> None:
     """Launch a curriculum experiment; any field of the preset can be overridden."""
-    preset: Experiment = _choose("preset", PRESETS, "train", args)
+    preset: Experiment = choose("preset", PRESETS, "train", args)
     preset, rest = _other_manifold(preset, args[0], args[1:])
-    concrete: Any = _concrete(preset)
-    options = _options(
+    narrowed: Any = concrete(preset)
+    options = options_of(
         f"train {args[0]}",
         rest,
         f"{_train.__doc__} `--manifold NAME` puts another task manifold under a curriculum that chooses latents.",
-        experiment=(concrete, concrete(), ""),
+        experiment=(narrowed, narrowed(), ""),
         run=(Path | None, None, "The run's directory; by default runs/PRESET-sSEED."),
     )
     fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(Experiment)}
@@ -224,7 +151,7 @@ def _train(args: Arguments) -> None:
 
 def _resume(args: Arguments) -> None:
     """Continue a run from its newest checkpoint."""
-    options = _options("resume", args, _resume.__doc__ or "", run=(Path, ..., "The run's directory."))
+    options = options_of("resume", args, _resume.__doc__ or "", run=(Path, ..., "The run's directory."))
     _train_on(RunDirectory(options.run))
 
 
@@ -238,7 +165,7 @@ def _train_on(run: RunDirectory) -> None:
 
 def _eval(args: Arguments) -> None:
     """Zero-shot transfer: play a suite of levels that nobody trained on."""
-    options = _options(
+    options = options_of(
         "eval",
         args,
         _eval.__doc__ or "",
@@ -275,7 +202,7 @@ def _eval(args: Arguments) -> None:
 
 def _compare(args: Arguments) -> None:
     """Methods side by side, with confidence intervals. Runs that differ in their seed alone are one method."""
-    options = _options(
+    options = options_of(
         "compare",
         args,
         _compare.__doc__ or "",
@@ -302,7 +229,7 @@ def _compare(args: Arguments) -> None:
 
 def _report(args: Arguments) -> None:
     """Write one self-contained HTML file that shows a run."""
-    options = _options(
+    options = options_of(
         "report",
         args,
         _report.__doc__ or "",
@@ -319,8 +246,8 @@ def _bench_module(name: str) -> Any:
 
 def _bench(args: Arguments) -> None:
     """The project's own measurements, each beside a peer in the same run."""
-    _choose("name", {name: _bench_module(name) for name in _benches()}, "bench", args)
-    options = _options(
+    choose("name", {name: _bench_module(name) for name in _benches()}, "bench", args)
+    options = options_of(
         f"bench {args[0]}", args[1:], _bench.__doc__ or "", json=(bool, False, "Print one JSON object for machines.")
     )
     figures = _bench_module(args[0]).run((lambda _: None) if options.json else say)
@@ -335,59 +262,6 @@ def _bench(args: Arguments) -> None:
     console.print(table)
 
 
-def _world(args: Arguments) -> None:
-    """World models of what students see: record episodes, train, and report what dreams are worth."""
-    parts = {"record": _world_record, "train": _world_train, "report": _world_report}
-    _choose("part", parts, "world", args)(args[1:])
-
-
-def _world_record(args: Arguments) -> None:
-    """Begin a world model and record its episodes, from wherever an earlier recording stopped."""
-    preset, rest = "car", list(args)
-    if "--preset" in rest:
-        at = rest.index("--preset")
-        preset = "".join(rest[at + 1 : at + 2])
-        del rest[at : at + 2]
-    concrete: Any = _concrete(_choose("preset", WORLD_PRESETS, "world record --preset", [preset]))
-    options = _options(
-        "world record",
-        rest,
-        f"{_world_record.__doc__} --preset chooses the defaults: {', '.join(WORLD_PRESETS)}.",
-        experiment=(concrete, concrete(), ""),
-        run=(Path, WORLD, "The world model's directory."),
-    )
-    fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldExperiment)}
-    run = WorldRun.create(options.run, WorldExperiment(**fields))
-    with work_display("recording") as progress:
-        found = world_run.record(run, progress)
-    console.print(world_run.recording_table(found))
-    say(f"kept as {run.recording_path}; `clutr world train --run {run.path}` goes on")
-
-
-def _world_train(args: Arguments) -> None:
-    """Train a world model on its recording, from wherever an earlier training stopped."""
-    options = _options(
-        "world train", args, _world_train.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
-    )
-    run = WorldRun(options.run)
-    recording = run.recording()
-    with work_display("fitting the backbone") as progress:
-        backbone = world_train.fit_backbone(run, recording, progress)
-    with work_display("training the memory") as progress:
-        world_train.train_memories(run, recording, backbone, progress)
-    say(f"done: `clutr world report --run {run.path}` shows it")
-
-
-def _world_report(args: Arguments) -> None:
-    """Measure dreams on episodes that nobody trained on, and write one self-contained HTML file."""
-    options = _options(
-        "world report", args, _world_report.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
-    )
-    run = WorldRun(options.run)
-    path = world_report.build_world_report(run)
-    say(f"open {path}; the numbers are in {run.path / 'dreams.json'}")
-
-
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "demo": _demo,
     "list": _list,
@@ -398,7 +272,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "compare": _compare,
     "report": _report,
     "bench": _bench,
-    "world": _world,
+    "world": world_command,
 }
 
 
@@ -408,7 +282,7 @@ def main(args: Arguments | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         say("usage: clutr COMMAND ...\n\ncommands:")
         for name, command in COMMANDS.items():
-            say(f"  {name:10} {_about(command)}")
+            say(f"  {name:10} {about_of(command)}")
         say("\n`clutr COMMAND --help` tells more.")
         return 0 if args else 2
     try:

@@ -1,0 +1,66 @@
+"""The commands of `clutr world`: parse, call, print."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from experiments import world_report, world_run, world_train
+from experiments.arguments import Arguments, choose, concrete, options_of
+from experiments.display import console, say, work_display
+from experiments.world_config import WORLD_PRESETS, WorldExperiment
+from experiments.world_run import WorldRun
+
+WORLD = Path("runs") / "world"
+
+
+def world_command(args: Arguments) -> None:
+    """World models of what students see: record episodes, train, and report what dreams are worth."""
+    parts = {"record": _world_record, "train": _world_train, "report": _world_report}
+    choose("part", parts, "world", args)(args[1:])
+
+
+def _world_record(args: Arguments) -> None:
+    """Begin a world model and record its episodes, from wherever an earlier recording stopped."""
+    preset, rest = "car", list(args)
+    if "--preset" in rest:
+        at = rest.index("--preset")
+        preset = "".join(rest[at + 1 : at + 2])
+        del rest[at : at + 2]
+    narrowed: Any = concrete(choose("preset", WORLD_PRESETS, "world record --preset", [preset]))
+    options = options_of(
+        "world record",
+        rest,
+        f"{_world_record.__doc__} --preset chooses the defaults: {', '.join(WORLD_PRESETS)}.",
+        experiment=(narrowed, narrowed(), ""),
+        run=(Path, WORLD, "The world model's directory."),
+    )
+    fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldExperiment)}
+    run = WorldRun.create(options.run, WorldExperiment(**fields))
+    with work_display("recording") as progress:
+        found = world_run.record(run, progress)
+    console.print(world_run.recording_table(found))
+    say(f"kept as {run.recording_path}; `clutr world train --run {run.path}` goes on")
+
+
+def _world_train(args: Arguments) -> None:
+    """Train a world model on its recording, from wherever an earlier training stopped."""
+    options = options_of(
+        "world train", args, _world_train.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
+    )
+    run = WorldRun(options.run)
+    recording = run.recording()
+    with work_display("fitting the backbone") as progress:
+        backbone = world_train.fit_backbone(run, recording, progress)
+    with work_display("training the memory") as progress:
+        world_train.train_memories(run, recording, backbone, progress)
+    say(f"done: `clutr world report --run {run.path}` shows it")
+
+
+def _world_report(args: Arguments) -> None:
+    """Measure dreams on episodes that nobody trained on, and write one self-contained HTML file."""
+    options = options_of(
+        "world report", args, _world_report.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
+    )
+    run = WorldRun(options.run)
+    path = world_report.build_world_report(run)
+    say(f"open {path}; the numbers are in {run.path / 'dreams.json'}")
