@@ -96,6 +96,8 @@ def test_list_has_help(clutr: Run) -> None:
         ("manifolds", ["set-vae"]),
         ("students", ["ppo"]),
         ("suites", ["accel12", "dcd7", "perfect", "minigrid", "random", "small", "f1", "gymnasium"]),
+        ("backbones", ["vae", "haar", "modes", "patches", "refined"]),
+        ("cores", ["lstm", "state-space", "aaren"]),
         ("benches", ["maze-engine", "maze-train"]),
     ],
 )
@@ -109,7 +111,7 @@ def test_list_names_a_shelf_with_a_word_about_each(shelf: str, names: list[str],
 def test_list_shows_every_shelf(clutr: Run) -> None:
     titles = [line.strip() for line in clutr("list").splitlines() if not line.startswith(" ")]
     assert [title for title in titles if title] == [
-        "domains", "presets", "curricula", "manifolds", "students", "suites", "benches",
+        "domains", "presets", "curricula", "manifolds", "students", "suites", "backbones", "cores", "benches",
     ]  # fmt: skip
 
 
