@@ -1,0 +1,197 @@
+"""Which backbone and which core: every combination of a list on one recording, judged alike.
+
+    python -m experiments.studies.world_parts WORLD OUT.json [ROW ...]
+
+WORLD is a directory that `clutr world record` made. Each row is fitted on its training split, validated on its
+validation split and measured on its test split; rows that OUT.json has already are left alone. `table` draws it as
+Markdown.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.world.backbones.base import Backbone, BackboneConfig
+from clutr.world.backbones.haar import HaarConfig
+from clutr.world.backbones.modes import ModesConfig
+from clutr.world.backbones.patches import PatchesConfig
+from clutr.world.backbones.refined import RefinedConfig
+from clutr.world.backbones.vae import VAEConfig
+from clutr.world.cores.base import CORES, CoreConfig
+from clutr.world.cores.gated import LSTMConfig
+from clutr.world.dream import Dreamer
+from clutr.world.evaluation import (
+    EvaluationOptions,
+    ReadOut,
+    cut_windows,
+    determination,
+    fit_linear,
+    latent_curves,
+    one_step,
+    roll_out,
+)
+from clutr.world.frames import Recording
+from clutr.world.latents import LatentEpisode, encode_episodes
+from clutr.world.memory import MemoryConfig
+from clutr.world.metrics import mse, psnr, ssim
+from clutr.world.training import MemoryTraining, MemoryTrainingOptions
+from envs.sight import SIDE
+from experiments.benchmarks.figure import describe_machine
+from experiments.files import write_atomically
+from experiments.world_run import WorldRun
+
+SIZES = (12, 16, 32, 64)
+PICTURED = 1_000
+"""Most test frames whose pictures are compared."""
+AHEAD = (1, 5, 10, 20, 50, 100)
+"""Moments at which the latent error is kept."""
+CONTROLS = {"trained": False, "untrained core": True}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A backbone and a core."""
+
+    backbone: BackboneConfig
+    core: CoreConfig
+
+
+def _levels(latents: int) -> int:
+    """Halvings of the pyramid after which its coarse field has no more numbers than there are latents."""
+    return next(levels for levels in range(1, 7) if 3 * (SIDE >> levels) ** 2 <= latents)
+
+
+def rows() -> dict[str, Row]:
+    """All rows by name: backbones at equal numbers of latents under one core, then cores over one backbone."""
+    found: dict[str, Row] = {}
+    for k in SIZES:
+        transparent: dict[str, BackboneConfig] = {
+            "haar": HaarConfig(latents=k, levels=_levels(k)),
+            "modes": ModesConfig(latents=k),
+            "patches": PatchesConfig(latents=k),
+        }
+        found |= {f"{name}-{k}": Row(config, LSTMConfig()) for name, config in transparent.items()}
+        found[f"modes-refined-{k}"] = Row(RefinedConfig(base=transparent["modes"]), LSTMConfig())
+        found[f"vae-{k}"] = Row(VAEConfig(latents=k), LSTMConfig())
+    for core in CORES:
+        if core != "lstm":
+            found[f"vae-32-{core}"] = Row(VAEConfig(latents=32), CORES[core]())
+    return found
+
+
+def measure(row: Row, recording: Recording, seed: int, options: EvaluationOptions) -> dict[str, Any]:
+    """Fit, train and measure one row."""
+    started = time.perf_counter()
+    backbone = row.backbone.build((SIDE, SIDE), seed)
+    fitting = row.backbone.fitting(backbone, recording.frames("train"), seed)
+    fitting.run()
+    fitted = time.perf_counter() - started
+    discrete = int(recording.about["discrete"])
+    splits = {s: encode_episodes(recording, s, backbone.encode, discrete) for s in ("train", "valid", "test")}
+    actions = discrete or int(recording.about["actions"])
+    dreamers, seconds = {}, {}
+    for name, frozen in CONTROLS.items():
+        started = time.perf_counter()
+        memory = MemoryConfig(core=row.core).build(backbone.latents, actions, seed)
+        if frozen:
+            memory.freeze_core()
+        training = MemoryTraining(memory, MemoryTrainingOptions(), splits["train"], splits["valid"], seed)
+        training.run()
+        seconds[name] = time.perf_counter() - started
+        dreamers[name] = Dreamer(memory, training.scale)
+    windows = cut_windows(splits["test"], options.context, options.horizon, options.windows)
+    scale = dreamers["trained"].scale
+    rollouts = roll_out(windows, dreamers, fit_linear(splits["train"]), options.context, scale)
+    curves = latent_curves(windows, rollouts, options.context, scale)
+    told = [horizon for horizon in AHEAD if horizon <= options.horizon]
+    return {
+        "fit_seconds": fitted,
+        "memory_seconds": seconds["trained"],
+        "active": int(scale.active.sum()),
+        "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
+        "pictures": _pictures(backbone, recording),
+        "read_out_r2": _read_out(recording, splits),
+        "nll": {name: one_step(splits["test"], dreamer)["nll"] for name, dreamer in dreamers.items()},
+        "valid_horizon": {name: curve["valid_horizon"] for name, curve in curves.items()},
+        "nrmse_at": {name: {str(h): curve["nrmse"][h - 1] for h in told} for name, curve in curves.items()},
+    }
+
+
+def _pictures(backbone: Backbone, recording: Recording) -> dict[str, float]:
+    """Reconstruction of test frames, whole and inside objects."""
+    rows = recording.rows("test")
+    chosen = rows[torch.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).long()]
+    errors: dict[str, list[Tensor]] = {}
+    for part in chosen.split(100):
+        frames, masks = recording.column("frames", part), recording.column("masks", part)
+        true = frames.float() / 255
+        shown = backbone.decode(backbone.encode(frames)[0]).clamp(0, 1)
+        found = {"mse": mse(shown, true), "psnr": psnr(shown, true), "ssim": ssim(shown, true)}
+        for number, thing in enumerate(recording.objects):
+            found[f"mse_in/{thing}"] = mse(shown, true, masks == number)
+        for name, values in found.items():
+            errors.setdefault(name, []).append(values)
+    means = {name: float(torch.cat(values).nanmean()) for name, values in errors.items()}
+    return {name: value for name, value in means.items() if not math.isnan(value)}  # of objects that appear
+
+
+def _read_out(recording: Recording, splits: Mapping[str, list[LatentEpisode]]) -> dict[str, float]:
+    def pairs(split: str) -> tuple[Tensor, Tensor]:
+        known = [episode for episode in recording.of_split(split) if episode.rows > 1]
+        rows = torch.cat([torch.arange(episode.first, episode.first + episode.rows) for episode in known])
+        return torch.cat([episode.mean for episode in splits[split]]), recording.column("truth", rows)
+
+    latents, truth = pairs("test")
+    quality = determination(ReadOut.fit(*pairs("train"))(latents), truth)
+    return dict(zip(recording.quantities, quality.tolist(), strict=True))
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The rows as Markdown."""
+    heads = ["row", "MSE", "SSIM", "MSE in car or agent", "R2 speed or goal ahead", "NLL (untrained core)"]
+    heads += ["valid horizon (untrained core)", "fit s", "memory s", "active"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for name, row in found["rows"].items():
+        pictures, read = row["pictures"], row["read_out_r2"]
+        thing = pictures.get("mse_in/car", pictures.get("mse_in/agent", float("nan")))
+        held = [f"{row['valid_horizon'][each]['value']:g}" for each in CONTROLS]
+        cells = [
+            name,
+            f"{pictures['mse']:.5f}",
+            f"{pictures['ssim']:.3f}",
+            f"{thing:.4f}",
+            f"{read.get('forward_speed', read.get('goal_ahead', float('nan'))):.2f}",
+            f"{row['nll']['trained']:.3f} ({row['nll']['untrained core']:.3f})",
+            f"{held[0]} ({held[1]})",
+            f"{row['fit_seconds']:.0f}",
+            f"{row['memory_seconds']:.0f}",
+            str(row["active"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure the rows named on the command line, or all."""
+    run, out = WorldRun(sys.argv[1]), Path(sys.argv[2])
+    recording, everything = run.recording(), rows()
+    known: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
+    for name in sys.argv[3:] or everything:
+        if name not in known:
+            known[name] = measure(everything[name], recording, run.experiment.seed, run.experiment.evaluation)
+            print(name, known[name]["valid_horizon"]["trained"], f"{known[name]['nll']['trained']:.3f}", flush=True)
+        content = {"frames": len(recording), "seed": run.experiment.seed, "machine": describe_machine(), "rows": known}
+        write_atomically(out, json.dumps(content, indent=1).encode())
+    write_atomically(out.with_suffix(".md"), table(json.loads(out.read_text())).encode())
+
+
+if __name__ == "__main__":
+    main()

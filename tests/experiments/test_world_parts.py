@@ -1,0 +1,31 @@
+"""The study of backbones and cores: its rows are whole, and its table says what was measured."""
+
+from pathlib import Path
+
+from clutr.world.backbones.modes import ModesConfig
+from clutr.world.cores.gated import GRUConfig
+from clutr.world.evaluation import EvaluationOptions
+from experiments.studies.world_parts import SIZES, Row, measure, rows, table
+from experiments.world_config import WORLD_PRESETS
+from experiments.world_run import WorldRun, record
+
+
+def test_rows_compare_equal_numbers_of_latents() -> None:
+    found = rows()
+    for k in SIZES:
+        for name in ("haar", "modes", "patches", "modes-refined", "vae"):
+            assert found[f"{name}-{k}"].backbone.build((64, 64), 1).latents == k
+    assert {"vae-32-gru", "vae-32-lmu", "vae-32-state-space", "vae-32-koopman", "vae-32-aaren"} <= set(found)
+
+
+def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
+    recording = record(WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
+    options = EvaluationOptions(context=3, horizon=5, windows=4)
+    found = measure(Row(ModesConfig(latents=6), GRUConfig(width=8)), recording, 1, options)
+    assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
+    assert found["pictures"]["mse_in/agent"] >= 0
+    assert "mse_in/unseen" in found["pictures"]
+    assert set(found["valid_horizon"]) >= {"trained", "untrained core", "copy last", "linear"}
+    text = table({"rows": {"modes-6": found}})
+    assert f"| modes-6 | {found['pictures']['mse']:.5f} |" in text
+    assert text.count("|---") == 10
