@@ -119,13 +119,15 @@ def test_returns_are_standardised_over_episodes_that_were_finished() -> None:
     assert spread[:2].tolist() == pytest.approx([4 / 6, 0.0])
 
 
-def test_equal_returns_have_no_spread_after_rounding_either() -> None:
-    curriculum = build(target="return", gradient_steps=1)
-    proposal = curriculum.propose(5)
-    observe(curriculum, proposal, [torch.full((7,), 900.1)] * 5)
+def test_rounding_does_not_pass_for_spread() -> None:
+    """In float32 the mean square of returns of 900 is known to 0.06: next to nothing, unless that is all there is."""
+    curriculum = build(target="return")
+    curriculum.outcomes = torch.tensor([900.1, 900.1, 900.1, 900.1])
+    curriculum.spread = torch.tensor([0.0625, 0.0, 0.0, 0.0625])
+    curriculum.episodes = torch.ones(4)
     outcomes, spread = curriculum._standardised()
     assert outcomes.abs().max() < 1e-3
-    assert spread.abs().max() < 0.2
+    assert spread.abs().max() < 0.1
 
 
 def test_calibration_compares_episodes_with_predictions() -> None:
