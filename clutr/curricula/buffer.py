@@ -4,6 +4,7 @@ Source: prioritised level replay, arXiv 2010.03934, section 3; the numbers besid
 is a tensor with a row a level; the level's key is its id, and no key is in the buffer twice.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -163,13 +164,15 @@ class LevelBuffer:
 
         0 where no episode was ever finished. The buffer keeps earlier ones in its column `best_return`.
         """
-        now = torch.where(statistics.episodes > 0, statistics.best_return, -torch.inf)
+        best = torch.where(statistics.episodes > 0, statistics.best_return, -torch.inf)
         rows = self.find(levels)
         known = rows >= 0
-        before = torch.full_like(now, -torch.inf)
         if bool(known.any()):
-            before[known] = self.columns["best_return"][rows[known]]
-        best = torch.maximum(now, before)
+            best[known] = torch.maximum(best[known], self.columns["best_return"][rows[known]])
+        together: dict[str, float] = {}  # a level that is there twice has one best return
+        for key, value in zip(keys := levels.key(), best.tolist(), strict=True):
+            together[key] = max(value, together.get(key, -math.inf))
+        best = torch.tensor([together[key] for key in keys])
         return torch.where(best.isinf(), 0.0, best)
 
     def insert(self, levels: LevelBatch, scores: Tensor, **columns: Tensor) -> Tensor:

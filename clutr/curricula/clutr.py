@@ -59,11 +59,12 @@ class CLUTR:
     Args:
         config: the options.
         context: the experiment; its manifold is needed.
+        name: what the curriculum is called, for the error if there is no manifold.
     """
 
-    def __init__(self, config: CLUTROptions, context: Context) -> None:
+    def __init__(self, config: CLUTROptions, context: Context, name: str = "clutr") -> None:
         self.students = students_of(config.regret)
-        self.manifold = context.require_manifold("clutr")
+        self.manifold = context.require_manifold(name)
         self.regret = OBJECTIVES[config.regret]
         self.scale = RunningStd() if config.normalise_regret else None
         rng = context.generator("teacher")

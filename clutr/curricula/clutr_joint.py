@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clutr.curricula.base import CURRICULA, Context, Outcome
 from clutr.curricula.clutr import CLUTR, CLUTROptions
 from clutr.manifold.vae import VAEManifold
 
+MAX_GRADIENT_NORM = 5.0
+"""As in pretraining."""
 LAST_ITERATION = 1_000_000_000
 """Stands for the last iteration of a pretraining: beyond every schedule, whether it counts shares or iterations."""
 
@@ -57,7 +59,7 @@ class CLUTRJoint(CLUTR):
     """
 
     def __init__(self, config: CLUTRJointConfig, context: Context) -> None:
-        super().__init__(config, context)
+        super().__init__(config, context, "clutr-joint")
         if not isinstance(self.manifold, VAEManifold):
             raise ValueError("the curriculum 'clutr-joint' goes on training a task VAE, and this manifold is none")
         self.vae = self.manifold
@@ -92,6 +94,7 @@ class CLUTRJoint(CLUTR):
             loss, parts = network.loss(self.tasks[rows], LAST_ITERATION, LAST_ITERATION, self.rng)
             self.optimiser.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(list(network.parameters()), MAX_GRADIENT_NORM)
             self.optimiser.step()
             history.append({name: value.detach() for name, value in parts.items()})
         network.train(False)

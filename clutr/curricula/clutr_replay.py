@@ -58,7 +58,7 @@ class CLUTRReplay:
     """
 
     def __init__(self, config: CLUTRReplayConfig, context: Context) -> None:
-        self.teacher = CLUTR(config, context)
+        self.teacher = CLUTR(config, context, "clutr-replay")
         self.students = self.teacher.students
         self.buffer = LevelBuffer(config.replay(), context.domain.level_type, columns=("latent",))
         self.rng = context.generator("replay")

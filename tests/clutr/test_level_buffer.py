@@ -132,6 +132,16 @@ def test_the_best_return_outlives_a_rollout() -> None:
     assert found.best_return(numbers(1, 2, 8, 9), now).tolist() == [0.5, -3.0, 0.0, -2.0]
 
 
+def test_a_level_that_is_played_twice_at_once_has_one_best_return() -> None:
+    found, zeros = buffer(), torch.zeros(3)
+    now = EpisodeStatistics(zeros, torch.tensor([0.9, 0.5, 0.1]), zeros, zeros, torch.ones(3), zeros, {})
+    levels = numbers(4, 5, 4)
+    best = found.best_return(levels, now)
+    torch.testing.assert_close(best, torch.tensor([0.9, 0.5, 0.9]))
+    found.insert(levels, zeros, best_return=best)
+    torch.testing.assert_close(found.columns["best_return"], torch.tensor([0.9, 0.5]))
+
+
 def test_proposals_keep_their_levels_when_the_buffer_changes() -> None:
     found = filled([0.1, 0.2], capacity=2, staleness=0.0)
     proposed = found.levels[torch.tensor([0, 1])]
