@@ -87,6 +87,11 @@ def load_student(run: RunDirectory) -> tuple[Student, int]:
     if state is None:
         reason = "; ".join(problems) or "it has no checkpoint yet"
         raise RunError(f"{run.path} cannot be evaluated: {reason}. `clutr resume {run.path}` trains on.")
+    return student_of(run, state)
+
+
+def student_of(run: RunDirectory, state: Mapping[str, Any]) -> tuple[Student, int]:
+    """The evaluated student of a run as of the checkpoint `state`, and the steps it has trained."""
     name = next(iter(state["students"]))
     engine = run.domain().engine(1)
     student = run.experiment.student.build(engine.observation_space, engine.action_space, run.experiment.seed, name)

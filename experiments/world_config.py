@@ -39,7 +39,7 @@ class RecordOptions:
     students: float = 0.0
     """Share that is driven by the trained students of `runs`."""
     runs: tuple[str, ...] = ()
-    """Runs whose students drive, each as of its newest checkpoint."""
+    """Runs whose students drive, each at the ages of which checkpoints are kept."""
     proposed: float = 0.0
     """Share of the levels that are drawn from what the curricula of `runs` proposed, instead of at random."""
 

@@ -16,8 +16,8 @@ from clutr.world.policies import Driver, Guided, RandomWalk, Trained, shares_to_
 from clutr.world.recorder import Recorder, part_path
 from envs.domain import Domain, Engine, LevelBatch
 from envs.sight import SIDE
-from experiments.commands import load_student
-from experiments.files import RunError, save_state, write_atomically
+from experiments.commands import load_student, student_of
+from experiments.files import CorruptFileError, RunError, load_state, save_state, write_atomically
 from experiments.run_dir import RunDirectory
 from experiments.world_config import RecordOptions, WorldExperiment, from_yaml, to_yaml
 
@@ -80,7 +80,7 @@ def record(run: WorldRun, progress: Progress = lambda *_: None) -> Recording:
     """
     options, domain, folder = run.experiment.record, run.experiment.domain, run.recording_path
     folder.mkdir(exist_ok=True)
-    students = [_student(path) for path in options.runs] if options.students else []
+    students = [each for path in options.runs for each in _students(path)] if options.students else []
     recorder = Recorder(
         domain,
         min(options.num_envs, options.episodes),
@@ -110,10 +110,18 @@ def record(run: WorldRun, progress: Progress = lambda *_: None) -> Recording:
     return run.recording()
 
 
-def _student(path: str) -> tuple[str, Any]:
-    """A run's student and what to call it."""
-    student, steps = load_student(RunDirectory(path))
-    return f"{Path(path).name} at {steps:,} steps", student
+def _students(path: str) -> list[tuple[str, Any]]:
+    """A run's student at each age of which a checkpoint is kept, and what to call it."""
+    run = RunDirectory(path)
+    load_student(run)  # one clear error if there is none
+    found = []
+    for checkpoint in run.checkpoints():
+        try:
+            student, steps = student_of(run, load_state(checkpoint))
+        except CorruptFileError:
+            continue  # the newest one that can be read is among the others
+        found.append((f"{run.path.name} at {steps:,} steps", student))
+    return found
 
 
 def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
