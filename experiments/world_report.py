@@ -55,7 +55,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
     scale = model.dreamers[MEMORIES[0]].scale
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
     rows = _rows(recording, windows, options)
-    read_out, quality = _read_out(recording, train, test)
+    read_out, quality = read_out_of(recording, train, test)
     truth = recording.column("truth", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
     )
@@ -87,7 +87,7 @@ def _rows(recording: Recording, windows: Windows, options: EvaluationOptions) ->
     return torch.tensor(firsts) + torch.arange(length)[:, None]
 
 
-def _read_out(
+def read_out_of(
     recording: Recording, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
 ) -> tuple[ReadOut, Tensor]:
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
