@@ -1,8 +1,9 @@
-"""What all tests share: one thread, and the circuits if they are there."""
+"""What all tests share: one thread, the same property tests each time, and the circuits if they are there."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import torch
 
 # Their tensors are tiny, and threads that wait for each other would cost more than they give.
@@ -13,3 +14,8 @@ torch.set_num_threads(1)
 # and the variable is not set, those that need them are skipped: no test fetches anything.
 CIRCUITS = Path(__file__).parents[2] / "shared" / "data" / "f1-circuits"
 os.environ.setdefault("CLUTR_TRACKS", str(CIRCUITS))
+
+# The same examples in every run, so that a failure is the change's. HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
