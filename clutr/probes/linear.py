@@ -1,0 +1,159 @@
+"""Linear probes: what can be read from a representation, whether that says anything, and whether the model uses it.
+
+A probe is ridge regression, its penalty chosen on validation groups. A good score alone says little: a control task
+(random values that depend on the group, Hewitt & Liang, arXiv 1909.03368) shows how much the probe could have
+memorised, and the causal test pushes the representation along the probe's direction and looks whether what the model
+says moves by as much.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PENALTIES = (1e-4, 1e-2, 1.0, 1e2)
+"""Ridge penalties that are tried, relative to the mean variance of the representation."""
+
+
+class Probe(NamedTuple):
+    """A linear read-out of one or more quantities."""
+
+    weights: Tensor
+    """`[H, Q]`."""
+    constant: Tensor
+    """`[Q]`."""
+    penalty: float
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """`[..., Q]` from states `[..., H]`."""
+        return states @ self.weights + self.constant
+
+
+def fit(states: Tensor, targets: Tensor, penalty: float) -> Probe:
+    """Ridge regression on n states `[n, H]` and targets `[n, Q]`, with a free constant."""
+    states, targets = states.double(), targets.double()
+    mean, level = states.mean(0), targets.mean(0)
+    away = states - mean
+    square = away.T @ away / len(away)
+    ridge = penalty * square.diagonal().mean().clamp(min=1e-12) * torch.eye(len(square), dtype=torch.float64)
+    weights = torch.linalg.solve(square + ridge, away.T @ (targets - level) / len(away))
+    return Probe(weights.float(), (level - mean @ weights).float(), penalty)
+
+
+def r_squared(read: Tensor, targets: Tensor) -> Tensor:
+    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
+    spread = (targets - targets.mean(0)).square().sum(0)
+    return torch.where(spread > 0, 1 - (read - targets).square().sum(0) / spread.clamp(min=1e-12), 0.0)
+
+
+class Split(NamedTuple):
+    """Rows of a data set by purpose; no group is in two of them."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+
+def split_by_group(groups: Tensor, rng: torch.Generator, shares: Sequence[float] = (0.7, 0.15)) -> Split:
+    """Split rows so that all rows of a group (an episode, a level) stay together.
+
+    Args:
+        groups: `[n]` int64.
+        rng: shuffles the groups.
+        shares: of training and validation; the rest is for the test.
+
+    Raises:
+        ValueError: if there are fewer than three groups.
+    """
+    names = groups.unique()
+    if len(names) < 3:
+        raise ValueError(f"a split by group needs at least 3 groups, got {len(names)}")
+    order = names[torch.randperm(len(names), generator=rng)]
+    first = max(1, min(len(names) - 2, round(shares[0] * len(names))))
+    second = max(first + 1, min(len(names) - 1, first + round(shares[1] * len(names))))
+    parts = order[:first], order[first:second], order[second:]
+    return Split(*(torch.isin(groups, part).nonzero().flatten() for part in parts))
+
+
+class ProbeResult(NamedTuple):
+    """What a probe found, and what it is worth."""
+
+    probe: Probe
+    score: Tensor
+    """`[Q]`: R^2 on test groups."""
+    control: Tensor
+    """`[Q]`: R^2 on the same groups for a control task, learnt on all rows but those that are tested."""
+    selectivity: Tensor
+    """`[Q]`: score - control."""
+
+
+def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: torch.Generator) -> ProbeResult:
+    """Fit a probe, choose its penalty on validation groups, and test it beside a control task.
+
+    The control gives each cell (a stretch of track, a place in a maze) a random value drawn from the target's own:
+    whoever reads it well has memorised cells.
+
+    Args:
+        states: `[n, H]`.
+        targets: `[n, Q]`.
+        groups: `[n]` int64: episodes or levels.
+        cells: `[n]` int64: where each row is, for the control task.
+        rng: of split and control.
+    """
+    split = split_by_group(groups, rng)
+
+    def chosen(wanted: Tensor) -> Probe:
+        tried = [fit(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
+        scores = [float(r_squared(each(states[split.valid]), wanted[split.valid]).mean()) for each in tried]
+        return tried[max(range(len(tried)), key=scores.__getitem__)]
+
+    best = chosen(targets)
+    score = r_squared(best(states[split.test]), targets[split.test])
+    names, places = cells.unique(return_inverse=True)
+    drawn = torch.randint(len(targets), (len(names),), generator=rng)
+    labels = targets[drawn][places]
+    control = r_squared(chosen(labels)(states[split.test]), labels[split.test])
+    return ProbeResult(best, score, control, score - control.clamp(min=0))
+
+
+class CausalTest(NamedTuple):
+    """Whether what a probe reads is what the model uses."""
+
+    slope: float
+    """Change of what the model says over the change that was made, in the target's units: about 1 if it is used."""
+    correlation: float
+    control_slope: float
+    """The same for random directions of equal length: about 0."""
+
+
+def causal_test(
+    found: Probe, quantity: int, states: Tensor, says: Callable[[Tensor], Tensor], amounts: Tensor, rng: torch.Generator
+) -> CausalTest:
+    """Push states along a probe's direction and see what the model then says.
+
+    Args:
+        found: the probe.
+        quantity: which of its quantities.
+        states: `[n, H]`.
+        says: from states to the quantity as the model's own output tells it, `[n]`.
+        amounts: `[K]`: changes to make, in the target's units.
+        rng: draws the random directions.
+    """
+    direction = found.weights[:, quantity]
+    unit = direction / direction.square().sum()  # along it the probe's reading changes by one
+    noise = torch.randn(len(direction), generator=rng)
+    noise = noise - (noise @ direction) * unit
+    noise = noise / noise.norm() * unit.norm()
+    before = says(states)
+
+    def response(way: Tensor) -> tuple[Tensor, Tensor]:
+        made = amounts[:, None].expand(-1, len(states))
+        seen = torch.stack([says(states + amount * way) - before for amount in amounts])
+        return made.flatten().double(), seen.flatten().double()
+
+    made, seen = response(unit)
+    _, elsewhere = response(noise)
+    power = made.square().sum()
+    correlation = torch.corrcoef(torch.stack([made, seen]))[0, 1] if seen.std() > 0 else torch.tensor(0.0)
+    return CausalTest(float(made @ seen / power), float(correlation), float(made @ elsewhere / power))
