@@ -6,15 +6,25 @@ Inverse is transpose, and squared lengths add up over all bands. The latents are
 coefficients that vary most over the data; each one is a place on the picture.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from clutr.manifold.base import Progress
-from clutr.world.backbones.base import BACKBONES, Frames, Once, batches, require_latents, to_float
+from clutr.world.backbones.base import (
+    BACKBONES,
+    Frames,
+    Once,
+    Tensors,
+    batches,
+    blacken,
+    count_visible,
+    require_fitted_on,
+    require_latents,
+    visible,
+)
 
 BLOCK = 0.5 * torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
 """Rows: coarse value, horizontal, vertical and diagonal detail of (a, b, c, d)."""
@@ -44,9 +54,9 @@ def inverse(coefficients: Tensor, size: tuple[int, int], levels: int) -> Tensor:
     _check(size, levels)
     rows, columns = size[0] >> levels, size[1] >> levels
     used = rows * columns * 3
-    coarse = coefficients[:, :used].view(-1, rows, columns, 3)
+    coarse = coefficients[:, :used].view(len(coefficients), rows, columns, 3)
     for _ in range(levels):
-        count = 3 * coarse[0].numel()
+        count = 9 * coarse.shape[1] * coarse.shape[2]
         detail = coefficients[:, used : used + count].view(*coarse.shape, 3)
         used += count
         blocks = torch.cat([coarse[..., None], detail], -1) @ BLOCK
@@ -72,6 +82,11 @@ class HaarConfig:
     """How often the picture is halved."""
     fitted_on: int = 10_000
     """Most frames that means and variances are found from."""
+    masked_rows: int = 0
+    """Rows at the bottom that are never seen (indicators, for instance)."""
+
+    def __post_init__(self) -> None:
+        require_fitted_on(self.fitted_on)
 
     def build(self, size: tuple[int, int], seed: int) -> "HaarBackbone":  # noqa: ARG002 (nothing is drawn)
         """An unfitted backbone. Raises `ValueError` if the picture cannot be halved so often."""
@@ -82,7 +97,7 @@ class HaarConfig:
         return Once(backbone, frames, seed)
 
 
-class HaarBackbone:
+class HaarBackbone(Tensors):
     """Some coefficients of the pyramid, each in its standard deviations over the data.
 
     The posterior of a latent has the variance of a pixel's share of what is left out, in units of the latent: a kept
@@ -93,11 +108,14 @@ class HaarBackbone:
         config: the options.
     """
 
+    FOUND: ClassVar = ("mean", "kept", "spread", "noise")
+
     def __init__(self, size: tuple[int, int], config: HaarConfig) -> None:
         _check(size, config.levels)
         dimensions = size[0] * size[1] * 3
-        require_latents(config.latents, dimensions - 1)
-        self.size, self.config, self.latents = size, config, config.latents
+        require_latents(config.latents, count_visible(size, config.masked_rows) - 1)
+        self.size, self.config = size, config
+        self.latents, self.masked_rows = config.latents, config.masked_rows
         self.mean = torch.zeros(dimensions)
         self.kept = torch.arange(config.latents)
         """Which coefficients, in the order of `forward`."""
@@ -109,7 +127,7 @@ class HaarBackbone:
         total = torch.zeros(len(self.mean), dtype=torch.float64)
         squares, count = torch.zeros_like(total), 0
         for index in batches(frames, self.config.fitted_on, seed):
-            rows = forward(to_float(frames[index]), self.config.levels).double()
+            rows = forward(visible(frames[index], self.masked_rows), self.config.levels).double()
             total += rows.sum(0)
             squares += rows.square().sum(0)
             count += len(rows)
@@ -120,7 +138,9 @@ class HaarBackbone:
         wanted[:coarse] += float(variances.sum()) + 1  # the coarse field comes before any detail
         self.kept = wanted.argsort(descending=True, stable=True)[: self.latents].sort().values
         self.mean, self.spread = mean.float(), variances[self.kept].sqrt().clamp(min=FLOOR**0.5).float()
-        left = float(variances.sum() - variances[self.kept].sum()) / (len(mean) - self.latents)
+        left = float(variances.sum() - variances[self.kept].sum()) / (
+            count_visible(self.size, self.masked_rows) - self.latents
+        )
         self.noise = torch.tensor(max(left, FLOOR))
         progress(1, 1, {})
         return {
@@ -131,7 +151,7 @@ class HaarBackbone:
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Kept coefficients of frames `[N, H, W, 3]` uint8, centred, in standard deviations."""
-        coefficients = forward(to_float(frames), self.config.levels)[:, self.kept]
+        coefficients = forward(visible(frames, self.masked_rows), self.config.levels)[:, self.kept]
         mean = (coefficients - self.mean[self.kept]) / self.spread
         spread = (self.noise / self.spread.square()).clamp(max=1.0)
         return mean, spread.log().expand(len(mean), -1)
@@ -140,19 +160,10 @@ class HaarBackbone:
         """Pictures with the kept coefficients, the others at their means."""
         coefficients = self.mean.repeat(len(latents), 1)
         coefficients[:, self.kept] += latents * self.spread
-        return inverse(coefficients, self.size, self.config.levels)
+        return blacken(inverse(coefficients, self.size, self.config.levels), self.masked_rows)
 
     def pixel_maps(self) -> Tensor:
         """`[k, H, W, 3]`: a block, or a block with steps in it, each."""
         unit = torch.zeros(self.latents, len(self.mean))
         unit[torch.arange(self.latents), self.kept] = self.spread
-        return inverse(unit, self.size, self.config.levels)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Means, and what is kept with its spread."""
-        return {name: getattr(self, name).clone() for name in ("mean", "kept", "spread", "noise")}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value.clone())
+        return blacken(inverse(unit, self.size, self.config.levels), self.masked_rows)

@@ -6,15 +6,24 @@ posterior of mode i has mean sqrt(lambda_i - sigma^2) / lambda_i * u_i (x - mu) 
 KL to the prior, averaged over the data, is ln(lambda_i / sigma^2) / 2. Each latent has one pixel map, u_i.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from clutr.manifold.base import Progress
-from clutr.world.backbones.base import BACKBONES, Frames, Once, batches, require_latents, to_float
+from clutr.world.backbones.base import (
+    BACKBONES,
+    Frames,
+    Once,
+    Tensors,
+    batches,
+    count_visible,
+    require_fitted_on,
+    require_latents,
+    visible,
+)
 from clutr.world.backbones.moments import principal_modes
 from envs.randomness import named_generator
 
@@ -31,33 +40,37 @@ class ModesConfig:
     """Modes that are kept."""
     fitted_on: int = 10_000
     """Most frames that the modes are found from."""
+    masked_rows: int = 0
+    """Rows at the bottom that are never seen (indicators, for instance)."""
 
     def __post_init__(self) -> None:
-        if self.fitted_on < 2:
-            raise ValueError(f"fitted_on must be at least 2, got {self.fitted_on}")
+        require_fitted_on(self.fitted_on)
 
     def build(self, size: tuple[int, int], seed: int) -> "ModesBackbone":  # noqa: ARG002 (nothing is drawn yet)
         """An unfitted backbone. Raises `ValueError` if there are more latents than numbers in a picture."""
-        return ModesBackbone(size, self.latents, self.fitted_on)
+        return ModesBackbone(size, self.latents, self.fitted_on, self.masked_rows)
 
     def fitting(self, backbone: "ModesBackbone", frames: Frames, seed: int) -> Once:
         """One pass for the mean and a few for the modes."""
         return Once(backbone, frames, seed)
 
 
-class ModesBackbone:
+class ModesBackbone(Tensors):
     """Probabilistic PCA.
 
     Args:
         size: rows and columns of a picture.
         latents: modes k.
         fitted_on: most frames for fitting.
+        masked_rows: rows at the bottom that are not seen; the noise is that of the others.
     """
 
-    def __init__(self, size: tuple[int, int], latents: int, fitted_on: int = 10_000) -> None:
+    FOUND: ClassVar = ("mean", "directions", "variances", "noise")
+
+    def __init__(self, size: tuple[int, int], latents: int, fitted_on: int = 10_000, masked_rows: int = 0) -> None:
         dimensions = size[0] * size[1] * 3
-        require_latents(latents, dimensions - 1)
-        self.size, self.latents, self.fitted_on = size, latents, fitted_on
+        require_latents(latents, count_visible(size, masked_rows) - 1)
+        self.size, self.latents, self.fitted_on, self.masked_rows = size, latents, fitted_on, masked_rows
         self.mean = torch.zeros(dimensions)
         self.directions = torch.eye(latents, dimensions)
         self.variances = torch.ones(latents)
@@ -68,12 +81,12 @@ class ModesBackbone:
         chosen = batches(frames, self.fitted_on, seed)
 
         def chunks() -> Any:
-            return (to_float(frames[index]).flatten(1) for index in chosen)
+            return (visible(frames[index], self.masked_rows).flatten(1) for index in chosen)
 
         found = principal_modes(chunks, self.latents, named_generator(seed, "modes"))
         self.mean, self.directions, self.variances = found.mean, found.directions, found.variances
         kept = float(found.variances.double().sum())
-        left = max(found.total - kept, 0.0) / (len(self.mean) - self.latents)
+        left = max(found.total - kept, 0.0) / (count_visible(self.size, self.masked_rows) - self.latents)
         self.noise = torch.tensor(max(left, FLOOR))
         progress(1, 1, {})
         return {"kept_variance": kept / max(found.total, 1e-30), "noise": float(self.noise), "kl": self.kl().tolist()}
@@ -88,7 +101,7 @@ class ModesBackbone:
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The exact posterior of frames `[N, H, W, 3]` uint8."""
-        away = to_float(frames).flatten(1) - self.mean
+        away = visible(frames, self.masked_rows).flatten(1) - self.mean
         variances = self.variances.clamp(min=float(self.noise))
         mean = away @ self.directions.T * (self.signal().sqrt() / variances)
         return mean, (self.noise / variances).log().expand(len(mean), -1)
@@ -103,13 +116,3 @@ class ModesBackbone:
     def pixel_maps(self) -> Tensor:
         """`[k, H, W, 3]`: sqrt(lambda_i - sigma^2) u_i."""
         return self._weights().view(-1, *self.size, 3)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Mean, modes, variances and noise."""
-        names = ("mean", "directions", "variances", "noise")
-        return {name: getattr(self, name).clone() for name in names}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value.clone())

@@ -59,7 +59,7 @@ def principal_modes(chunks: Callable[[], Iterable[Tensor]], modes: int, rng: tor
             basis = image
     values, vectors = torch.linalg.eigh(small / count)
     order = values.argsort(descending=True)[:modes]
-    directions = (basis @ vectors[:, order]).T
+    directions = (basis @ vectors[:, order]).T.contiguous()  # as they come back from a file: products agree bit for bit
     # a sign for each, so that the same data give the same modes
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     directions = directions * torch.where(largest < 0, -1.0, 1.0)

@@ -6,8 +6,9 @@ linear path carries, and so how far an explanation through the linear path can b
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.manifold.base import Progress
-from clutr.world.backbones.base import BACKBONES, Backbone, BackboneConfig, Fitting, Frames, to_float
+from clutr.world.backbones.base import (
+    BACKBONES,
+    Backbone,
+    BackboneConfig,
+    Fitting,
+    Frames,
+    blacken,
+    require_frames,
+    visible,
+)
 from clutr.world.backbones.modes import ModesConfig
 from envs.randomness import named_generator
 
@@ -71,7 +81,7 @@ class RefinedBackbone:
     """
 
     def __init__(self, base: Backbone, width: int, rng: torch.Generator) -> None:
-        self.base, self.latents = base, base.latents
+        self.base, self.latents, self.size, self.masked_rows = base, base.latents, base.size, base.masked_rows
         layers = _convolution(3, width, rng, 1.0), nn.ReLU(), _convolution(width, width // 2, rng, 1.0), nn.ReLU()
         self.residual = nn.Sequential(*layers, _convolution(width // 2, 3, rng, 0.01))
 
@@ -87,11 +97,15 @@ class RefinedBackbone:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """The corrected picture; `base.decode` is the linear one."""
-        return self.refine(self.base.decode(latents))
+        return blacken(self.refine(self.base.decode(latents)), self.masked_rows)
 
     def pixel_maps(self) -> Tensor | None:
         """Those of the transparent backbone: the linear path alone."""
         return self.base.pixel_maps()
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Those of both parts."""
+        return chain(self.base.parameters(), self.residual.parameters())
 
     def state_dict(self) -> dict[str, Any]:
         """Both parts."""
@@ -114,7 +128,8 @@ class RefinedTraining:
     """
 
     def __init__(self, backbone: RefinedBackbone, config: RefinedConfig, frames: Frames, seed: int) -> None:
-        self.backbone, self.config, self.frames = backbone, config, frames
+        self.backbone, self.config, self.frames = backbone, config, require_frames(frames)
+        self.seen = backbone.size[0] - backbone.masked_rows
         self.first: Fitting = config.base.fitting(backbone.base, frames, seed)
         self.optimiser = torch.optim.Adam(backbone.residual.parameters(), config.learning_rate)
         self.rng = named_generator(seed, "refined", "training")
@@ -140,7 +155,8 @@ class RefinedTraining:
         frames = self.frames[torch.randint(len(self.frames), (config.batch_size,), generator=self.rng)]
         with torch.no_grad():
             linear = self.backbone.base.decode(self.backbone.base.encode(frames)[0])
-        wrong = F.mse_loss(self.backbone.refine(linear), to_float(frames))
+        shown = visible(frames, self.backbone.masked_rows)
+        wrong = F.mse_loss(self.backbone.refine(linear)[:, : self.seen], shown[:, : self.seen])
         self.optimiser.zero_grad()
         wrong.backward()
         self.optimiser.step()
@@ -151,14 +167,16 @@ class RefinedTraining:
         """Errors of the mean picture, of the linear path and of the refined one."""
         numbers = torch.linspace(0, len(self.frames) - 1, min(len(self.frames), MEASURED_ON)).long()
         total = torch.zeros(3, dtype=torch.float64)
-        mean = torch.stack([to_float(self.frames[index]).mean(0) for index in numbers.split(200)]).mean(0)
+        masked = self.backbone.masked_rows
+        mean = torch.stack([visible(self.frames[index], masked).sum(0) for index in numbers.split(200)]).sum(0)
+        mean = mean / len(numbers)
         for index in numbers.split(200):
-            shown = to_float(self.frames[index])
+            shown = visible(self.frames[index], masked)
             linear = self.backbone.base.decode(self.backbone.encode(self.frames[index])[0])
             with torch.no_grad():
                 refined = self.backbone.refine(linear)
-            three = mean.expand_as(shown), linear, refined
-            total += torch.stack([(picture - shown).square().mean().double() for picture in three]) * len(index)
+            away = [(picture - shown)[:, : self.seen] for picture in (mean.expand_as(shown), linear, refined)]
+            total += torch.stack([each.square().mean().double() for each in away]) * len(index)
         nothing, linear_error, refined_error = (total / len(numbers)).tolist()
         share = (nothing - linear_error) / max(nothing - refined_error, 1e-12)
         return {"mse": refined_error, "linear_mse": linear_error, "linear_share": share}

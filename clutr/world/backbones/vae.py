@@ -4,6 +4,10 @@ Source: Ha & Schmidhuber 2018, "World Models": four convolutions of stride 2 to 
 decoder's variance is calibrated (sigma-VAE, arXiv 2006.13202: its best value is the mean squared error), so that there
 is no weight to choose; `published` is the original loss, squared error summed over the picture and a floor under the
 KL.
+
+Unlike the original's, convolutions are padded by 1 and the decoder mirrors the encoder, so that pictures of any
+multiple of 16 pixels fit (64: fields of 32, 16, 8, 4 pixels instead of 31, 14, 6, 2; 96: down to 6), and the step size
+starts at 1e-3 and falls instead of staying at 1e-4.
 """
 
 import math
@@ -16,12 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.manifold.base import Progress
-from clutr.world.backbones.base import BACKBONES, Frames, to_float
+from clutr.manifold.posterior import kinds_of_variables, kl_to_standard_normal, sample_posterior
+from clutr.world.backbones.base import BACKBONES, Frames, blacken, count_visible, require_frames, visible
 from envs.randomness import named_generator
 
-ACTIVE, PASSIVE = 0.5, 0.9
-"""A latent is active if its posterior variance is below the first on average, passive if above the second nearly always
-("Be More Active!", arXiv 2109.12679; thresholds our own)."""
 MEASURED_ON = 2_000
 """Most frames that are looked at afterwards."""
 
@@ -45,8 +47,12 @@ class VAEConfig:
     """Gaussian likelihood with the best variance, or summed squared error with free nats."""
     free_nats: float = 0.5
     """Of each latent, with the published loss: less KL than this in all costs nothing."""
+    masked_rows: int = 0
+    """Rows at the bottom that are never seen (indicators, for instance)."""
 
     def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"channels must be at least one number above 0, got {self.channels}")
         for name in ("latents", "iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -84,7 +90,8 @@ class VAEBackbone(nn.Module):
         halvings = len(config.channels)
         if size[0] % (1 << halvings) or size[1] % (1 << halvings):
             raise ValueError(f"pictures of {size[0]}x{size[1]} pixels cannot be halved {halvings} times")
-        self.size, self.latents = size, config.latents
+        count_visible(size, config.masked_rows)  # raises if there is nothing to see
+        self.size, self.latents, self.masked_rows = size, config.latents, config.masked_rows
         self.field = (config.channels[-1], size[0] >> halvings, size[1] >> halvings)
         down: list[nn.Module] = []
         for before, after in zip((3, *config.channels), config.channels, strict=False):
@@ -100,7 +107,9 @@ class VAEBackbone(nn.Module):
 
     def posterior_of(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, differentiable."""
-        pictures = to_float(frames).permute(0, 3, 1, 2)  # rows of channels: channels_last without a copy
+        pictures = visible(frames, self.masked_rows).permute(
+            0, 3, 1, 2
+        )  # rows of channels: channels_last without a copy
         mean, log_variance = self.posterior(self.down(pictures).flatten(1)).chunk(2, 1)
         return mean, log_variance.clamp(-12, 6)
 
@@ -118,15 +127,10 @@ class VAEBackbone(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures `[N, H, W, 3]` of latents `[N, k]`."""
-        return self.picture(latents)
+        return blacken(self.picture(latents), self.masked_rows)
 
     def pixel_maps(self) -> None:
         """None: no formula says what a latent changes."""
-
-
-def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL to the standard normal prior in nats, of each number."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
 class VAETraining:
@@ -140,7 +144,7 @@ class VAETraining:
     """
 
     def __init__(self, backbone: VAEBackbone, config: VAEConfig, frames: Frames, seed: int) -> None:
-        self.backbone, self.config, self.frames = backbone, config, frames
+        self.backbone, self.config, self.frames = backbone, config, require_frames(frames)
         self.optimiser = torch.optim.Adam(backbone.parameters(), config.learning_rate)
         self.rng = named_generator(seed, "vae", "training")
         self.iteration = 0
@@ -162,10 +166,10 @@ class VAETraining:
             group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.iteration / config.iterations))
         frames = self.frames[torch.randint(len(self.frames), (config.batch_size,), generator=self.rng)]
         mean, log_variance = self.backbone.posterior_of(frames)
-        latents = mean + torch.randn(mean.shape, generator=self.rng) * (0.5 * log_variance).exp()
-        wrong = F.mse_loss(self.backbone.picture(latents), to_float(frames))
-        kl = gaussian_kl(mean, log_variance).sum(1).mean()
-        pixels = frames[0].numel()
+        latents = sample_posterior(mean, log_variance, self.rng)
+        wrong = squared_error(self.backbone, self.backbone.picture(latents), frames)
+        kl = kl_to_standard_normal(mean, log_variance).sum(1).mean()
+        pixels = count_visible(self.backbone.size, self.backbone.masked_rows)
         if config.loss == "calibrated":  # the best variance of the decoder put into its likelihood
             loss = 0.5 * pixels * (wrong + 1e-6).log() + kl
         else:
@@ -195,24 +199,36 @@ class VAETraining:
         self.iteration, self.metrics = state["iteration"], dict(state["metrics"])
 
 
+def squared_error(backbone: VAEBackbone, pictures: Tensor, frames: Tensor) -> Tensor:
+    """Mean squared error of pictures `[N, H, W, 3]` over the rows that are seen."""
+    seen = backbone.size[0] - backbone.masked_rows
+    return F.mse_loss(pictures[:, :seen], visible(frames, backbone.masked_rows)[:, :seen])
+
+
 def measure(backbone: VAEBackbone, frames: Frames) -> dict[str, Any]:
-    """KL of each latent, how many are active, mixed and passive, and the error of decoded means."""
+    """What became of the latents, and errors, on frames that are spread evenly over all.
+
+    Returns:
+        `mse` of decoded means; `noise`, that of decoded draws from the posterior, which is the best variance of the
+        decoder; `kl` of each latent in nats; how many latents are `active`, `mixed` and `passive`.
+    """
     numbers = torch.linspace(0, len(frames) - 1, min(len(frames), MEASURED_ON)).long()
-    means, spreads, wrong = [], [], 0.0
+    rng = named_generator(0, "vae", "measure")  # the same draws whenever this is asked
+    means, spreads, wrong = [], [], torch.zeros(2, dtype=torch.float64)
     for index in numbers.split(200):
         shown = frames[index]
         mean, log_variance = backbone.encode(shown)
-        wrong += float((backbone.decode(mean) - to_float(shown)).square().mean()) * len(index)
+        both = mean, sample_posterior(mean, log_variance, rng)
+        errors = [squared_error(backbone, backbone.decode(latents), shown).double() for latents in both]
+        wrong += torch.stack(errors) * len(index)
         means.append(mean)
         spreads.append(log_variance)
     mean, log_variance = torch.cat(means), torch.cat(spreads)
-    variance = log_variance.exp()
-    active = (variance.mean(0) < ACTIVE) & (variance.quantile(0.95, 0) < PASSIVE)
-    passive = (variance.quantile(0.05, 0) > PASSIVE) & (mean.var(0) < 0.01)
+    kinds = kinds_of_variables(mean, log_variance)
+    mse, noise = (wrong / len(numbers)).tolist()
     return {
-        "mse": wrong / len(numbers),
-        "kl": gaussian_kl(mean, log_variance).mean(0).tolist(),
-        "active": int(active.sum()),
-        "passive": int(passive.sum()),
-        "mixed": int((~active & ~passive).sum()),
+        "mse": mse,
+        "noise": noise,
+        "kl": kl_to_standard_normal(mean, log_variance).mean(0).tolist(),
+        **{kind: kinds.count(kind) for kind in ("active", "mixed", "passive")},
     }
