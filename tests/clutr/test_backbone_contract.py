@@ -36,7 +36,7 @@ def config_of(name: str, **options: Any) -> Any:
     kind, chosen = VARIANTS.get(name, (name, SMALL.get(name, {})))
     if kind == "refined":  # its latents and its mask are its base's
         return BACKBONES[kind](**(chosen | {"base": config_of_base(chosen["base"], options)}))
-    return BACKBONES[kind](**({"latents": K} | chosen | options))  # type: ignore[call-arg]
+    return BACKBONES[kind](**({"latents": K} | chosen | options))
 
 
 def config_of_base(base: Any, options: dict[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 The encoder stays transparent. The picture is the linear one plus a correction of it by a few convolutions, the
 generator and refiner of DiffuseVAE without the diffusion. `linear_share` says which part of the drop in error the
-linear path carries, and so how far an explanation through the linear path can be believed.
+linear path carries, and so how far an explanation through the linear path can be believed (above 1: the correction, too
+little trained, does harm).
 """
 
 import math
