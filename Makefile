@@ -29,5 +29,5 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[car,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[car,distributed,sb3,inspect,dev]"
 	touch $@
