@@ -89,6 +89,11 @@ class Chunk:
     first: Tensor
     """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
 
+    def after(self, time: int) -> "Chunk":
+        """What comes after the first `time` moments, in the midst of episodes."""
+        rest = (each[time:] for each in (self.latents, self.actions, self.rewards, self.ends, self.real))
+        return Chunk(*rest, first=torch.zeros_like(self.first))
+
 
 class Streams:
     """B streams that walk through episodes in random order, T moments at a time, so that states can be carried.

@@ -1,6 +1,12 @@
-"""Training the memory: truncated backpropagation over streams of episodes, with carried states and early stopping."""
+"""Training the memory: truncated backpropagation over streams of episodes, with carried states and early stopping.
 
-from collections.abc import Mapping, Sequence
+A memory that only ever sees what was recorded goes astray when it is fed with its own predictions. So a part of every
+stretch is also dreamt in training, from expected latents, and what came is the target of that too (for the idea:
+overshooting, arXiv 1811.04551, section 4; scheduled sampling, arXiv 1506.03099). There the squared error counts and not
+the density: the mixture says how sure the memory is one moment ahead, whose spread that of a long dream would spoil.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +17,7 @@ from torch import Tensor, nn
 from clutr.manifold.base import Progress
 from clutr.world.latents import Chunk, LatentEpisode, Streams
 from clutr.world.memory import Memory, Prediction, Scale
+from clutr.world.mixture import Mixture
 from envs.randomness import named_generator
 
 
@@ -34,6 +41,10 @@ class MemoryTrainingOptions:
     """Weight of the end's cross-entropy."""
     patience: int = 5
     """Passes without a better validation loss after which it stops."""
+    dreamt: int = 16
+    """Moments at the end of each gradient step's that are also dreamt; 0 for none."""
+    dream_weight: float = 1.0
+    """Weight of the losses of what is dreamt."""
     sample: bool = True
     """Draw latents from the backbone's Gaussians anew in each pass, instead of taking their means."""
 
@@ -44,46 +55,54 @@ class MemoryTrainingOptions:
         for name in ("learning_rate", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.dreamt < self.length:
+            raise ValueError(f"dreamt must be at least 0 and less than length, {self.length}, got {self.dreamt}")
 
 
-class Losses:
-    """Sums over recorded moments, from which means are told."""
-
-    def __init__(self) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64)
-        self._moments = 0
-
-    def add(self, parts: Tensor, moments: int) -> None:
-        """Take in mean losses `[3]` of so many moments."""
-        self._sums += parts.double() * moments
-        self._moments += moments
-
-    def means(self) -> dict[str, float]:
-        """`nll` in nats a dimension, `reward` in squared standard deviations, `end` in nats."""
-        means = (self._sums / max(1, self._moments)).tolist()
-        return dict(zip(("nll", "reward", "end"), means, strict=True))
-
-
-def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float) -> Tensor:
-    """Mean losses of the recorded moments of a chunk: latents, reward, end. `[3]`.
+def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
+    """Mean losses of the recorded moments of a chunk: latent, reward, end. `[3]`; zeros if there are none.
 
     Args:
         found: what was expected, `[T, B]`.
         chunk: what came.
         latents: `[T + 1, B, D]`, normalised.
         reward_std: by which rewards are divided.
+        dreamt: a latent's loss is half the squared error of what is expected instead of nats, both a dimension.
     """
-    real = chunk.real
-    nll = -found.latent.log_density(latents[1:]).mean(-1)[real].mean()
-    reward = (found.reward - chunk.rewards / reward_std).square()[real].mean()
-    end = F.binary_cross_entropy_with_logits(found.end[real], chunk.ends[real])
-    return torch.stack([nll, reward, end])
+    real = chunk.real.float()
+    if dreamt:
+        latent = 0.5 * (found.latent.mean() - latents[1:]).square().mean(-1)
+    else:
+        latent = -found.latent.log_density(latents[1:]).mean(-1)
+    reward = (found.reward - chunk.rewards / reward_std).square()
+    end = F.binary_cross_entropy_with_logits(found.end, chunk.ends, reduction="none")
+    return torch.stack([(each * real).sum() for each in (latent, reward, end)]) / real.sum().clamp(min=1)
 
 
 def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
     """The scale of latents and rewards of some episodes."""
     means, spreads, rewards = zip(*((e.mean, e.log_variance, e.rewards) for e in episodes), strict=True)
     return Scale.of(torch.cat(means), torch.cat(spreads), torch.cat(rewards))
+
+
+LOSSES = ("nll", "reward", "end"), ("dream_mse", "dream_reward", "dream_end")
+"""Of what is watched and of what is dreamt: nats a latent dimension or half its squared error; squared standard
+deviations of the reward; nats of the end."""
+
+
+def _named(split: str, parts: Tensor) -> dict[str, float]:
+    """Losses `[K, 3]` by name: `train_nll` and so on."""
+    return {
+        f"{split}_{name}": float(value)
+        for names, row in zip(LOSSES, parts, strict=False)
+        for name, value in zip(names, row, strict=True)
+    }
+
+
+def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
+    """Predictions one after the other in time: stretches concatenated, or moments stacked."""
+    mixture = Mixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
+    return Prediction(mixture, how([each.reward for each in found]), how([each.end for each in found]))
 
 
 class MemoryTraining:
@@ -138,35 +157,56 @@ class MemoryTraining:
         with torch.no_grad():
             tested = self._pass(self.valid, learn=False)
         self.epoch += 1
-        loss = self._total(torch.tensor([tested["nll"], tested["reward"], tested["end"]])).item()
-        row = {f"train_{name}": value for name, value in trained.items()}
-        self.history.append(row | {f"valid_{name}": value for name, value in tested.items()})
+        loss = self._total(tested).item()
+        self.history.append(_named("train", trained) | _named("valid", tested))
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
             self.best = {name: value.clone() for name, value in self.memory.state_dict().items()}
 
     def _total(self, parts: Tensor) -> Tensor:
-        weights = torch.tensor([1.0, self.options.reward_weight, self.options.end_weight])
-        return (weights * parts).sum()
+        """The loss, of parts `[K, 3]`: of what was watched and, if K is 2, of what was dreamt."""
+        options = self.options
+        weights = torch.tensor([1.0, options.reward_weight, options.end_weight])
+        return (parts @ weights * torch.tensor([1.0, options.dream_weight])[: len(parts)]).sum()
 
-    def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> dict[str, float]:
+    def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
+        """Mean losses `[K, 3]` over all recorded moments."""
         options, memory = self.options, self.memory
         rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
         memory.train(learn)
-        state, sums = memory.initial_state(options.streams), Losses()
+        state = memory.initial_state(options.streams)
+        sums, moments = torch.zeros(2 if options.dreamt else 1, 3), torch.zeros(2 if options.dreamt else 1, 1)
         for chunk in Streams(episodes, options.streams, options.length, rng, options.sample and learn).epoch():
             state = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
-            latents = self.scale.normalise(chunk.latents)
-            state, found = memory.scan(state, latents[:-1], chunk.actions)
-            parts = losses(found, chunk, latents, self.scale.reward_std)
+            state, parts = self._losses(chunk, state)
             if learn:
                 self.optimiser.zero_grad()
                 self._total(parts).backward()
                 nn.utils.clip_grad_norm_(memory.parameters(), options.max_gradient_norm)
                 self.optimiser.step()
-            sums.add(parts.detach(), int(chunk.real.sum()))
+            count = torch.stack([each.real.sum() for each in (chunk, chunk.after(options.length - options.dreamt))])
+            sums += parts.detach() * count[: len(parts), None]
+            moments += count[: len(parts), None]
         memory.train(False)
-        return sums.means()
+        return sums / moments.clamp(min=1)
+
+    def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after the chunk, and the losses `[K, 3]` of what was watched and of what was dreamt."""
+        memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
+        if not self.options.dreamt:
+            state, found = memory.scan(state, latents[:-1], chunk.actions)
+            return state, losses(found, chunk, latents, reward_std)[None]
+        begin = self.options.length - self.options.dreamt
+        state, before = memory.scan(state, latents[:begin], chunk.actions[:begin])
+        dreaming, latent, dreamt = state, latents[begin], []
+        state, behind = memory.scan(state, latents[begin:-1], chunk.actions[begin:])
+        for action in chunk.actions[begin:]:
+            dreaming, expected = memory.step(dreaming, latent, action)
+            latent = expected.latent.mean()
+            dreamt.append(expected)
+        watched = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)
+        alone = losses(_join(dreamt, torch.stack), chunk.after(begin), latents[begin:], reward_std, dreamt=True)
+        return state, torch.stack([watched, alone])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue between two passes."""

@@ -74,7 +74,7 @@ def _memory(core: str = "lstm") -> Memory:
 
 def _trained_moments(core: str) -> float:
     """Moments a second of our training, one pass over made-up episodes."""
-    options = MemoryTrainingOptions(streams=STREAMS, length=LENGTH)
+    options = MemoryTrainingOptions(streams=STREAMS, length=LENGTH, dreamt=0)  # as the plain network learns
     episodes = _episodes()
     training = MemoryTraining(_memory(core), options, episodes, episodes[:1], 1)
 

@@ -49,6 +49,10 @@ from experiments.files import write_atomically
 from experiments.world_run import WorldRun
 
 SIZES = (12, 16, 32, 64)
+CHANNELS = 16, 32, 64, 128
+"""Of the VAE: that of the presets."""
+TRAINING = MemoryTrainingOptions(epochs=15)
+"""Half as many passes as the presets make, for every row alike."""
 PICTURED = 1_000
 """Most test frames whose pictures are compared."""
 AHEAD = (1, 5, 10, 20, 50, 100)
@@ -80,30 +84,54 @@ def rows() -> dict[str, Row]:
         }
         found |= {f"{name}-{k}": Row(config, LSTMConfig()) for name, config in transparent.items()}
         found[f"modes-refined-{k}"] = Row(RefinedConfig(base=transparent["modes"]), LSTMConfig())
-        found[f"vae-{k}"] = Row(VAEConfig(latents=k), LSTMConfig())
+        found[f"vae-{k}"] = Row(VAEConfig(latents=k, channels=CHANNELS), LSTMConfig())
     for core in CORES:
         if core != "lstm":
-            found[f"vae-32-{core}"] = Row(VAEConfig(latents=32), CORES[core]())
+            found[f"vae-32-{core}"] = Row(VAEConfig(latents=32, channels=CHANNELS), CORES[core]())
     return found
 
 
-def measure(row: Row, recording: Recording, seed: int, options: EvaluationOptions) -> dict[str, Any]:
-    """Fit, train and measure one row."""
+@dataclass(frozen=True)
+class Seen:
+    """A recording through a fitted backbone, which rows of different cores share."""
+
+    backbone: Backbone
+    splits: dict[str, list[LatentEpisode]]
+    told: dict[str, Any]
+    """Seconds of fitting, and what was measured of the pictures and of the read-out."""
+
+
+def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
+    """Fit a backbone, and encode and measure all splits."""
     started = time.perf_counter()
-    backbone = row.backbone.build((SIDE, SIDE), seed)
-    fitting = row.backbone.fitting(backbone, recording.frames("train"), seed)
+    backbone = config.build((SIDE, SIDE), seed)
+    fitting = config.fitting(backbone, recording.frames("train"), seed)
     fitting.run()
-    fitted = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     discrete = int(recording.about["discrete"])
     splits = {s: encode_episodes(recording, s, backbone.encode, discrete) for s in ("train", "valid", "test")}
-    actions = discrete or int(recording.about["actions"])
+    told = {
+        "fit_seconds": seconds,
+        "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
+        "pictures": _pictures(backbone, recording),
+        "read_out_r2": _read_out(recording, splits),
+    }
+    return Seen(backbone, splits, told)
+
+
+def measure(
+    core: CoreConfig, seen: Seen, recording: Recording, seed: int, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Train and measure one row."""
+    splits = seen.splits
+    actions = int(recording.about["discrete"]) or int(recording.about["actions"])
     dreamers, seconds = {}, {}
     for name, frozen in CONTROLS.items():
         started = time.perf_counter()
-        memory = MemoryConfig(core=row.core).build(backbone.latents, actions, seed)
+        memory = MemoryConfig(core=core).build(seen.backbone.latents, actions, seed)
         if frozen:
             memory.freeze_core()
-        training = MemoryTraining(memory, MemoryTrainingOptions(), splits["train"], splits["valid"], seed)
+        training = MemoryTraining(memory, TRAINING, splits["train"], splits["valid"], seed)
         training.run()
         seconds[name] = time.perf_counter() - started
         dreamers[name] = Dreamer(memory, training.scale)
@@ -112,13 +140,9 @@ def measure(row: Row, recording: Recording, seed: int, options: EvaluationOption
     rollouts = roll_out(windows, dreamers, fit_linear(splits["train"]), options.context, scale)
     curves = latent_curves(windows, rollouts, options.context, scale)
     told = [horizon for horizon in AHEAD if horizon <= options.horizon]
-    return {
-        "fit_seconds": fitted,
+    return seen.told | {
         "memory_seconds": seconds["trained"],
         "active": int(scale.active.sum()),
-        "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
-        "pictures": _pictures(backbone, recording),
-        "read_out_r2": _read_out(recording, splits),
         "nll": {name: one_step(splits["test"], dreamer)["nll"] for name, dreamer in dreamers.items()},
         "valid_horizon": {name: curve["valid_horizon"] for name, curve in curves.items()},
         "nrmse_at": {name: {str(h): curve["nrmse"][h - 1] for h in told} for name, curve in curves.items()},
@@ -182,13 +206,18 @@ def table(found: Mapping[str, Any]) -> str:
 def main() -> None:
     """Measure the rows named on the command line, or all."""
     run, out = WorldRun(sys.argv[1]), Path(sys.argv[2])
-    recording, everything = run.recording(), rows()
+    recording, everything, seed = run.recording(), rows(), run.experiment.seed
     known: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
-    for name in sys.argv[3:] or everything:
-        if name not in known:
-            known[name] = measure(everything[name], recording, run.experiment.seed, run.experiment.evaluation)
-            print(name, known[name]["valid_horizon"]["trained"], f"{known[name]['nll']['trained']:.3f}", flush=True)
-        content = {"frames": len(recording), "seed": run.experiment.seed, "machine": describe_machine(), "rows": known}
+    wanted = [name for name in sys.argv[3:] or everything if name not in known]
+    config: BackboneConfig | None = None
+    for name in sorted(wanted, key=lambda name: repr(everything[name].backbone)):  # what sees alike, one after another
+        if everything[name].backbone != config:
+            config = everything[name].backbone
+            seen = look(config, recording, seed)
+        known[name] = measure(everything[name].core, seen, recording, seed, run.experiment.evaluation)
+        print(name, known[name]["valid_horizon"]["trained"], f"{known[name]['nll']['trained']:.3f}", flush=True)
+        ordered = {name: known[name] for name in everything if name in known}
+        content = {"frames": len(recording), "seed": seed, "machine": describe_machine(), "rows": ordered}
         write_atomically(out, json.dumps(content, indent=1).encode())
     write_atomically(out.with_suffix(".md"), table(json.loads(out.read_text())).encode())
 

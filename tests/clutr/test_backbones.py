@@ -319,3 +319,11 @@ def test_messages() -> None:
         PatchesConfig(channels=(13,)).build(SIZE, 1)
     with pytest.raises(ValueError, match="loss must be calibrated or published, got 'l1'"):
         VAEConfig(loss="l1")  # type: ignore[arg-type]
+
+
+def test_the_residual_decoder_learns_at_its_default_step_size() -> None:
+    """Steps that silence its units for good leave the picture as the transparent backbone draws it."""
+    config = RefinedConfig(base=ModesConfig(latents=4), iterations=400, batch_size=16)
+    fitting = config.fitting(config.build(SIZE, 1), FRAMES, 1)
+    fitting.run()
+    assert fitting.metrics["mse"] < 0.95 * fitting.metrics["linear_mse"]

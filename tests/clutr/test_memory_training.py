@@ -1,5 +1,6 @@
 """Training the memory: every moment is seen once a pass, states are carried, and learning shows."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clutr.world.cores.gated import GRUConfig
+from clutr.world.dream import Dreamer
 from clutr.world.latents import LatentEpisode, Streams
 from clutr.world.memory import Memory, MemoryConfig
 from clutr.world.training import MemoryTraining, MemoryTrainingOptions
@@ -63,7 +65,7 @@ def test_sampling_spreads_latents_as_the_backbone_says() -> None:
 
 EPISODES = [episode(40, seed=number) for number in range(12)]
 VALID = [episode(40, seed=100 + number) for number in range(4)]
-OPTIONS = MemoryTrainingOptions(epochs=12, streams=4, length=10, learning_rate=1e-2, sample=False)
+OPTIONS = MemoryTrainingOptions(epochs=12, streams=4, length=10, learning_rate=1e-2, dreamt=4, sample=False)
 
 
 def memory() -> Memory:
@@ -81,10 +83,11 @@ def test_it_learns_the_dynamics_the_reward_and_the_end() -> None:
     assert last["valid_nll"] < first["valid_nll"] - 0.5
     assert last["valid_reward"] < 0.2 < first["valid_reward"], "the reward is the next latent, known from the last"
     assert last["valid_end"] < 0.2
+    assert last["valid_dream_mse"] < 0.2 * first["valid_dream_mse"]
 
 
 def test_it_stops_early_and_keeps_the_best_weights() -> None:
-    run = training(MemoryTrainingOptions(epochs=50, streams=4, length=10, learning_rate=0.5, patience=2, sample=False))
+    run = training(dataclasses.replace(OPTIONS, epochs=50, learning_rate=0.5, patience=2))
     run.run()
     assert run.epoch < 50
     assert run.epoch - run.best_epoch == 2
@@ -108,14 +111,32 @@ def test_an_interrupted_training_continues_bit_for_bit() -> None:
 def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
     """Trained in pieces of 10 moments or tested on 40 at once, an untrained memory has the same loss."""
 
-    def untrained_loss(length: int) -> dict[str, float]:
-        options = MemoryTrainingOptions(streams=4, length=length, sample=False)
+    def untrained_loss(length: int) -> Tensor:
+        options = MemoryTrainingOptions(streams=4, length=length, dreamt=0, sample=False)
         with torch.no_grad():
             return training(options)._pass(VALID, learn=False)
 
-    pieces, whole = untrained_loss(10), untrained_loss(40)
-    for name in whole:
-        assert pieces[name] == pytest.approx(whole[name], rel=1e-5)
+    torch.testing.assert_close(untrained_loss(10), untrained_loss(40))
+
+
+def test_what_is_dreamt_in_training_is_what_a_dreamer_dreams() -> None:
+    """Of one episode of 40 moments the last 7 are dreamt, and judged against what came."""
+    run = training(MemoryTrainingOptions(streams=4, length=40, dreamt=7, sample=False))
+    with torch.no_grad():
+        watched, dreamt = run._pass(VALID, learn=False)
+    plain = training(MemoryTrainingOptions(streams=4, length=40, dreamt=0, sample=False))
+    with torch.no_grad():
+        torch.testing.assert_close(plain._pass(VALID, learn=False)[0], watched)
+    dreamer, rewards = Dreamer(run.memory, run.scale), []
+    latents, actions = (torch.stack([getattr(e, name) for e in VALID], 1) for name in ("mean", "actions"))
+    moment, _ = dreamer.watch(latents[:34], actions[:33])
+    wrong = []
+    for time in range(33, 40):
+        moment, expected = dreamer.step(moment, actions[time], temperature=None)
+        wrong.append((moment.latent - run.scale.normalise(latents[time + 1])).square().mean() / 2)
+        true = torch.stack([e.rewards[time] for e in VALID]) / run.scale.reward_std
+        rewards.append((expected.reward - true).square().mean())
+    torch.testing.assert_close(dreamt[:2], torch.stack([torch.stack(wrong).mean(), torch.stack(rewards).mean()]))
 
 
 def test_the_control_leaves_its_core_as_it_was() -> None:
@@ -133,5 +154,7 @@ def test_messages() -> None:
         MemoryTraining(memory(), OPTIONS, EPISODES, [], seed=1)
     with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
         MemoryTrainingOptions(patience=0)
+    with pytest.raises(ValueError, match="dreamt must be at least 0 and less than length, 8, got 8"):
+        MemoryTrainingOptions(length=8, dreamt=8)
     with pytest.raises(ValueError, match="learning_rate must be above 0, got 0"):
         MemoryTrainingOptions(learning_rate=0)

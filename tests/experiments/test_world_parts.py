@@ -5,7 +5,7 @@ from pathlib import Path
 from clutr.world.backbones.modes import ModesConfig
 from clutr.world.cores.gated import GRUConfig
 from clutr.world.evaluation import EvaluationOptions
-from experiments.studies.world_parts import SIZES, Row, measure, rows, table
+from experiments.studies.world_parts import SIZES, look, measure, rows, table
 from experiments.world_config import WORLD_PRESETS
 from experiments.world_run import WorldRun, record
 
@@ -21,7 +21,7 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
 def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
     recording = record(WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
     options = EvaluationOptions(context=3, horizon=5, windows=4)
-    found = measure(Row(ModesConfig(latents=6), GRUConfig(width=8)), recording, 1, options)
+    found = measure(GRUConfig(width=8), look(ModesConfig(latents=6), recording, 1), recording, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
     assert found["pictures"]["mse_in/agent"] >= 0
     assert "mse_in/unseen" in found["pictures"]

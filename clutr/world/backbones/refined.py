@@ -30,6 +30,8 @@ from clutr.world.backbones.base import (
 from clutr.world.backbones.modes import ModesConfig
 from envs.randomness import named_generator
 
+SLOPE = 0.1
+"""Of the hidden units below 0."""
 MEASURED_ON = 1_000
 """Most frames that are looked at afterwards."""
 
@@ -41,14 +43,14 @@ class RefinedConfig:
 
     base: BackboneConfig = field(default_factory=ModesConfig)
     """The transparent backbone."""
-    width: int = 48
+    width: int = 24
     """Channels of the residual decoder's two hidden layers."""
     iterations: int = 1_500
     """Gradient steps of the residual decoder."""
     batch_size: int = 32
     """Frames of each."""
-    learning_rate: float = 2e-3
-    """Adam's step size at the start; it falls to 0 along a cosine."""
+    learning_rate: float = 3e-4
+    """Adam's step size at the start; it falls to 0 along a cosine. Much larger ones silence the hidden units."""
 
     def __post_init__(self) -> None:
         for name in ("width", "iterations", "batch_size"):
@@ -83,8 +85,9 @@ class RefinedBackbone:
 
     def __init__(self, base: Backbone, width: int, rng: torch.Generator) -> None:
         self.base, self.latents, self.size, self.masked_rows = base, base.latents, base.size, base.masked_rows
-        layers = _convolution(3, width, rng, 1.0), nn.ReLU(), _convolution(width, width // 2, rng, 1.0), nn.ReLU()
-        self.residual = nn.Sequential(*layers, _convolution(width // 2, 3, rng, 0.01))
+        # leaky, so that no unit can fall silent for good
+        layers = _convolution(3, width, rng, 1.0), nn.LeakyReLU(SLOPE), _convolution(width, width // 2, rng, 1.0)
+        self.residual = nn.Sequential(*layers, nn.LeakyReLU(SLOPE), _convolution(width // 2, 3, rng, 0.01))
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """As the transparent backbone."""
