@@ -91,8 +91,8 @@ class Chunk:
 
     def after(self, time: int) -> "Chunk":
         """What comes after the first `time` moments, in the midst of episodes."""
-        rest = (each[time:] for each in (self.latents, self.actions, self.rewards, self.ends, self.real))
-        return Chunk(*rest, first=torch.zeros_like(self.first))
+        rest = [each[time:] for each in (self.latents, self.actions, self.rewards, self.ends, self.real)]
+        return Chunk(*rest, torch.zeros_like(self.first))
 
 
 class Streams:
