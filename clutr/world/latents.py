@@ -91,8 +91,14 @@ class Chunk:
 
     def after(self, time: int) -> "Chunk":
         """What comes after the first `time` moments, in the midst of episodes."""
-        rest = [each[time:] for each in (self.latents, self.actions, self.rewards, self.ends, self.real)]
-        return Chunk(*rest, torch.zeros_like(self.first))
+        return Chunk(
+            latents=self.latents[time:],
+            actions=self.actions[time:],
+            rewards=self.rewards[time:],
+            ends=self.ends[time:],
+            real=self.real[time:],
+            first=torch.zeros_like(self.first),
+        )
 
 
 class Streams:
