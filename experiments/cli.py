@@ -129,15 +129,29 @@ def _other_manifold(preset: Experiment, name: str, args: Arguments) -> tuple[Exp
     return dataclasses.replace(preset, manifold=chosen), rest
 
 
+def _other_student(preset: Experiment, name: str, args: Arguments) -> tuple[Experiment, list[str]]:
+    """The preset with the student that `--student NAME` asks for, and the arguments without it."""
+    rest = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--student=") else [arg])]
+    if "--student" not in rest:
+        return preset, rest
+    at = rest.index("--student")
+    chosen = choose("student", {name: STUDENTS[name] for name in STUDENTS}, f"train {name} --student", rest[at + 1 :])
+    del rest[at : at + 2]
+    steps = getattr(preset.student, "rollout_steps", None)  # how long a level is played belongs to the preset
+    return dataclasses.replace(preset, student=chosen(**({"rollout_steps": steps} if steps else {}))), rest
+
+
 def _train(args: Arguments) -> None:
     """Launch a curriculum experiment; any field of the preset can be overridden."""
     preset: Experiment = choose("preset", PRESETS, "train", args)
     preset, rest = _other_manifold(preset, args[0], args[1:])
+    preset, rest = _other_student(preset, args[0], rest)
     narrowed: Any = concrete(preset)
     options = options_of(
         f"train {args[0]}",
         rest,
-        f"{_train.__doc__} `--manifold NAME` puts another task manifold under a curriculum that chooses latents.",
+        f"{_train.__doc__} `--manifold NAME` puts another task manifold under a curriculum that chooses latents, "
+        + "`--student NAME` lets another student play (`clutr list students`).",
         experiment=(narrowed, narrowed(), ""),
         run=(Path | None, None, "The run's directory; by default runs/PRESET-sSEED."),
     )

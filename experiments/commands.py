@@ -52,7 +52,7 @@ def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> boo
             manifold = prepare_manifold(run, manifolds, progress)
     try:
         runner = Runner(run, manifold, say)
-    except ValueError as error:  # options that do not fit each other
+    except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"{run.path} cannot be trained: {error}") from error
     title = run.path.name
     figure = runner.suite.figure if runner.suite is not None else "solved"
@@ -94,7 +94,10 @@ def student_of(run: RunDirectory, state: Mapping[str, Any]) -> tuple[Student, in
     """The evaluated student of a run as of the checkpoint `state`, and the steps it has trained."""
     name = next(iter(state["students"]))
     engine = run.domain().engine(1)
-    student = run.experiment.student.build(engine.observation_space, engine.action_space, run.experiment.seed, name)
+    try:
+        student = run.experiment.student.build(engine.observation_space, engine.action_space, run.experiment.seed, name)
+    except ImportError as error:  # an extra that is not installed
+        raise RunError(f"{run.path} cannot be evaluated: {error}") from error
     student.load_state_dict(state["students"][name])
     return student, state["steps"]
 

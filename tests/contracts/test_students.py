@@ -18,7 +18,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "car": {"max_frames": 80},
 }
 """Options of worlds whose defaults would take long, or end no episode within the few steps played here."""
-SMALL_STUDENT = {"rollout_steps": 24, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2}
+SMALL_STUDENT = {
+    "rollout_steps": 24, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
+    "learning_starts": 30, "buffer_size": 128, "batch_size": 8, "steps_per_gradient": 24,
+}  # fmt: skip
 """Options that, where a student has them, make it quick."""
 ENVS, STEPS = 4, 24
 PAIRS = [(student, domain) for student in STUDENTS for domain in DOMAINS]
