@@ -27,6 +27,7 @@ from clutr.world.evaluation import (
 from clutr.world.frames import Recording
 from clutr.world.latents import LatentEpisode
 from experiments.files import RunError, write_atomically
+from experiments.panels.dreams import certainty, player
 from experiments.panels.page import render_page
 from experiments.panels.tiles import text, tiles
 from experiments.panels.world import coverage, curves_panel, strips
@@ -139,8 +140,10 @@ def build_world_report(run: WorldRun) -> Any:
     recording, experiment = run.recording(), run.experiment
     source = f"{run.path.name}: seed {experiment.seed}"
     panels = [
+        player(films, found["context"], source),
         strips(films, found["context"], source),
         *curves_panel(found, source),
+        certainty(found, source),
         coverage(_coverage(recording), source),
     ]
     path = run.path / "report.html"

@@ -113,7 +113,7 @@ def valid_horizon(
     """How many moments a dream holds: until its mean error exceeds `limit`, or that of copying the last frame.
 
     Args:
-        errors: `[E, H]` of each episode and horizon 1..H.
+        errors: `[E, H]` of each episode and horizon 1..H; NaN (of a backbone without active latents) holds for none.
         copying: the same for copying the last frame of the context.
         limit: in the errors' units.
         resamples: episodes are drawn with replacement so often for a 95 % percentile interval.
@@ -121,7 +121,7 @@ def valid_horizon(
     """
 
     def first_failure(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-        failed = (mine > limit) | (mine > theirs)
+        failed = ~((mine <= limit) & (mine <= theirs))  # NaN compares as false
         return float(failed.argmax()) if failed.any() else float(len(failed))
 
     rng = np.random.default_rng(seed)

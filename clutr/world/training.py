@@ -90,6 +90,10 @@ LOSSES = ("nll", "reward", "end"), ("dream_mse", "dream_reward", "dream_end")
 deviations of the reward; nats of the end."""
 
 
+TOLD = "train_nll", "valid_nll", "valid_dream_mse"
+"""Losses that are told while training goes on."""
+
+
 def _named(split: str, parts: Tensor) -> dict[str, float]:
     """Losses `[K, 3]` by name: `train_nll` and so on."""
     return {
@@ -148,7 +152,8 @@ class MemoryTraining:
         """Train to the end and keep the best weights."""
         while not self.done:
             self.one_epoch()
-            progress(self.epoch, self.options.epochs, self.history[-1])
+            told = {name: value for name, value in self.history[-1].items() if name in TOLD}
+            progress(self.epoch, self.options.epochs, told)
         self.memory.load_state_dict(self.best)
 
     def one_epoch(self) -> None:

@@ -38,3 +38,38 @@ for (const panel of document.querySelectorAll(".latent")) {
   }
   show(data.points.length - 1);
 }
+// Dreams: one moment of all pictures at a time, by slider or playing; green while fed, red while dreaming.
+for (const dream of document.querySelectorAll(".dream")) {
+  const moments = Number(dream.dataset.moments), context = Number(dream.dataset.context);
+  const slider = dream.querySelector("input"), button = dream.querySelector("button");
+  const words = dream.querySelector("output"), screens = [...dream.querySelectorAll(".screen")];
+  let timer = null;
+  const show = () => {
+    const moment = Number(slider.value), dreaming = moment >= context;
+    dream.classList.toggle("dreaming", dreaming);
+    dream.classList.toggle("fed", !dreaming);
+    for (const screen of screens) {
+      screen.style.backgroundSize = `${100 * moments}% 100%`;
+      screen.style.backgroundPosition = `${(100 * moment) / Math.max(1, moments - 1)}% 0`;
+    }
+    words.textContent = dreaming ? `dreaming, ${moment - context + 1} ahead` : `fed, frame ${moment + 1} of ${context}`;
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    button.textContent = "Play";
+  };
+  button.addEventListener("click", () => {
+    if (timer) return stop();
+    button.textContent = "Pause";
+    timer = setInterval(() => {
+      slider.value = (Number(slider.value) + 1) % moments;
+      show();
+    }, 80);
+  });
+  slider.addEventListener("input", () => {
+    stop();
+    show();
+  });
+  show();
+}

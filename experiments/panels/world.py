@@ -92,6 +92,9 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
         title = f"Picture error inside {thing}" if thing else "Picture error"
         curves = {name: curve[key] for name, curve in pictures.items()}
         cards.append(_curves(f"world-{key.replace('/', '-')}", title, found["horizons"], curves, "mean squared error"))
+    for key, unit in (("psnr", "dB, higher is better"), ("ssim", "1 is equal")):
+        curves = {name: curve[key] for name, curve in pictures.items()}
+        cards.append(_curves(f"world-{key}", key.upper(), found["horizons"], curves, unit))
     physical = found["physical"]
     for number, quantity in enumerate(physical["trained"]):
         curves = {name: curve[quantity] for name, curve in physical.items()}

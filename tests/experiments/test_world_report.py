@@ -36,7 +36,16 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
     assert found["split"] == "test"
     page = (Path(run) / "report.html").read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
-    for words in ("Dreams beside reality", "How long a dream holds", "untrained core", "Coverage"):
+    assert page.count('class="dream fed"') == min(3, found["windows"])
+    for words in (
+        "Dreams beside reality",
+        "Step through a dream",
+        "Calibration",
+        "Error by spatial frequency",
+        "How long a dream holds",
+        "untrained core",
+        "Coverage",
+    ):
         assert words in page
 
 
