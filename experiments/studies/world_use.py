@@ -29,8 +29,10 @@ from experiments.world_train import MEMORIES, WorldModel, encoded, load_world
 LEVELS = 32
 """Roads on which each policy drives, the same for all."""
 DREAMS = 64
-HORIZON = 60
-"""Actions of each drive and of each dream."""
+HORIZON = 150
+"""Actions of each drive and of each dream; 6 seconds of the preset `car`."""
+EVOLVED = 200
+"""Most actions of the episodes that controllers are judged by."""
 CONTROLLERS: dict[str, tuple[Sees, str]] = {
     "latent alone": ("latent", MEMORIES[0]),
     "latent and memory": ("both", MEMORIES[0]),
@@ -74,10 +76,10 @@ def _starts(dreamer: Dreamer, episodes: list[LatentEpisode]) -> Moment:
 def controller(run: WorldRun, model: WorldModel, name: str, generations: int) -> dict[str, Any]:
     """Evolve one controller and judge it on fresh roads."""
     sees, memory = CONTROLLERS[name]
-    options = ControllerOptions(sees=sees, generations=generations)
+    options = ControllerOptions(sees=sees, generations=generations, horizon=EVOLVED)
     domain, seed = run.experiment.domain, run.experiment.seed
     found = evolve(domain, model.backbone, model.dreamers[memory], options, seed)
-    final = ControllerOptions(sees=sees, episodes=1)
+    final = ControllerOptions(sees=sees, episodes=1, horizon=EVOLVED)
     returns = [
         controller_returns(
             found.weights[None],
