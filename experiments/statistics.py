@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 
@@ -35,7 +34,9 @@ def median(scores: Scores) -> Scores:
 
 def interquartile_mean(scores: Scores) -> Scores:
     """Mean of the middle half of all runs x tasks: a quarter of them, rounded down, is cut at either end."""
-    return np.asarray(scipy.stats.trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
+    from scipy.stats import trim_mean  # noqa: PLC0415  # takes half a second
+
+    return np.asarray(trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
 
 
 def optimality_gap(scores: Scores, gamma: float = 1.0) -> Scores:
@@ -134,7 +135,9 @@ def proportion(successes: int, trials: int, confidence: float = CONFIDENCE) -> I
 
     Resampling trials that all succeeded or all failed gives an interval of width zero; this one stays honest there.
     """
-    bounds = scipy.stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    from scipy.stats import binomtest  # noqa: PLC0415  # takes half a second
+
+    bounds = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(successes / trials, float(bounds.low), float(bounds.high))
 
 

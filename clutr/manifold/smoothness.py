@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from clutr.manifold.sets import edit_distance
@@ -45,6 +44,8 @@ def smoothness(
         distance and edits (Spearman) over pairs whose steps are uniform from 0 to the largest: 1 if edits grow with
         every step, None where all tasks are one.
     """
+    from scipy.stats import spearmanr  # noqa: PLC0415  # takes half a second
+
     low, high = bounds
     sizes = torch.cat([torch.tensor(STEPS).repeat_interleave(PAIRS), STEPS[-1] * torch.rand(RANKED, generator=rng)])
     first = torch.rand(len(sizes), dim, generator=rng)

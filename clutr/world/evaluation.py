@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from clutr.world.baselines import LinearDynamics, copy_last, damped_velocity, mean_latent
@@ -155,6 +154,8 @@ def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Sca
 
 def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
     """For each method that predicts them: `reward_mae` by horizon, `end_auroc` over all horizons (None: no ends)."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
+
     found = {}
     for name, rewards in rollouts.rewards.items():
         ends, chances = windows.ends.flatten().numpy() > 0, rollouts.ends[name].flatten().numpy()

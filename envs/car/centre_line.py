@@ -6,7 +6,6 @@ import math
 from typing import Any, NoReturn
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from envs.car.crossings import crossings
 from envs.car.track import Floats
@@ -137,6 +136,8 @@ def resample(points: Floats, count: int) -> Floats:
     """`count` points at equal distances along the periodic cubic spline through `points` `[n, 2]`, from its start."""
     closed = np.concatenate([points, points[:1]])
     chord = np.concatenate([[0.0], np.linalg.norm(np.diff(closed, axis=0), axis=1).cumsum()])
+    from scipy.interpolate import CubicSpline  # noqa: PLC0415  # takes half a second
+
     spline = CubicSpline(chord, closed, bc_type="periodic")
     fine = np.linspace(0.0, chord[-1], _FINE * max(count, len(points)) + 1)
     steps = np.linalg.norm(np.diff(spline(fine), axis=0), axis=1)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from scipy import stats
 
 from envs.domain import Figure
 from experiments.panels.drawing import axes, count_steps, method_roles, placeholder, short_count, student_roles, to_svg
@@ -80,6 +79,8 @@ def mean_and_interval(curves: Sequence[Curve]) -> tuple[Column, Column, Column |
     n = len(curves)
     if n < 3:
         return steps, values.mean(0), None
+    from scipy import stats  # noqa: PLC0415  # takes half a second
+
     width = stats.t.ppf(0.975, n - 1) * values.std(0, ddof=1) / np.sqrt(n)
     return steps, values.mean(0), width
 
