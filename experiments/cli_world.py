@@ -8,14 +8,15 @@ from experiments import world_report, world_run, world_train
 from experiments.arguments import Arguments, choose, concrete, options_of
 from experiments.display import console, say, work_display
 from experiments.world_config import WORLD_PRESETS, WorldExperiment
+from experiments.world_dream import DreamOptions, dream_on
 from experiments.world_run import WorldRun
 
 WORLD = Path("runs") / "world"
 
 
 def world_command(args: Arguments) -> None:
-    """World models of what students see: record episodes, train, and report what dreams are worth."""
-    parts = {"record": _world_record, "train": _world_train, "report": _world_report}
+    """World models of what students see: record episodes, train, dream, and report what dreams are worth."""
+    parts = {"record": _world_record, "train": _world_train, "dream": _world_dream, "report": _world_report}
     choose("part", parts, "world", args)(args[1:])
 
 
@@ -54,6 +55,18 @@ def _world_train(args: Arguments) -> None:
     with work_display("training the memory") as progress:
         world_train.train_memories(run, recording, backbone, progress)
     say(f"done: `clutr world report --run {run.path}` shows it")
+
+
+def _world_dream(args: Arguments) -> None:
+    """Dream on from a recorded moment, in several branches, and write a page to step through."""
+    options = options_of(
+        "world dream",
+        args,
+        _world_dream.__doc__ or "",
+        run=(Path, WORLD, "The world model's directory."),
+        dream=(DreamOptions, DreamOptions(), ""),
+    )
+    say(f"open {dream_on(WorldRun(options.run), options.dream)}")
 
 
 def _world_report(args: Arguments) -> None:

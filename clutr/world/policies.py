@@ -54,6 +54,10 @@ class RandomWalk:
 
     def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         """The next step of the walk."""
+        return self.draw(rng)
+
+    def draw(self, rng: torch.Generator) -> Tensor:
+        """The next step of the walk, which looks at nothing."""
         if isinstance(self._space, spaces.Discrete):
             fresh = torch.randint(int(self._space.n), self._now.shape, generator=rng)
             self._now = torch.where(torch.rand(self._now.shape, generator=rng) < self._step, fresh, self._now)

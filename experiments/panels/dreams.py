@@ -28,24 +28,29 @@ def sheet_uri(film: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def player(films: Sequence[NDArray[np.uint8]], context: int, source: str) -> Panel:
-    """Reality, reconstruction, dream and error side by side, with a slider over the moments.
+def player(films: Sequence[NDArray[np.uint8]], context: int, source: str, kinds: Sequence[str] = KINDS) -> Panel:
+    """Reality, reconstruction, dream and error (or whatever `kinds` says) side by side, with a slider over the moments.
 
     Args:
-        films: `[4, T, side, side, 3]` each, of one length.
+        films: `[K, T, side, side, 3]` each, of one length.
         context: moments that were watched before the dream.
         source: the run, for the caption.
+        kinds: names of the K pictures of a moment.
     """
     moments = films[0].shape[1]
     caption = join_caption(
-        f"Green while fed with reality (the first {context} frames), red while dreaming under the recorded actions, "
-        + "each moment expected from the one before. The error is the absolute difference of dream and reality. It "
-        + "does not show what else might have come: a dream is one guess.",
+        f"Green while fed with reality (the first {context} frames), red while dreaming.",
+        (
+            "The dream is under the recorded actions, each moment expected from the one before; the error is its "
+            + "absolute difference to reality. It does not show what else might have come."
+            if kinds == KINDS
+            else "Each branch dreams from the same moment. Reality is black from where the recording ends."
+        ),
         f"Split: test; n = {len(films)} dreams, not chosen; {source}.",
     )
     body = "".join(
         f'<div class="dream fed" data-context="{context}" data-moments="{moments}"><div class="screens">'
-        + "".join(_screen(film[row : row + 1], kind) for row, kind in enumerate(KINDS))
+        + "".join(_screen(film[row : row + 1], kind) for row, kind in enumerate(kinds))
         + '</div><div class="transport"><button type="button">Play</button><input type="range" min="0" '
         + f'max="{moments - 1}" value="{context - 1}" aria-label="moment of dream {number + 1}"><output></output>'
         + "</div></div>"
