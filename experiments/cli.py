@@ -25,6 +25,7 @@ from envs.domain import DOMAINS, LevelError
 from experiments import commands, compare, demo, manifolds
 from experiments.arguments import Arguments, about_of, choose, concrete, options_of
 from experiments.benchmarks.figure import to_json
+from experiments.cli_sb3 import eval_model, wants_model
 from experiments.cli_world import world_command
 from experiments.config import Experiment
 from experiments.display import console, say, work_display
@@ -179,10 +180,13 @@ def _train_on(run: RunDirectory) -> None:
 
 def _eval(args: Arguments) -> None:
     """Zero-shot transfer: play a suite of levels that nobody trained on."""
+    if wants_model(args):
+        eval_model(args)
+        return
     options = options_of(
         "eval",
         args,
-        _eval.__doc__ or "",
+        f"{_eval.__doc__} `clutr eval --sb3 MODEL.zip` tests a model of Stable-Baselines3 instead of a run.",
         run=(Path, ..., "The run's directory."),
         suite=(str | None, None, "The suite; by default its world's first. `clutr list suites` names them."),
         episodes=(int, 100, "Episodes a level."),

@@ -1,6 +1,6 @@
 """What Stable-Baselines3 gets to see of an engine's observation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -79,6 +79,62 @@ def symbols(space: spaces.Dict) -> View:
 
 VIEWS: dict[str, Callable[[spaces.Dict], View]] = {"plain": plain, "image": image, "flat": flat, "symbols": symbols}
 """The views for scripts of one's own."""
+
+
+MISSION = "get to the green goal square"
+"""What MiniGrid's FlatObsWrapper spells out beside the picture: the mission of its mazes with a goal."""
+
+_LETTERS, _MISSION_LENGTH = 28, 96
+
+
+def minigrid_flat(space: spaces.Dict) -> View:
+    """A maze's image and the mission's letters in one vector, as MiniGrid's `FlatObsWrapper` gives it."""
+    letters = torch.zeros(_MISSION_LENGTH, _LETTERS, dtype=torch.uint8)
+    for place, letter in enumerate(MISSION):
+        letters[place, 26 if letter == " " else ord(letter) - ord("a")] = 1
+    spelt = letters.flatten()
+    shape = space.spaces["image"].shape or ()
+
+    def show(observation: Observation) -> Tensor:
+        pixels = observation["image"].flatten(-len(shape))
+        return torch.cat([pixels, spelt.to(pixels.device).expand(*pixels.shape[:-1], -1)], -1)
+
+    return View(spaces.Box(0, 255, (int(np.prod(shape)) + len(spelt),), np.uint8), show)
+
+
+def channels_first(view: View) -> View:
+    """The same with pictures as Stable-Baselines3 turns them; itself where it has none."""
+
+    def turned(part: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+        if isinstance(part, spaces.Box) and len(part.shape) == 3:
+            low, high = np.moveaxis(part.low, -1, 0), np.moveaxis(part.high, -1, 0)
+            return spaces.Box(low, high, dtype=low.dtype.type)
+        return part
+
+    if not isinstance(view.space, spaces.Dict):
+        picture_like = len(view.space.shape or ()) == 3
+        return View(turned(view.space), lambda seen: view.show(seen).movedim(-1, -3)) if picture_like else view
+    parts = view.space.spaces
+    pictures = {name for name, part in parts.items() if len(part.shape or ()) == 3}
+
+    def show(observation: Observation) -> Shown:
+        shown = view.show(observation)
+        return {name: part.movedim(-1, -3) if name in pictures else part for name, part in shown.items()}
+
+    return View(spaces.Dict({name: turned(part) for name, part in parts.items()}), show)
+
+
+def views_of_others(space: spaces.Dict) -> Iterator[View]:
+    """Every way in which a model of somebody else's may have been shown such observations."""
+    makers = [plain, flat]
+    if "image" in space.spaces:
+        makers += [image]
+        if "direction" in space.spaces:
+            makers += [symbols, minigrid_flat]
+    for maker in makers:
+        view = maker(space)
+        yield view
+        yield channels_first(view)
 
 
 def picture(space: spaces.Dict, shrink: int) -> View:
