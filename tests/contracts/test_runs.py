@@ -9,6 +9,7 @@ import torch
 
 from agents.pixel_ppo import PixelPPOConfig
 from agents.ppo import PPOConfig
+from agents.sb3.configs import SB3DQNConfig
 from clutr.curricula.base import CURRICULA
 from clutr.manifold.base import Manifold
 from clutr.manifold.set_vae import SetVAEConfig
@@ -45,6 +46,14 @@ WORLDS: dict[str, Experiment] = {
         record_every=2,
     ),
 }
+
+# A student with a memory of its own, and somebody else's network, optimiser and generators.
+WORLDS["maze with sb3-dqn"] = replace(
+    WORLDS["maze"],
+    student=SB3DQNConfig(
+        rollout_steps=12, hidden=8, buffer_size=100, learning_starts=20, batch_size=8, steps_per_gradient=16
+    ),
+)
 
 SMALL: dict[str, Any] = {
     "capacity": 6,
