@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,34 +41,67 @@ class LatentBundle:
     """T lines of plain text."""
 
 
-def principal_components(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Project points `[N, dim]` on their two directions of largest variance.
+class Plane(NamedTuple):
+    """The plane of largest variance through points."""
 
-    Returns:
-        Coordinates `[N, 2]` and the share of the variance along each direction, `[2]`. A direction's sign is fixed by
-        making its largest entry positive. What is not there (one point, one dimension) is 0.
+    mean: NDArray[np.float64]
+    """`[dim]`."""
+    directions: NDArray[np.float64]
+    """`[2, dim]`, orthonormal; zeros for directions that are not there."""
+    shares: NDArray[np.float64]
+    """`[2]`: of the variance along each direction."""
+
+    def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coordinates `[N, 2]` of points `[N, dim]`."""
+        coordinates: NDArray[np.float64] = (points - self.mean) @ self.directions.T
+        return coordinates
+
+
+def principal_plane(points: NDArray[np.float64]) -> Plane:
+    """The two directions of largest variance of points `[N, dim]`.
+
+    A direction's sign is fixed by making its largest entry positive. What is not there (one point, one dimension) is 0.
     """
-    centred = points - points.mean(0)
-    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-    directions, kept = directions[:2], singular[:2]
-    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(1)]
-    directions = directions * np.where(largest < 0, -1.0, 1.0)[:, None]
+    mean = points.mean(0)
+    _, singular, found = np.linalg.svd(points - mean, full_matrices=False)
+    found, kept = found[:2], singular[:2]
+    largest = found[np.arange(len(found)), np.abs(found).argmax(1)]
+    directions, shares = np.zeros((2, points.shape[1])), np.zeros(2)
+    directions[: len(found)] = found * np.where(largest < 0, -1.0, 1.0)[:, None]
     total = float((singular**2).sum())
-    coordinates, shares = np.zeros((len(points), 2)), np.zeros(2)
-    coordinates[:, : len(directions)] = centred @ directions.T
     if total > 0:
         shares[: len(kept)] = kept**2 / total
-    return coordinates, shares
+    return Plane(mean, directions, shares)
 
 
-def _on_canvas(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinates in the picture, both axes to the same scale, so that distances mean the same in all directions."""
-    low, high = coordinates.min(0), coordinates.max(0)
-    extent = max(float((high - low).max()), 1e-9)
-    scaled = (coordinates - (low + high) / 2) / extent * (SIZE - 2 * MARGIN)
-    scaled[:, 1] *= -1  # a picture's y grows downwards
-    moved: NDArray[np.float64] = scaled + SIZE / 2
-    return moved
+def principal_components(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates `[N, 2]` of points `[N, dim]` on their principal plane, and its shares of the variance, `[2]`."""
+    plane = principal_plane(points)
+    return plane.project(points), plane.shares
+
+
+class Canvas(NamedTuple):
+    """Coordinates of the map's plane as places in the picture: one scale for both axes, so distances mean the same."""
+
+    middle: NDArray[np.float64]
+    """`[2]`."""
+    scale: float
+
+    @classmethod
+    def around(cls, coordinates: NDArray[np.float64]) -> "Canvas":
+        """The canvas on which points `[N, 2]` fill the picture."""
+        low, high = coordinates.min(0), coordinates.max(0)
+        return cls((low + high) / 2, (SIZE - 2 * MARGIN) / max(float((high - low).max()), 1e-9))
+
+    def place(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where points `[N, 2]` are drawn."""
+        drawn: NDArray[np.float64] = (coordinates - self.middle) * self.scale * (1, -1) + SIZE / 2  # y grows downwards
+        return drawn
+
+    def back(self, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of `place`."""
+        coordinates: NDArray[np.float64] = (drawn - SIZE / 2) / self.scale * (1, -1) + self.middle
+        return coordinates
 
 
 @dataclass(frozen=True)
@@ -93,15 +126,24 @@ class ColourScale:
         return f'<div class="scale">{text(low)}<i style="background:{gradient}"></i>{text(high)}</div>'
 
 
+def scale_by_score(scores: NDArray[np.float64]) -> ColourScale:
+    """Colours for scores of which some are measured, without the extremes."""
+    low, high = (float(end) for end in np.nanquantile(scores, [0.02, 0.98]))
+    return ColourScale(low, high, colour_steps("plasma"))
+
+
+def scale_by_time(steps: NDArray[np.float64]) -> ColourScale:
+    """Colours for environment steps."""
+    return ColourScale(float(steps.min()), float(steps.max()), colour_steps("viridis"))
+
+
 def _dots(where: NDArray[np.float64]) -> str:
     """Points as zero-length strokes, whose round caps are dots: a third of the size of as many circles."""
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in where)
 
 
-def _map(
-    where: NDArray[np.float64], values: NDArray[np.float64], scale: ColourScale, shares: NDArray[np.float64], label: str
-) -> str:
-    """One map: points in the colours of their values, grey where there is none."""
+def dots(where: NDArray[np.float64], values: NDArray[np.float64], scale: ColourScale) -> str:
+    """Points in the colours of their values, grey where there is none; a part of an SVG."""
     width = 7.0 if len(where) < 300 else 4.5 if len(where) < 2000 else 3.2
     measured = np.isfinite(values)
     layers = []
@@ -111,11 +153,18 @@ def _map(
     for index, colour in enumerate(scale.colours):
         if (place == index).any():
             layers.append(f'<path d="{_dots(where[measured][place == index])}" stroke="{colour}"/>')
+    return f'<g fill="none" stroke-linecap="round" stroke-width="{width}" stroke-opacity=".85">{"".join(layers)}</g>'
+
+
+def _map(
+    where: NDArray[np.float64], values: NDArray[np.float64], scale: ColourScale, shares: NDArray[np.float64], label: str
+) -> str:
+    """One map: the dots, and what its axes are."""
     return (
         f'<svg class="map" role="img" aria-label="{text(label)}" viewBox="0 0 {SIZE:.0f} {SIZE:.0f}">'
         + f'<rect x=".5" y=".5" width="{SIZE - 1:.0f}" height="{SIZE - 1:.0f}" rx="6" fill="none" '
         + 'style="stroke:var(--rule)"/>'
-        + f'<g fill="none" stroke-linecap="round" stroke-width="{width}" stroke-opacity=".85">{"".join(layers)}</g>'
+        + dots(where, values, scale)
         + f'<text x="{SIZE - 8:.0f}" y="{SIZE - 8:.0f}" text-anchor="end">component 1: {percent(shares[0], 1)}</text>'
         + f'<text transform="translate(15 {SIZE - 8:.0f}) rotate(-90)">component 2: {percent(shares[1], 1)}</text>'
         + '<circle class="ring" r="7" fill="none" stroke-width="2" style="stroke:var(--ink)" visibility="hidden"/>'
@@ -151,18 +200,17 @@ def latent_map(bundle: LatentBundle | None, source: str) -> Panel:
     if bundle is None or not len(bundle.latents):
         return Panel("latents", title, note("No latents were recorded: this curriculum does not use them."), source)
     coordinates, shares = principal_components(np.asarray(bundle.latents, dtype=np.float64))
-    canvas = _on_canvas(coordinates)
+    canvas = Canvas.around(coordinates).place(coordinates)
     drawn = np.array(spread(len(canvas), MOST_POINTS))
     where, scores, steps = canvas[drawn], bundle.scores[drawn], bundle.steps[drawn]
 
     measured = scores[np.isfinite(scores)]
     maps = []
     if len(measured):
-        low, high = (float(end) for end in np.quantile(measured, [0.02, 0.98]))
-        scale = ColourScale(low, high, colour_steps("plasma"))
+        scale = scale_by_score(scores)
         picture = _map(where, scores, scale, shares, f"Latents by {bundle.score_name}")
         maps.append(f"<div><h3>By {text(bundle.score_name)}</h3>{picture}{scale.html()}</div>")
-    scale = ColourScale(float(steps.min()), float(steps.max()), colour_steps("viridis"))
+    scale = scale_by_time(steps)
     picture = _map(where, steps, scale, shares, "Latents by time")
     maps.append(f"<div><h3>By time of the proposal</h3>{picture}{scale.html('steps')}</div>")
 

@@ -33,7 +33,7 @@ def join_caption(*sentences: str) -> str:
     return " ".join(sentence.strip() for sentence in sentences if sentence.strip())
 
 
-def _theme() -> str:
+def theme() -> str:
     """The palette as CSS variables. Paper is always light, so the dark theme is for screens."""
     light = "".join(f"--{role}:{pair[0]};" for role, pair in PALETTE.items())
     dark = "".join(f"--{role}:{pair[1]};" for role, pair in PALETTE.items())
@@ -54,7 +54,7 @@ def render_page(title: str, kicker: str, summary: str, panels: Sequence[Panel], 
         A complete HTML document without any reference outside itself.
     """
     files = resources.files("experiments.panels")
-    style = _theme() + (files / "page.css").read_text(encoding="utf-8")
+    style = theme() + (files / "page.css").read_text(encoding="utf-8")
     script = (files / "page.js").read_text(encoding="utf-8")
     links = "".join(f'<a href="#{text(panel.name)}">{text(panel.name.capitalize())}</a>' for panel in panels)
     body = "\n".join(panel.html() for panel in panels)
