@@ -138,8 +138,10 @@ def _other_student(preset: Experiment, name: str, args: Arguments) -> tuple[Expe
     at = rest.index("--student")
     chosen = choose("student", {name: STUDENTS[name] for name in STUDENTS}, f"train {name} --student", rest[at + 1 :])
     del rest[at : at + 2]
-    steps = getattr(preset.student, "rollout_steps", None)  # how long a level is played belongs to the preset
-    return dataclasses.replace(preset, student=chosen(**({"rollout_steps": steps} if steps else {}))), rest
+    # how long a level is played and what its rewards are like belongs to the preset, not to the algorithm
+    kept = {"rollout_steps", "normalise_returns"} & {field.name for field in dataclasses.fields(chosen)}
+    options = {name: getattr(preset.student, name) for name in kept if hasattr(preset.student, name)}
+    return dataclasses.replace(preset, student=chosen(**options)), rest
 
 
 def _train(args: Arguments) -> None:

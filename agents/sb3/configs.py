@@ -74,13 +74,17 @@ class SB3Options:
 
 
 @dataclass(frozen=True)
-class _OnPolicyOptions(SB3Options):
+class OnPolicyOptions(SB3Options):
+    """What PPO, A2C and RecurrentPPO share."""
+
     value_coefficient: float = 0.5
     """Weight of the value loss."""
     entropy_coefficient: float = 0.01
     """Weight of the policy's entropy."""
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
+    normalise_returns: bool = False
+    """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
 
     def _positive(self) -> tuple[str, ...]:
         return ("max_gradient_norm",)
@@ -88,7 +92,7 @@ class _OnPolicyOptions(SB3Options):
 
 @STUDENTS.register("sb3-a2c")
 @dataclass(frozen=True)
-class SB3A2CConfig(_OnPolicyOptions):
+class SB3A2CConfig(OnPolicyOptions):
     """A2C of Stable-Baselines3: one gradient step a rollout."""
 
     learning_rate: float = 7e-4
@@ -96,7 +100,7 @@ class SB3A2CConfig(_OnPolicyOptions):
 
 @STUDENTS.register("sb3-ppo")
 @dataclass(frozen=True)
-class SB3PPOConfig(_OnPolicyOptions):
+class SB3PPOConfig(OnPolicyOptions):
     """PPO of Stable-Baselines3, without memory."""
 
     epochs: int = 4
@@ -126,7 +130,9 @@ class SB3RecurrentPPOConfig(SB3PPOConfig):
 
 
 @dataclass(frozen=True)
-class _OffPolicyOptions(SB3Options):
+class OffPolicyOptions(SB3Options):
+    """What DQN and SAC share."""
+
     buffer_size: int = 100_000
     """Transitions kept, of levels that were trained on. They are part of each checkpoint."""
     learning_starts: int = 2_000
@@ -147,9 +153,11 @@ class _OffPolicyOptions(SB3Options):
 
 @STUDENTS.register("sb3-dqn")
 @dataclass(frozen=True)
-class SB3DQNConfig(_OffPolicyOptions):
+class SB3DQNConfig(OffPolicyOptions):
     """DQN of Stable-Baselines3, off-policy, for discrete actions."""
 
+    discount: float = 0.9
+    """Gamma. The nearer to 1, the less a step that leads nowhere costs: with 0.99, mazes are not learnt."""
     target_interval: int = 500
     """Gradient steps between two updates of the target network."""
     exploration_steps: int = 200_000
@@ -173,7 +181,7 @@ class SB3DQNConfig(_OffPolicyOptions):
 
 @STUDENTS.register("sb3-sac")
 @dataclass(frozen=True)
-class SB3SACConfig(_OffPolicyOptions):
+class SB3SACConfig(OffPolicyOptions):
     """SAC of Stable-Baselines3, off-policy, for continuous actions."""
 
     rollout_steps: int = 125

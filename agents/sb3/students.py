@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.normaliser import ReturnNormaliser
 from agents.rollout import collect
-from agents.sb3.configs import SB3Options, SB3PPOConfig
+from agents.sb3.configs import OnPolicyOptions, SB3Options, SB3PPOConfig
 from agents.sb3.players import Player
 from agents.sb3.randomness import OwnRandomness, seed_globally, untouched
 from agents.student import Trajectories
@@ -55,13 +56,13 @@ class SB3Student:
             seed_globally(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
             return policy.to_engine(policy.sample(rng)), state
 
-    def _collect(self, engine: Engine, levels: LevelBatch) -> Trajectories:
-        config = self.config
+    def _collect(self, engine: Engine, levels: LevelBatch, normaliser: ReturnNormaliser | None = None) -> Trajectories:
+        config, steps = self.config, self.config.rollout_steps
         player = cast("Any", self.player)  # all that `collect` asks of a network
         unused = torch.Generator(device=self.device)  # players draw from the generators that are in place
         self.model.policy.set_training_mode(False)
         with self.randomness():
-            return collect(player, engine, levels, config.rollout_steps, unused, config.discount, config.trace)
+            return collect(player, engine, levels, steps, unused, config.discount, config.trace, normaliser)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -98,14 +99,18 @@ class SB3Student:
 class OnPolicyStudent(SB3Student):
     """PPO and A2C."""
 
-    def __init__(self, config: SB3Options, model: Any, player: Player, randomness: OwnRandomness) -> None:
+    config: OnPolicyOptions
+
+    def __init__(self, config: OnPolicyOptions, model: Any, player: Player, randomness: OwnRandomness) -> None:
         super().__init__(config, model, player, randomness)
+        normalise, device = config.normalise_returns, model.device
+        self.normaliser = ReturnNormaliser(config.discount, device=device) if normalise else None
         self._buffer_type = type(model.rollout_buffer)
         del model.rollout_buffer  # each update makes one of the levels that it trains on
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
         """Play each level in its own environment for `rollout_steps` steps."""
-        return self._collect(engine, levels)
+        return self._collect(engine, levels, self.normaliser)
 
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
         """Update from the environments in `train` `[N]` bool (None: all); none of them leaves the weights as they are.
@@ -149,6 +154,17 @@ class OnPolicyStudent(SB3Student):
     def _memories(self, observations: Observation, starts: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
         """What the policy remembered before each step, as the rollout buffer names it: nothing."""
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """As any student's, and the moments of the returns if rewards are normalised."""
+        state = super().state_dict()
+        return state if self.normaliser is None else state | {"moments": self.normaliser.moments}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        super().load_state_dict(state)
+        if self.normaliser is not None:
+            self.normaliser.moments = state["moments"].to(self.normaliser.moments.device)
 
 
 class RecurrentStudent(OnPolicyStudent):

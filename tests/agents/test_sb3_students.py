@@ -12,7 +12,9 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, PPO
 from torch import Tensor
 
+from agents.normaliser import ReturnNormaliser
 from agents.ppo import PPOConfig
+from agents.rollout import generalised_advantages
 from agents.sb3.configs import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
 from agents.sb3.players import Box, Choices, SquashedGaussian, Uniform
 from agents.sb3.randomness import OwnRandomness, seed_globally, untouched
@@ -124,6 +126,20 @@ def test_rollouts_say_what_our_own_students_say() -> None:
         running = errors[t] + 0.99 * 0.95 * (~ended[t]) * running
         expected[t] = running
     torch.testing.assert_close(played.advantages, expected)
+
+
+def test_normalised_returns_are_those_of_our_own_students() -> None:
+    config = SB3PPOConfig(rollout_steps=STEPS, hidden=8, normalise_returns=True)
+    student, own = build(config), ReturnNormaliser(0.99)
+    for _ in range(2):
+        played = student.rollout(DOMAIN.engine(ENVS), levels())
+        ended = played.terminated | played.truncated
+        rewards = own(played.rewards, ended)
+        expected = generalised_advantages(rewards, played.values, played.next_values, ended, 0.99, 0.95)
+        torch.testing.assert_close(played.advantages, expected)
+    other = build(config, seed=2)
+    other.load_state_dict(student.state_dict())
+    assert torch.equal(other.normaliser.moments, own.moments)
 
 
 @pytest.mark.parametrize(
