@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import gymnasium
 import torch
@@ -99,6 +99,42 @@ class PPOConfig(PPOOptions):
         return PPOStudent(self, network.to(device), seed, name, device)
 
 
+class Peers(Protocol):
+    """The learners that make an update together, each with some of the samples; every sum is over all of them."""
+
+    def count(self, samples: int) -> int:
+        """How many samples all learners have together."""
+        ...
+
+    def normalise(self, advantages: Tensor) -> Tensor:
+        """This learner's advantages `[L, M]`, with mean 0 and standard deviation 1 over those of all learners."""
+        ...
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of each learner's `values`, which have one shape."""
+        ...
+
+
+class Alone:
+    """The only learner."""
+
+    def count(self, samples: int) -> int:
+        """As they are."""
+        return samples
+
+    def normalise(self, advantages: Tensor) -> Tensor:
+        """See `agents.losses.normalise`."""
+        return normalise(advantages)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """As they are."""
+        return values
+
+
+METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+"""What is reported of the loss."""
+
+
 class PPOStudent:
     """An actor-critic that plays with `collect` and learns with PPO.
 
@@ -118,6 +154,7 @@ class PPOStudent:
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")
+        self.peers: Peers = Alone()
 
     def initial_state(self, n: int) -> Tensor:
         """Zeros `[n, ...]`, what the network remembers at an episode's start."""
@@ -153,41 +190,46 @@ class PPOStudent:
             `gradient_norm`; and `explained_variance` of the values before the update.
         """
         batch = _Batch.of(self.network, trajectories, train)
-        if len(batch) == 0:
+        samples = self.peers.count(len(batch))
+        if samples == 0:
             return {}
         totals: dict[str, Tensor] = {}
-        parts = min(self.config.minibatches, len(batch))
+        parts = min(self.config.minibatches, samples)
         for _ in range(self.config.epochs):
             for part in self._split(batch, parts):
                 for name, value in self._gradient_step(part).items():
                     totals[name] = totals.get(name, torch.zeros_like(value)) + value
         gradient_steps = self.config.epochs * parts
         metrics = {name: float(total) / gradient_steps for name, total in totals.items()}
-        return metrics | {"explained_variance": batch.explained_variance()}
+        return metrics | {"explained_variance": explained_variance(batch.values, batch.returns)}
 
     def _split(self, batch: "_Batch", parts: int) -> "list[_Batch]":
         if parts == 1:
             return [batch]
         order = torch.randperm(len(batch), generator=self.batch_rng).to(batch.advantages.device)
-        return [batch.select(index) for index in order.chunk(parts)]
+        return [batch.select(index) for index in order.tensor_split(parts)]
 
     def _gradient_step(self, batch: "_Batch") -> dict[str, Tensor]:
-        batch = replace(batch, advantages=normalise(batch.advantages))
+        """One step on a minibatch, of which this learner has the samples in `batch`: some, all, or none."""
+        batch = replace(batch, advantages=self.peers.normalise(batch.advantages))
+        samples = self.peers.count(len(batch))
         self.optimiser.zero_grad()
-        parts = torch.arange(len(batch), device=batch.starts.device).split(self.network.chunk or len(batch))
-        totals: dict[str, Tensor] = {}
-        for index in parts:
-            share = len(index) / len(batch)
+        totals = torch.zeros(len(METRICS), device=batch.starts.device)
+        parts = torch.arange(len(batch), device=batch.starts.device).split(self.network.chunk or max(1, len(batch)))
+        for index in parts if len(batch) else ():
+            share = len(index) / samples
             loss, metrics = self._loss(batch if len(parts) == 1 else batch.select(index))
             (loss * share).backward()
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, torch.zeros_like(value)) + value * share
-        totals["gradient_norm"] = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
+            totals += metrics * share
+        for parameter in self.network.parameters():
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = self.peers.sum(gradient)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         self.optimiser.step()
-        return totals
+        return dict(zip(METRICS, self.peers.sum(totals), strict=True)) | {"gradient_norm": norm}
 
-    def _loss(self, batch: "_Batch") -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a part of a minibatch, and what to report of it: means over its samples."""
+    def _loss(self, batch: "_Batch") -> tuple[Tensor, Tensor]:
+        """The loss of a part of a minibatch, and `METRICS`, `[5]`: means over its samples."""
         config = self.config
         policy, values = self.network(batch.prepared, batch.starts)
         new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
@@ -197,13 +239,9 @@ class PPOStudent:
         with torch.no_grad():
             change = new.log_probs - batch.log_probs
             ratio = change.exp()
-            return loss, {
-                "policy_loss": losses.policy.detach(),
-                "value_loss": losses.value.detach(),
-                "entropy": losses.entropy.detach(),
-                "approx_kl": (ratio - 1 - change).mean(),  # never negative, and less noisy than -change
-                "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
-            }
+            divergence = (ratio - 1 - change).mean()  # approximate KL: never negative, and less noisy than -change
+            clipped = ((ratio - 1).abs() > config.clip).float().mean()
+            return loss, torch.stack([losses.policy, losses.value, losses.entropy, divergence, clipped])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, Adam's slots, generators, and the moments of the returns if rewards are normalised."""
@@ -253,9 +291,12 @@ class _Batch:
     def select(self, index: Tensor) -> "_Batch":
         return _Batch(**{name: value[:, index] for name, value in vars(self).items()})
 
-    def explained_variance(self) -> float:
-        """1 - Var(returns - values) / Var(returns); 0 where returns do not vary."""
-        variance = self.returns.var()
-        if float(variance) == 0:
-            return 0.0
-        return 1 - float((self.returns - self.values).var() / variance)
+
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """1 - Var(returns - values) / Var(returns), of tensors of one shape; 0 where returns do not vary."""
+    if returns.numel() == 0:
+        return 0.0
+    variance = returns.var()
+    if float(variance) == 0:
+        return 0.0
+    return 1 - float((returns - values).var() / variance)

@@ -1,17 +1,31 @@
 """Playing levels: T steps of N environments, with the masks that the update sees."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
-from agents.networks import Network
+from agents.distributions import Distribution
 from agents.normaliser import ReturnNormaliser
 from agents.student import Trajectories
-from envs.domain import Engine, LevelBatch
+from envs.domain import Engine, LevelBatch, Observation
+
+
+class Player(Protocol):
+    """What `collect` needs of a network; see `agents.networks.Network`."""
+
+    def initial_state(self, n: int) -> Tensor:
+        """What `step` remembers at an episode's start: zeros `[n, ...]`."""
+        ...
+
+    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
+        """Distributions over actions `[N]`, values `[N]` and the next state for one step."""
+        ...
 
 
 @torch.no_grad()
 def collect(
-    network: Network,
+    network: Player,
     engine: Engine,
     levels: LevelBatch,
     steps: int,
@@ -82,10 +96,16 @@ def collect(
     next_values = torch.cat([stacked["values"][1:], following.unsqueeze(0)])
     next_values = torch.where(stacked["truncated"], stacked.pop("last_values"), next_values)
     next_values = next_values.masked_fill(stacked["terminated"], 0.0)
-    ended = stacked["terminated"] | stacked["truncated"]
-    rewards = stacked["rewards"] if normaliser is None else normaliser(stacked["rewards"], ended)
-    advantages = generalised_advantages(rewards, stacked["values"], next_values, ended, discount, trace)
-    return Trajectories(observations=seen, next_values=next_values, advantages=advantages, **stacked)
+    played = Trajectories(observations=seen, next_values=next_values, advantages=torch.empty(0), **stacked)
+    estimate(played, discount, trace, normaliser)
+    return played
+
+
+def estimate(played: Trajectories, discount: float, trace: float, normaliser: ReturnNormaliser | None) -> None:
+    """Fill in `played.advantages`, from all else that is in it; see `collect` for the arguments."""
+    ended = played.terminated | played.truncated
+    rewards = played.rewards if normaliser is None else normaliser(played.rewards, ended)
+    played.advantages = generalised_advantages(rewards, played.values, played.next_values, ended, discount, trace)
 
 
 def generalised_advantages(
