@@ -30,7 +30,7 @@ def test_rooms_say_that_they_are_typed() -> None:
     assert all((ROOT / room / "py.typed").exists() for room in ("envs", "agents", "clutr", "experiments"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/method.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/method.md", "docs/sb3.md"])
 def test_pages_name_commands_presets_and_files_that_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     for command, first in re.findall(r"(?:^|`)clutr ([a-z]+)(?: ([a-z][\w-]*))?", text, flags=re.MULTILINE):
