@@ -21,7 +21,8 @@ from agents.sb3.configs import (
 from agents.sb3.off_policy import DQNStudent, OffPolicyStudent, SACStudent
 from agents.sb3.players import ActorCriticPlayer, QPlayer, RecurrentPlayer, SACPlayer
 from agents.sb3.randomness import OwnRandomness
-from agents.sb3.students import OnPolicyStudent, RecurrentStudent
+from agents.sb3.recurrent import RecurrentStudent
+from agents.sb3.students import OnPolicyStudent
 from agents.sb3.views import View, student_view
 from envs.randomness import derive_seed
 

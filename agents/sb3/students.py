@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from agents.normaliser import ReturnNormaliser
@@ -100,12 +101,12 @@ class OnPolicyStudent(SB3Student):
     """PPO and A2C."""
 
     config: OnPolicyOptions
+    buffer_type: type[Any] = RolloutBuffer
 
     def __init__(self, config: OnPolicyOptions, model: Any, player: Player, randomness: OwnRandomness) -> None:
         super().__init__(config, model, player, randomness)
         normalise, device = config.normalise_returns, model.device
         self.normaliser = ReturnNormaliser(config.discount, device=device) if normalise else None
-        self._buffer_type = type(model.rollout_buffer)
         del model.rollout_buffer  # each update makes one of the levels that it trains on
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
@@ -149,7 +150,7 @@ class OnPolicyStudent(SB3Student):
     def _empty_buffer(self, steps: int, num_envs: int, *shape: tuple[int, ...]) -> Any:
         model, config = self.model, self.config
         options = {"gamma": config.discount, "gae_lambda": config.trace, "n_envs": num_envs, "device": self.device}
-        return self._buffer_type(steps, model.observation_space, model.action_space, *shape, **options)
+        return self.buffer_type(steps, model.observation_space, model.action_space, *shape, **options)
 
     def _memories(self, observations: Observation, starts: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
         """What the policy remembered before each step, as the rollout buffer names it: nothing."""
@@ -165,28 +166,6 @@ class OnPolicyStudent(SB3Student):
         super().load_state_dict(state)
         if self.normaliser is not None:
             self.normaliser.moments = state["moments"].to(self.normaliser.moments.device)
-
-
-class RecurrentStudent(OnPolicyStudent):
-    """RecurrentPPO."""
-
-    def _empty_buffer(self, steps: int, num_envs: int, *shape: tuple[int, ...]) -> Any:
-        _, _, layers, width = self.player.initial_state(num_envs).shape
-        return super()._empty_buffer(steps, num_envs, (steps, layers, num_envs, width), *shape)
-
-    @torch.no_grad()
-    def _memories(self, observations: Observation, starts: Tensor) -> dict[str, np.ndarray]:
-        """Computed again: the weights are still those of the rollout."""
-        self.model.policy.set_training_mode(False)
-        state = self.player.initial_state(starts.shape[1])
-        before = []
-        for t, started in enumerate(starts):
-            state = state.masked_fill(started.view(-1, 1, 1, 1), 0)
-            before.append(state.permute(1, 2, 0, 3))
-            _, _, state = self.player.step({name: value[t] for name, value in observations.items()}, state)
-        parts = torch.stack(before, 1).cpu().numpy()  # [4, T, layers, n, width]
-        names = ("hidden_states_pi", "cell_states_pi", "hidden_states_vf", "cell_states_vf")
-        return dict(zip(names, parts, strict=True))
 
 
 def chosen_environments(trajectories: Trajectories, train: Tensor | None) -> Tensor:
