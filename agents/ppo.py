@@ -1,16 +1,19 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import gymnasium
 import torch
 from torch import Tensor, nn
 
-from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from agents.distributions import Distribution
+from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses
 from agents.networks import ActorCritic, Network, Prepared
 from agents.normaliser import ReturnNormaliser
+from agents.peers import Alone, Peers
 from agents.rollout import collect
 from agents.student import STUDENTS, Trajectories
 from envs.domain import Engine, LevelBatch, Observation
@@ -99,38 +102,6 @@ class PPOConfig(PPOOptions):
         return PPOStudent(self, network.to(device), seed, name, device)
 
 
-class Peers(Protocol):
-    """The learners that make an update together, each with some of the samples; every sum is over all of them."""
-
-    def count(self, samples: int) -> int:
-        """How many samples all learners have together."""
-        ...
-
-    def normalise(self, advantages: Tensor) -> Tensor:
-        """This learner's advantages `[L, M]`, with mean 0 and standard deviation 1 over those of all learners."""
-        ...
-
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum of each learner's `values`, which have one shape."""
-        ...
-
-
-class Alone:
-    """The only learner."""
-
-    def count(self, samples: int) -> int:
-        """As they are."""
-        return samples
-
-    def normalise(self, advantages: Tensor) -> Tensor:
-        """See `agents.losses.normalise`."""
-        return normalise(advantages)
-
-    def sum(self, values: Tensor) -> Tensor:
-        """As they are."""
-        return values
-
-
 METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
 """What is reported of the loss."""
 
@@ -194,7 +165,7 @@ class PPOStudent:
         if samples == 0:
             return {}
         totals: dict[str, Tensor] = {}
-        parts = min(self.config.minibatches, samples)
+        parts = min(self.config.minibatches, math.ceil(samples / self.peers.learners))
         for _ in range(self.config.epochs):
             for part in self._split(batch, parts):
                 for name, value in self._gradient_step(part).items():
@@ -229,9 +200,18 @@ class PPOStudent:
         return dict(zip(METRICS, self.peers.sum(totals), strict=True)) | {"gradient_norm": norm}
 
     def _loss(self, batch: "_Batch") -> tuple[Tensor, Tensor]:
-        """The loss of a part of a minibatch, and `METRICS`, `[5]`: means over its samples."""
-        config = self.config
         policy, values = self.network(batch.prepared, batch.starts)
+        return self.loss(policy, values, batch)
+
+    def loss(self, policy: Distribution, values: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss, 0-d, of a network's answer to samples, and `METRICS`, `[5]`: means over the samples.
+
+        Args:
+            policy: distributions over actions, `[L, M]`.
+            values: `[L, M]`.
+            batch: has `actions`, `log_probs`, `values`, `advantages` (normalised) and `returns` of the samples.
+        """
+        config = self.config
         new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
         old = Evaluation(batch.log_probs, batch.values, new.entropy)
         losses = clipped_losses(new, old, batch.advantages, batch.returns, config.clip, config.value_loss)

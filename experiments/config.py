@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from agents.backend import BACKENDS, Backend, NativeBackend
 from agents.student import STUDENTS, StudentConfig
 from clutr.curricula.base import CURRICULA, CurriculumConfig
 from clutr.manifold.base import MANIFOLDS, ManifoldConfig
@@ -34,6 +35,8 @@ class Experiment:
     """Seed of everything but the manifold's pretraining."""
     manifold_seed: int = 1
     """Seed of the manifold's pretraining, so that runs of many seeds can share one manifold."""
+    backend: Backend = NativeBackend()
+    """Whether this process does everything, or students play and learn on many machines."""
     device: str = "cpu"
     """Where students play and learn, such as cuda. Teachers and manifolds, which are small, stay on the CPU."""
     num_envs: int = 32
@@ -68,6 +71,7 @@ _PARTS: dict[str, Registry[Any]] = {
     "curriculum": CURRICULA,
     "student": STUDENTS,
     "manifold": MANIFOLDS,
+    "backend": BACKENDS,
 }
 
 
@@ -137,8 +141,9 @@ def from_yaml(text: str) -> Experiment:
 
 
 def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run with this plain config tries: all but seeds and device, in which its repetitions may differ."""
-    return {name: value for name, value in config.items() if name not in ("seed", "manifold_seed", "device")}
+    """What a run with this plain config tries: all but seeds, device and backend, in which repetitions may differ."""
+    differing = ("seed", "manifold_seed", "device", "backend")
+    return {name: value for name, value in config.items() if name not in differing}
 
 
 def manifold_id(experiment: Experiment) -> str:

@@ -64,10 +64,9 @@ class Runner:
         self.engine: Engine = domain.engine(self.experiment.num_envs, device)
         context = Context(domain, derive_seed(seed, "curriculum"), manifold)
         self.curriculum: Curriculum = self.experiment.curriculum.build(context)
-        spaces = self.engine.observation_space, self.engine.action_space
-        self.students: dict[str, Student] = {
-            name: self.experiment.student.build(*spaces, seed, name, device) for name in self.curriculum.students
-        }
+        self.students: dict[str, Student] = self.experiment.backend.students(
+            self.experiment.student, self.curriculum.students, domain, self.engine, seed, device
+        )
         self.update, self.steps, self.seconds = 0, 0, 0.0
         self.stop_requested = False
         self._resume(say)

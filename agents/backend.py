@@ -1,0 +1,62 @@
+"""Where students play and learn: in this process, or on many machines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from agents.student import Student, StudentConfig
+from envs.domain import Domain, Engine
+from envs.registry import Registry
+
+
+class Backend(Protocol):
+    """A frozen dataclass of options, registered in `BACKENDS`. It changes where things happen, not what happens."""
+
+    def students(
+        self,
+        config: StudentConfig,
+        names: Sequence[str],
+        domain: Domain,
+        engine: Engine,
+        seed: int,
+        device: torch.device,
+    ) -> dict[str, Student]:
+        """Make the students of one experiment.
+
+        Args:
+            config: what all of them are made from.
+            names: what they are called.
+            domain: the world.
+            engine: of this process, on which students that play here will play.
+            seed: of the run.
+            device: where students of this process play and learn.
+
+        Raises:
+            ImportError: if something is not installed; the message says what.
+            ValueError: if the options do not fit each other.
+        """
+        ...
+
+
+BACKENDS: Registry[type[Backend]] = Registry("backend", "agents.*")
+
+
+@BACKENDS.register("native")
+@dataclass(frozen=True)
+class NativeBackend:
+    """This process alone."""
+
+    def students(
+        self,
+        config: StudentConfig,
+        names: Sequence[str],
+        domain: Domain,  # noqa: ARG002
+        engine: Engine,
+        seed: int,
+        device: torch.device,
+    ) -> dict[str, Student]:
+        """See `Backend`."""
+        spaces = engine.observation_space, engine.action_space
+        return {name: config.build(*spaces, seed, name, device) for name in names}

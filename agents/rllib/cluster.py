@@ -1,0 +1,248 @@
+"""The processes that belong to one experiment, and what the driver does when some of them die."""
+
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from agents.ppo import PPOOptions
+from agents.rllib.config import RLlibBackend
+from agents.rllib.learner import StudentLearner, learn
+from agents.rllib.module import module_spec
+from agents.rllib.runner import LevelEnvRunner, sample
+from envs.domain import Domain, Engine
+
+POLL = 0.05
+"""Seconds between looks at the runners while some work waits for one."""
+PROBE = 2.0
+"""Seconds between two attempts to reach runners that died."""
+
+
+def start_ray(backend: RLlibBackend) -> None:
+    """Join the cluster, or start one on this machine; do nothing if this process is in one already."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would warn of what RLlib takes care of
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if backend.address != "local":
+        ray.init(address=backend.address, **quiet)
+        return
+    needed = backend.runners * backend.cpus_per_runner + backend.learners * backend.cpus_per_learner
+    cpus = max(os.cpu_count() or 1, int(needed + 1))
+    ray.init(
+        "local", num_cpus=cpus, object_store_memory=backend.object_store_mb * 2**20, include_dashboard=False, **quiet
+    )
+
+
+def algorithm_config(
+    backend: RLlibBackend, config: PPOOptions, names: tuple[str, ...], domain: Domain, engine: Engine, seed: int
+) -> AlgorithmConfig:
+    """What RLlib needs to know. Its own seed stays unset: with one, it would seed every global generator."""
+    settings = AlgorithmConfig().framework("torch")
+    modules = module_spec(config, names, engine, seed)
+    settings = settings.environment(env_config={"domain": domain, "modules": modules})
+    settings = settings.env_runners(
+        env_runner_cls=LevelEnvRunner,
+        num_env_runners=backend.runners,
+        num_cpus_per_env_runner=backend.cpus_per_runner,
+        create_env_on_local_worker=False,
+        validate_env_runners_after_construction=False,
+        max_requests_in_flight_per_env_runner=2,
+    )
+    settings = settings.learners(
+        num_learners=backend.learners,
+        num_cpus_per_learner=backend.cpus_per_learner,
+        num_gpus_per_learner=backend.gpus_per_learner,
+    )
+    settings = settings.fault_tolerance(
+        restart_failed_env_runners=True,
+        max_num_env_runner_restarts=-1,
+        delay_between_env_runner_restarts_s=0,
+    )
+    return settings.training(learner_class=StudentLearner)
+
+
+@dataclass
+class Ledger:
+    """What became of the levels that were handed out. Keys are counted once a share of a rollout."""
+
+    given: Counter[str] = field(default_factory=Counter)
+    """Levels that were to be played, by key."""
+    played: Counter[str] = field(default_factory=Counter)
+    """Levels whose trajectories were used."""
+    lost: int = 0
+    """Shares that were lost with a runner, and played again."""
+    doubled: int = 0
+    """Shares of which a second result came, and was thrown away."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether all that was given was played, and nothing twice."""
+        return self.given == self.played
+
+
+class Cluster:
+    """Runners and learners of one experiment. All of its students share them.
+
+    Args:
+        backend: how many there are, and of what.
+        config: the students' options.
+        names: the students.
+        domain: the world.
+        engine: says what is seen and done there.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        backend: RLlibBackend,
+        config: PPOOptions,
+        names: Sequence[str],
+        domain: Domain,
+        engine: Engine,
+        seed: int,
+    ) -> None:
+        start_ray(backend)
+        for name in ("ray.rllib", "ray"):  # that a runner died is expected, and handled below
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self.backend = backend
+        self.settings = algorithm_config(backend, config, tuple(names), domain, engine, seed)
+        self.ledger = Ledger()
+        self.runners = EnvRunnerGroup(config=self.settings, local_env_runner=False)
+        self.learners = self._make_learners()
+        self.learner_generation = 0
+        """Grows when learners were replaced, and have to be told their students' states again."""
+        self._rollouts = 0
+        self._probed = 0.0
+
+    # --- playing
+
+    def play(self, shares: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Have each share played once, by whichever runner is there, and return the results in order.
+
+        A share whose runner dies is played by another one; what a runner does follows from the share alone, so the
+        result is the same. A share that takes far longer than the others is given to a second runner, and whatever
+        comes first counts.
+
+        Args:
+            shares: the arguments of `LevelEnvRunner.sample` of each.
+
+        Raises:
+            RuntimeError: if a runner raises an error, or none answers for `timeout` seconds.
+        """
+        self._rollouts += 1
+        tag = f"rollout {self._rollouts}"
+        for share in shares:
+            self.ledger.given.update(share["levels"]["keys"])
+        results: dict[int, dict[str, Any]] = {}
+        waiting, at_work = deque(range(len(shares))), dict[int, tuple[int, float]]()  # runner: share and start
+        longest, heard = 0.0, time.monotonic()
+        self.ledger.doubled += len(self.runners.fetch_ready_async_reqs())  # late answers to earlier rollouts
+        self._probe()
+        while len(results) < len(shares):
+            now = time.monotonic()
+            for runner in self._idle(at_work):
+                if not waiting:
+                    break
+                index = waiting.popleft()
+                self.runners.foreach_env_runner_async(sample, tag, kwargs=shares[index], remote_worker_ids=[runner])
+                at_work[runner] = index, now
+            outcome = self.runners.fetch_ready_async_reqs(tags=[tag], timeout_seconds=POLL if waiting else PROBE)
+            for runner, result in outcome:
+                index, started = at_work.pop(runner)
+                heard = time.monotonic()
+                if "error" in result:
+                    raise RuntimeError(f"a runner failed:\n{result['error']}")
+                if index in results:
+                    self.ledger.doubled += 1
+                    continue
+                longest = max(longest, heard - started)
+                results[index] = result
+                if result["keys"] != shares[index]["levels"]["keys"]:
+                    raise RuntimeError("a runner played other levels than it was given")
+                self.ledger.played.update(result["keys"])
+            self._take_from_the_dead(waiting, at_work, results)  # before a probe may bring them back
+            if results and not waiting:
+                waiting.extend(self._late(at_work, results, longest))
+            if time.monotonic() - heard > self.backend.timeout:
+                raise RuntimeError(f"no runner has answered for {self.backend.timeout:g} seconds")
+            self._probe()
+        return [results[index] for index in range(len(shares))]
+
+    def _idle(self, at_work: dict[int, tuple[int, float]]) -> list[int]:
+        return [runner for runner in self.runners.healthy_env_runner_ids() if runner not in at_work]
+
+    def _take_from_the_dead(
+        self, waiting: deque[int], at_work: dict[int, tuple[int, float]], results: dict[int, dict[str, Any]]
+    ) -> None:
+        healthy = set(self.runners.healthy_env_runner_ids())
+        for runner in [runner for runner in at_work if runner not in healthy]:
+            index, _ = at_work.pop(runner)
+            elsewhere = any(index == other for other, _ in at_work.values())
+            if index not in results and index not in waiting and not elsewhere:
+                self.ledger.lost += 1
+                waiting.append(index)
+
+    def _late(
+        self, at_work: dict[int, tuple[int, float]], results: dict[int, dict[str, Any]], longest: float
+    ) -> list[int]:
+        """Shares that take suspiciously long, and that no second runner has yet."""
+        counts = Counter(index for index, _ in at_work.values())
+        limit = max(self.backend.patience, 3 * longest)
+        now = time.monotonic()
+        return [
+            index
+            for index, started in at_work.values()
+            if index not in results and counts[index] == 1 and now - started > limit
+        ]
+
+    def _probe(self) -> None:
+        """See whether runners that died have been started again, but not all the time."""
+        if self.runners.num_healthy_remote_env_runners() == self.backend.runners:
+            return
+        none_left = self.runners.num_healthy_remote_env_runners() == 0
+        if none_left or time.monotonic() - self._probed > PROBE:
+            self.runners.probe_unhealthy_env_runners(timeout_seconds=PROBE if none_left else POLL)
+            self._probed = time.monotonic()
+
+    # --- learning
+
+    def _make_learners(self) -> LearnerGroup:
+        threads = torch.get_num_threads()
+        group = LearnerGroup(config=self.settings, module_spec=self.settings.env_config["modules"])
+        torch.set_num_threads(threads)
+        return group
+
+    def learn(self, name: str, parcels: list[Any]) -> list[dict[str, Any]]:
+        """Have each learner make an update with its parcel; results are in the order of the learners.
+
+        Raises:
+            LearnersLostError: if a learner died. They have been replaced, and know no student's state.
+        """
+        outcome = self.learners.foreach_learner(learn, name=name, parcels=parcels)
+        results = [each.get() for each in outcome]
+        for result in results:
+            if isinstance(result, RayError):
+                self.learners.shutdown()
+                self.learners = self._make_learners()
+                self.learner_generation += 1
+                raise LearnersLostError from result
+            if isinstance(result, Exception):
+                raise result
+        if len(results) < max(1, self.backend.learners):
+            raise LearnersLostError
+        return results
+
+
+class LearnersLostError(RuntimeError):
+    """A learner died in the middle of an update."""

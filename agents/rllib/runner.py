@@ -1,0 +1,110 @@
+"""The process that plays: RLlib's env runner over our batched engines."""
+
+import time
+import traceback
+from typing import Any
+
+import torch
+from ray.rllib.env.env_runner import EnvRunner
+
+from agents.ppo import PPOStudent
+from agents.rllib.parcels import Share, generator, pack, pack_trajectories, unpack, unpack_levels
+from agents.rollout import collect
+from envs.domain import Domain, Engine
+
+
+class LevelEnvRunner(EnvRunner):
+    """Plays levels that it is given, each in its own environment, for a student's number of steps.
+
+    It remembers nothing between two calls but the engines that it made, so any runner can take over from any other, and
+    one that was restarted goes on as if nothing had been. `config.env_config` has the `domain`, and the
+    students' `modules`, a `MultiRLModuleSpec`.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.domain: Domain = self.config.env_config["domain"]
+        self._engines: dict[int, Engine] = {}
+        self.make_module()
+
+    def make_env(self) -> None:
+        """Engines are made when the number of levels is known."""
+
+    def make_module(self) -> None:
+        """Make the students, whose weights come with each call of `sample`."""
+        self.module = self.config.env_config["modules"].build()
+
+    def engine(self, n: int) -> Engine:
+        """An engine of n environments."""
+        if n not in self._engines:
+            self._engines = {n: self.domain.engine(n)}
+        return self._engines[n]
+
+    def sample(self, **kwargs: Any) -> dict[str, Any]:
+        """Play a share of a rollout.
+
+        Args:
+            kwargs: `student` (a name), `weights` (of its network), `levels` (as `pack_levels` gives them), `first` and
+                `total` (which of the rollout's environments these are), `rng` (the state of the student's generator).
+
+        Returns:
+            `keys` of the levels that were played, `trajectories`, `outcomes` by key (episodes, mean return and solved
+            fraction; environments with the same level are joined), the generator's state `rng` after the rollout, and
+            `seconds` of playing.
+        """
+        started = time.perf_counter()
+        student: PPOStudent = self.module[kwargs["student"]].student
+        student.network.load_state_dict(unpack(kwargs["weights"]))
+        levels = unpack_levels(kwargs["levels"])
+        rng = generator(kwargs["rng"])
+        share = Share(student.network, kwargs["first"], kwargs["total"])
+        player = student.network if kwargs["total"] == len(levels) else share
+        options = student.config
+        played = collect(
+            player, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.trace
+        )
+        self.num_env_steps_sampled_lifetime += played.rewards.numel()
+        ended = played.terminated | played.truncated
+        outcomes: dict[str, list[float]] = {}
+        keys = levels.key()  # of what was played, not of what was asked for
+        columns = (
+            ended.sum(0).tolist(),
+            (played.rewards * _finished(ended)).sum(0).tolist(),
+            played.solved.sum(0).tolist(),
+        )
+        for key, *sums in zip(keys, *columns, strict=True):
+            outcomes[key] = [a + b for a, b in zip(outcomes.get(key, [0, 0.0, 0]), sums, strict=True)]
+        return {
+            "keys": keys,
+            "trajectories": pack_trajectories(played),
+            "outcomes": {
+                key: {"episodes": n, "mean_return": total / max(n, 1), "solved": solved / max(n, 1)}
+                for key, (n, total, solved) in outcomes.items()
+            },
+            "rng": pack(rng.get_state()),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def get_metrics(self) -> dict[str, int]:
+        """Steps that this process has played."""
+        return {"num_env_steps_sampled_lifetime": self.num_env_steps_sampled_lifetime}
+
+    def get_spaces(self) -> dict[str, Any]:
+        """Observation and action space of each student."""
+        return {name: (module.observation_space, module.action_space) for name, module in self.module.items()}
+
+    def assert_healthy(self) -> None:
+        """It is, once it is made."""
+
+
+def _finished(ended: torch.Tensor) -> torch.Tensor:
+    """Which steps `[T, N]` belong to an episode that ended within the rollout."""
+    return ended.flip(0).int().cummax(0).values.flip(0)
+
+
+def sample(runner: LevelEnvRunner, **kwargs: Any) -> dict[str, Any]:
+    """`runner.sample`, with errors as a result: for any that a function raises, RLlib would end the process."""
+    try:
+        return runner.sample(**kwargs)
+    except Exception:
+        return {"error": traceback.format_exc()}
