@@ -25,6 +25,8 @@ from envs.domain import DOMAINS, LevelError
 from experiments import commands, compare, demo, manifolds
 from experiments.arguments import Arguments, about_of, choose, concrete, options_of
 from experiments.benchmarks.figure import to_json
+from experiments.cli_backend import other_backend
+from experiments.cli_inspect import inspect_command
 from experiments.cli_sb3 import eval_model, wants_model
 from experiments.cli_world import world_command
 from experiments.config import Experiment
@@ -149,12 +151,14 @@ def _train(args: Arguments) -> None:
     preset: Experiment = choose("preset", PRESETS, "train", args)
     preset, rest = _other_manifold(preset, args[0], args[1:])
     preset, rest = _other_student(preset, args[0], rest)
+    preset, rest = other_backend(preset, args[0], rest)
     narrowed: Any = concrete(preset)
     options = options_of(
         f"train {args[0]}",
         rest,
         f"{_train.__doc__} `--manifold NAME` puts another task manifold under a curriculum that chooses latents, "
-        + "`--student NAME` lets another student play (`clutr list students`).",
+        + "`--student NAME` lets another student play (`clutr list students`), "
+        + "`--backend rllib --address auto --runners N --learners M` trains on a cluster.",
         experiment=(narrowed, narrowed(), ""),
         run=(Path | None, None, "The run's directory; by default runs/PRESET-sSEED."),
     )
@@ -293,6 +297,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "report": _report,
     "bench": _bench,
     "world": world_command,
+    "inspect": inspect_command,
 }
 
 

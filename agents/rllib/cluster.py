@@ -3,13 +3,13 @@
 import logging
 import os
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -119,7 +119,9 @@ class Cluster:
         self.settings = algorithm_config(backend, config, tuple(names), domain, engine, seed)
         self.ledger = Ledger()
         self.runners = EnvRunnerGroup(config=self.settings, local_env_runner=False)
-        self.learners = self._make_learners()
+        self._held: list[LearnerGroup] = []
+        weakref.finalize(self, _shut_down, self._held)  # while Ray is there still: RLlib's own `__del__` is too late
+        self._make_learners()
         self.learner_generation = 0
         """Grows when learners were replaced, and have to be told their students' states again."""
         self._rollouts = 0
@@ -217,11 +219,14 @@ class Cluster:
 
     # --- learning
 
-    def _make_learners(self) -> LearnerGroup:
-        threads = torch.get_num_threads()
-        group = LearnerGroup(config=self.settings, module_spec=self.settings.env_config["modules"])
-        torch.set_num_threads(threads)
-        return group
+    @property
+    def learners(self) -> LearnerGroup:
+        """RLlib's group of those who learn."""
+        return self._held[0]
+
+    def _make_learners(self) -> None:
+        _shut_down(self._held)
+        self._held[:] = [LearnerGroup(config=self.settings, module_spec=self.settings.env_config["modules"])]
 
     def learn(self, name: str, parcels: list[Any]) -> list[dict[str, Any]]:
         """Have each learner make an update with its parcel; results are in the order of the learners.
@@ -233,8 +238,7 @@ class Cluster:
         results = [each.get() for each in outcome]
         for result in results:
             if isinstance(result, RayError):
-                self.learners.shutdown()
-                self.learners = self._make_learners()
+                self._make_learners()
                 self.learner_generation += 1
                 raise LearnersLostError from result
             if isinstance(result, Exception):
@@ -242,6 +246,13 @@ class Cluster:
         if len(results) < max(1, self.backend.learners):
             raise LearnersLostError
         return results
+
+
+def _shut_down(groups: list[LearnerGroup]) -> None:
+    for group in groups:
+        if ray.is_initialized():
+            group.shutdown()
+        group._is_shut_down = True
 
 
 class LearnersLostError(RuntimeError):
