@@ -40,6 +40,8 @@ def eval_model(args: Arguments) -> None:
         choose("world", {name: DOMAINS[name] for name in DOMAINS}, "eval --sb3 MODEL --domain", rest[at + 1 : at + 2])
         world = rest[at + 1]
         del rest[at : at + 2]
+    if {"-h", "--help"} & set(rest):
+        rest = ["--help"]
     domain = DOMAINS[world](**_AS_IN_GYMNASIUM.get(world, {}))
     options = options_of(
         "eval",
