@@ -46,15 +46,19 @@ class Perturbation(NamedTuple):
     """Area between least-relevant-first and most-relevant-first, per stage: above 0 if relevance tells what matters."""
     random_gap: float
     """Area between random order and most-relevant-first: above 0 if it tells more than chance."""
+    gap_error: float
+    """Standard error of that area over inputs; NaN for a single one."""
 
 
 def perturb(model: Model, inputs: Tensor, relevance: Tensor, baseline: Tensor, rng: torch.Generator) -> Perturbation:
     """Delete by falling relevance `[N, F]`, by rising relevance and at random."""
     falling = relevance.argsort(dim=1, descending=True, stable=True)
     chance = torch.rand(relevance.shape, generator=rng).argsort(1)
-    curves = [deletion(model, inputs, order, baseline).mean(1) for order in (falling, falling.flip(1), chance)]
-    most, least, random = curves
-    return Perturbation(most, least, random, float((least - most).mean()), float((random - most).mean()))
+    curves = [deletion(model, inputs, order, baseline) for order in (falling, falling.flip(1), chance)]
+    gaps = (curves[2] - curves[0]).mean(0)
+    error = float(gaps.std() / len(gaps) ** 0.5) if len(gaps) > 1 else float("nan")
+    most, least, random = (curve.mean(1) for curve in curves)
+    return Perturbation(most, least, random, float((least - most).mean()), float(gaps.mean()), error)
 
 
 def infidelity(
@@ -67,6 +71,39 @@ def infidelity(
         told = (disturbance * relevance).sum(1)
         total += float((told - (before - model(inputs - disturbance))).square().mean())
     return total / draws
+
+
+def masked_infidelity(
+    model: Model,
+    inputs: Tensor,
+    relevance: Tensor,
+    baseline: Tensor,
+    rng: torch.Generator,
+    share: float = 0.2,
+    draws: int = 20,
+) -> float:
+    """Infidelity of relevance that is told against a baseline: what removing random features does, and is said to do.
+
+    Args:
+        model: what is explained.
+        inputs: `[N, F]`.
+        relevance: `[N, F]`: of each feature for the difference from the baseline.
+        baseline: `[N, F]` or what broadcasts to it.
+        rng: chooses the features.
+        share: of them that go.
+        draws: how often.
+
+    Returns:
+        The mean squared difference over the mean square of what it really does: 0 for a relevance that foretells all,
+        1 for one that says nothing.
+    """
+    before, values, wrong, size = model(inputs), baseline.expand_as(inputs), 0.0, 0.0
+    for _ in range(draws):
+        gone = torch.rand(inputs.shape, generator=rng) < share
+        made = before - model(torch.where(gone, values, inputs))
+        wrong += float((relevance.masked_fill(~gone, 0).sum(1) - made).square().mean())
+        size += float(made.square().mean())
+    return wrong / max(size, 1e-30)
 
 
 def max_sensitivity(

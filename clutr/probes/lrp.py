@@ -25,7 +25,7 @@ class Relevance(NamedTuple):
     inputs: Tensor
     """`[T, ..., I]`."""
     initial: Tensor
-    """`[...]`: what arrived at the empty memory before the first input; 0 unless biases are shared out."""
+    """`[...]`: what arrived at the memory before the first input; for an empty one 0 unless biases are shared out."""
 
 
 def _stable(values: Tensor, epsilon: float) -> Tensor:
@@ -50,7 +50,13 @@ def _share(
 
 
 def relevance(
-    lstm: OpenLSTM, xs: Tensor, read: Tensor, constant: float = 0.0, epsilon: float = EPSILON, bias_factor: float = 0.0
+    lstm: OpenLSTM,
+    xs: Tensor,
+    read: Tensor,
+    constant: float = 0.0,
+    epsilon: float = EPSILON,
+    bias_factor: float = 0.0,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> Relevance:
     """Relevance of each input for s = read . h_T + constant, by the explicit rules.
 
@@ -61,20 +67,22 @@ def relevance(
         constant: its constant.
         epsilon: the stabiliser.
         bias_factor: 0 drops the shares of biases and stabilisers; 1 spreads them, for tests of conservation.
+        start: outputs and cells `[..., H]` before the first input; None: zeros.
 
     Returns:
         With `bias_factor` 1 inputs and initial memory add up to s exactly.
     """
-    moments = lstm.run(xs)
+    zero = xs.new_zeros(*xs.shape[1:-1], lstm.width)
+    first_h, first_c = (zero, zero) if start is None else start
+    moments = lstm.run(xs, first_h, first_c)
     steps = len(xs)
-    zero = torch.zeros_like(moments.h[0])
     target = (moments.h[-1] @ read + constant)[..., None]
     of_h = _share(read[None], moments.h[-1], target, target, epsilon, bias_factor)
     of_c, found = zero, torch.zeros_like(xs)
     for t in range(steps - 1, -1, -1):
         before = Moment(*(part[t - 1] for part in moments)) if t else None
-        h = zero if before is None else before.h
-        c = zero if before is None else before.c
+        h = first_h if before is None else before.h
+        c = first_c if before is None else before.c
         of_c = of_c + of_h  # the output gate gets nothing, tanh passes on
         stable = _stable(moments.c[t], epsilon)
         kept, new = moments.f[t] * c, moments.i[t] * moments.g[t]
@@ -98,7 +106,12 @@ def _with_slope(value: Tensor, slope: Tensor, node: Tensor) -> Tensor:
 
 
 def relevance_by_gradient(
-    lstm: OpenLSTM, xs: Tensor, read: Tensor, constant: float = 0.0, epsilon: float = EPSILON
+    lstm: OpenLSTM,
+    xs: Tensor,
+    read: Tensor,
+    constant: float | Tensor = 0.0,
+    epsilon: float = EPSILON,
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """The same relevance as input times gradient of a graph with the rules' slopes, in one backward pass.
 
@@ -107,13 +120,14 @@ def relevance_by_gradient(
     Args:
         lstm: the layer.
         xs: `[T, ..., I]`.
-        read: `[H]`.
+        read: `[H]`, or `[..., H]` if every sequence has its own.
         constant: of the explained number.
         epsilon: the stabiliser.
+        start: outputs and cells `[..., H]` before the first input; None: zeros.
     """
     inputs = xs.detach().clone().requires_grad_()
-    h = c = xs.new_zeros(*xs.shape[1:-1], lstm.width)
-    width = lstm.width
+    zero = xs.new_zeros(*xs.shape[1:-1], lstm.width)
+    h, c = (zero, zero) if start is None else start
     for x in inputs:
         i, f, u, o = (x @ lstm.inputs.T + h @ lstm.recurrent.T + lstm.bias).chunk(4, -1)
         i, f, o = (gate.sigmoid().detach() for gate in (i, f, o))
@@ -123,8 +137,7 @@ def relevance_by_gradient(
         squashed = c.tanh()
         slope = torch.where(c == 0, torch.ones_like(c), squashed / torch.where(c == 0, torch.ones_like(c), c))
         h = o * _with_slope(squashed, slope, c)
-    assert h.shape[-1] == width
-    total = h @ read + constant
+    total = (h * read).sum(-1) + constant
     total = _with_slope(total, total / _stable(total, epsilon), total)
     (slope,) = torch.autograd.grad(total.sum(), inputs)
     return inputs.detach() * slope

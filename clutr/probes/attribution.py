@@ -1,0 +1,168 @@
+"""To what in the past a prediction is due: relevance of each latent and action of each moment.
+
+Gradient x input and integrated gradients (Sundararajan et al. 2017), occlusion, layer-wise relevance for LSTMs, and the
+attention of Aaren. All are told against the same baseline, the mean latent and the mean action, so that relevance is of
+the difference that an input makes. Captum does what it can do here; it cannot see inside an LSTM, so relevance
+propagation is our own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from captum.attr import FeatureAblation, IntegratedGradients
+from torch import Tensor
+
+from clutr.probes.lrp import relevance_by_gradient
+from clutr.probes.open_lstm import OpenLSTM
+from clutr.probes.targets import Past, Target, answer
+from clutr.world.cores.aaren import AarenCore
+from clutr.world.cores.gated import LSTMCore
+from clutr.world.memory import Memory
+
+STEPS = 32
+"""Points of the path of integrated gradients."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a memory says of a target, and the past that it says it of."""
+
+    memory: Memory
+    target: Target
+    past: Past
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The answer `[N]` to inputs `[N, T, I]` in place of the past's."""
+        return answer(self.memory, self.target, inputs, self.past.state)
+
+    def answers(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The same from states of their own; captum repeats both."""
+        return answer(self.memory, self.target, inputs, state)
+
+    def over(self, inputs: Tensor) -> "Question":
+        """The same question about other inputs."""
+        return Question(self.memory, self.target, self.past._replace(inputs=inputs))
+
+
+Explain = Callable[[Question], Tensor]
+"""Relevance `[N, T, I]` of the inputs."""
+
+
+def gradient_times_input(question: Question) -> Tensor:
+    """Slope of the answer times what differs from the baseline: right for small differences."""
+    past = question.past
+    inputs = past.inputs.detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(question(inputs).sum(), inputs)
+    return slope * (past.inputs - past.baseline)
+
+
+def integrated_gradients(question: Question) -> Tensor:
+    """Slopes along the straight way from the baseline; they add up to the difference that the past makes."""
+    past = question.past
+    baseline = past.baseline.expand_as(past.inputs).contiguous()
+    found: Tensor = IntegratedGradients(question.answers).attribute(
+        past.inputs, baselines=baseline, additional_forward_args=(past.state,), n_steps=STEPS
+    )
+    return found.detach()
+
+
+@torch.no_grad()
+def occlusion(question: Question) -> Tensor:
+    """By how much the answer falls if one input of one moment is replaced by the baseline."""
+    past = question.past
+    baseline = past.baseline.expand_as(past.inputs).contiguous()
+    found: Tensor = FeatureAblation(question.answers).attribute(
+        past.inputs, baselines=baseline, additional_forward_args=(past.state,)
+    )
+    return found.detach()
+
+
+def frame_occlusion(question: Question) -> Tensor:
+    """The same with a whole moment replaced, latents and action: `[N, T]`."""
+    past = question.past
+    columns = []
+    with torch.no_grad():
+        before = question(past.inputs)
+        for moment in range(past.inputs.shape[1]):
+            inputs = past.inputs.clone()
+            inputs[:, moment] = past.baseline
+            columns.append(before - question(inputs))
+    return torch.stack(columns, 1)
+
+
+def layerwise(question: Question) -> Tensor:
+    """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
+
+    Raises:
+        TypeError: for another core.
+    """
+    memory, target, past = question.memory, question.target, question.past
+    if not isinstance(memory.core, LSTMCore):
+        raise TypeError(f"layer-wise relevance is for LSTMs, not for {type(memory.core).__name__}")
+    opened = OpenLSTM.of(memory.core.lstm)
+    h, c = past.state.chunk(2, 1)
+    xs = past.inputs.transpose(0, 1)
+    with torch.no_grad():
+        read, constant = target.read(memory, opened.run(xs, h, c).h[-1])
+    return relevance_by_gradient(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
+
+
+def attention(question: Question) -> Tensor:
+    """How much Aaren's heads read of each moment, `[N, T]`, mean over heads; the rest went to what came before.
+
+    Raises:
+        TypeError: for another core.
+    """
+    core, past = question.memory.core, question.past
+    if not isinstance(core, AarenCore):
+        raise TypeError(f"attention is Aaren's, not of {type(core).__name__}")
+    with torch.no_grad():
+        scores = core.score(past.inputs)  # [N, T, heads]
+        heads = core.config.heads
+        top, denominator = past.state[:, :heads], past.state[:, heads : 2 * heads]
+        # the past before the window counts as one more input: its summed weight
+        earlier = top + denominator.clamp(min=1e-30).log()
+        return torch.cat([earlier[:, None], scores], 1).softmax(1)[:, 1:].mean(-1)
+
+
+def by_chance(question: Question, rng: torch.Generator) -> Tensor:
+    """Random relevance, the control of all others."""
+    return torch.randn(question.past.inputs.shape, generator=rng)
+
+
+METHODS: dict[str, Explain] = {
+    "gradient x input": gradient_times_input,
+    "integrated gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "layer-wise relevance": layerwise,
+}
+"""Explanations by name."""
+
+
+def methods_for(memory: Memory) -> dict[str, Explain]:
+    """Those that apply to the memory's core."""
+    return {
+        name: explain
+        for name, explain in METHODS.items()
+        if explain is not layerwise or isinstance(memory.core, LSTMCore)
+    }
+
+
+def by_lag(relevance: Tensor) -> Tensor:
+    """Share of absolute relevance `[N, T, I]` at 0, 1, ... moments before the present: `[T]`."""
+    sizes = relevance.abs().sum(-1) if relevance.ndim == 3 else relevance.abs()
+    shares = sizes / sizes.sum(1, keepdim=True).clamp(min=1e-30)
+    return shares.mean(0).flip(0)
+
+
+def completeness(question: Question, relevance: Tensor) -> float:
+    """How much of the difference between answer and baseline the relevance leaves out, as a share of its size.
+
+    0 for integrated gradients with enough steps, whose relevance adds up.
+    """
+    with torch.no_grad():
+        past = question.past
+        made = question(past.inputs) - question(past.baseline.expand_as(past.inputs))
+    missing = relevance.flatten(1).sum(1) - made
+    return float(missing.abs().mean() / made.abs().mean().clamp(min=1e-12))
