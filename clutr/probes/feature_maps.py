@@ -1,0 +1,235 @@
+"""In which layer an object is lost: what can be seen of it in each layer of a backbone, up to the latents.
+
+At every place of a layer's field a ridge regression on the activations says how much of the object lies under it; the
+threshold is chosen on the same training frames, and the overlap with the mask (intersection over union) is measured on
+frames of other levels. A place knows no more than its own activations: an object that later layers only know about
+elsewhere counts as lost there. Latents have no places, so from them the whole mask is read, its size that of the
+coarsest field. Own construction; chance is the overlap of a mask that is everywhere what it is on average.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clutr.probes.linear import fit
+from clutr.world.backbones.base import Backbone, visible
+from clutr.world.backbones.patches import PatchesBackbone
+from clutr.world.backbones.vae import VAEBackbone
+
+PENALTY = 1e-3
+LOST = 0.5
+"""An object counts as lost where less than this share is left of the best overlap so far."""
+ROWS = 40_000
+"""Most places that a layer's regression is fitted on."""
+DEAD = 1e-6
+"""A channel whose mean square is below this share of the layer's largest is dead."""
+
+
+@torch.no_grad()
+def layers_of(backbone: Backbone, frames: Tensor) -> dict[str, Tensor]:
+    """Activations `[N, h, w, channels]` of each layer that has places, for frames `[N, H, W, 3]` uint8.
+
+    The pixels come first. A backbone in one step (modes, block-spin pyramid) has no more layers.
+    """
+    inner: Any = backbone
+    while hasattr(inner, "base"):
+        inner = inner.base
+    pictures = visible(frames, inner.masked_rows)
+    found = {"pixels": pictures}
+    if isinstance(inner, VAEBackbone):
+        field = pictures.permute(0, 3, 1, 2)
+        number = 0
+        for layer in inner.down:
+            field = layer(field)
+            if isinstance(layer, torch.nn.ReLU):
+                number += 1
+                found[f"conv{number}"] = field.permute(0, 2, 3, 1)
+    elif isinstance(inner, PatchesBackbone):
+        for number in range(1, len(inner.kernels) + 1):
+            found[f"patches{number}"] = inner.lift(pictures, number)
+    return found
+
+
+def shrink_mask(masks: Tensor, rows: int, columns: int) -> Tensor:
+    """Share of the mask `[N, H, W]` bool under each place: `[N, rows, columns]`."""
+    return F.adaptive_avg_pool2d(masks.float()[:, None], (rows, columns))[:, 0]
+
+
+def overlap(scores: Tensor, masks: Tensor, threshold: float) -> float:
+    """Intersection over union of scores above a threshold with masks `[...]` bool, over all of them together."""
+    said = scores > threshold
+    union = int((said | masks).sum())
+    return float((said & masks).sum()) / union if union else 0.0
+
+
+def best_threshold(scores: Tensor, masks: Tensor, tried: int = 30) -> float:
+    """The threshold with the best overlap."""
+    chosen = torch.linspace(float(scores.min()), float(scores.max()), tried + 1)[:-1].tolist()
+    return max(chosen, key=lambda threshold: overlap(scores, masks, threshold))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How well an object is seen in one layer."""
+
+    layer: str
+    places: tuple[int, int]
+    channels: int
+    overlap: float
+    """Intersection over union on held-out levels, at the layer's own resolution."""
+    contrast: float
+    """Of the channel that tells most: mean inside less mean outside, in standard deviations."""
+    best_channel: int
+    chance: float
+    """Overlap of a mask that is everywhere what it is on average at that place."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """What becomes of an object on its way to the latents."""
+
+    thing: str
+    layers: list[Seen]
+    lost_in: str | None
+    """The first layer after which less than `LOST` of the best overlap is left; None if it survives."""
+    sentence: str
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def _fit_and_test(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """Overlap of masks read from features, and that of the average mask: features `[N, h, w, C]`, shares `[N, h, w]`.
+
+    The threshold and the regression come from the training frames alone.
+    """
+    (features, shares), (new_features, new_shares) = train, test
+    flat = features.flatten(0, -2)
+    rows = torch.linspace(0, len(flat) - 1, min(len(flat), ROWS)).long()
+    read = fit(flat[rows], shares.flatten()[rows, None], PENALTY)
+    threshold = best_threshold(read(flat[rows])[:, 0], shares.flatten()[rows] >= 0.5)
+    found = overlap(read(new_features)[..., 0], new_shares >= 0.5, threshold)
+    return found, _average_overlap(shares, new_shares)
+
+
+def _average_overlap(shares: Tensor, new_shares: Tensor) -> float:
+    average = (shares >= 0.5).float().mean(0)
+    limit = best_threshold(average.expand_as(shares), shares >= 0.5)
+    return overlap(average.expand_as(new_shares), new_shares >= 0.5, limit)
+
+
+def _whole_mask(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """The same for latents `[N, D]`, from which every place of the mask is read."""
+    (latents, shares), (new_latents, new_shares) = train, test
+    read = fit(latents, shares.flatten(1), PENALTY)
+    threshold = best_threshold(read(latents), shares.flatten(1) >= 0.5)
+    found = overlap(read(new_latents), new_shares.flatten(1) >= 0.5, threshold)
+    return found, _average_overlap(shares, new_shares)
+
+
+def _contrast(features: Tensor, inside: Tensor) -> tuple[float, int]:
+    """The channel with the largest difference between inside and outside, in standard deviations."""
+    flat, mask = features.flatten(0, -2), inside.flatten()
+    if not mask.any() or mask.all():
+        return 0.0, 0
+    difference = (flat[mask].mean(0) - flat[~mask].mean(0)) / flat.std(0).clamp(min=1e-6)
+    best = int(difference.abs().argmax())
+    return float(difference[best]), best
+
+
+@torch.no_grad()
+def visibility(
+    backbone: Backbone,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    objects: Sequence[str],
+) -> list[Visibility]:
+    """For each object, what is visible of it layer by layer, and where it is lost.
+
+    Args:
+        backbone: what sees.
+        train: frames `[N, H, W, 3]` uint8 and masks `[N, H, W]` uint8 to fit on.
+        test: those of other levels.
+        objects: names of the numbers in masks; those that are in no training or no test frame are left out.
+    """
+    frames, masks = train
+    new_frames, new_masks = test
+    layers, new_layers = layers_of(backbone, frames), layers_of(backbone, new_frames)
+    latents, new_latents = (backbone.encode(each)[0] for each in (frames, new_frames))
+    coarsest = min((tuple(each.shape[1:3]) for each in layers.values()), key=lambda size: size[0] * size[1])
+    if len(layers) == 1:
+        coarsest = (8, 8)  # one step from pixels to latents: as coarse as a deep encoder's field
+    found = []
+    for number, thing in enumerate(objects):
+        here, there = masks == number, new_masks == number
+        if not here.any() or not there.any():
+            continue
+        seen = []
+        for name, features in layers.items():
+            rows, columns = features.shape[1:3]
+            shares, new_shares = shrink_mask(here, rows, columns), shrink_mask(there, rows, columns)
+            if not (shares >= 0.5).any() or not (new_shares >= 0.5).any():
+                # too small for this field: where there is any of it counts
+                shares, new_shares = ((each > 0).float() for each in (shares, new_shares))
+            value, chance = _fit_and_test((features, shares), (new_layers[name], new_shares))
+            contrast, channel = _contrast(new_layers[name], new_shares >= 0.5)
+            seen.append(Seen(name, (rows, columns), features.shape[-1], value, contrast, channel, chance))
+        shares, new_shares = shrink_mask(here, *coarsest), shrink_mask(there, *coarsest)
+        if not (shares >= 0.5).any() or not (new_shares >= 0.5).any():
+            shares, new_shares = ((each > 0).float() for each in (shares, new_shares))
+        value, chance = _whole_mask((latents, shares), (new_latents, new_shares))
+        seen.append(Seen("z", (1, 1), latents.shape[1], value, 0.0, 0, chance))
+        lost_in, sentence = tell(thing, seen)
+        found.append(Visibility(thing, seen, lost_in, sentence))
+    return found
+
+
+def tell(thing: str, seen: Sequence[Seen]) -> tuple[str | None, str]:
+    """In which layer a thing is lost, and a sentence that says so."""
+    best, last_good, lost = seen[0].overlap, seen[0], None
+    for each in seen[1:]:
+        if each.overlap < LOST * best:
+            lost = each
+            break
+        best, last_good = max(best, each.overlap), each
+    end = seen[-1]
+    constant = end.overlap - end.chance < 0.05
+    if best < 0.1:
+        return None, f"{thing} is hardly visible from the first layer on (IoU {best:.2f})"
+    if lost is None:
+        note = f", but an average mask does as well ({end.chance:.2f})" if constant else ""
+        return None, f"{thing} survives to z (IoU {end.overlap:.2f}){note}"
+    where = "the bottleneck loses it" if lost is end else f"{lost.layer} loses it"
+    until = f"visible to {last_good.layer} (IoU {last_good.overlap:.2f})"
+    return lost.layer, f"{thing} is {until}, gone in {lost.layer} ({lost.overlap:.2f}): {where}"
+
+
+@torch.no_grad()
+def channel_statistics(backbone: Backbone, frames: Tensor) -> dict[str, dict[str, Any]]:
+    """Of each layer `energies`, the mean squares of its channels, the largest first, and how many are `dead`."""
+    found = {}
+    for name, features in layers_of(backbone, frames).items():
+        energies = features.square().mean((0, 1, 2)).sort(descending=True).values
+        dead = int((energies < DEAD * energies[0].clamp(min=1e-30)).sum())
+        found[name] = {"energies": energies.tolist(), "dead": dead, "channels": len(energies)}
+    return found
+
+
+@torch.no_grad()
+def thumbnails(backbone: Backbone, frame: Tensor, most: int = 8) -> dict[str, Tensor]:
+    """Of each layer its most energetic channels for one frame `[H, W, 3]` uint8: `[K, h, w]` in 0..1.
+
+    They are scaled a layer at a time: channel by channel, dead ones would look alive.
+    """
+    found = {}
+    for name, features in layers_of(backbone, frame[None]).items():
+        channels = features[0].permute(2, 0, 1)
+        order = channels.square().mean((1, 2)).argsort(descending=True)[:most]
+        low, high = float(channels.min()), float(channels.max())
+        found[name] = (channels[order] - low) / max(high - low, 1e-9)
+    return found
