@@ -16,7 +16,6 @@ from agents.normaliser import ReturnNormaliser
 from agents.ppo import PPOConfig
 from agents.rollout import generalised_advantages
 from agents.sb3.configs import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
-from agents.sb3.players import Box, Choices, SquashedGaussian, Uniform
 from agents.sb3.randomness import OwnRandomness, seed_globally, untouched
 from agents.sb3.students import batch_size
 from agents.sb3.vec_env import LevelVecEnv
@@ -291,82 +290,3 @@ def test_sac_acts_at_random_until_it_learns_and_its_value_is_the_least_critics()
     chosen, _ = student.act(observation, student.initial_state(2), torch.Generator(), True)
     expected = student.model.policy.unscale_action(action.detach().numpy())
     np.testing.assert_allclose(chosen.numpy(), expected, rtol=1e-6)
-
-
-# --- distributions
-
-
-def test_the_squashed_gaussian_is_normalised() -> None:
-    box = Box(CarDomain().engine(1).action_space, CPU)  # type: ignore[arg-type]
-    one = SquashedGaussian(torch.distributions.Normal(torch.tensor([[0.3]]), torch.tensor([[0.7]])), box)
-    grid = torch.linspace(-0.99999, 0.99999, 20_001)[:, None]
-    density = one.log_prob(grid).exp()
-    assert float(torch.trapezoid(density, grid[:, 0])) == pytest.approx(1, abs=1e-3)
-    mean, spread = torch.zeros(1, 3), torch.ones(1, 3)
-    policy = SquashedGaussian(torch.distributions.Normal(mean, spread), box)
-    assert policy.to_engine(torch.tensor([[-1.0, 0.0, 1.0]])).tolist() == [[-1.0, 0.5, 1.0]]
-    anything = Uniform(mean, box)
-    assert anything.mode().tolist() == [[0, 0, 0]]
-    assert anything.log_prob(mean).tolist() == pytest.approx([-3 * math.log(2)])
-
-
-def test_choices() -> None:
-    policy = Choices(torch.distributions.Categorical(torch.tensor([[0.25, 0.75]])))
-    assert policy.mode().tolist() == [1]
-    assert policy.log_prob(torch.tensor([0])).exp().tolist() == [0.25]
-    assert policy.entropy().tolist() == pytest.approx([-0.25 * math.log(0.25) - 0.75 * math.log(0.75)])
-
-
-# --- randomness and options
-
-
-def test_numpys_global_generator_is_untouched() -> None:
-    def state() -> list[int]:
-        return np.random.get_state()[1].tolist()  # type: ignore[index, no-any-return]  # noqa: NPY002
-
-    before = state()
-    student = build(DQN)
-    student.learn(student.rollout(DOMAIN.engine(ENVS), levels()))
-    ppo = build(SB3PPOConfig(rollout_steps=4, hidden=8))
-    ppo.learn(ppo.rollout(DOMAIN.engine(ENVS), levels()))
-    assert state() == before
-
-
-def test_own_randomness_goes_on_where_it_stopped() -> None:
-    def draw(own: OwnRandomness) -> tuple[float, float]:
-        with own():
-            return float(torch.rand(())), float(np.random.rand())  # noqa: NPY002
-
-    one, other = OwnRandomness(3, CPU), OwnRandomness(4, CPU)
-    assert draw(one) != draw(one)
-    other.load_state_dict(one.state_dict())
-    assert draw(other) == draw(one)
-    assert draw(OwnRandomness(3, CPU)) == draw(OwnRandomness(3, CPU))
-
-
-@pytest.mark.parametrize(
-    ("config", "options", "message"),
-    [
-        (SB3PPOConfig, {"epochs": 0}, "epochs must be at least 1, got 0"),
-        (SB3PPOConfig, {"clip": 0.0}, r"clip must be above 0, got 0.0"),
-        (SB3A2CConfig, {"discount": 1.5}, r"discount must be in \[0, 1\], got 1.5"),
-        (SB3A2CConfig, {"shrink": 0}, "shrink must be at least 1, got 0"),
-        (SB3RecurrentPPOConfig, {"memory": 0}, "memory must be at least 1, got 0"),
-        (SB3RecurrentPPOConfig, {"max_gradient_norm": -1.0}, "max_gradient_norm must be above 0, got -1.0"),
-        (SB3DQNConfig, {"target_interval": 0}, "target_interval must be at least 1, got 0"),
-        (SB3DQNConfig, {"exploration_final": 2.0}, r"exploration_final must be in \[0, 1\], got 2.0"),
-        (SB3SACConfig, {"buffer_size": 0}, "buffer_size must be at least 1, got 0"),
-        (SB3SACConfig, {"tau": -0.1}, r"tau must be in \[0, 1\], got -0.1"),
-    ],
-)
-def test_options_are_checked(config: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        config(**options)
-
-
-def test_worlds_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"this student takes continuous actions, not Discrete\(7\)"):
-        build(SB3SACConfig(hidden=8))
-    car = CarDomain().engine(1)
-    with pytest.raises(ValueError, match=r"this student takes discrete actions, not Box\("):
-        SB3DQNConfig(hidden=8).build(car.observation_space, car.action_space, 1, "student")
