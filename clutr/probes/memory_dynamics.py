@@ -1,0 +1,273 @@
+"""How a world model's memory moves: gates, how far back it looks, where it comes to rest, and whether it bursts.
+
+Works on any core of `clutr.world.cores`, through its step alone; what needs an LSTM says so. Sources: Vogt et al. 2020
+(arXiv 2006.14123) for exponents, Sussillo & Barak 2013 for fixed points, "Stuffed Mamba" (COLM 2025) for the test of
+state collapse, which is ported to these cores.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, jvp, vmap
+
+from clutr.probes.dynamics import Lyapunov, Map, MemoryHorizon, kaplan_yorke, memory_horizon
+from clutr.probes.targets import Past
+from clutr.world.dream import Dreamer
+from clutr.world.latents import LatentEpisode
+from clutr.world.memory import Memory
+
+BAND = 3.0
+"""Standard deviations of the state's size in training length within which it should stay."""
+BURST = 0.5
+"""Nats a dimension by which the loss may rise."""
+
+
+def exponents_along(
+    steps: Sequence[Map] | Callable[[int], Map], state: Tensor, length: int, count: int, warm_up: int
+) -> Lyapunov:
+    """The largest exponents along a trajectory, by products of Jacobians with a few directions.
+
+    Args:
+        steps: the map of each moment, from a state `[S]` to the next.
+        state: `[S]`, the first.
+        length: moments, the warm-up among them.
+        count: how many exponents.
+        warm_up: first moments, which only turn the directions.
+
+    Raises:
+        ValueError: if no moment is left after the warm-up.
+    """
+    if length <= warm_up:
+        raise ValueError(f"exponents need more than the {warm_up} steps of the warm-up, got {length}")
+    count = min(count, len(state))
+    frame = torch.eye(len(state), count, dtype=state.dtype)
+    total = torch.zeros(count, dtype=state.dtype)
+    for moment in range(length):
+        step = steps(moment) if callable(steps) else steps[moment]
+
+        def push(direction: Tensor, step: Map = step, state: Tensor = state) -> Tensor:
+            moved: Tensor = jvp(step, (state,), (direction,))[1]
+            return moved
+
+        frame, stretch = torch.linalg.qr(vmap(push)(frame.T).T)
+        state = step(state)
+        if moment >= warm_up:
+            total += stretch.diagonal().abs().clamp(min=1e-300).log()
+    exponents = (total / (length - warm_up)).sort(descending=True).values
+    return Lyapunov(exponents, kaplan_yorke(exponents))
+
+
+def in_double(memory: Memory) -> Memory:
+    """A copy in double precision: dynamics want it."""
+    return copy.deepcopy(memory).double().requires_grad_(False)
+
+
+def driven_map(memory: Memory, x: Tensor) -> Map:
+    """The core under one input `[I]`: states `[..., S]` to the next."""
+
+    def step(state: Tensor) -> Tensor:
+        flat = state.reshape(-1, state.shape[-1])
+        after, _ = memory.core.step(flat, x.expand(len(flat), -1))
+        return after.view_as(state)
+
+    return step
+
+
+def dreaming_map(memory: Memory, action: Tensor) -> Map:
+    """The closed loop under one action `[A]`: states with the present latent behind them, `[..., S + D]`."""
+
+    def step(joined: Tensor) -> Tensor:
+        flat = joined.reshape(-1, joined.shape[-1])
+        state, latent = flat.split([flat.shape[1] - memory.latents, memory.latents], 1)
+        after, expected = memory.step(state, latent, action.expand(len(flat), -1))
+        return torch.cat([after, expected.latent.mean()], 1).view_as(joined)
+
+    return step
+
+
+def jacobian_of(step: Map) -> Map:
+    """Derivatives `[..., S, S]` of a map at states `[..., S]`."""
+
+    def slope(states: Tensor) -> Tensor:
+        flat = states.reshape(-1, states.shape[-1])
+        found: Tensor = vmap(jacrev(step))(flat)
+        return found.view(*states.shape, states.shape[-1])
+
+    return slope
+
+
+def chained(episodes: Sequence[LatentEpisode], dreamer: Dreamer, length: int) -> Tensor:
+    """Inputs of one moment after another `[length, I]`, of as many episodes as it takes, again and again if need be."""
+    rows: list[Tensor] = []
+    have = 0
+    while have < length:
+        for episode in episodes:
+            rows.append(torch.cat([dreamer.scale.normalise(episode.mean[:-1]), episode.actions], 1))
+            have += len(episode)
+    return torch.cat(rows)[:length]
+
+
+def spectra(
+    dreamer: Dreamer, episodes: Sequence[LatentEpisode], length: int, warm_up: int, count: int
+) -> dict[str, Lyapunov]:
+    """Exponents `driven` by the data, and `dreaming` in closed loop under the recorded actions.
+
+    Episodes follow each other without a reset, so that the trajectory is long enough.
+    """
+    memory = in_double(dreamer.memory)
+    xs = chained(episodes, dreamer, length).double()
+    start = memory.initial_state(1)[0].double()
+    with torch.no_grad():
+        start = memory.core.scan(start[None], xs[: max(warm_up, 1), None])[0][0]
+    driven = exponents_along(lambda t: driven_map(memory, xs[t]), start, length, count, warm_up)
+    joined = torch.cat([start, xs[0, : memory.latents]])
+    actions = xs[:, memory.latents :]
+    dreaming = exponents_along(lambda t: dreaming_map(memory, actions[t]), joined, length, count, warm_up)
+    return {"driven": driven, "dreaming": dreaming}
+
+
+def gradient_horizon(memory: Memory, past: Past) -> MemoryHorizon:
+    """How far back the expected next latent looks, by slopes."""
+
+    def read(xs: Tensor) -> Tensor:
+        _, expected = memory.scan(past.state, xs[..., : memory.latents], xs[..., memory.latents :])
+        return expected.latent.mean()[-1]
+
+    return memory_horizon(read, past.inputs.transpose(0, 1))
+
+
+@torch.no_grad()
+def occlusion_horizon(memory: Memory, past: Past, following: Tensor) -> Tensor:
+    """By how many nats a dimension the next latent is worse foretold if one moment is hidden: `[T]` by lag.
+
+    Args:
+        memory: the model.
+        past: stretches of T moments.
+        following: `[N, D]`: the normalised latents that came next.
+    """
+
+    def nats(inputs: Tensor) -> Tensor:
+        xs = inputs.transpose(0, 1)
+        _, expected = memory.scan(past.state, xs[..., : memory.latents], xs[..., memory.latents :])
+        last = expected.latent._replace(**{name: part[-1] for name, part in expected.latent._asdict().items()})
+        return -last.log_density(following).mean()
+
+    before, found = nats(past.inputs), []
+    for lag in range(past.inputs.shape[1]):
+        hidden = past.inputs.clone()
+        hidden[:, -1 - lag] = past.baseline
+        found.append(nats(hidden) - before)
+    return torch.stack(found)
+
+
+class EffectiveDimension(NamedTuple):
+    """Over how many directions states spread."""
+
+    participation: float
+    """(sum of variances)^2 / sum of their squares; low for few samples."""
+    entropy: float
+    """exp of the entropy of the shares of variance."""
+    ninety: int
+    """Principal components that hold nine tenths of it."""
+    states: int
+    """Samples."""
+
+
+def effective_dimension(states: Tensor) -> EffectiveDimension:
+    """Of states `[n, S]`."""
+    values = torch.linalg.eigvalsh(torch.cov(states.T.double())).clamp(min=0).flip(0)
+    shares = values / values.sum().clamp(min=1e-300)
+    entropy = -(shares * shares.clamp(min=1e-300).log()).sum()
+    return EffectiveDimension(
+        participation=float(values.sum().square() / values.square().sum().clamp(min=1e-300)),
+        entropy=float(entropy.exp()),
+        ninety=int((shares.cumsum(0) < 0.9).sum()) + 1,
+        states=len(states),
+    )
+
+
+class Collapse(NamedTuple):
+    """What becomes of the state far beyond the training length."""
+
+    sizes: dict[str, Tensor]
+    """Root mean square of the state over units and streams by moment, `[L]`, under `data`, `constant` and `dream`."""
+    outside: dict[str, Tensor]
+    """`[L]`: share of units whose root mean square over streams left the band of the training length."""
+    nats: Tensor
+    """`[L]`: loss on data, nats a dimension."""
+    flagged: dict[str, bool]
+    """Whether units leave their band at the end; for `data` also the loss must have risen."""
+
+
+@torch.no_grad()
+def collapse(
+    dreamer: Dreamer, episodes: Sequence[LatentEpisode], trained: int, length: int, streams: int = 16
+) -> Collapse:
+    """Run a memory far beyond its training length on data, on one thing again and again, and on its own dreams.
+
+    Args:
+        dreamer: the memory.
+        episodes: they follow each other without a reset, in each stream from another one on.
+        trained: moments of a training sequence.
+        length: moments to run.
+        streams: side by side.
+
+    Raises:
+        ValueError: if it is not to run beyond the training length.
+    """
+    if length <= trained:
+        raise ValueError(f"a run beyond {trained} moments of training needs more than that, got {length}")
+    memory = dreamer.memory
+    streams = min(streams, len(episodes))
+    starts = [round(stream * len(episodes) / streams) for stream in range(streams)]
+    orders = [[*episodes[start:], *episodes[:start]] for start in starts]
+    xs = torch.stack([chained(order, dreamer, length + 1) for order in orders], 1)
+    latents, actions = xs[..., : memory.latents], xs[..., memory.latents :]
+    seen: dict[str, list[Tensor]] = {"data": [], "constant": [], "dream": []}
+    states = {name: memory.initial_state(streams) for name in seen}
+    dreamt, still, nats = latents[0], torch.zeros_like(latents[0]), []
+    idle = actions.flatten(0, 1).mean(0).expand(streams, -1)
+    for moment in range(length):
+        states["data"], expected = memory.step(states["data"], latents[moment], actions[moment])
+        nats.append(-expected.latent.log_density(latents[moment + 1]).mean())
+        states["constant"], _ = memory.step(states["constant"], still, idle)
+        states["dream"], ahead = memory.step(states["dream"], dreamt, actions[moment])
+        dreamt = ahead.latent.mean()
+        for name, state in states.items():
+            seen[name].append(state.square().mean(0).sqrt())
+    units = {name: torch.stack(rows) for name, rows in seen.items()}
+    within = units["data"][trained // 2 : trained]
+    centre, spread = within.mean(0), within.std(0).clamp(min=1e-6)
+    told = torch.stack(nats)
+    tail = max(trained // 2, 1)
+    outside = {name: ((rows - centre).abs() > BAND * spread).float().mean(1) for name, rows in units.items()}
+    usual = float(outside["data"][trained // 2 : trained].mean())
+    rose = float(told[-tail:].mean() - told[trained // 2 : trained].mean()) > BURST
+    left = {name: float(rows[-tail:].mean()) > max(0.5, 2 * usual) for name, rows in outside.items()}
+    return Collapse(
+        sizes={name: rows.square().mean(1).sqrt() for name, rows in units.items()},
+        outside=outside,
+        nats=told,
+        flagged={"data": left["data"] and rose, "constant": left["constant"], "dream": left["dream"]},
+    )
+
+
+def summary_of(points: Sequence[Any]) -> list[dict[str, Any]]:
+    """Fixed and slow points as plain values."""
+    return [
+        {
+            "kind": point.kind if point.speed < 1e-12 else "slow",
+            "stable": point.kind == "stable",
+            "speed": point.speed,
+            "largest": float(point.eigenvalues[0].abs()),
+            "slowest_steps": float(point.time_constants[point.eigenvalues.abs() < 1].max())
+            if bool((point.eigenvalues.abs() < 1).any())
+            else None,
+            "unstable_directions": int((point.eigenvalues.abs() > 1).sum()),
+            "turns_per_step": float(point.eigenvalues[0].angle().abs() / (2 * torch.pi)),
+        }
+        for point in points
+    ]
