@@ -68,7 +68,7 @@ def overlap(scores: Tensor, masks: Tensor, threshold: float) -> float:
 
 def best_threshold(scores: Tensor, masks: Tensor, tried: int = 30) -> float:
     """The threshold with the best overlap."""
-    chosen = torch.linspace(float(scores.min()), float(scores.max()), tried + 1)[:-1].tolist()
+    chosen: list[float] = torch.linspace(float(scores.min()), float(scores.max()), tried + 1)[:-1].tolist()
     return max(chosen, key=lambda threshold: overlap(scores, masks, threshold))
 
 

@@ -42,7 +42,7 @@ class Knowledge:
 
 
 def places(truth: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
-    """The place `[n]` int64 of each moment, a cell in the grid of the first two quantities (x and y, or row, column)."""
+    """The place `[n]` int64 of each moment: its cell in a grid over x and y, or row and column."""
     cells = torch.zeros(len(truth), dtype=torch.int64)
     pair = ("x", "y") if "x" in quantities else ("row", "column")
     for name in pair:

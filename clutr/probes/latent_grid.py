@@ -63,6 +63,25 @@ def latent_grid(decode: Decode, code: Tensor, spreads: Tensor, kl: Tensor, most:
     return [sweep(decode, code, latent, float(spreads[latent])) for latent in order]
 
 
+def monotonicity(found: Sweep, encode: Decode, read: Decode) -> Tensor:
+    """How monotonically each true quantity follows a sweep, as it is read from the pictures, encoded again.
+
+    Args:
+        found: the sweep.
+        encode: pictures `[K, H, W, 3]` to latents `[K, D]`.
+        read: latents to quantities `[K, Q]`.
+
+    Returns:
+        Spearman's correlation `[Q]` of the latent's value with each quantity; 0 where nothing changes.
+    """
+    quantities = read(encode(found.pictures))
+    ranks = []
+    for column in quantities.T:
+        moves = float(column.max() - column.min()) > 1e-6 and float(found.values.max() - found.values.min()) > 1e-9
+        ranks.append(float(stats.spearmanr(found.values.numpy(), column.numpy()).statistic) if moves else 0.0)
+    return torch.tensor(ranks)
+
+
 class Match(NamedTuple):
     """The true quantity that goes with a latent the most."""
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clutr.probes.latent_grid import best_matches, latent_grid, sweep
+from clutr.probes.latent_grid import best_matches, latent_grid, monotonicity, sweep
 
 
 def decode(codes: Tensor) -> Tensor:
@@ -47,3 +47,16 @@ def test_matches_with_the_true_state() -> None:
     assert found[0].monotonicity == pytest.approx(1)
     assert [found[1].correlation, found[1].monotonicity] == pytest.approx([-1, -1])
     assert (found[2].correlation, found[2].monotonicity) == (0.0, 0.0)
+
+
+def test_quantities_that_follow_a_sweep() -> None:
+    """Encoding reads the bar back; one quantity rises with it, one falls, one is never moved by it."""
+
+    def encode(pictures: Tensor) -> Tensor:
+        return pictures[:, 2, 2, :1]
+
+    def read(codes: Tensor) -> Tensor:
+        return torch.cat([codes**3, -codes, 0 * codes], 1)
+
+    assert monotonicity(sweep(decode, CODE, 0, 0.1), encode, read).tolist() == pytest.approx([1, -1, 0])
+    assert monotonicity(sweep(decode, CODE, 2, 0.1), encode, read).tolist() == [0, 0, 0]
