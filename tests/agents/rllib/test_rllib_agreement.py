@@ -1,0 +1,236 @@
+"""What happens elsewhere is what would have happened here."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.rllib")
+
+from ray_worlds import (  # noqa: E402
+    MAZES,
+    NUM_ENVS,
+    PIXELS,
+    RECURRENT,
+    distributed,
+    native,
+    play,
+    processes,
+    unequal,
+)
+
+from agents.rllib.config import RLlibBackend  # noqa: E402
+from clutr.curricula.base import CURRICULA  # noqa: E402
+from clutr.manifold.set_vae import SetVAEConfig  # noqa: E402
+from envs.car.domain import CarDomain  # noqa: E402
+from experiments.config import Experiment  # noqa: E402
+from experiments.run_dir import RunDirectory  # noqa: E402
+from experiments.runner import Runner  # noqa: E402
+
+ROUNDED = ["log_probs", "values", "next_values", "advantages"]
+"""Columns that rounding touches where matrices have other shapes."""
+CARS = CarDomain(max_frames=16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=16, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def furthest(left: Any, right: Any) -> float:
+    """The greatest difference between two students' weights."""
+    weights = [student.state_dict()["network"] for student in (left, right)]
+    return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+
+
+def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
+    """Rollouts, updates, and everything in the checkpoint, over three updates; a part of the levels is not learnt."""
+    here, there = native(replace(RECURRENT, minibatches=2)), distributed(replace(RECURRENT, minibatches=2), runners=1)
+    train = torch.tensor([True, True, False, True, True, True])
+    for seed in range(3):
+        played, elsewhere = play(here, seed), play(there, seed)
+        assert unequal(played, elsewhere) == []
+        assert here.learn(played, train) == there.learn(elsewhere, train)
+    states = here.state_dict(), there.state_dict()
+    assert furthest(here, there) == 0
+    for name in ("action_rng", "batch_rng"):
+        assert torch.equal(states[0][name], states[1][name])
+    for index, slots in states[0]["optimiser"]["state"].items():
+        for name, value in slots.items():
+            assert torch.equal(value, states[1]["optimiser"]["state"][index][name])
+    assert there.learn(elsewhere, torch.zeros(NUM_ENVS, dtype=torch.bool)) == {}
+    assert furthest(here, there) == 0
+
+
+def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
+    """Each environment does the same, step by step, however levels are split; only rounding may differ."""
+    here = play(native())
+    student = distributed(runners=3)
+    there = play(student)
+    assert set(unequal(here, there)) <= set(ROUNDED)
+    for name in ROUNDED:
+        torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=1e-5, atol=1e-6)
+    assert len(set(processes(student))) == 3
+    ledger = student.cluster.ledger
+    assert ledger.balanced
+    assert (ledger.given.total(), ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
+
+    # the same shares on fewer runners: the same bits
+    assert unequal(play(distributed(runners=1, shares=3)), there) == []
+
+
+def test_pictures_and_continuous_actions() -> None:
+    """One share is the native student, whose rewards are normalised over all environments at once."""
+    here, there = native(PIXELS, CARS), distributed(PIXELS, CARS, runners=1)
+    for seed in range(2):
+        played, elsewhere = play(here, seed, CARS), play(there, seed, CARS)
+        assert unequal(played, elsewhere) == []
+        assert here.learn(played) == there.learn(elsewhere)
+    assert torch.equal(here.state_dict()["moments"], there.state_dict()["moments"])
+
+    # several shares draw from generators of their own, whoever plays them
+    parted, alike = distributed(PIXELS, CARS, runners=2), distributed(PIXELS, CARS, runners=1, shares=2)
+    for seed in range(2):
+        assert unequal(play(parted, seed, CARS), play(alike, seed, CARS)) == []
+    assert torch.equal(parted.state_dict()["moments"], alike.state_dict()["moments"])
+
+
+@pytest.mark.parametrize(("learners", "trained"), [(1, 6), (2, 5)])
+def test_several_learners_do_as_one(learners: int, trained: int) -> None:
+    """Also with an uneven split."""
+    here, there = native(), distributed(runners=1, learners=learners)
+    train = torch.arange(NUM_ENVS) < trained
+    for seed in range(2):
+        played, elsewhere = play(here, seed), play(there, seed)
+        one, several = here.learn(played, train), there.learn(elsewhere, train)
+        assert one.keys() == several.keys()
+        for name, value in one.items():
+            assert several[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
+    assert furthest(here, there) == 0 if learners == 1 else furthest(here, there) < 1e-5
+
+    if learners == 2:  # one of them dies: others take over where they were
+        worker = there.cluster.learners._workers[1]
+        ray.kill(worker)
+        played, elsewhere = play(here, 7), play(there, 7)
+        here.learn(played, train)
+        there.learn(elsewhere, train)
+        assert there.cluster.learner_generation == 1
+        assert furthest(here, there) < 1e-5
+
+
+def test_minibatches_of_two_learners_learn() -> None:
+    """Each mixes its own environments, with as many gradient steps as one learner; here one has no sample for some."""
+    config = replace(RECURRENT, minibatches=2, learning_rate=1e-2)
+    student, again = (distributed(config, runners=1, learners=2) for _ in range(2))
+    for one in (student, again):
+        metrics = one.learn(play(one), torch.arange(NUM_ENVS) < 3)
+        assert metrics["gradient_norm"] > 0
+    assert furthest(student, native(config)) > 1e-3
+    assert furthest(student, again) == 0
+
+
+def test_a_runner_tells_outcomes_by_level() -> None:
+    """Environments that share a level are joined; the numbers are those of the native statistics."""
+    from agents.rllib.parcels import pack, pack_levels  # noqa: PLC0415
+    from agents.rllib.runner import LevelEnvRunner  # noqa: PLC0415
+
+    student = distributed(runners=1)
+    runner = LevelEnvRunner(config=student.cluster.settings, worker_index=1)
+    levels = MAZES.sample(3, torch.Generator().manual_seed(0))[torch.tensor([0, 1, 2, 0, 1, 2])]
+    result = runner.sample(
+        student="student",
+        weights=pack(dict(student.local.network.state_dict())),
+        levels=pack_levels(levels),
+        first=0,
+        total=NUM_ENVS,
+        rng=pack(student.local.action_rng.get_state()),
+    )
+    assert result["keys"] == levels.key()
+    assert list(result["outcomes"]) == levels.key()[:3]
+    statistics = native().rollout(MAZES.engine(NUM_ENVS), levels).statistics()
+    for index, key in enumerate(levels.key()[:3]):
+        outcome, episodes = result["outcomes"][key], statistics.episodes[[index, index + 3]]
+        assert outcome["episodes"] == episodes.sum()
+        for name, each in (("mean_return", statistics.mean_return), ("solved", statistics.solved)):
+            assert outcome[name] == pytest.approx(float((each[[index, index + 3]] * episodes).sum() / episodes.sum()))
+    assert runner.get_metrics() == {"num_env_steps_sampled_lifetime": 24 * NUM_ENVS}
+    assert set(runner.get_spaces()) == {"student"}
+
+
+def test_errors_of_a_runner_are_told_at_once() -> None:
+    student = distributed(runners=1)
+    with pytest.raises(ValueError, match="the engine has 6 environments, got 4 levels"):
+        student.rollout(MAZES.engine(NUM_ENVS), MAZES.sample(4, torch.Generator()))
+    wrong = replace(MAZES, height=7).sample(NUM_ENVS, torch.Generator())
+    with pytest.raises(RuntimeError, match=r"a runner failed:(.|\n)*the engine plays mazes of 5 rows"):
+        student.rollout(MAZES.engine(NUM_ENVS), wrong)
+    play(student)  # and the runner lives on
+
+
+SMALL: dict[str, Any] = {
+    "capacity": 6,
+    "minimum_fill": 0.5,
+    "replay_probability": 0.6,
+    "candidates": 4,
+    "environments": 2,
+    "kept": 2,
+    "train_updates": 1,
+    "fit_every": 4,
+    "window": 12,
+    "filters": 2,
+    "recurrent": 8,
+}
+
+
+def train(name: str, backend: Any, path: Path) -> RunDirectory:
+    """A short run with a curriculum."""
+    kind = CURRICULA[name]
+    options = {field.name: SMALL[field.name] for field in fields(kind) if field.name in SMALL}  # type: ignore[arg-type]
+    experiment = Experiment(
+        domain=MAZES,
+        curriculum=kind(**options),
+        student=replace(RECURRENT, rollout_steps=12, epochs=1),
+        manifold=SetVAEConfig(hidden=8, latent=6, refinements=1),
+        backend=backend,
+        num_envs=4,
+        total_steps=4 * 4 * 12,
+        evaluate_every=0,
+        record_every=2,
+    )
+    run = RunDirectory.create(path, experiment)
+    assert experiment.manifold is not None
+    assert Runner(run, experiment.manifold.build(MAZES, 1)).train()
+    return run
+
+
+@pytest.fixture(scope="module")
+def kept_clusters() -> Iterator[None]:
+    """Runners outlive a run, so that a test need not start some for every curriculum."""
+    module, kept = importlib.import_module("agents.rllib.student"), {}
+    make = module.Cluster
+
+    def reuse(backend: Any, config: Any, names: Any, *rest: Any) -> Any:
+        if tuple(names) not in kept:
+            kept[tuple(names)] = make(backend, config, names, *rest)
+        return kept[tuple(names)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Cluster", reuse)
+        yield
+
+
+@pytest.mark.usefixtures("kept_clusters")
+@pytest.mark.parametrize("name", list(CURRICULA))
+def test_every_curriculum_trains_as_it_does_here(name: str, tmp_path: Path) -> None:
+    """Metrics are the same bytes: levels, outcomes, regret, losses."""
+    here = train(name, Experiment.backend, tmp_path / "here")
+    there = train(name, RLlibBackend(runners=1), tmp_path / "there")
+    assert (here.path / "metrics.csv").read_bytes() == (there.path / "metrics.csv").read_bytes()
+    assert [record.levels.key() for record in here.proposals()] == [record.levels.key() for record in there.proposals()]
