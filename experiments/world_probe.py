@@ -10,6 +10,11 @@ import numpy as np
 
 from clutr.manifold.base import Progress
 from experiments.files import RunError, write_atomically
+from experiments.panels.page import Panel, render_page
+from experiments.panels.probes import attribution_panels, verdict_rows, verdicts
+from experiments.panels.probes_dynamics import dynamics_panel, health_panel
+from experiments.panels.probes_state import features_panel, knowledge_panel, latents_panel
+from experiments.panels.tiles import text, tiles
 from experiments.world_probe_bench import Bench, Found, ProbeOptions
 from experiments.world_probe_sections import PROBES
 from experiments.world_run import WorldRun
@@ -65,3 +70,41 @@ def probe_world(
 def load_bundle(folder: Path) -> Mapping[str, Found]:
     """All sections of a probe report. Raises `RunError` if one is not there."""
     return {name: load_section(folder, name) for name in PROBES}
+
+
+def probe_panels(bundle: Mapping[str, Found], source: str) -> list[Panel]:
+    """The panels of a bundle in reading order, the verdicts first."""
+    return [
+        verdicts(bundle, source),
+        *attribution_panels(*bundle["attribution"], source),
+        knowledge_panel(*bundle["knowledge"], source),
+        features_panel(*bundle["features"], source),
+        dynamics_panel(*bundle["dynamics"], source),
+        latents_panel(*bundle["latents"], source),
+        health_panel(*bundle["health"], source),
+    ]
+
+
+def build_probe_page(run: WorldRun) -> Path:
+    """Write `probes.html` from the sections in `probes/`. Returns its path. Raises `RunError` if one is not there."""
+    bundle = load_bundle(run.path / "probes")
+    about = bundle["attribution"][0]["about"]
+    source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
+    rows = [row for row in verdict_rows(bundle) if not row["control"]]
+    maps = [row for row in bundle["attribution"][0]["rows"] if row["method"] != "chance"]
+    lost = [each for each in bundle["features"][0]["objects"] if each["lost_in"]]
+    held = next(row for row in rows if row["what"] == "linear probes of the memory")
+    facts = [
+        ("Maps that passed", f"{sum(row['passed'] for row in maps)} of {len(maps)}", "of what they call relevant"),
+        ("Probes that hold", f"{held['passed']} of {held['checked']}", "beyond controls"),
+        ("Objects lost", str(len(lost)), ", ".join(each["thing"] for each in lost) or "none before the latents"),
+        ("Levels", str(about["levels"]), "that the model was not trained on"),
+    ]
+    lead = "What the world model has learnt, each explanation with the number that says whether to believe it."
+    summary = f'<p class="lead">{text(lead)}</p>{tiles(facts)}'
+    page = render_page(
+        run.path.name, "Probes", summary, probe_panels(bundle, source), "Made from the run's files alone."
+    )
+    path = run.path / "probes.html"
+    write_atomically(path, page.encode())
+    return path

@@ -136,7 +136,8 @@ def shuffle_memory(memory: Memory, part: str, rng: torch.Generator) -> Memory:
                     rows[number] = each
             weights.data = torch.cat(rows)
     elif part in ("core", "everything"):
-        for weights in other.core.parameters():
+        everything: Any = other.core  # narrowing by the branch above confuses the module's attributes
+        for weights in everything.parameters():
             _shuffle(weights, rng)
     return other
 
