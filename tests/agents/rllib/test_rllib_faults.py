@@ -1,8 +1,12 @@
 """Processes and machines die in the middle of their work, and nothing is lost, doubled or changed."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +15,13 @@ ray = pytest.importorskip("ray")
 pytest.importorskip("ray.rllib")
 
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray_worlds import RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
+from ray_worlds import MAZES, RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
+
+from agents.rllib.config import RLlibBackend  # noqa: E402
+from clutr.curricula.plr import PLRConfig  # noqa: E402
+from experiments.config import Experiment  # noqa: E402
+from experiments.run_dir import RunDirectory  # noqa: E402
+from experiments.runner import Runner  # noqa: E402
 
 LONG = replace(RECURRENT, rollout_steps=3_000)
 """Seconds of play."""
@@ -62,3 +72,37 @@ def test_a_machine_killed_in_mid_rollout(head: Any) -> None:
     assert ledger.lost == 2, ledger
     assert ledger.balanced
     assert unequal(played, play(native(LONG))) in ([], ["log_probs", "values", "next_values", "advantages"])
+
+
+def test_a_driver_killed_and_resumed(head: Any, tmp_path: Path) -> None:
+    """The run ends as if nothing had been: the curriculum's memory, the students, and every number told."""
+    native_run = Experiment(
+        domain=MAZES,
+        curriculum=PLRConfig(capacity=6, minimum_fill=0.5),
+        student=replace(RECURRENT, rollout_steps=400),
+        num_envs=4,
+        total_steps=8 * 4 * 400,
+        evaluate_every=0,
+        checkpoint_every=2,
+    )
+    whole = RunDirectory.create(tmp_path / "whole", native_run)
+    assert Runner(whole).train()
+    backend = RLlibBackend(address=head.address, runners=1)
+    run = RunDirectory.create(tmp_path / "killed", replace(native_run, backend=backend))
+    command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())", "resume"]
+    driver = subprocess.Popen(
+        [*command, str(run.path)], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 100
+    while not run.checkpoints() and time.monotonic() < deadline:
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    first = RunDirectory(run.path)
+    runner = Runner(first)
+    assert 2 <= runner.update < 8
+    assert runner.train()
+    assert (run.path / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
+    states = [each.load_checkpoint()[0] for each in (first, whole)]
+    assert str(states[0] | {"seconds": 0}) == str(states[1] | {"seconds": 0})  # type: ignore[operator]
