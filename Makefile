@@ -8,7 +8,8 @@ demo: .venv/installed
 	$(BIN)/clutr demo
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	# screenshots of the live page, where a browser is found, are left for whoever wants to look at them
+	CLUTR_SCREENSHOTS=$${CLUTR_SCREENSHOTS:-build/screenshots} $(BIN)/python -m pytest
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

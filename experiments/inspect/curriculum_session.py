@@ -1,4 +1,4 @@
-"""A curriculum under a person's hands: where its tasks lie, what decodes from a point, and how the student does there."""
+"""A curriculum under a person's hands: where tasks lie, what decodes from a point, how the student does."""
 
 from dataclasses import dataclass
 from pathlib import Path
