@@ -1,22 +1,31 @@
 """The commands of `clutr world`: parse, call, print."""
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from experiments import world_report, world_run, world_train
+from clutr.manifold.base import Progress
+from experiments import world_probe, world_report, world_run, world_train
 from experiments.arguments import Arguments, choose, concrete, options_of
 from experiments.display import console, say, work_display
 from experiments.world_config import WORLD_PRESETS, WorldExperiment
 from experiments.world_dream import DreamOptions, dream_on
+from experiments.world_probe_bench import ProbeOptions
 from experiments.world_run import WorldRun
 
 WORLD = Path("runs") / "world"
 
 
 def world_command(args: Arguments) -> None:
-    """World models of what students see: record episodes, train, dream, and report what dreams are worth."""
-    parts = {"record": _world_record, "train": _world_train, "dream": _world_dream, "report": _world_report}
+    """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
+    parts = {
+        "record": _world_record,
+        "train": _world_train,
+        "dream": _world_dream,
+        "report": _world_report,
+        "probe": _world_probe,
+    }
     choose("part", parts, "world", args)(args[1:])
 
 
@@ -77,3 +86,25 @@ def _world_report(args: Arguments) -> None:
     run = WorldRun(options.run)
     path = world_report.build_world_report(run)
     say(f"open {path}; the numbers are in {run.path / 'dreams.json'}")
+
+
+def _world_probe(args: Arguments) -> None:
+    """Probe what a world model has learnt, each explanation with its checks, and write one self-contained HTML file."""
+    options = options_of(
+        "world probe",
+        args,
+        _world_probe.__doc__ or "",
+        probes=(ProbeOptions, ProbeOptions(), ""),
+        run=(Path, WORLD, "The world model's directory."),
+    )
+    run = WorldRun(options.run)
+    with ExitStack() as shown:
+
+        def section(name: str) -> Progress:
+            shown.close()
+            return shown.enter_context(work_display(f"probing: {name}"))
+
+        world_probe.probe_world(run, options.probes, section)
+    path = world_probe.build_probe_page(run)
+    console.print(world_probe.verdict_table(run))
+    say(f"open {path}; the numbers are in {run.path / 'probes'}")

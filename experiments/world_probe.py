@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from clutr.manifold.base import Progress
 from experiments.files import RunError, write_atomically
@@ -108,3 +109,12 @@ def build_probe_page(run: WorldRun) -> Path:
     path = run.path / "probes.html"
     write_atomically(path, page.encode())
     return path
+
+
+def verdict_table(run: WorldRun) -> Table:
+    """Which explanations passed, for the terminal."""
+    table = Table("explanation", "passed", "which", title="verdicts", title_justify="left", title_style="bold")
+    for row in verdict_rows(load_bundle(run.path / "probes")):
+        words = "a control, which ought to fail" if row["control"] else row["words"]
+        table.add_row(row["what"], f"{row['passed']} of {row['checked']}", words)
+    return table

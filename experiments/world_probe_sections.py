@@ -99,7 +99,7 @@ def state_knowledge(bench: Bench) -> Found:
     rng, moments = bench.rng("causal"), 3
     try:
         state_probe, starts, actions = knowledge.state_probe_and_moments(
-            bench.recording, bench.episodes, dreamer, moments, 200
+            bench.recording, bench.episodes, dreamer, moments, 200, rng
         )
     except ValueError:
         causal: list[knowledge.Used] = []

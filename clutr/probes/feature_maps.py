@@ -1,10 +1,10 @@
 """In which layer an object is lost: what can be seen of it in each layer of a backbone, up to the latents.
 
-At every place of a layer's field a ridge regression on the activations says how much of the object lies under it; the
-threshold is chosen on the same training frames, and the overlap with the mask (intersection over union) is measured on
-frames of other levels. A place knows no more than its own activations: an object that later layers only know about
-elsewhere counts as lost there. Latents have no places, so from them the whole mask is read, its size that of the
-coarsest field. Own construction; chance is the overlap of a mask that is everywhere what it is on average.
+At every place of a layer's field a ridge regression on the activations says which of the pixels under it show the
+object; the threshold is chosen on the same training frames, and the overlap with the mask (intersection over union) is
+measured pixel by pixel on frames of other levels, so that layers can be compared. A place knows no more than its own
+activations: what a layer knows only elsewhere counts as lost there. Latents have no places, so from them the whole mask
+is read. Own construction; chance is the overlap of a mask that is everywhere what it is on average.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clutr.probes.linear import fit
@@ -54,9 +53,11 @@ def layers_of(backbone: Backbone, frames: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def shrink_mask(masks: Tensor, rows: int, columns: int) -> Tensor:
-    """Share of the mask `[N, H, W]` bool under each place: `[N, rows, columns]`."""
-    return F.adaptive_avg_pool2d(masks.float()[:, None], (rows, columns))[:, 0]
+def under(masks: Tensor, rows: int, columns: int) -> Tensor:
+    """The pixels of a mask `[N, H, W]` bool under each of `rows` x `columns` places: `[N, rows, columns, pixels]`."""
+    n, height, width = masks.shape
+    cells = masks.view(n, rows, height // rows, columns, width // columns)
+    return cells.transpose(2, 3).flatten(3)
 
 
 def overlap(scores: Tensor, masks: Tensor, threshold: float) -> float:
@@ -80,12 +81,12 @@ class Seen:
     places: tuple[int, int]
     channels: int
     overlap: float
-    """Intersection over union on held-out levels, at the layer's own resolution."""
+    """Intersection over union on held-out levels, pixel by pixel."""
     contrast: float
     """Of the channel that tells most: mean inside less mean outside, in standard deviations."""
     best_channel: int
     chance: float
-    """Overlap of a mask that is everywhere what it is on average at that place."""
+    """Overlap of a mask that is everywhere what it is on average at that pixel."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Visibility:
     thing: str
     layers: list[Seen]
     lost_in: str | None
-    """The first layer after which less than `LOST` of the best overlap is left; None if it survives."""
+    """The first layer from which on less than `LOST` of the best overlap before is left; None if it survives."""
     sentence: str
 
     def plain(self) -> dict[str, Any]:
@@ -103,33 +104,20 @@ class Visibility:
         return asdict(self)
 
 
-def _fit_and_test(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """Overlap of masks read from features, and that of the average mask: features `[N, h, w, C]`, shares `[N, h, w]`.
-
-    The threshold and the regression come from the training frames alone.
-    """
-    (features, shares), (new_features, new_shares) = train, test
-    flat = features.flatten(0, -2)
+def _read_mask(features: Tensor, masks: Tensor, new_features: Tensor, new_masks: Tensor) -> float:
+    """Overlap of masks `[..., pixels]` bool read from features `[..., C]`; regression and threshold from the first."""
+    flat, wanted = features.flatten(0, -2), masks.flatten(0, -2)
     rows = torch.linspace(0, len(flat) - 1, min(len(flat), ROWS)).long()
-    read = fit(flat[rows], shares.flatten()[rows, None], PENALTY)
-    threshold = best_threshold(read(flat[rows])[:, 0], shares.flatten()[rows] >= 0.5)
-    found = overlap(read(new_features)[..., 0], new_shares >= 0.5, threshold)
-    return found, _average_overlap(shares, new_shares)
+    read = fit(flat[rows], wanted[rows].float(), PENALTY)
+    threshold = best_threshold(read(flat[rows]), wanted[rows])
+    return overlap(read(new_features), new_masks, threshold)
 
 
-def _average_overlap(shares: Tensor, new_shares: Tensor) -> float:
-    average = (shares >= 0.5).float().mean(0)
-    limit = best_threshold(average.expand_as(shares), shares >= 0.5)
-    return overlap(average.expand_as(new_shares), new_shares >= 0.5, limit)
-
-
-def _whole_mask(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float]:
-    """The same for latents `[N, D]`, from which every place of the mask is read."""
-    (latents, shares), (new_latents, new_shares) = train, test
-    read = fit(latents, shares.flatten(1), PENALTY)
-    threshold = best_threshold(read(latents), shares.flatten(1) >= 0.5)
-    found = overlap(read(new_latents), new_shares.flatten(1) >= 0.5, threshold)
-    return found, _average_overlap(shares, new_shares)
+def _average_overlap(masks: Tensor, new_masks: Tensor) -> float:
+    """Overlap of the average training mask, cut at its best threshold, with new masks `[N, H, W]` bool."""
+    average = masks.float().mean(0)
+    limit = best_threshold(average.expand(masks.shape), masks)
+    return overlap(average.expand(new_masks.shape), new_masks, limit)
 
 
 def _contrast(features: Tensor, inside: Tensor) -> tuple[float, int]:
@@ -161,28 +149,19 @@ def visibility(
     new_frames, new_masks = test
     layers, new_layers = layers_of(backbone, frames), layers_of(backbone, new_frames)
     latents, new_latents = (backbone.encode(each)[0] for each in (frames, new_frames))
-    coarsest = min((tuple(each.shape[1:3]) for each in layers.values()), key=lambda size: size[0] * size[1])
-    if len(layers) == 1:
-        coarsest = (8, 8)  # one step from pixels to latents: as coarse as a deep encoder's field
     found = []
     for number, thing in enumerate(objects):
         here, there = masks == number, new_masks == number
         if not here.any() or not there.any():
             continue
-        seen = []
+        chance, seen = _average_overlap(here, there), []
         for name, features in layers.items():
             rows, columns = features.shape[1:3]
-            shares, new_shares = shrink_mask(here, rows, columns), shrink_mask(there, rows, columns)
-            if not (shares >= 0.5).any() or not (new_shares >= 0.5).any():
-                # too small for this field: where there is any of it counts
-                shares, new_shares = ((each > 0).float() for each in (shares, new_shares))
-            value, chance = _fit_and_test((features, shares), (new_layers[name], new_shares))
-            contrast, channel = _contrast(new_layers[name], new_shares >= 0.5)
+            mine, new = under(here, rows, columns), under(there, rows, columns)
+            value = _read_mask(features, mine, new_layers[name], new)
+            contrast, channel = _contrast(new_layers[name], new.float().mean(-1) >= 0.5)
             seen.append(Seen(name, (rows, columns), features.shape[-1], value, contrast, channel, chance))
-        shares, new_shares = shrink_mask(here, *coarsest), shrink_mask(there, *coarsest)
-        if not (shares >= 0.5).any() or not (new_shares >= 0.5).any():
-            shares, new_shares = ((each > 0).float() for each in (shares, new_shares))
-        value, chance = _whole_mask((latents, shares), (new_latents, new_shares))
+        value = _read_mask(latents, here.flatten(1), new_latents, there.flatten(1))
         seen.append(Seen("z", (1, 1), latents.shape[1], value, 0.0, 0, chance))
         lost_in, sentence = tell(thing, seen)
         found.append(Visibility(thing, seen, lost_in, sentence))
@@ -191,13 +170,11 @@ def visibility(
 
 def tell(thing: str, seen: Sequence[Seen]) -> tuple[str | None, str]:
     """In which layer a thing is lost, and a sentence that says so."""
-    best, last_good, lost = seen[0].overlap, seen[0], None
-    for each in seen[1:]:
-        if each.overlap < LOST * best:
-            lost = each
+    best, lost, last_good, end = max(each.overlap for each in seen[:-1]), None, seen[-1], seen[-1]
+    for place in range(len(seen) - 1, 0, -1):  # back from the end, as long as it is gone
+        if seen[place].overlap >= LOST * best:
             break
-        best, last_good = max(best, each.overlap), each
-    end = seen[-1]
+        lost, last_good = seen[place], seen[place - 1]
     constant = end.overlap - end.chance < 0.05
     if best < 0.1:
         return None, f"{thing} is hardly visible from the first layer on (IoU {best:.2f})"

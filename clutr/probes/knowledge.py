@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.probes.linear import CausalTest, Probe, causal_test, fit, probe
+from clutr.probes.linear import CausalTest, Probe, ProbeResult, causal_test, probe
 from clutr.world.backbones.base import visible
 from clutr.world.backbones.moments import principal_modes
 from clutr.world.dream import Dreamer, Moment
@@ -181,6 +181,12 @@ class Used:
     moments: int
     """Dreamt until the change is read."""
     test: CausalTest
+    """Pushed along the probe's weights."""
+    typical: CausalTest
+    """Pushed along how states typically differ where the quantity does (their covariance with the reading; Haufe et al.
+    2014): the same change of the reading, but where states really go."""
+    score: float
+    """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
 
 
 @torch.no_grad()
@@ -188,7 +194,7 @@ def used(
     dreamer: Dreamer,
     moments: Moment,
     actions: Tensor,
-    state_probe: Probe,
+    state_probe: ProbeResult,
     read_out: Probe,
     quantities: Sequence[str],
     spreads: Tensor,
@@ -206,10 +212,11 @@ def used(
         spreads: `[Q]`: standard deviations of the true quantities; pushes are of half and of all of it, either way.
         rng: draws the random directions of the control.
     """
-    horizon = len(actions)
+    horizon, reader = len(actions), state_probe.probe
+    covariance = torch.cov(moments.state.T)
     found = []
     for column, quantity in enumerate(quantities):
-        if float(spreads[column]) <= 0 or float(state_probe.weights[:, column].norm()) <= 1e-9:
+        if float(spreads[column]) <= 0 or float(reader.weights[:, column].norm()) <= 1e-9:
             continue
 
         def says(states: Tensor, column: int = column) -> Tensor:
@@ -217,7 +224,9 @@ def used(
             return read_out(dreamt.latents[-1])[:, column]
 
         amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
-        found.append(Used(quantity, horizon, causal_test(state_probe, column, moments.state, says, amounts, rng)))
+        typical = covariance @ reader.weights[:, column]
+        tests = [causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical)]
+        found.append(Used(quantity, horizon, *tests, score=float(state_probe.score[column])))
     return found
 
 
@@ -228,15 +237,15 @@ def state_probe_and_moments(
     dreamer: Dreamer,
     horizon: int,
     most: int,
-    penalty: float = 1e-2,
-) -> tuple[Probe, Moment, Tensor]:
+    rng: torch.Generator,
+) -> tuple[ProbeResult, Moment, Tensor]:
     """A probe of the whole state on some episodes, and moments of it to push, with the actions that followed.
 
     The state is the one before the present frame is taken in: what the memory brings along of its own. Returns the
-    probe, moments `[n]` and actions `[horizon, n, A]`. Raises `ValueError` if no episode is long enough.
+    probe, moments `[n]` and actions `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
     """
-    states, truth, latents, actions = [], [], [], []
-    for episode, seen in episodes:
+    states, truth, latents, actions, levels = [], [], [], [], []
+    for number, (episode, seen) in enumerate(episodes):
         count = len(seen) - horizon + 1
         if count < 2:
             continue
@@ -250,13 +259,14 @@ def state_probe_and_moments(
                 truth.append(every[moment])
                 latents.append(normal[moment])
                 actions.append(seen.actions[moment : moment + horizon])
+                levels.append(number)
             state, _ = memory.core.step(state, torch.cat([normal[moment], seen.actions[moment]])[None])
-        if len(states) >= 4 * most:
+        if len(states) >= 20 * most:
             break
-    if len(states) < 4:
-        raise ValueError(f"no episode has enough moments to dream {horizon} on")
-    joined = torch.stack(states)
-    found = fit(joined, torch.stack(truth), penalty)
+    if len(set(levels)) < 3:
+        raise ValueError(f"fewer than 3 episodes have enough moments to dream {horizon} on")
+    joined, groups = torch.stack(states), torch.tensor(levels)
+    found = probe(joined, torch.stack(truth), groups, groups, rng)
     chosen = torch.linspace(0, len(states) - 1, min(most, len(states))).long()
     moments = Moment(joined[chosen], torch.stack(latents)[chosen])
     return found, moments, torch.stack(actions)[chosen].transpose(0, 1)
@@ -266,5 +276,10 @@ def plain(readings: Sequence[Reading], causal: Sequence[Used]) -> dict[str, Any]
     """Both as plain values."""
     return {
         "readings": [vars(reading) for reading in readings],
-        "causal": [{"quantity": each.quantity, "moments": each.moments} | each.test._asdict() for each in causal],
+        "causal": [
+            {"quantity": each.quantity, "moments": each.moments, "score": each.score}
+            | each.test._asdict()
+            | {f"typical_{name}": value for name, value in each.typical._asdict().items()}
+            for each in causal
+        ],
     }

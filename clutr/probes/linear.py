@@ -24,6 +24,7 @@ class Probe(NamedTuple):
     constant: Tensor
     """`[Q]`."""
     penalty: float
+    """The largest, where quantities have their own."""
 
     def __call__(self, states: Tensor) -> Tensor:
         """`[..., Q]` from states `[..., H]`."""
@@ -105,8 +106,8 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
 
     def chosen(wanted: Tensor) -> Probe:
         tried = [fit(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
-        scores = [float(r_squared(each(states[split.valid]), wanted[split.valid]).mean()) for each in tried]
-        return tried[max(range(len(tried)), key=scores.__getitem__)]
+        scores = torch.stack([r_squared(each(states[split.valid]), wanted[split.valid]) for each in tried])
+        return _best_of(tried, scores)
 
     best = chosen(targets)
     score = r_squared(best(states[split.test]), targets[split.test])
@@ -115,6 +116,16 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
     labels = targets[drawn][places]
     control = r_squared(chosen(labels)(states[split.test]), labels[split.test])
     return ProbeResult(best, score, control, score - control.clamp(min=0))
+
+
+def _best_of(tried: Sequence[Probe], scores: Tensor) -> Probe:
+    """For each quantity the probe with the best of the scores `[P, Q]`."""
+    best = scores.argmax(0).tolist()
+    return Probe(
+        weights=torch.stack([tried[row].weights[:, column] for column, row in enumerate(best)], 1),
+        constant=torch.stack([tried[row].constant[column] for column, row in enumerate(best)]),
+        penalty=max(tried[row].penalty for row in best),
+    )
 
 
 class CausalTest(NamedTuple):
@@ -128,7 +139,13 @@ class CausalTest(NamedTuple):
 
 
 def causal_test(
-    found: Probe, quantity: int, states: Tensor, says: Callable[[Tensor], Tensor], amounts: Tensor, rng: torch.Generator
+    found: Probe,
+    quantity: int,
+    states: Tensor,
+    says: Callable[[Tensor], Tensor],
+    amounts: Tensor,
+    rng: torch.Generator,
+    along: Tensor | None = None,
 ) -> CausalTest:
     """Push states along a probe's direction and see what the model then says.
 
@@ -139,11 +156,13 @@ def causal_test(
         says: from states to the quantity as the model's own output tells it, `[n]`.
         amounts: `[K]`: changes to make, in the target's units.
         rng: draws the random directions.
+        along: `[H]`: the direction to push in; None: the probe's weights.
     """
     direction = found.weights[:, quantity]
-    unit = direction / direction.square().sum()  # along it the probe's reading changes by one
+    way = direction if along is None else along
+    unit = way / (way @ direction)  # along it the probe's reading changes by one
     noise = torch.randn(len(direction), generator=rng)
-    noise = noise - (noise @ direction) * unit
+    noise = noise - (noise @ direction) * direction / direction.square().sum()
     noise = noise / noise.norm() * unit.norm()
     before = says(states)
 

@@ -21,6 +21,8 @@ from clutr.world.memory import Memory
 
 BAND = 3.0
 """Standard deviations of the state's size in training length within which it should stay."""
+GROWN = 1.5
+"""Times the state's size at the training length, above which it has grown."""
 BURST = 0.5
 """Nats a dimension by which the loss may rise."""
 
@@ -130,11 +132,11 @@ def spectra(
 
 
 def gradient_horizon(memory: Memory, past: Past) -> MemoryHorizon:
-    """How far back the expected next latent looks, by slopes."""
+    """How far back the expected change of the latent looks, by slopes; that the latent itself is added is left out."""
 
     def read(xs: Tensor) -> Tensor:
-        _, expected = memory.scan(past.state, xs[..., : memory.latents], xs[..., memory.latents :])
-        return expected.latent.mean()[-1]
+        _, features = memory.core.scan(past.state, xs)
+        return memory._predict(features[-1], torch.zeros_like(xs[-1, :, : memory.latents])).latent.mean()
 
     return memory_horizon(read, past.inputs.transpose(0, 1))
 
@@ -143,6 +145,8 @@ def gradient_horizon(memory: Memory, past: Past) -> MemoryHorizon:
 def occlusion_horizon(memory: Memory, past: Past, following: Tensor) -> Tensor:
     """By how many nats a dimension the next latent is worse foretold if one moment is hidden: `[T]` by lag.
 
+    It is hidden from the core alone: that the present latent is added to the expected change stays as it is.
+
     Args:
         memory: the model.
         past: stretches of T moments.
@@ -150,10 +154,9 @@ def occlusion_horizon(memory: Memory, past: Past, following: Tensor) -> Tensor:
     """
 
     def nats(inputs: Tensor) -> Tensor:
-        xs = inputs.transpose(0, 1)
-        _, expected = memory.scan(past.state, xs[..., : memory.latents], xs[..., memory.latents :])
-        last = expected.latent._replace(**{name: part[-1] for name, part in expected.latent._asdict().items()})
-        return -last.log_density(following).mean()
+        _, features = memory.core.scan(past.state, inputs.transpose(0, 1))
+        expected = memory._predict(features[-1], past.inputs[:, -1, : memory.latents])
+        return -expected.latent.log_density(following).mean()
 
     before, found = nats(past.inputs), []
     for lag in range(past.inputs.shape[1]):
@@ -199,7 +202,8 @@ class Collapse(NamedTuple):
     nats: Tensor
     """`[L]`: loss on data, nats a dimension."""
     flagged: dict[str, bool]
-    """Whether units leave their band at the end; for `data` also the loss must have risen."""
+    """Whether most units leave their band at the end and the state has grown by half since the training length; for
+    `data` also the loss must have risen."""
 
 
 @torch.no_grad()
@@ -246,9 +250,13 @@ def collapse(
     outside = {name: ((rows - centre).abs() > BAND * spread).float().mean(1) for name, rows in units.items()}
     usual = float(outside["data"][trained // 2 : trained].mean())
     rose = float(told[-tail:].mean() - told[trained // 2 : trained].mean()) > BURST
-    left = {name: float(rows[-tail:].mean()) > max(0.5, 2 * usual) for name, rows in outside.items()}
+    sizes = {name: rows.square().mean(1).sqrt() for name, rows in units.items()}
+    grown = {
+        name: float(rows[-tail:].mean() / rows[trained - 1].clamp(min=1e-9)) > GROWN for name, rows in sizes.items()
+    }
+    left = {name: grown[name] and float(rows[-tail:].mean()) > max(0.5, 2 * usual) for name, rows in outside.items()}
     return Collapse(
-        sizes={name: rows.square().mean(1).sqrt() for name, rows in units.items()},
+        sizes=sizes,
         outside=outside,
         nats=told,
         flagged={"data": left["data"] and rose, "constant": left["constant"], "dream": left["dream"]},

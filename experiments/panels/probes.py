@@ -48,9 +48,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def left(cell: str) -> str:
+    """A cell of words, which run from the left."""
+    return f'<div style="text-align:left;white-space:normal">{cell}</div>'
+
+
+def heading(words: str) -> str:
+    """A small heading between the parts of a panel."""
+    return f'<h4 style="margin-top:22px">{text(words)}</h4>'
+
+
 def two(value: object) -> str:
-    """A number with two decimals, or a dash."""
-    return f"{float(value):.2f}" if is_number(value) else MISSING  # type: ignore[arg-type]
+    """A number with two decimals, or a dash; above 10 it does not matter how much."""
+    if not is_number(value):
+        return MISSING
+    exact = float(value)  # type: ignore[arg-type]  # is_number has looked
+    return "> 10" if exact > 10 else f"{exact:.2f}"
 
 
 def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
@@ -100,10 +113,10 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
     """Which explanations passed their checks."""
     rows = []
     for row in verdict_rows(bundle):
-        words = f'<span style="white-space:normal">{text(row["words"])}</span>'
+        words = text(row["words"]) or MISSING
         if row["control"]:
             words = "a control, which ought to fail" + (" and does not" if row["passed"] else "")
-        rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", words])
+        rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", left(words)])
     caption = (
         "A map of relevance passes if removing what it calls relevant changes the prediction more than removing "
         + "inputs in "
@@ -112,7 +125,7 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
         + "of the "
         + f"untrained core. {source}."
     )
-    return Panel("verdicts", "Which explanations passed", table(("explanation", "passed", "which"), rows), caption)
+    return Panel("verdicts", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
 
 
 # --- attribution
@@ -130,7 +143,7 @@ def checks(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             [
                 text(row["target"]),
-                text(row["method"]),
+                left(text(row["method"])),
                 f'<span title="{text(row["why"])}">{badge(row["passed"])}</span>',
                 f"{row['random_gap']:.3f} ± {row['gap_error']:.3f}",
                 two(row["abpc"]),
@@ -219,14 +232,14 @@ def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
                 pictures = [heat(each, frame) for each, frame in zip(maps, arrays["frames"], strict=True)]
                 remark = f"{'passed' if row['passed'] else 'FAILED'}, gap {row['random_gap']:.2f}"
                 cards.append(card(row["method"], image(strip(pictures), f"{row['method']} for {target}"), remark))
-        body += f"<h4>{text(target)}</h4>{grid(cards)}"
+        body += heading(target) + grid(cards)
     things = list(dict.fromkeys(thing for row in rows for thing in row["objects"]))
     agree = table(
         ("prediction", "method", *things),
         [
             [
                 text(row["target"]),
-                text(row["method"]),
+                left(text(row["method"])),
                 *(
                     f"{row['objects'][thing]['mass'] / max(row['objects'][thing]['chance'], 1e-9):.1f} "
                     + f"<small>NSS {row['objects'][thing]['nss']:.2f}</small>"
@@ -253,4 +266,4 @@ def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
         f"n = {count} frames, {len(arrays['frames'])} of them shown, not chosen; {source}.",
     )
     told = f"<details><summary>The checks of each map</summary>{checks(rows)}</details>"
-    return Panel("pixels", "Where on the picture", f"{body}<h4>Agreement with objects</h4>{agree}{told}", caption)
+    return Panel("pixels", "Where on the picture", body + heading("Agreement with objects") + agree + told, caption)

@@ -7,10 +7,13 @@ import numpy as np
 
 from experiments.panels.drawing import axes, label_axes, placeholder, to_svg
 from experiments.panels.page import Panel, join_caption
-from experiments.panels.probes import Arrays, badge, image, is_used, reading_holds, strip, table, two
+from experiments.panels.probes import Arrays, badge, heading, image, is_used, reading_holds, strip, table, two
 from experiments.panels.tiles import MISSING, card, grid, legend, note, number, text
 
 # --- knowledge
+
+
+_CAUSAL = ("quantity", "R^2", "slope", "correlation", "random", "slope, typical", "random", "used")
 
 
 def _score(reading: Mapping[str, Any]) -> str:
@@ -33,31 +36,33 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
             told, control = (mine.get((quantity, f"features, {m}")) for m in ("trained", "untrained core"))
             holds = told is not None and reading_holds(told, control["score"] if control else 0.0)
             rows.append([*cells, badge(holds)])
-        heading = "Now" if moment == "now" else f"{moment.split()[0]} moments ahead"
-        body += f"<h4>{heading}</h4>" + table(("R^2 of", *names, "the memory's"), rows)
+        title = "Now" if moment == "now" else f"{moment.split()[0]} moments ahead"
+        body += heading(title) + table(("R^2 of", *names, "the memory's"), rows)
     causal = values["causal"]
     if causal:
         rows = [
             [
                 text(each["quantity"].replace("_", " ")),
+                two(each["score"]),
                 two(each["slope"]),
                 two(each["correlation"]),
                 two(each["control_slope"]),
+                two(each["typical_slope"]),
+                two(each["typical_control_slope"]),
                 badge(is_used(each)),
             ]
             for each in causal
         ]
-        body += f"<h4>Is it used? The memory's state pushed, read {causal[0]['moments']} dreamt moments later</h4>"
-        body += table(("quantity", "slope", "correlation", "random direction", "used"), rows)
+        body += heading(f"Is it used? The state pushed, read {causal[0]['moments']} dreamt moments on")
+        body += table(_CAUSAL, rows)
     count = readings[0]["rows"] if readings else 0
     levels = readings[0]["levels"] if readings else 0
     caption = join_caption(
         "Shows how well ridge regression reads the true state from what is seen (latents) and remembered (features, "
         + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a "
-        + "control task "
-        + "with random values by place. It does not show that the model uses what can be read: the lower table does. "
-        + "Slope: change of what the dream shows over the change that was pushed, in the quantity's units; 1 if it is "
-        + "fully used.",
+        + "control task with random values by place. It does not show that the model uses what can be read: the lower "
+        + "table does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; "
+        + "1 if it is fully used; typical: pushed as states usually differ where the quantity does, not along the weights.",
         f"n = {number(count)} moments of {levels} levels, split by level; {source}.",
     )
     return Panel("knowledge", "What it knows of the true state", body or note("No readings."), caption)
@@ -93,9 +98,8 @@ def features_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
     caption = join_caption(
         "Shows how well a ridge regression at each place of a layer finds each object's mask (intersection over "
         + "union on "
-        + "held-out levels, at the layer's own resolution); dotted: a mask that is everywhere what it is on average. "
-        + "From z the mask is read at the coarsest resolution, so a layer of the same resolution is the one to compare "
-        + "with. It does not show what other read-outs than linear ones could find.",
+        + "held-out levels, pixel by pixel); dotted: a mask that is everywhere what it is on average. "
+        + "From z the whole mask is read. It does not show what other read-outs than linear ones could find.",
         f"Fitted on {frames[0]} frames of training levels, tested on {frames[1]} of others; {source}.",
     )
     return Panel("features", "In which layer objects are lost", f"<ul>{sentences}</ul>{grid(cards)}", caption)

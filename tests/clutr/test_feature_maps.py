@@ -10,9 +10,9 @@ from clutr.probes.feature_maps import (
     channel_statistics,
     layers_of,
     overlap,
-    shrink_mask,
     tell,
     thumbnails,
+    under,
     visibility,
 )
 from clutr.probes.frame_health import frame_health
@@ -43,9 +43,9 @@ def test_overlaps_by_hand() -> None:
     assert overlap(scores, masks, 0.2) == pytest.approx(2 / 3)
     assert overlap(scores, masks, 2.0) == 0
     assert overlap(scores, masks, best_threshold(scores, masks)) == pytest.approx(2 / 3)
-    mask = torch.zeros(1, 4, 4, dtype=torch.bool)
-    mask[0, :2, :3] = True
-    assert shrink_mask(mask, 2, 2).tolist() == [[[1.0, 0.5], [0.0, 0.0]]]
+    mask = torch.arange(16).view(1, 4, 4)
+    assert under(mask, 2, 2)[0, 0, 1].tolist() == [2, 3, 6, 7]
+    assert under(mask, 4, 4).flatten().tolist() == list(range(16))
 
 
 def test_layers_end_where_the_encoder_does() -> None:
@@ -93,6 +93,8 @@ def test_the_sentence_says_where() -> None:
         "conv1",
         "car is visible to pixels (IoU 0.90), gone in conv1 (0.30): conv1 loses it",
     )
+    dipped = [seen("pixels", 0.9), seen("conv1", 0.3), seen("conv2", 0.8), seen("z", 0.6)]
+    assert tell("road", dipped) == (None, "road survives to z (IoU 0.60)"), "a layer that shows it again lost nothing"
     assert tell("road", [seen("pixels", 0.5), seen("z", 0.8)]) == (None, "road survives to z (IoU 0.80)")
     assert tell("car", [seen("pixels", 0.9), seen("z", 0.8, 0.79)])[1].endswith("an average mask does as well (0.79)")
     assert "hardly visible" in tell("dot", [seen("pixels", 0.05), seen("z", 0.0)])[1]
