@@ -28,13 +28,14 @@ from experiments.benchmarks.figure import to_json
 from experiments.cli_backend import other_backend
 from experiments.cli_inspect import inspect_command
 from experiments.cli_sb3 import eval_model, wants_model
-from experiments.cli_world import world_command
+from experiments.cli_world import probe_command, world_command
 from experiments.config import Experiment
 from experiments.display import console, say, work_display
 from experiments.files import RunError
 from experiments.presets import PRESETS, manifold_experiment, manifold_presets
 from experiments.report import build_comparison, build_report
 from experiments.run_dir import RunDirectory
+from experiments.world_probe_sections import PROBES
 
 RUNS = Path("runs")
 
@@ -46,7 +47,7 @@ def _benches() -> dict[str, str]:
 
 
 def _list(args: Arguments) -> None:
-    """What there is: domains, presets, curricula, manifolds, students, suites, backbones, cores, benches."""
+    """What there is: domains, presets, curricula, manifolds, students, suites, backbones, cores, probes, benches."""
     shelves: dict[str, dict[str, str]] = {
         "domains": {name: about_of(DOMAINS[name]) for name in DOMAINS},
         "presets": {name: about_of(preset) for name, preset in PRESETS.items()},
@@ -58,6 +59,7 @@ def _list(args: Arguments) -> None:
         },
         "backbones": {name: about_of(BACKBONES[name]) for name in BACKBONES},
         "cores": {name: about_of(CORES[name]) for name in CORES},
+        "probes": {name: about_of(PROBES[name]) for name in PROBES} | {"students": about_of(probe_command)},
         "benches": {name: about_of(_bench_module(name)) for name in _benches()},
     }
     if args and args[0] in ("-h", "--help"):
@@ -297,6 +299,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "report": _report,
     "bench": _bench,
     "world": world_command,
+    "probe": probe_command,
     "inspect": inspect_command,
 }
 

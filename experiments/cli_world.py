@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from clutr.manifold.base import Progress
-from experiments import world_probe, world_report, world_run, world_train
+from experiments import student_probe, world_probe, world_report, world_run, world_train
 from experiments.arguments import Arguments, choose, concrete, options_of
 from experiments.display import console, say, work_display
+from experiments.run_dir import RunDirectory
 from experiments.world_config import WORLD_PRESETS, WorldExperiment
 from experiments.world_dream import DreamOptions, dream_on
 from experiments.world_probe_bench import ProbeOptions
@@ -108,3 +109,19 @@ def _world_probe(args: Arguments) -> None:
     path = world_probe.build_probe_page(run)
     console.print(world_probe.verdict_table(run))
     say(f"open {path}; the numbers are in {run.path / 'probes'}")
+
+
+def probe_command(args: Arguments) -> None:
+    """Probe what a run's students remember of their mazes, and write one self-contained HTML file."""
+    options = options_of(
+        "probe",
+        args,
+        probe_command.__doc__ or "",
+        run=(Path, ..., "The run's directory; for a world model see `clutr world probe`."),
+        levels=(int, 512, "Random levels that each student walks once."),
+        seed=(int, 1, "Seed of levels, actions and splits."),
+    )
+    run = RunDirectory(options.run)
+    with work_display("probing students") as progress:
+        student_probe.probe_students(run, options.levels, options.seed, progress)
+    say(f"open {student_probe.build_student_page(run)}; the numbers are in {run.path / 'probes'}")

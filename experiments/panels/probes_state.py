@@ -62,7 +62,7 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
         + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a "
         + "control task with random values by place. It does not show that the model uses what can be read: the lower "
         + "table does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; "
-        + "1 if it is fully used; typical: pushed as states usually differ where the quantity does, not along the weights.",
+        + "1 if it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
         f"n = {number(count)} moments of {levels} levels, split by level; {source}.",
     )
     return Panel("knowledge", "What it knows of the true state", body or note("No readings."), caption)
