@@ -124,6 +124,8 @@ class Cluster:
         self._make_learners()
         self.learner_generation = 0
         """Grows when learners were replaced, and have to be told their students' states again."""
+        self.play_seconds: list[float] = []
+        """Of the last rollout: how long each share was played, all else left out."""
         self._rollouts = 0
         self._probed = 0.0
 
@@ -179,6 +181,7 @@ class Cluster:
             if time.monotonic() - heard > self.backend.timeout:
                 raise RuntimeError(f"no runner has answered for {self.backend.timeout:g} seconds")
             self._probe()
+        self.play_seconds = [results[index]["seconds"] for index in range(len(shares))]
         return [results[index] for index in range(len(shares))]
 
     def _idle(self, at_work: dict[int, tuple[int, float]]) -> list[int]:

@@ -22,7 +22,7 @@ def pack(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: pack(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [pack(item) for item in value]
+        return type(value)(pack(item) for item in value)
     return value
 
 
@@ -32,18 +32,9 @@ def unpack(value: Any) -> Any:
         return torch.from_numpy(value.copy())
     if isinstance(value, dict):
         return {key: unpack(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [unpack(item) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(unpack(item) for item in value)
     return value
-
-
-def size_of(value: Any) -> int:
-    """Bytes of the arrays in what `pack` gave."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(size_of, value.values()))
-    return sum(map(size_of, value)) if isinstance(value, list) else 0
 
 
 def pack_levels(levels: LevelBatch) -> dict[str, Any]:

@@ -52,7 +52,6 @@ class LevelEnvRunner(EnvRunner):
             fraction; environments with the same level are joined), the generator's state `rng` after the rollout, and
             `seconds` of playing.
         """
-        started = time.perf_counter()
         student: PPOStudent = self.module[kwargs["student"]].student
         student.network.load_state_dict(unpack(kwargs["weights"]))
         levels = unpack_levels(kwargs["levels"])
@@ -60,9 +59,11 @@ class LevelEnvRunner(EnvRunner):
         share = Share(student.network, kwargs["first"], kwargs["total"])
         player = student.network if kwargs["total"] == len(levels) else share
         options = student.config
+        started = time.perf_counter()
         played = collect(
             player, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.trace
         )
+        seconds = time.perf_counter() - started
         self.num_env_steps_sampled_lifetime += played.rewards.numel()
         ended = played.terminated | played.truncated
         outcomes: dict[str, list[float]] = {}
@@ -82,7 +83,7 @@ class LevelEnvRunner(EnvRunner):
                 for key, (n, total, solved) in outcomes.items()
             },
             "rng": pack(rng.get_state()),
-            "seconds": time.perf_counter() - started,
+            "seconds": seconds,
         }
 
     def get_metrics(self) -> dict[str, int]:

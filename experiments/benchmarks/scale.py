@@ -1,0 +1,269 @@
+"""How fast mazes are played and learnt on Ray RLlib, beside one process, plain RLlib, and many runners predicted."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.backend import NativeBackend
+from agents.networks import ActorCritic
+from agents.ppo import PPOConfig
+from agents.rllib.config import RLlibBackend, require_ray
+from envs.maze.domain import MazeDomain
+from envs.randomness import named_generator
+from experiments.benchmarks.figure import Figure
+from experiments.benchmarks.maze_train import training_flops
+from experiments.files import RunError
+from experiments.presets import LIGHT_STUDENT
+
+ENVS = 32
+"""Environments of each runner."""
+RUNNERS = (1, 2, 4)
+PREDICTED = (8, 16, 32, 64, 128, 256, 512)
+REPETITIONS = 5
+"""The best of so many is reported, so that another program's burst does not count."""
+BANDWIDTH = 1.25e9
+"""Bytes per second of the driver's network, assumed: 10 Gbit/s."""
+LATENCY = 5e-4
+"""Seconds from a message's start to its arrival, assumed."""
+RUNNERS_PER_LEARNER = 8
+"""Assumed for the prediction of whole updates."""
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """The best of some rollouts of one size."""
+
+    runners: int
+    seconds: float
+    """From the call to the trajectories."""
+    play_seconds: float
+    """Of these, in which the slowest runner played."""
+
+    @property
+    def overhead(self) -> float:
+        """Seconds in which no level was played."""
+        return max(0.0, self.seconds - self.play_seconds)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Seconds of an update of R runners with `ENVS` environments each.
+
+    rollout(R) = play + fixed + each * R + 2 * LATENCY + bytes * R / BANDWIDTH: each runner has a processor of its own,
+    they play at once, and the driver deals with their results one after the other through one network card.
+    update(R) = rollout(R) + learn * R / learners + (weights * (learners + R) + bytes * R) / BANDWIDTH.
+    """
+
+    play: float
+    """Of one runner's share."""
+    fixed: float
+    """Of the driver for each rollout."""
+    each: float
+    """Of the driver for each runner."""
+    sent: float
+    """Bytes to and from each runner in a rollout."""
+    learn: float
+    """For one runner's share on one learner."""
+    weights: float
+    """Bytes of the network."""
+
+    def rollout(self, runners: int) -> float:
+        """Seconds until all trajectories are there."""
+        return self.play + self.fixed + runners * (self.each + self.sent / BANDWIDTH) + 2 * LATENCY
+
+    def update(self, runners: int) -> float:
+        """Seconds of a rollout and of learning from it, with a learner for every `RUNNERS_PER_LEARNER` runners."""
+        learners = math.ceil(runners / RUNNERS_PER_LEARNER)
+        sharing = self.weights * (learners + runners) / BANDWIDTH + self.sent * runners / BANDWIDTH
+        return self.rollout(runners) + self.learn * runners / learners + sharing
+
+
+def fit(rollouts: Sequence[Rollouts], sent: float, learn: float, weights: float) -> CostModel:
+    """A cost model from measured rollouts: least squares of the overhead on the number of runners, no part below 0.
+
+    `play` is that of the smallest measurement, whose runners did not wait for each other's processor.
+    """
+    runners = np.array([each.runners for each in rollouts], dtype=float)
+    overhead = np.array([each.overhead for each in rollouts])
+    slope = float(np.polyfit(runners, overhead, 1)[0]) if len(rollouts) > 1 else 0.0
+    intercept = float(overhead.mean() - slope * runners.mean())
+    if slope < 0:
+        slope, intercept = 0.0, float(overhead.mean())
+    if intercept < 0:
+        slope, intercept = float((runners * overhead).sum() / (runners * runners).sum()), 0.0
+    return CostModel(rollouts[0].play_seconds, intercept, slope, sent, learn, weights)
+
+
+def run(progress: Callable[[str], None]) -> list[Figure]:
+    """Measure. Needs about two minutes, and Ray. Raises `RunError` without it."""
+    try:
+        require_ray()
+    except ImportError as error:
+        raise RunError(str(error)) from error
+    import ray  # noqa: PLC0415 (start-up of the command line must not wait for it)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as Ray does in a runner that has one processor
+    try:
+        return _measure(progress, LIGHT_STUDENT, MazeDomain())
+    finally:
+        torch.set_num_threads(threads)
+        ray.shutdown()
+
+
+def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDomain) -> list[Figure]:
+    progress("one process")
+    alone = _student(NativeBackend(), config, domain, ENVS)
+    here = _best_rollouts(alone, domain, ENVS, 1)
+    learning = _learn_seconds(alone, domain)
+    steps = ENVS * config.rollout_steps
+    native_speed = steps / here.seconds
+    rollouts, cores = [], len(_affinity())
+    student: Any = None
+    for runners in RUNNERS:
+        progress(f"{runners} runners")
+        student = None  # let go of the last one's processes before others start
+        student = _student(RLlibBackend(runners=runners), config, domain, ENVS * runners)
+        rollouts.append(_best_rollouts(student, domain, ENVS * runners, runners))
+    progress("plain RLlib")
+    parcels = _parcels(student, domain, runners=RUNNERS[-1])
+    student = None
+    peer_sampling, peer_training = _plain_rllib(config, domain)
+    size = f"{ENVS} mazes x {config.rollout_steps} steps a runner"
+    figures = [Figure(f"rollout in one process, {size}", native_speed, "steps/s")]
+    for each in rollouts:
+        speed = steps * each.runners / each.seconds
+        label = f"rollout, {each.runners} runners on {cores} cores, {size}"
+        figures.append(Figure.beside(label, speed, "steps/s", "one process", native_speed))
+        per_core = speed / min(each.runners, cores)
+        figures.append(Figure.beside(f"{label}: per core", per_core, "steps/s", "one process", native_speed))
+    speed = steps / rollouts[0].seconds
+    plain = f"RLlib's SingleAgentEnvRunner, 1 runner, {ENVS} gymnasium environments, no memory"
+    figures.append(Figure.beside(f"rollout, 1 runner, {size}", speed, "steps/s", plain, peer_sampling))
+    update = steps / (rollouts[0].seconds + learning)
+    plain = f"RLlib's PPO, 1 runner, {ENVS} gymnasium environments, {config.epochs} epochs, no memory"
+    figures.append(Figure.beside("update, 1 runner, the driver learns", update, "steps/s", plain, peer_training))
+    figures += [
+        Figure(f"serialised, for each runner and update: {name}", size_, "bytes") for name, size_ in parcels.items()
+    ]
+    lost = rollouts[0].overhead / rollouts[0].seconds
+    figures.append(Figure("share of a rollout lost to serialisation and transport, 1 runner", lost, "of the time"))
+    weights, sent = parcels["weights"], sum(parcels.values())
+    return figures + _predictions(fit(rollouts, sent, learning, weights), steps, alone.network, config)
+
+
+def _predictions(model: CostModel, steps: int, network: ActorCritic, config: PPOConfig) -> list[Figure]:
+    """What the model says, and what it was fitted to."""
+    forward = training_flops(network, config) / (1 + 3 * config.epochs)
+    figures = [
+        Figure("cost model: arithmetic of the policy", forward, "floating-point operations a step"),
+        Figure("cost model: a runner's playing", model.play, "s an update"),
+        Figure("cost model: the driver, fixed", model.fixed, "s an update"),
+        Figure("cost model: the driver, for each runner", model.each, "s an update"),
+        Figure("cost model: learning from a runner's share on one learner", model.learn, "s an update"),
+    ]
+    one = steps / model.rollout(1)
+    network_said = f"assuming {BANDWIDTH * 8e-9:.0f} Gbit/s to one driver, {LATENCY * 1e3:g} ms, a core a runner"
+    for runners in PREDICTED:
+        speed = steps * runners / model.rollout(runners)
+        what = f"predicted rollout, {runners} runners, {network_said}"
+        figures.append(Figure.beside(what, speed, "steps/s", "as many single runners", one * runners))
+        speed = steps * runners / model.update(runners)
+        what = f"predicted update, {runners} runners, a learner for {RUNNERS_PER_LEARNER} of them, {network_said}"
+        figures.append(Figure(what, speed, "steps/s"))
+    return figures
+
+
+def _affinity() -> set[int]:
+    import os  # noqa: PLC0415
+
+    return os.sched_getaffinity(0)
+
+
+def _student(backend: Any, config: PPOConfig, domain: MazeDomain, envs: int) -> Any:
+    engine = domain.engine(envs)
+    return backend.students(config, ("student",), domain, engine, 1, torch.device("cpu"))["student"]
+
+
+def _best_rollouts(student: Any, domain: MazeDomain, envs: int, runners: int) -> Rollouts:
+    """The fastest of some rollouts, after one to warm up."""
+    engine, rng, found = domain.engine(envs), named_generator(0, "bench", "levels"), []
+    for _ in range(REPETITIONS + 1):
+        levels = domain.sample(envs, rng)
+        started = time.perf_counter()
+        student.rollout(engine, levels)
+        seconds = time.perf_counter() - started
+        cluster = getattr(student, "cluster", None)
+        found.append(Rollouts(runners, seconds, max(cluster.play_seconds) if cluster else seconds))
+    return min(found[1:], key=lambda each: each.seconds)
+
+
+def _learn_seconds(student: Any, domain: MazeDomain) -> float:
+    played = student.rollout(domain.engine(ENVS), domain.sample(ENVS, named_generator(0, "bench", "learning")))
+    best = math.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        student.learn(played)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _parcels(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]:
+    """Bytes of what goes to and comes from each runner, as Ray serialises it."""
+    from ray import cloudpickle  # noqa: PLC0415
+
+    from agents.rllib.parcels import pack, pack_levels, pack_trajectories, select  # noqa: PLC0415
+
+    levels = domain.sample(ENVS * runners, named_generator(0, "bench", "parcels"))
+    played = student.rollout(domain.engine(ENVS * runners), levels)
+    parcels = {
+        "weights": pack(dict(student.local.network.state_dict())),
+        "levels": pack_levels(levels[torch.arange(ENVS)]),
+        "trajectories": pack_trajectories(select(played, torch.arange(ENVS))),
+    }
+    return {name: float(len(cloudpickle.dumps(parcel, protocol=5))) for name, parcel in parcels.items()}
+
+
+def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
+    """Environment steps per second of RLlib's own PPO: of sampling alone, and of whole iterations."""
+    import gymnasium  # noqa: PLC0415
+    from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415
+    from ray.tune.registry import register_env  # noqa: PLC0415
+
+    options = dataclasses.asdict(domain)
+
+    def make(_: Any) -> Any:
+        from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
+
+        return gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
+
+    register_env("plain-maze", make)
+    batch = ENVS * config.rollout_steps
+    settings = PlainConfig().environment("plain-maze").framework("torch")
+    settings = settings.env_runners(
+        num_env_runners=1, num_envs_per_env_runner=ENVS, rollout_fragment_length=config.rollout_steps
+    )
+    settings = settings.training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=config.epochs)
+    algorithm = settings.build_algo()
+    try:
+        sampling, training = 0.0, 0.0
+        for iteration in range(3):
+            started = time.perf_counter()
+            algorithm.env_runner_group.foreach_env_runner(
+                lambda runner: len(runner.sample(num_timesteps=batch, random_actions=False)), local_env_runner=False
+            )
+            if iteration:
+                sampling = max(sampling, batch / (time.perf_counter() - started))
+        for _ in range(2):
+            started = time.perf_counter()
+            algorithm.train()
+            training = max(training, batch / (time.perf_counter() - started))
+    finally:
+        algorithm.stop()
+    return sampling, training
