@@ -74,12 +74,14 @@ def algorithm_config(
 
 @dataclass
 class Ledger:
-    """What became of the levels that were handed out. Keys are counted once a share of a rollout."""
+    """What became of the levels that were handed out, each counted once for every environment that was to play it."""
 
-    given: Counter[str] = field(default_factory=Counter)
-    """Levels that were to be played, by key."""
-    played: Counter[str] = field(default_factory=Counter)
+    given: int = 0
+    """Levels that were to be played."""
+    played: int = 0
     """Levels whose trajectories were used."""
+    outstanding: Counter[str] = field(default_factory=Counter)
+    """How often a level, by key, was given and not played yet; below 0 if it was played more often than given."""
     lost: int = 0
     """Shares that were lost with a runner, and played again."""
     doubled: int = 0
@@ -88,7 +90,23 @@ class Ledger:
     @property
     def balanced(self) -> bool:
         """Whether all that was given was played, and nothing twice."""
-        return self.given == self.played
+        return self.given == self.played and not self.outstanding
+
+    def give(self, keys: Sequence[str]) -> None:
+        """Note that these levels are to be played."""
+        self.given += len(keys)
+        self._count(keys, 1)
+
+    def play(self, keys: Sequence[str]) -> None:
+        """Note that they were."""
+        self.played += len(keys)
+        self._count(keys, -1)
+
+    def _count(self, keys: Sequence[str], change: int) -> None:
+        for key in keys:
+            self.outstanding[key] += change
+            if self.outstanding[key] == 0:
+                del self.outstanding[key]  # so that the ledger of a long run stays small
 
 
 class Cluster:
@@ -147,7 +165,7 @@ class Cluster:
         self._rollouts += 1
         tag = f"rollout {self._rollouts}"
         for share in shares:
-            self.ledger.given.update(share["levels"]["keys"])
+            self.ledger.give(share["levels"]["keys"])
         results: dict[int, dict[str, Any]] = {}
         waiting, at_work = deque(range(len(shares))), dict[int, tuple[int, float]]()  # runner: share and start
         longest, heard = 0.0, time.monotonic()
@@ -174,7 +192,7 @@ class Cluster:
                 results[index] = result
                 if result["keys"] != shares[index]["levels"]["keys"]:
                     raise RuntimeError("a runner played other levels than it was given")
-                self.ledger.played.update(result["keys"])
+                self.ledger.play(result["keys"])
             self._take_from_the_dead(waiting, at_work, results)  # before a probe may bring them back
             if results and not waiting:
                 waiting.extend(self._late(at_work, results, longest))

@@ -241,7 +241,8 @@ def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
     def make(_: Any) -> Any:
         from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
 
-        return gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
+        flat = gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
+        return gymnasium.wrappers.DtypeObservation(flat, np.float32)
 
     register_env("plain-maze", make)
     batch = ENVS * config.rollout_steps
@@ -252,18 +253,13 @@ def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
     settings = settings.training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=config.epochs)
     algorithm = settings.build_algo()
     try:
-        sampling, training = 0.0, 0.0
+        sampling, training = math.inf, math.inf
         for iteration in range(3):
             started = time.perf_counter()
-            algorithm.env_runner_group.foreach_env_runner(
-                lambda runner: len(runner.sample(num_timesteps=batch, random_actions=False)), local_env_runner=False
-            )
+            result = algorithm.train()
             if iteration:
-                sampling = max(sampling, batch / (time.perf_counter() - started))
-        for _ in range(2):
-            started = time.perf_counter()
-            algorithm.train()
-            training = max(training, batch / (time.perf_counter() - started))
+                training = min(training, time.perf_counter() - started)
+                sampling = min(sampling, result["timers"]["env_runner_sampling_timer"])
     finally:
         algorithm.stop()
-    return sampling, training
+    return batch / sampling, batch / training

@@ -1,0 +1,168 @@
+"""Training on Ray while runners are killed every minute: the driver's memory, and whether all levels are accounted for.
+
+    python -m experiments.studies.soak OUT [--minutes 60] [--runners 2] [--preset maze-plr] [--kill-every 60]
+
+Trains the preset on the backend rllib for so many minutes. Every `--kill-every` seconds a runner, chosen at random,
+gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident bytes of the driver; kills,
+shares lost, levels given and levels played so far) and OUT/results.json: the slope of the memory with a 95% interval,
+and whether all levels that were given were played once. The first fifth of the time, while caches fill, is left out of
+the slope.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import t as student_t
+
+from agents.rllib.config import RLlibBackend
+from experiments.benchmarks.figure import describe_machine
+from experiments.files import write_atomically
+from experiments.manifolds import prepare_manifold
+from experiments.presets import PRESETS
+from experiments.run_dir import RunDirectory
+from experiments.runner import Runner, UpdateReport
+
+WARM_UP = 0.2
+"""Share of the time that the slope leaves out."""
+BLOCKS = 20
+"""Means of so many stretches of time are what the slope is fitted to: they are nearly independent."""
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def slope(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """Least-squares slope of values per second, and the ends of its 95% interval, from means of `BLOCKS` stretches.
+
+    Raises `ValueError` for fewer than three stretches with a value.
+    """
+    edges = np.linspace(seconds[0], seconds[-1], BLOCKS + 1)[1:-1]
+    block = np.searchsorted(edges, seconds)
+    means = [(seconds[block == b].mean(), values[block == b].mean()) for b in np.unique(block)]
+    if len(means) < 3:
+        raise ValueError("too short for a slope: fewer than three stretches of time have a measurement")
+    x, y = (np.array(column) for column in zip(*means, strict=True))
+    centred = x - x.mean()
+    found = float((centred * y).sum() / (centred**2).sum())
+    residual = y - y.mean() - found * centred
+    error = float(np.sqrt((residual**2).sum() / (len(x) - 2) / (centred**2).sum()))
+    reach = float(student_t.ppf(0.975, len(x) - 2)) * error
+    return found, found - reach, found + reach
+
+
+class Soak:
+    """Watches a run, and kills its runners."""
+
+    def __init__(self, runner: Runner, out: Path, minutes: float, kill_every: float) -> None:
+        self.runner, self.minutes, self.kill_every = runner, minutes, kill_every
+        self.cluster = next(iter(runner.students.values())).cluster  # type: ignore[attr-defined]
+        self.started, self.kills, self.stall = time.monotonic(), 0, 0.0
+        self.last = self.started
+        self.killers: list[subprocess.Popen[bytes]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.out, self.rng = out, random.Random(1)
+
+    def __call__(self, report: UpdateReport) -> None:
+        """After each update."""
+        now = time.monotonic()
+        self.stall, self.last = max(self.stall, now - self.last), now
+        ledger = self.cluster.ledger
+        self.rows.append(
+            {
+                "seconds": round(now - self.started, 3),
+                "update": report.update,
+                "resident_bytes": resident_bytes(),
+                "kills": self.kills,
+                "lost": ledger.lost,
+                "given": ledger.given,
+                "played": ledger.played,
+            }
+        )
+        if now - self.started > self.kill_every * (self.kills + 1):
+            self._kill()
+        self.runner.stop_requested = now - self.started > 60 * self.minutes
+
+    def _kill(self) -> None:
+        """The victim dies in the next rollout: a process elsewhere sends the signal a moment later."""
+        processes = self.cluster.runners.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)
+        if processes:
+            victim, delay = self.rng.choice(processes), self.rng.uniform(0, self.typical_update())
+            self.killers.append(subprocess.Popen(["sh", "-c", f"sleep {delay}; kill -9 {victim}"]))
+            self.kills += 1
+        self.killers = [killer for killer in self.killers if killer.poll() is None]
+
+    def typical_update(self) -> float:
+        """Seconds."""
+        times = np.diff([row["seconds"] for row in self.rows[-20:]])
+        return float(np.median(times)) if len(times) else 0.0
+
+    def write(self) -> dict[str, Any]:
+        """Write what was measured, and return the results."""
+        with (self.out / "memory.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        seconds = np.array([row["seconds"] for row in self.rows])
+        memory = np.array([row["resident_bytes"] for row in self.rows], dtype=float)
+        late = seconds > WARM_UP * seconds[-1]
+        found = [3600 * each / 2**20 for each in slope(seconds[late], memory[late])]
+        ledger = self.cluster.ledger
+        results = {
+            "machine": describe_machine(),
+            "minutes": seconds[-1] / 60,
+            "updates": len(self.rows),
+            "runners_killed": self.kills,
+            "shares_lost_and_replayed": ledger.lost,
+            "levels_given": ledger.given,
+            "levels_played": ledger.played,
+            "all_levels_accounted_for": ledger.balanced,
+            "longest_update_seconds": self.stall,
+            "resident_mib_at_end": memory[-1] / 2**20,
+            "slope_mib_per_hour": found[0],
+            "slope_interval": found[1:],
+        }
+        write_atomically(self.out / "results.json", json.dumps(results, indent=1).encode())
+        return results
+
+
+def main() -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--runners", type=int, default=2)
+    parser.add_argument("--preset", default="maze-plr")
+    parser.add_argument("--kill-every", type=float, default=60)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    experiment = replace(
+        PRESETS[options.preset],
+        backend=RLlibBackend(runners=options.runners),
+        total_steps=10**12,
+        evaluate_every=0,
+    )
+    run = RunDirectory.create(options.out / "run", experiment)
+    manifold = None
+    if experiment.manifold is not None:
+        manifold = prepare_manifold(run, options.out / "manifolds", lambda *_: None)
+    runner = Runner(run, manifold)
+    soak = Soak(runner, options.out, options.minutes, options.kill_every)
+    runner.train(soak)
+    print(json.dumps(soak.write(), indent=1))
+
+
+if __name__ == "__main__":
+    main()
