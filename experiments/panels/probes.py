@@ -103,9 +103,16 @@ def reading_holds(reading: Mapping[str, Any], untrained: float) -> bool:
 
 
 def is_used(causal: Mapping[str, Any]) -> bool:
-    """Whether a pushed state answers: at least half as much as it was pushed, and thrice as much as at random."""
-    return bool(
-        causal["slope"] > 0.5 and causal["slope"] > 3 * abs(causal["control_slope"]) and causal["correlation"] > 0.5
+    """Whether a state that is pushed along a probe that reads something (R^2 above 0.1) answers.
+
+    Along the probe's weights or as states typically differ, by half of the push, and thrice as much as at random.
+    """
+    if causal["score"] < 0.1:
+        return False
+    return any(
+        causal[f"{kind}slope"] > max(0.5, 3 * abs(causal[f"{kind}control_slope"]))
+        and causal[f"{kind}correlation"] > 0.5
+        for kind in ("", "typical_")
     )
 
 
