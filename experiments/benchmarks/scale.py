@@ -258,8 +258,9 @@ def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
             started = time.perf_counter()
             result = algorithm.train()
             if iteration:
-                training = min(training, time.perf_counter() - started)
-                sampling = min(sampling, result["timers"]["env_runner_sampling_timer"])
+                seconds = time.perf_counter() - started
+                training = min(training, seconds)
+                sampling = min(sampling, seconds - result["timers"]["learner_update_timer"])
     finally:
         algorithm.stop()
     return batch / sampling, batch / training

@@ -3,10 +3,10 @@
     python -m experiments.studies.soak OUT [--minutes 60] [--runners 2] [--preset maze-plr] [--kill-every 60]
 
 Trains the preset on the backend rllib for so many minutes. Every `--kill-every` seconds a runner, chosen at random,
-gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident bytes of the driver; kills,
-shares lost, levels given and levels played so far) and OUT/results.json: the slope of the memory with a 95% interval,
-and whether all levels that were given were played once. The first fifth of the time, while caches fill, is left out of
-the slope.
+gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident and private bytes of the
+driver; kills, shares lost, levels given and levels played so far) and OUT/results.json: the slopes of the memory with
+95% intervals, and whether all levels that were given were played once. The first fifth of the time, while caches fill,
+is left out of the slopes.
 """
 
 import argparse
@@ -38,10 +38,11 @@ BLOCKS = 20
 """Means of so many stretches of time are what the slope is fitted to: they are nearly independent."""
 
 
-def resident_bytes() -> int:
-    """Of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes() -> tuple[int, int]:
+    """Of this process: all, and what it shares with no other (Ray's object store is shared)."""
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    page = os.sysconf("SC_PAGE_SIZE")
+    return resident * page, (resident - shared) * page
 
 
 def slope(seconds: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
@@ -79,12 +80,13 @@ class Soak:
         """After each update."""
         now = time.monotonic()
         self.stall, self.last = max(self.stall, now - self.last), now
-        ledger = self.cluster.ledger
+        ledger, (resident, private) = self.cluster.ledger, resident_bytes()
         self.rows.append(
             {
                 "seconds": round(now - self.started, 3),
                 "update": report.update,
-                "resident_bytes": resident_bytes(),
+                "resident_bytes": resident,
+                "private_bytes": private,
                 "kills": self.kills,
                 "lost": ledger.lost,
                 "given": ledger.given,
@@ -116,9 +118,13 @@ class Soak:
             writer.writeheader()
             writer.writerows(self.rows)
         seconds = np.array([row["seconds"] for row in self.rows])
-        memory = np.array([row["resident_bytes"] for row in self.rows], dtype=float)
         late = seconds > WARM_UP * seconds[-1]
-        found = [3600 * each / 2**20 for each in slope(seconds[late], memory[late])]
+        memory: dict[str, Any] = {}
+        for kind in ("resident", "private"):
+            mib = np.array([row[f"{kind}_bytes"] for row in self.rows]) / 2**20
+            middle, low, high = (3600 * each for each in slope(seconds[late], mib[late]))
+            memory |= {f"{kind}_mib_at_end": mib[-1], f"{kind}_mib_per_hour": middle}
+            memory |= {f"{kind}_mib_per_hour_interval": [low, high]}
         ledger = self.cluster.ledger
         results = {
             "machine": describe_machine(),
@@ -130,10 +136,7 @@ class Soak:
             "levels_played": ledger.played,
             "all_levels_accounted_for": ledger.balanced,
             "longest_update_seconds": self.stall,
-            "resident_mib_at_end": memory[-1] / 2**20,
-            "slope_mib_per_hour": found[0],
-            "slope_interval": found[1:],
-        }
+        } | memory
         write_atomically(self.out / "results.json", json.dumps(results, indent=1).encode())
         return results
 
