@@ -25,8 +25,8 @@ Arrays = dict[str, NDArray[Any]]
 Found = tuple[dict[str, Any], Arrays]
 """A section's plain values, and its arrays by name."""
 
-PREFERRED = ("lateral_offset", "forward_speed", "goal_ahead", "column", "heading_error", "row")
-"""Quantities whose expectation is explained, the first ones that the world knows."""
+READABLE = 0.1
+"""R^2 above which a probe reads a quantity at all."""
 EXAMPLES = 3
 """Predictions of which pictures are kept."""
 
@@ -148,20 +148,27 @@ class Bench:
         return named_generator(self.options.seed, "world probe", purpose)
 
     def targets(self) -> list[Target]:
-        """What is explained: the reward, the latent that tells most, and what a probe foretells."""
-        found, _, probes = self.known
-        scale = self.dreamer.scale
+        """What is explained: the reward, the latent that tells most, and the quantities that are best foretold.
+
+        Quantities of `ahead` moments later come first, if a probe reads them at all (R^2 above 0.1), then those of now.
+        """
+        found, readings, probes = self.known
+        scale, memory = self.dreamer.scale, f"features, {MEMORIES[0]}"
         latent = int((scale.signal_std / scale.latent_std).argmax())
         targets = [Target("the reward"), Target(f"the change of latent {latent}", latent=latent)]
-        name = f"features, {MEMORIES[0]} {found.horizon} ahead"
-        if name in probes:
-            known = [each for each in PREFERRED if each in self.recording.quantities]
-            targets += [
+        read = [each for each in readings if each.representation == memory]
+        read.sort(key=lambda each: (each.score > READABLE, each.when != "now", each.score), reverse=True)
+        names: list[str] = []
+        for each in read:
+            if each.quantity in names or len(names) == self.options.quantities:
+                continue
+            names.append(each.quantity)
+            moment = "now" if each.when == "now" else f"in {found.horizon} moments"
+            targets.append(
                 Target(
-                    f"{quantity.replace('_', ' ')} in {found.horizon} moments",
-                    probe=probes[name],
-                    column=self.recording.quantities.index(quantity),
+                    f"{each.quantity.replace('_', ' ')} {moment} (R^2 {each.score:.2f})",
+                    probe=probes[f"{memory} {each.when}"],
+                    column=self.recording.quantities.index(each.quantity),
                 )
-                for quantity in known[: self.options.quantities]
-            ]
+            )
         return targets

@@ -94,7 +94,7 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
 
 def state_knowledge(bench: Bench) -> Found:
     """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
-    found, readings, _ = bench.known
+    found, readings, probes = bench.known
     quantities, dreamer = bench.recording.quantities, bench.dreamer
     rng, moments = bench.rng("causal"), 3
     try:
@@ -104,10 +104,13 @@ def state_knowledge(bench: Bench) -> Found:
     except ValueError:
         causal: list[knowledge.Used] = []
     else:
-        latents, truth = found.representations["latents"], found.truth
-        read_out = fit(latents, truth, 1e-2)
-        causal = knowledge.used(dreamer, starts, actions, state_probe, read_out, quantities, truth.std(0), rng)
-    return knowledge.plain(readings, causal) | {"ahead": found.horizon}, {}
+        read_out, spreads = probes["latents now"], found.truth.std(0)
+        causal = knowledge.used(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
+    values = knowledge.plain(readings, causal)
+    read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
+    for answer in values["causal"]:
+        answer["read_out"] = read[answer["quantity"]]
+    return values | {"ahead": found.horizon}, {}
 
 
 def features(bench: Bench) -> Found:
@@ -226,7 +229,7 @@ def latents(bench: Bench) -> Found:
 
     values = []
     for each in grid:
-        follows = latent_grid.monotonicity(each, again, read_out)
+        follows = latent_grid.monotonicity(each, again, read_out.__call__)
         match = matches[each.latent]
         column = bench.recording.quantities.index(match.quantity)
         values.append(

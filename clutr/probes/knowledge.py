@@ -180,13 +180,13 @@ class Used:
     quantity: str
     moments: int
     """Dreamt until the change is read."""
+    score: float
+    """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
     test: CausalTest
     """Pushed along the probe's weights."""
     typical: CausalTest
     """Pushed along how states typically differ where the quantity does (their covariance with the reading; Haufe et al.
     2014): the same change of the reading, but where states really go."""
-    score: float
-    """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
 
 
 @torch.no_grad()
@@ -225,8 +225,8 @@ def used(
 
         amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
         typical = covariance @ reader.weights[:, column]
-        tests = [causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical)]
-        found.append(Used(quantity, horizon, *tests, score=float(state_probe.score[column])))
+        tests = (causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical))
+        found.append(Used(quantity, horizon, float(state_probe.score[column]), *tests))
     return found
 
 

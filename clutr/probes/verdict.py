@@ -127,8 +127,9 @@ def shuffle_memory(memory: Memory, part: str, rng: torch.Generator) -> Memory:
     if part in ("head", "everything"):
         for head in (other.mixture, other.outcome):
             _shuffle(head.weight, rng)
+    core: Any = other.core
     if isinstance(other.core, LSTMCore):
-        for weights in (other.core.lstm.weight_ih_l0, other.core.lstm.weight_hh_l0):
+        for weights in (core.lstm.weight_ih_l0, core.lstm.weight_hh_l0):
             rows = list(weights.data.chunk(4))  # torch's order: i, f, g, o
             for number, each in enumerate(rows):
                 if part in ("everything", "candidate" if number == 2 else "gates"):
@@ -136,8 +137,7 @@ def shuffle_memory(memory: Memory, part: str, rng: torch.Generator) -> Memory:
                     rows[number] = each
             weights.data = torch.cat(rows)
     elif part in ("core", "everything"):
-        everything: Any = other.core  # narrowing by the branch above confuses the module's attributes
-        for weights in everything.parameters():
+        for weights in core.parameters():
             _shuffle(weights, rng)
     return other
 

@@ -84,8 +84,9 @@ def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[di
     good = [each for each in mine if reading_holds(each, control.get((each["quantity"], each["when"]), 0.0))]
     names = ", ".join(f"{each['quantity'].replace('_', ' ')} ({each['when']})" for each in good)
     rows.append(_row("linear probes of the memory", len(mine), len(good), names))
-    used = [each["quantity"].replace("_", " ") for each in causal if is_used(each)]
-    rows.append(_row("what probes read is used", len(causal), len(used), ", ".join(used)))
+    asked = [each for each in causal if min(each["score"], each["read_out"]) >= READABLE]
+    used = [each["quantity"].replace("_", " ") for each in asked if is_used(each)]
+    rows.append(_row("what probes read is used", len(asked), len(used), ", ".join(used)))
     return rows
 
 
@@ -102,12 +103,17 @@ def reading_holds(reading: Mapping[str, Any], untrained: float) -> bool:
     return bool(reading["selectivity"] > 0.1 and reading["score"] > max(untrained, 0.0) + 0.05)
 
 
+READABLE = 0.1
+"""R^2 below which a probe or a read-out tells too little to ask whether what it reads is used."""
+_ANSWER = ("slope", "correlation", "control_slope")
+
+
 def is_used(causal: Mapping[str, Any]) -> bool:
-    """Whether a state that is pushed along a probe that reads something (R^2 above 0.1) answers.
+    """Whether a state that is pushed along a probe that reads something, answers in a dream that can be read.
 
     Along the probe's weights or as states typically differ, by half of the push, and thrice as much as at random.
     """
-    if causal["score"] < 0.1:
+    if min(causal["score"], causal["read_out"]) < READABLE:
         return False
     return any(
         causal[f"{kind}slope"] > max(0.5, 3 * abs(causal[f"{kind}control_slope"]))
@@ -210,7 +216,8 @@ def heat(relevance: NDArray[np.floating[Any]], frame: NDArray[np.uint8]) -> NDAr
     strength = np.clip(np.abs(relevance) / size, 0, 1)[..., None]
     grey = 0.5 * np.repeat(frame.mean(-1, keepdims=True), 3, -1) + 90
     colour = np.where(relevance[..., None] > 0, np.array([225.0, 60, 40]), np.array([40.0, 90, 225]))
-    return np.clip(grey * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.clip(grey * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
+    return shown
 
 
 def strip(pictures: Sequence[NDArray[np.uint8]], gap: int = 2) -> NDArray[np.uint8]:
@@ -218,7 +225,8 @@ def strip(pictures: Sequence[NDArray[np.uint8]], gap: int = 2) -> NDArray[np.uin
     spaced = []
     for picture in pictures:
         spaced += [picture, np.full((picture.shape[0], gap, 3), 255, np.uint8)]
-    return np.concatenate(spaced[:-1], 1).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    joined: NDArray[np.uint8] = np.concatenate(spaced[:-1], 1).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+    return joined
 
 
 def image(picture: NDArray[np.uint8], alternative: str) -> str:

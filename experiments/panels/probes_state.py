@@ -7,13 +7,23 @@ import numpy as np
 
 from experiments.panels.drawing import axes, label_axes, placeholder, to_svg
 from experiments.panels.page import Panel, join_caption
-from experiments.panels.probes import Arrays, badge, heading, image, is_used, reading_holds, strip, table, two
+from experiments.panels.probes import READABLE, Arrays, badge, heading, image, is_used, reading_holds, strip, table, two
 from experiments.panels.tiles import MISSING, card, grid, legend, note, number, text
 
 # --- knowledge
 
 
-_CAUSAL = ("quantity", "R^2", "slope", "correlation", "random", "slope, typical", "random", "used")
+_CAUSAL = (
+    "quantity",
+    "state R^2",
+    "read-out R^2",
+    "slope",
+    "correlation",
+    "random",
+    "slope, typical",
+    "random",
+    "used",
+)
 
 
 def _score(reading: Mapping[str, Any]) -> str:
@@ -44,12 +54,13 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
             [
                 text(each["quantity"].replace("_", " ")),
                 two(each["score"]),
+                two(each["read_out"]),
                 two(each["slope"]),
                 two(each["correlation"]),
                 two(each["control_slope"]),
                 two(each["typical_slope"]),
                 two(each["typical_control_slope"]),
-                badge(is_used(each)),
+                badge(is_used(each)) if min(each["score"], each["read_out"]) >= READABLE else "cannot tell",
             ]
             for each in causal
         ]

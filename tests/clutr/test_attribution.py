@@ -1,6 +1,7 @@
 """To what a prediction is due: identities on a memory that is linear, and agreement of methods on one that is not."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_occlusion_by_hand() -> None:
 def test_relevance_is_that_of_the_explicit_rules(target: Target) -> None:
     asked = question(LSTMConfig(width=8), target)
     found = layerwise(asked)
-    core = asked.memory.core
+    core: Any = asked.memory.core
     opened = OpenLSTM.of(core.lstm)
     for n in range(N):
         h, c = asked.past.state[n].chunk(2)
@@ -167,7 +168,8 @@ def test_attention_is_a_softmax_over_all_that_came() -> None:
     inputs = torch.randn(N, T, D + A, generator=rng)
     before = torch.randn(4, N, D + A, generator=rng)
     everything = torch.cat([before, inputs.transpose(0, 1)])
-    expected = asked.memory.core.attention(everything)[4:].mean(-1).T
+    core: Any = asked.memory.core
+    expected = core.attention(everything)[4:].mean(-1).T
     torch.testing.assert_close(found, expected)
     with pytest.raises(TypeError, match="attention is Aaren's, not of LSTMCore"):
         attention(question(LSTMConfig(width=4)))

@@ -171,7 +171,7 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     assert {each["representation"] for each in result["readings"]} == {"view", "hidden", "cells", "untrained hidden"}
     assert result["levels"] == 12
     with pytest.raises(ValueError, match="only the recurrent students of mazes"):
-        walk(domain, SimpleNamespace(network=None), untrained, 4, 1)  # type: ignore[arg-type]
+        walk(domain, SimpleNamespace(network=None), untrained, 4, 1)
 
 
 def test_memory_is_what_neither_view_nor_chance_tells() -> None:

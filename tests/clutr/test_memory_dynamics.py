@@ -22,7 +22,7 @@ from clutr.probes.memory_dynamics import (
 )
 from clutr.probes.open_lstm import OpenLSTM
 from clutr.probes.targets import Past
-from clutr.world.cores.gated import LSTMConfig
+from clutr.world.cores.gated import LSTMConfig, LSTMCore
 from clutr.world.dream import Dreamer
 from clutr.world.latents import LatentEpisode
 from clutr.world.memory import Memory, MemoryConfig, Scale
@@ -36,6 +36,11 @@ def memory(width: int = 4, scale: float = 1.0) -> Memory:
         for parameter in found.parameters():
             parameter.mul_(scale)
     return found
+
+
+def core_of(model: Memory) -> LSTMCore:
+    assert isinstance(model.core, LSTMCore)
+    return model.core
 
 
 def dreamer(scale: float = 1.0) -> Dreamer:
@@ -60,7 +65,7 @@ def test_exponents_without_jacobians_are_those_with_them() -> None:
     found = exponents_along(lambda _: henon, torch.tensor([0.1, 0.1], dtype=torch.float64), 3_000, 2, 100)
     assert float(found.exponents[0]) == pytest.approx(0.419, abs=0.02)
     assert float(found.exponents.sum()) == pytest.approx(math.log(0.3), abs=1e-6)
-    opened, model = OpenLSTM.of(in_double(memory()).core.lstm), in_double(memory())
+    opened, model = OpenLSTM.of(core_of(in_double(memory())).lstm), in_double(memory())
     xs = torch.randn(30, D + A, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     state, jacobians = torch.zeros(8, dtype=torch.float64), []
     for x in xs:
@@ -76,7 +81,7 @@ def test_exponents_without_jacobians_are_those_with_them() -> None:
 
 def test_maps_and_their_derivatives() -> None:
     model = in_double(memory(scale=2.0))
-    opened, rng = OpenLSTM.of(model.core.lstm), torch.Generator().manual_seed(3)
+    opened, rng = OpenLSTM.of(core_of(model).lstm), torch.Generator().manual_seed(3)
     x = torch.randn(D + A, generator=rng, dtype=torch.float64)
     states = torch.randn(3, 8, generator=rng, dtype=torch.float64)
     step = driven_map(model, x)
@@ -132,7 +137,8 @@ def test_effective_dimensions_by_hand() -> None:
     assert (even.participation, even.entropy) == pytest.approx((3.0, 3.0))
     assert (even.ninety, even.states) == (3, 6)
     line = effective_dimension(torch.linspace(0, 1, 10)[:, None] * torch.tensor([1.0, 2.0]))
-    assert (line.participation, line.entropy, line.ninety) == (pytest.approx(1), pytest.approx(1), 1)
+    assert (line.participation, line.entropy) == pytest.approx((1, 1))
+    assert line.ninety == 1
 
 
 def test_chains_of_episodes() -> None:
@@ -150,7 +156,7 @@ def test_a_memory_that_only_adds_bursts_and_a_forgetful_one_does_not() -> None:
     assert not calm.flagged["data"]
     adding = dreamer()
     with torch.no_grad():
-        lstm = adding.memory.core.lstm
+        lstm = core_of(adding.memory).lstm
         lstm.weight_ih_l0.zero_()
         lstm.weight_hh_l0.zero_()
         lstm.bias_hh_l0.zero_()

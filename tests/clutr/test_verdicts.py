@@ -1,5 +1,7 @@
 """Verdicts: a map that matters passes, chance and maps that do not notice the weights do not."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from clutr.probes.verdict import (
 )
 from clutr.world.backbones.modes import ModesConfig
 from clutr.world.cores.aaren import AarenConfig
-from clutr.world.cores.gated import LSTMConfig
+from clutr.world.cores.gated import LSTMConfig, LSTMCore
 from clutr.world.memory import MemoryConfig, Scale
 
 D, A, T, N = 4, 1, 5, 12
@@ -37,6 +39,7 @@ def question(core: object, seed: int = 1) -> Question:
         for parameter in memory.parameters():
             parameter.mul_(3.0)
         if isinstance(core, LSTMConfig):  # as if learnt: two latents and the far past matter, the others do not
+            assert isinstance(memory.core, LSTMCore)
             memory.core.lstm.weight_ih_l0[:, 1:4] = 0
             memory.core.lstm.bias_ih_l0[8:16] = 4.0
     inputs = torch.randn(N, T, D + A, generator=generator(seed))
@@ -81,7 +84,7 @@ def test_parts_are_shuffled_and_nothing_else() -> None:
     for part in parts_of(memory):
         other = shuffle_memory(memory, part, generator())
         for name in ("weight_ih_l0", "weight_hh_l0"):
-            mine, theirs = (getattr(m.core.lstm, name).chunk(4) for m in (memory, other))
+            mine, theirs = (dict(m.named_parameters())[f"core.lstm.{name}"].chunk(4) for m in (memory, other))
             same = [torch.equal(a, b) for a, b in zip(mine, theirs, strict=True)]
             expected = {
                 "head": [True] * 4,
@@ -132,7 +135,7 @@ def test_maps_of_pixels() -> None:
     assert relevance.shape == (N, 16, 16)
     assert set(verdict.similarity) == {"head", "candidate", "gates", "encoder", "everything"}
     assert verdict.random_gap > 0
-    other = shuffle_backbone(backbone, rng)
+    other: Any = shuffle_backbone(backbone, rng)
     assert not torch.equal(other.directions, backbone.directions)
     assert torch.equal(other.variances, backbone.variances)
 

@@ -112,7 +112,7 @@ def test_verdicts_by_hand() -> None:
         reading | {"representation": "features, trained"},
         reading | {"representation": "features, untrained core", "score": 0.5},
     ]
-    answer = {"score": 0.5, "slope": 0.9, "correlation": 0.9, "control_slope": 0.1}
+    answer = {"score": 0.5, "read_out": 0.5, "slope": 0.9, "correlation": 0.9, "control_slope": 0.1}
     answer |= {f"typical_{name}": 0.0 for name in ("slope", "correlation", "control_slope")}
     bundle: Any = {
         "attribution": ({"rows": rows}, {}),
@@ -128,6 +128,7 @@ def test_verdicts_by_hand() -> None:
     assert not reading_holds(reading, 0.58)
     assert not reading_holds(reading | {"selectivity": 0.05}, 0.0)
     assert not is_used(answer | {"score": 0.05})
+    assert not is_used(answer | {"read_out": 0.05})
     assert not is_used(answer | {"control_slope": 0.4})
     assert is_used(answer | {"slope": 0.0, "typical_slope": 0.8, "typical_correlation": 0.9})
 
