@@ -1,6 +1,7 @@
 """How a memory moves: identities with known maps, and with the closed forms of the open LSTM."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -156,7 +157,7 @@ def test_a_memory_that_only_adds_bursts_and_a_forgetful_one_does_not() -> None:
     assert not calm.flagged["data"]
     adding = dreamer()
     with torch.no_grad():
-        lstm = core_of(adding.memory).lstm
+        lstm: Any = core_of(adding.memory).lstm
         lstm.weight_ih_l0.zero_()
         lstm.weight_hh_l0.zero_()
         lstm.bias_hh_l0.zero_()

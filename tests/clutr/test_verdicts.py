@@ -22,7 +22,7 @@ from clutr.probes.verdict import (
 )
 from clutr.world.backbones.modes import ModesConfig
 from clutr.world.cores.aaren import AarenConfig
-from clutr.world.cores.gated import LSTMConfig, LSTMCore
+from clutr.world.cores.gated import LSTMConfig
 from clutr.world.memory import MemoryConfig, Scale
 
 D, A, T, N = 4, 1, 5, 12
@@ -39,9 +39,9 @@ def question(core: object, seed: int = 1) -> Question:
         for parameter in memory.parameters():
             parameter.mul_(3.0)
         if isinstance(core, LSTMConfig):  # as if learnt: two latents and the far past matter, the others do not
-            assert isinstance(memory.core, LSTMCore)
-            memory.core.lstm.weight_ih_l0[:, 1:4] = 0
-            memory.core.lstm.bias_ih_l0[8:16] = 4.0
+            lstm: Any = memory.get_submodule("core.lstm")
+            lstm.weight_ih_l0[:, 1:4] = 0
+            lstm.bias_ih_l0[8:16] = 4.0
     inputs = torch.randn(N, T, D + A, generator=generator(seed))
     return Question(memory, Target("reward"), Past(inputs, memory.initial_state(N), torch.zeros(D + A), []))
 
