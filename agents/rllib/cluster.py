@@ -137,6 +137,9 @@ class Cluster:
         self.settings = algorithm_config(backend, config, tuple(names), domain, engine, seed)
         self.ledger = Ledger()
         self.runners = EnvRunnerGroup(config=self.settings, local_env_runner=False)
+        for runner in self.runners.healthy_env_runner_ids():  # so they are called, also those that do not exist yet
+            self.runners._worker_manager.set_actor_state(runner, healthy=False)
+        self.runners.probe_unhealthy_env_runners(timeout_seconds=backend.patience)
         self._held: list[LearnerGroup] = []
         weakref.finalize(self, _shut_down, self._held)  # while Ray is there still: RLlib's own `__del__` is too late
         self._make_learners()

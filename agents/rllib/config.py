@@ -45,7 +45,8 @@ class RLlibBackend:
     object_store_mb: int = 256
     """Shared memory of a cluster that is started on this machine, in MiB."""
     patience: float = 20.0
-    """Seconds after which a share that takes three times as long as the others is given to a second runner too."""
+    """Seconds after which a share that takes three times as long as the others is given to a second runner too. At the
+    start, seconds to wait for all runners; those that come later join in."""
     timeout: float = 300.0
     """Seconds without any runner, or any answer, after which training gives up."""
 

@@ -109,6 +109,7 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
     import ray  # noqa: PLC0415 (start-up of the command line must not wait for it)
 
     threads = torch.get_num_threads()
+    ray.init("local", num_cpus=RUNNERS[-1] + 2, include_dashboard=False, log_to_driver=False)
     torch.set_num_threads(1)  # as Ray does in a runner that has one processor
     try:
         return _measure(progress, LIGHT_STUDENT, MazeDomain())
@@ -118,7 +119,7 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
 
 
 def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDomain) -> list[Figure]:
-    progress("one process")
+    progress("one process")  # before other processes take their share of the processor
     alone = _student(NativeBackend(), config, domain, ENVS)
     here = _best_rollouts(alone, domain, ENVS, 1)
     learning = _learn_seconds(alone, domain)
