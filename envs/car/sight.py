@@ -14,6 +14,8 @@ from envs.sight import SIDE
 OBJECTS = ("grass", "road", "kerb", "car", "indicators", "outside")
 AHEAD = 20.0
 """Units of road over which curvature ahead is told."""
+LOST = 20.0
+"""Units from the centre line at which a picture hardly shows the road any more: an offset counts as no larger."""
 QUANTITIES = {
     "x": "units",
     "y": "units",
@@ -79,8 +81,9 @@ def _majority(samples: NDArray[np.uint8], masks: NDArray[np.uint8], classes: NDA
 class CarSight:
     """Looks at the cars of an engine. See `envs.sight.Sight`.
 
-    `lateral_offset` is positive to the left of the centre line, `heading_error` where the car looks left of the road,
-    `curvature_ahead` where the road turns left over the next `AHEAD` units, and `wheels_on_road` counts 0 to 4.
+    `lateral_offset` is positive to the left of the centre line and ends at `LOST`, `heading_error` where the car looks
+    left of the road, `curvature_ahead` where the road turns left over the next `AHEAD` units, and `wheels_on_road`
+    counts 0 to 4.
 
     Args:
         engine: whose cars.
@@ -97,7 +100,7 @@ class CarSight:
 
     def guide(self, boldness: Tensor) -> Tensor:
         """Follow the centre line, at 15 to 60 units a second on straights and slower where the road turns. `[N, 3]`."""
-        now = self.truth()
+        now = self._state()
         turn = now["curvature_ahead"]
         wanted = (15 + 45 * boldness) / (1 + 25 * turn.abs())
         error = now["heading_error"] + 0.06 * now["lateral_offset"] - 12 * turn
@@ -117,6 +120,10 @@ class CarSight:
 
     def truth(self) -> dict[str, Tensor]:
         """`[N]` float32 for each of `QUANTITIES`."""
+        found = self._state()
+        return found | {"lateral_offset": found["lateral_offset"].clamp(-LOST, LOST)}
+
+    def _state(self) -> dict[str, Tensor]:
         cars = self._engine.cars
         place, velocity = cars.origin[:, 0].astype(np.float64), cars.velocity[:, 0].astype(np.float64)
         angle = cars.angle[:, 0].astype(np.float64)

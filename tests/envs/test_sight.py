@@ -127,3 +127,15 @@ def test_the_truth_of_a_maze_by_hand() -> None:
     assert masks[60, 32] == MazeSight.objects.index("agent")
     assert masks[48, 44] == MazeSight.objects.index("goal")
     assert (masks == MazeSight.objects.index("goal")).sum() == 144
+
+
+def test_a_lost_car_is_lost_at_most() -> None:
+    """Far from the road the offset says no more than that, so that a few such frames do not rule every average."""
+    domain = CarDomain(shaped=False)
+    engine = domain.engine(1)
+    sight = domain.sight(engine)
+    engine.reset(domain.sample(1, torch.Generator().manual_seed(1)))
+    for _ in range(60):
+        engine.step(torch.tensor([[0.05, 1.0, 0.0]]))
+    assert float(sight.truth()["lateral_offset"].abs()) == 20.0
+    assert float(sight._state()["lateral_offset"].abs()) > 20.0
