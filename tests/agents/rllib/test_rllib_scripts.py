@@ -1,0 +1,98 @@
+"""A curriculum in a script of one's own for RLlib."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from agents.rllib.parcels import pack_levels
+
+pytest.importorskip("ray.rllib")
+
+from clutr.curricula.base import Context
+from clutr.curricula.paired import PAIREDConfig
+from clutr.curricula.plr import PLRConfig, RobustPLRConfig
+from clutr.rllib import CurriculumLoop, LevelEnv, statistics_of
+from envs.maze.domain import MazeDomain
+
+SIZE: dict[str, Any] = {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10}
+MAZES = MazeDomain(**SIZE)
+EXAMPLE = Path(__file__).parents[3] / "examples" / "rllib_curriculum.py"
+
+
+def test_an_environment_plays_the_level_it_was_given() -> None:
+    """From the next episode on; each episode is told under the key of the level that it was played on."""
+    levels = MAZES.sample(2, torch.Generator().manual_seed(0))
+    env = LevelEnv(gymnasium.make("clutr/Maze-v0", **SIZE))
+    env.reset(seed=1)
+    for _ in range(10):  # turning on the spot until the time limit
+        env.step(0)
+    assert env.episodes == []  # a level that nobody gave
+    env.give(pack_levels(levels[0]))
+    first, _ = env.reset()
+    env.give(pack_levels(levels[1]))
+    for _ in range(10):
+        env.step(0)
+    second, _ = env.reset()
+    for _ in range(10):
+        env.step(0)
+    assert env.episodes == [(key, 0.0, 10, False) for key in levels.key()]
+    for seen, level in ((first, levels[0]), (second, levels[1])):
+        expected = MAZES.engine(1).reset(level)
+        assert np.array_equal(seen["image"], expected["image"][0].numpy())
+
+
+def test_statistics_of_episodes() -> None:
+    """Of level a: returns 0.5 and 0; b was not finished; c is of another proposal; environments 0 and 2 share a."""
+    episodes = [("a", 0.5, 4, True), ("c", 1.0, 1, True), ("a", 0.0, 10, False)]
+    found = statistics_of(["a", "b", "a"], episodes)
+    assert found.mean_return.tolist() == [0.25, 0, 0.25]
+    assert found.best_return.tolist() == [0.5, 0, 0.5]
+    assert found.square_return.tolist() == [0.125, 0, 0.125]
+    assert found.solved.tolist() == [0.5, 0, 0.5]
+    assert found.length.tolist() == [7, 0, 7]
+    assert found.episodes.tolist() == [2, 0, 0]
+
+
+def algorithm() -> Any:
+    """One that does not train, with an environment that nobody plays."""
+    env = LevelEnv(gymnasium.make("clutr/Maze-v0", **SIZE))
+    runner = SimpleNamespace(env=SimpleNamespace(unwrapped=SimpleNamespace(envs=[env])), worker_index=1)
+
+    def each(work: Any, local_env_runner: bool) -> list[Any]:
+        return [work(runner)]
+
+    group = SimpleNamespace(foreach_env_runner=each)
+    config = SimpleNamespace(num_env_runners=1, num_envs_per_env_runner=1)
+    return SimpleNamespace(config=config, env_runner_group=group, train=dict)
+
+
+def test_curricula_that_cannot_be_used_say_why() -> None:
+    context = Context(MAZES, seed=1)
+    with pytest.raises(ValueError, match=r"needs the students protagonist, antagonist.*--backend rllib` can"):
+        CurriculumLoop(algorithm(), PAIREDConfig(filters=2, recurrent=8).build(context))
+    with pytest.raises(ValueError, match="looks at levels without learning from them"):
+        CurriculumLoop(algorithm(), RobustPLRConfig(capacity=4, score="learnability").build(context)).train()
+    with pytest.raises(ValueError, match="which RLlib does not tell; choose another score"):
+        CurriculumLoop(algorithm(), PLRConfig(capacity=4, score="value_l1").build(context)).train()
+
+
+def test_the_example_runs() -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    spec = importlib.util.spec_from_file_location("rllib_curriculum", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    try:
+        loop = example.main(iterations=2, runners=0, batch=400)
+        assert loop.observed
+        loop.algorithm.stop()
+    finally:
+        ray.shutdown()
