@@ -58,14 +58,11 @@ def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
     cards.append(card("The memory's features", to_svg(figure, "probe-plane", "Features in their principal plane")))
     roles = {"data": RUN_ROLES["data"], "constant input": RUN_ROLES["constant"], "dream": RUN_ROLES["dream"]}
     caption = join_caption(
-        "Shows time scales and stability of the trained memory; where two memories are drawn, the grey one is "
-        + "the control "
-        + "whose core was never trained, and what it also does was not learnt. Exponents: above 0 near states part "
-        + "(driven: by recorded inputs; dreaming: fed with its own predictions). Collapse is flagged if units "
-        + "leave the "
-        + "band of three standard deviations of the training length (dotted line) and, on data, the loss rises by "
-        + "half a "
-        + "nat a dimension. The plane shows no distances beyond its two components.",
+        "Shows time scales and stability of the trained memory; where two memories are drawn, the grey one is the "
+        + "control whose core was never trained, and what it also does was not learnt. It does not show why.",
+        "Exponents: above 0 near states part (driven: by recorded inputs; dreaming: fed with its own predictions).",
+        "Collapse is flagged if most units leave the band of three standard deviations of the training length (dotted "
+        + "line) and the state has grown by half; on data also the loss must have risen by half a nat a dimension.",
         f"{values['past']} moments of the past; {source}.",
     )
     return Panel(
@@ -83,9 +80,9 @@ def _facts(values: Mapping[str, Any]) -> str:
                 text(name),
                 str(horizon["half"]),
                 str(horizon["ninety"]),
-                two(horizon["mean"]),
-                two(spread["participation"]),
-                two(spread["entropy"]),
+                f"{horizon['mean']:.1f}",
+                f"{spread['participation']:.1f}",
+                f"{spread['entropy']:.1f}",
                 str(spread["ninety"]),
             ]
         )
