@@ -132,10 +132,9 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
         rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", left(words)])
     caption = (
         "A map of relevance passes if removing what it calls relevant changes the prediction more than removing "
-        + "inputs in "
-        + "random order (by two standard errors), and if its rank correlation with the map of a model with shuffled "
-        + "weights is below 0.5. A probe holds with a selectivity above 0.1 and an R^2 of at least 0.05 above that "
-        + "of the "
+        + "inputs in random order (by two standard errors), and if its rank correlation with the map of a model with "
+        + "shuffled weights is below 0.5. A probe holds with a selectivity above 0.1 and an R^2 of at least 0.05 "
+        + "above that of the "
         + f"untrained core. {source}."
     )
     return Panel("verdicts", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
@@ -195,16 +194,14 @@ def when(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     shown = {name: role for name, role in METHOD_ROLES.items() if any(row["method"] == name for row in rows)}
     count = rows[0]["predictions"] if rows else 0
     caption = join_caption(
-        "Shows how much of each prediction's absolute relevance lies how far back, against a baseline of the "
-        + "mean latent "
-        + "and mean action; dotted: the method failed its checks for this prediction. It does not show causes in the "
-        + "world, only what this model's number depends on.",
-        "Gap to chance and ABPC are shares of what the whole past does to the prediction. Layer-wise relevance gives "
-        + "inputs that act through gates alone nothing, so occlusion stands beside it.",
+        "Shows how much of each prediction's absolute relevance lies how far back, against a baseline of the mean "
+        + "latent and mean action; dotted: the method failed its checks for this prediction. It does not show causes "
+        + "in the world, only what this model's number depends on.",
+        "Gap to chance and ABPC are shares of what the whole past does to the prediction. Layer-wise relevance "
+        + "gives inputs that act through gates alone nothing, so occlusion stands beside it.",
         "Infidelity: 0 foretells what removing a fifth of the inputs does, 1 says nothing. Sensitivity: largest "
-        + "relative "
-        + "change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation with the same map of "
-        + "a model whose weights were shuffled.",
+        + "relative change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation with the "
+        + "same map of a model whose weights were shuffled.",
         f"n = {count} predictions, {values['past']} moments each; {source}.",
     )
     return Panel("attribution", "What predictions are made of", legend(shown) + grid(cards) + checks(rows), caption)
@@ -256,8 +253,8 @@ def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
                 text(row["target"]),
                 left(text(row["method"])),
                 *(
-                    f"{row['objects'][thing]['mass'] / max(row['objects'][thing]['chance'], 1e-9):.1f} "
-                    + f"<small>NSS {row['objects'][thing]['nss']:.2f}</small>"
+                    f"{row['objects'][thing]['mass'] / max(row['objects'][thing]['chance'], 1e-9):.1f} <small>NSS "
+                    + f"{row['objects'][thing]['nss']:.2f}</small>"
                     if thing in row["objects"]
                     else MISSING
                     for thing in things
@@ -271,13 +268,11 @@ def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     )
     count = rows[0]["predictions"] if rows else 0
     caption = join_caption(
-        "Shows which pixels of the present frame the prediction depends on, against the mean frame: red raises "
-        + "it, blue "
-        + "lowers it. It does not show what earlier frames did.",
+        "Shows which pixels of the present frame the prediction depends on, against the mean frame: red raises it, "
+        + "blue lowers it. It does not show what earlier frames did.",
         exact,
         "Below: share of absolute relevance on each object over the object's share of the picture (1 is chance), "
-        + "and NSS, "
-        + "the mean of the standardised map inside the simulator's mask (0 is chance).",
+        + "and NSS, the mean of the standardised map inside the simulator's mask (0 is chance).",
         f"n = {count} frames, {len(arrays['frames'])} of them shown, not chosen; {source}.",
     )
     told = f"<details><summary>The checks of each map</summary>{checks(rows)}</details>"

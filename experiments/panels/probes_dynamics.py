@@ -61,8 +61,9 @@ def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
         "Shows time scales and stability of the trained memory; where two memories are drawn, the grey one is the "
         + "control whose core was never trained, and what it also does was not learnt. It does not show why.",
         "Exponents: above 0 near states part (driven: by recorded inputs; dreaming: fed with its own predictions).",
-        "Collapse is flagged if most units leave the band of three standard deviations of the training length (dotted "
-        + "line) and the state has grown by half; on data also the loss must have risen by half a nat a dimension.",
+        "Collapse is flagged if most units leave the band of three standard deviations of the training length "
+        + "(dotted line) and the state has grown by half; on data also the loss must have risen by half a nat a "
+        + "dimension.",
         f"{values['past']} moments of the past; {source}.",
     )
     return Panel(
@@ -137,10 +138,10 @@ def health_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Pan
     ]
     caption = (
         "Shows whether latents are used: active ones are known well for every frame, passive ones are the prior. "
-        + "Predicted "
-        + "active are directions whose variance exceeds the decoder's noise (dotted), as a linear VAE would keep. The "
-        + "latent-use gap is what it costs to be told another frame's latents. Holes are draws from the prior that "
-        + "decoding and encoding moves by more than 3 posterior standard deviations; a world model's dreams need not "
+        + "Predicted active are directions whose variance exceeds the decoder's noise (dotted), as a linear VAE would "
+        + "keep. The latent-use gap is what it costs to be told another frame's latents. Holes are draws from the "
+        + "prior that decoding and encoding moves by more than 3 posterior standard deviations; a world model's "
+        + "dreams need not "
         + f"go there. It does not show what the latents mean. n = {values['frames']} frames; {source}."
     )
     return Panel("health", "Are the latents used", grid(cards) + facts_table(facts), caption)
@@ -160,13 +161,11 @@ def students_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> P
         rows.append([*cells, two(memory["beyond_view"]), two(memory["beyond_untrained"]), badge(holds)])
     headings = ("R^2 of", *names, "beyond the view", "beyond untrained", "remembered")
     caption = (
-        "Shows how well ridge regression reads the true state from the student's core, on levels that the probe "
-        + "was not "
-        + "fitted on; beside it what can be read from the view at the moment, and from the core of a student with "
-        + "random "
-        + "weights that walked the same way. Remembered: at least 0.05 more than both. sel. is the score beyond a "
-        + "control "
-        + "task with random values by place and heading. It does not show that the student acts on it. "
+        "Shows how well ridge regression reads the true state from the student's core, on levels that the probe was "
+        + "not fitted on; beside it what can be read from the view at the moment, and from the core of a student with "
+        + "random weights that walked the same way. Remembered: at least 0.05 more than both. sel. is the score "
+        + "beyond a control task with random values by place and heading. It does not show that the student acts on "
+        + "it. "
         + f"n = {number(values['rows'])} moments on {values['levels']} random levels, split by level; {source}."
     )
     return Panel("memory", "What the student remembers", table(headings, rows), caption)

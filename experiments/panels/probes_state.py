@@ -70,10 +70,10 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
     levels = readings[0]["levels"] if readings else 0
     caption = join_caption(
         "Shows how well ridge regression reads the true state from what is seen (latents) and remembered (features, "
-        + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a "
-        + "control task with random values by place. It does not show that the model uses what can be read: the lower "
-        + "table does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; "
-        + "1 if it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
+        + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a control "
+        + "task with random values by place. It does not show that the model uses what can be read: the lower table "
+        + "does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; 1 if "
+        + "it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
         f"n = {number(count)} moments of {levels} levels, split by level; {source}.",
     )
     return Panel("knowledge", "What it knows of the true state", body or note("No readings."), caption)
@@ -108,9 +108,8 @@ def features_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
     frames = values["frames"]
     caption = join_caption(
         "Shows how well a ridge regression at each place of a layer finds each object's mask (intersection over "
-        + "union on "
-        + "held-out levels, pixel by pixel); dotted: a mask that is everywhere what it is on average. "
-        + "From z the whole mask is read. It does not show what other read-outs than linear ones could find.",
+        + "union on held-out levels, pixel by pixel); dotted: a mask that is everywhere what it is on average. From z "
+        + "the whole mask is read. It does not show what other read-outs than linear ones could find.",
         f"Fitted on {frames[0]} frames of training levels, tested on {frames[1]} of others; {source}.",
     )
     return Panel("features", "In which layer objects are lost", f"<ul>{sentences}</ul>{grid(cards)}", caption)
@@ -127,21 +126,19 @@ def latents_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pan
         shade = (255 * difference / max(float(difference.max()), 1e-9)).astype(np.uint8)
         pictures = [*arrays["pictures"][place], np.repeat(shade[..., None], 3, -1)]
         goes_with = (
-            f"{each['quantity'].replace('_', ' ')}: r {each['correlation']:.2f}, rank {each['rank']:.2f}, "
-            + f"in the sweep {each['in_sweep']:.2f}"
+            f"{each['quantity'].replace('_', ' ')}: r {each['correlation']:.2f}, rank {each['rank']:.2f}, in the "
+            + f"sweep {each['in_sweep']:.2f}"
         )
         numbers = f"area {each['area']:.0f} px, {each['frequency']:.1f} waves a picture"
         title = f"Latent {each['latent']}, {each['kl']:.2f} nats"
         below = f'<p class="caption">{text(goes_with)}</p>'
         cards.append(card(title, image(strip(pictures), title) + below, numbers))
     caption = join_caption(
-        "Shows one latent moved by up to 3 standard deviations of its own spread over the data, the others as in "
-        + "a real "
-        + "frame, and last where the picture changes. r and rank: correlation with the true quantity that goes with it "
-        + "most, over the data; in the sweep: rank correlation with that quantity as a probe reads it from the swept "
-        + "pictures, encoded again. A latent that changes nothing is a passive one. It does not show what two "
-        + "latents do "
-        + "together.",
+        "Shows one latent moved by up to 3 standard deviations of its own spread over the data, the others as in a "
+        + "real frame, and last where the picture changes. r and rank: correlation with the true quantity that goes "
+        + "with it most, over the data; in the sweep: rank correlation with that quantity as a probe reads it from "
+        + "the swept pictures, encoded again. A latent that changes nothing is a passive one. It does not show what "
+        + "two latents do together.",
         f"The {len(cards)} latents with the most KL of {values['latents']}; frame {values['row']} of the "
         + "recording, not "
         + f"chosen; correlations over n = {number(values['moments'])} moments; {source}.",
