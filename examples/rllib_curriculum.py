@@ -14,7 +14,7 @@ from clutr.curricula.plr import PLRConfig
 from clutr.rllib import CurriculumLoop, LevelEnv
 from envs.maze.domain import MazeDomain
 
-SIZE = {"height": 7, "width": 7, "max_obstacles": 10, "max_steps": 50}
+SIZE: dict[str, Any] = {"height": 7, "width": 7, "max_obstacles": 10, "max_steps": 50}
 
 
 def make(_: Any) -> gymnasium.Env[Any, Any]:

@@ -37,6 +37,8 @@ def start_ray(backend: RLlibBackend) -> None:
     if backend.address != "local":
         ray.init(address=backend.address, **quiet)
         return
+    # Ray would have workers wait for all other programs of the machine, and the driver waits for them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     needed = backend.runners * backend.cpus_per_runner + backend.learners * backend.cpus_per_learner
     cpus = max(os.cpu_count() or 1, int(needed + 1))
     ray.init(
@@ -48,7 +50,7 @@ def algorithm_config(
     backend: RLlibBackend, config: PPOOptions, names: tuple[str, ...], domain: Domain, engine: Engine, seed: int
 ) -> AlgorithmConfig:
     """What RLlib needs to know. Its own seed stays unset: with one, it would seed every global generator."""
-    settings = AlgorithmConfig().framework("torch")
+    settings: Any = AlgorithmConfig().framework("torch")  # whose types say less than it takes
     modules = module_spec(config, names, engine, seed)
     settings = settings.environment(env_config={"domain": domain, "modules": modules})
     settings = settings.env_runners(
@@ -69,7 +71,8 @@ def algorithm_config(
         max_num_env_runner_restarts=-1,
         delay_between_env_runner_restarts_s=0,
     )
-    return settings.training(learner_class=StudentLearner)
+    made: AlgorithmConfig = settings.training(learner_class=StudentLearner)
+    return made
 
 
 @dataclass
@@ -136,7 +139,7 @@ class Cluster:
         self.backend = backend
         self.settings = algorithm_config(backend, config, tuple(names), domain, engine, seed)
         self.ledger = Ledger()
-        self.runners = EnvRunnerGroup(config=self.settings, local_env_runner=False)
+        self.runners: Any = EnvRunnerGroup(config=self.settings, local_env_runner=False)
         for runner in self.runners.healthy_env_runner_ids():  # so they are called, also those that do not exist yet
             self.runners._worker_manager.set_actor_state(runner, healthy=False)
         self.runners.probe_unhealthy_env_runners(timeout_seconds=backend.patience)
@@ -258,7 +261,8 @@ class Cluster:
         Raises:
             LearnersLostError: if a learner died. They have been replaced, and know no student's state.
         """
-        outcome = self.learners.foreach_learner(learn, name=name, parcels=parcels)
+        work: Any = learn
+        outcome = self.learners.foreach_learner(work, name=name, parcels=parcels)
         results = [each.get() for each in outcome]
         for result in results:
             if isinstance(result, RayError):

@@ -64,7 +64,8 @@ class StudentLearner(TorchLearner):
 
     def student(self, module_id: str) -> PPOStudent:
         """The student whose network the module is."""
-        student: PPOStudent = self.module[module_id].unwrapped().student
+        module: Any = self.module[module_id].unwrapped()
+        student: PPOStudent = module.student
         return student
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> Tensor:  # noqa: ARG002

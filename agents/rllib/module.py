@@ -21,7 +21,7 @@ class StudentModule(TorchRLModule):
 
     def setup(self) -> None:
         """Called by RLlib's constructor."""
-        options = self.model_config
+        options: Any = self.model_config
         self.student: PPOStudent = options["config"].build(
             self.observation_space, self.action_space, options["seed"], options["name"]
         )

@@ -108,8 +108,10 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
         raise RunError(str(error)) from error
     import ray  # noqa: PLC0415 (start-up of the command line must not wait for it)
 
+    from agents.rllib.cluster import start_ray  # noqa: PLC0415
+
     threads = torch.get_num_threads()
-    ray.init("local", num_cpus=RUNNERS[-1] + 2, include_dashboard=False, log_to_driver=False)
+    start_ray(RLlibBackend(runners=RUNNERS[-1], learners=1))
     torch.set_num_threads(1)  # as Ray does in a runner that has one processor
     try:
         return _measure(progress, LIGHT_STUDENT, MazeDomain())
@@ -242,7 +244,7 @@ def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
     def make(_: Any) -> Any:
         from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
 
-        flat = gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
+        flat: Any = gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
         return gymnasium.wrappers.DtypeObservation(flat, np.float32)
 
     register_env("plain-maze", make)

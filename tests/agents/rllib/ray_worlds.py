@@ -15,6 +15,8 @@ from agents.student import Trajectories
 from envs.domain import Domain
 from envs.maze.domain import MazeDomain
 
+os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
+
 MAZES = MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10)
 SMALL: dict[str, Any] = {"torso": "symbols", "torso_width": 8, "hidden": 8, "head": 8}
 RECURRENT = PPOConfig(rollout_steps=24, epochs=2, **SMALL)
