@@ -31,4 +31,4 @@ def inspect_command(args: Arguments) -> None:
     sessions = [open_session(path, options.manifolds) for path in options.runs]
     address = f"[{options.host}]" if ":" in options.host else options.host
     say(f"open http://{address}:{options.port} (Ctrl+C ends it)")
-    serve(sessions, options.host, options.port, options.browser)
+    serve(sessions, options.host, options.port, options.browser, options.remote)

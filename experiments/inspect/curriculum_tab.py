@@ -78,11 +78,11 @@ class CurriculumTab:
                 with ui.element("figure").classes("screen") as self._path_figure:
                     self._path = ui.interactive_image().classes("pixels").mark("path")
                     ui.label("Where it went")
-            self._about = ui.label().classes("note").mark("task note")
+            self._about = ui.label().classes("note").mark("task-note")
             with ui.row().classes("items-center gap-2"):
                 ui.button("Watch the student", on_click=self._start).mark("watch").props("unelevated dense no-caps")
                 ui.button("Stop", on_click=self._stop).mark("stop").props("outline dense no-caps")
-            self._told = ui.label().classes("note").mark("play note")
+            self._told = ui.label().classes("note").mark("play-note")
 
     # --- the map
 

@@ -1,17 +1,20 @@
 """The page itself: tabs over sessions, served on this machine alone unless somebody asks for more."""
 
-import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nicegui import ui
+from fastapi.responses import HTMLResponse
+from nicegui import app, ui
 
 from experiments.files import RunError
 from experiments.inspect.curriculum_session import CurriculumSession
 from experiments.inspect.curriculum_tab import CurriculumTab
+from experiments.inspect.guard import OwnRequests, is_loopback
+from experiments.inspect.probes_page import has_probes, probes_page
 from experiments.inspect.world_session import WorldSession
 from experiments.inspect.world_tab import WorldTab
 from experiments.panels.drawing import PALETTE
@@ -41,11 +44,7 @@ def require_address(host: str, port: int, remote: bool) -> None:
     Raises:
         RunError: saying what to do.
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and not remote:
+    if not is_loopback(host) and not remote:
         raise RunError(
             f"{host} can be reached from other machines, and whoever reaches the page can use it. --remote allows it; "
             + "an SSH tunnel to 127.0.0.1 is safer"
@@ -66,17 +65,29 @@ def build(sessions: Sequence[Session]) -> None:
     ui.colors(primary=PALETTE["accent"][0])
     ui.label("CLUTR, live").classes("kicker")
     ui.html(f"<h1>{', '.join(session.run.path.name for session in sessions)}</h1>", sanitize=True)
-    if len(sessions) == 1:
-        _tab(sessions[0])
+    parts = list(_parts(sessions))
+    if len(parts) == 1:
+        parts[0][1]()
         return
     with ui.tabs().props("no-caps") as tabs:
-        labels = [
-            ui.tab(f"{_kind(each)}: {each.run.path.name}").mark(f"tab {n + 1}") for n, each in enumerate(sessions)
-        ]
+        labels = [ui.tab(words).mark(f"tab-{n + 1}") for n, (words, _) in enumerate(parts)]
     with ui.tab_panels(tabs, value=labels[0]).classes("w-full").style("background:transparent").props("keep-alive"):
-        for label, session in zip(labels, sessions, strict=True):
+        for label, (_, put) in zip(labels, parts, strict=True):
             with ui.tab_panel(label).classes("p-0"):
-                _tab(session)
+                put()
+
+
+def _parts(sessions: Sequence[Session]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The tabs' names, and what fills them."""
+    for number, session in enumerate(sessions):
+        yield f"{_kind(session)}: {session.run.path.name}", partial(_tab, session)
+        if has_probes(session):
+            yield f"Probes: {session.run.path.name}", partial(_probes, number)
+
+
+def _probes(number: int) -> None:
+    """The probes' page in a frame, for it has a style of its own."""
+    ui.element("iframe").props(f'src="/probes/{number}" title="probes"').classes("probes").mark("probes")
 
 
 def _kind(session: Session) -> str:
@@ -87,11 +98,22 @@ def _tab(session: Session) -> Any:
     return WorldTab(session) if isinstance(session, WorldSession) else CurriculumTab(session)
 
 
-def serve(sessions: Sequence[Session], host: str, port: int, show: bool) -> None:
-    """Serve the page until interrupted. All who open it share the sessions. No file is ever served from a run."""
+def add_routes(sessions: Sequence[Session], remote: bool) -> None:
+    """Everything that the server answers, beside NiceGUI's own parts: the page, and what probes found."""
+    app.add_middleware(OwnRequests, remote=remote)
 
     @ui.page("/")
     def page() -> None:
         build(sessions)
 
+    @app.get("/probes/{number}")
+    def probes(number: int) -> HTMLResponse:
+        if 0 <= number < len(sessions):
+            return HTMLResponse(probes_page(sessions[number]))
+        return HTMLResponse("there is no such run", 404)
+
+
+def serve(sessions: Sequence[Session], host: str, port: int, show: bool, remote: bool = False) -> None:
+    """Serve the page until interrupted. All who open it share the sessions. No file is ever served from a run."""
+    add_routes(sessions, remote)
     ui.run(host=host, port=port, show=show, reload=False, title="CLUTR", show_welcome_message=False, dark=None)

@@ -1,17 +1,38 @@
 """Whether an explanation may be believed: what `clutr world probe` found out about it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 
 def verdict_of(run: Path, method: str, target: str) -> str:
-    """A few words: passed or failed, or how to find out."""
-    path = run / "probes" / "pixels.json"
-    if not path.exists():
+    """A few words: passed or failed, or how to find out.
+
+    Args:
+        run: the world model's directory.
+        method: of the explanation.
+        target: as the page calls it. A quantity of the present is not what the report asks for; the same quantity some
+            moments ahead is, so its verdict is told with the target that it was found for.
+    """
+    try:
+        found = json.loads((run / "probes" / "attribution.json").read_text())
+        rows = [row for row in found["rows"] if row["of"] == "pixels" and row["method"] == method]
+        return next(
+            (_words(row, target) for row in rows if _is_of(row["target"], target)), "not checked for this target"
+        )
+    except FileNotFoundError:
         return "not checked (`clutr world probe` does it)"
-    found: Any = json.loads(path.read_text())
-    verdict = found.get(target, {}).get(method) if isinstance(found, dict) else None
-    if not isinstance(verdict, dict):
-        return "not checked for this target"
-    return f"{'passed' if verdict.get('passed') else 'FAILED'} its checks, {verdict.get('why', '')}"
+    except (ValueError, KeyError, TypeError):
+        return "not checked: probes/attribution.json cannot be read"
+
+
+def _is_of(reported: str, target: str) -> bool:
+    """Whether the report's target is the page's: the reward, the change of latent 3, lateral offset in 10 moments."""
+    names = (f"the {target}", f"the change of {target}")
+    return reported in names or re.fullmatch(rf"{re.escape(target)} in \d+ moments", reported) is not None
+
+
+def _words(row: dict[str, Any], target: str) -> str:
+    asked = "" if row["target"] in (f"the {target}", f"the change of {target}") else f"for {row['target']} it "
+    return f"{asked}{'passed' if row['passed'] else 'FAILED'} its checks: {row['why']} (n = {row['predictions']})"

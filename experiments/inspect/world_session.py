@@ -1,7 +1,6 @@
 """A world model under a person's hands: watch, branch a dream, change a latent, take the wheel. No page is needed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -11,16 +10,17 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.probes.attribution import Question
-from clutr.probes.pixels import PIXEL_METHODS, PixelQuestion, differentiable
-from clutr.probes.targets import Past, Target
+from clutr.probes.pixels import PIXEL_METHODS
+from clutr.probes.targets import Target
 from clutr.world.dream import Moment
 from clutr.world.frames import SPLITS
 from clutr.world.policies import RandomWalk
 from envs.randomness import named_generator
 from experiments.files import RunError
+from experiments.inspect.explaining import explain_pixels
 from experiments.inspect.footage import Driven, Footage, Recorded, episodes_of, level_of
 from experiments.inspect.knowledge import learn_about
+from experiments.inspect.views import Branch, Reading, View, errors_of, rms
 from experiments.world_run import WorldRun
 from experiments.world_train import MEMORIES, load_world
 
@@ -28,71 +28,8 @@ Actions = Literal["recorded", "wheel", "random"]
 ACTIONS: tuple[Actions, ...] = ("recorded", "wheel", "random")
 """Who acts in the dreams: as in reality, you, or a random walk."""
 MOST_BRANCHES = 4
-LOOK_BACK = 8
-"""Moments of the past that the memory is asked with when a prediction is explained."""
 STEERING = 0.6
 """Of a pressed key: full lock throws a car off the road at once."""
-
-
-@dataclass
-class Branch:
-    """One dream."""
-
-    moment: Moment
-    """Where it is."""
-    began: int
-    """The frame from which it dreams."""
-    dreamt: int = 0
-    """Moments since then."""
-    rewards: list[float] = field(default_factory=list)
-    alive: float = 1.0
-    """The chance that the episode still goes on."""
-    latents: list[Tensor] = field(default_factory=list)
-    """`[D]` each, in the backbone's units."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A true quantity, and what one frame's latents say of it."""
-
-    name: str
-    unit: str
-    r_squared: float
-    """On test frames: whether the reading can be believed."""
-    true: float
-    """In the frame of reality that is shown."""
-    seen: float
-    """Read from the frame's latents."""
-    dreamt: float | None
-    """Read from the first dream's."""
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything that a page shows of a moment."""
-
-    frame: int
-    """Of the footage, from 0."""
-    frames: int
-    """That there are so far."""
-    dreaming: bool
-    about: str
-    reality: NDArray[np.uint8]
-    """`[side, side, 3]`."""
-    masks: NDArray[np.uint8]
-    reconstruction: NDArray[np.uint8]
-    dreams: list[NDArray[np.uint8]]
-    error: NDArray[np.uint8]
-    """Absolute difference of reality to the first dream, or to the reconstruction."""
-    mean_error: float
-    """Its root mean square, of 255."""
-    readings: list[Reading]
-    latents: list[float]
-    """Of the present moment, `[D]` in standard deviations over the data."""
-    action: list[float]
-    rewards: list[float]
-    """So far, of each dream."""
-    alive: list[float]
 
 
 class WorldSession:
@@ -173,12 +110,16 @@ class WorldSession:
         """End all dreams, and forget what was changed."""
         self.branches: list[Branch] = []
         self._edits: dict[int, float] = {}
-        self._walk = RandomWalk(self.space, 1)
 
     @property
     def dreaming(self) -> bool:
         """Whether a dream goes on."""
         return bool(self.branches)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether what is shown of reality and of the first dream is of the same moment."""
+        return not self.dreaming or self.branches[0].now == self.frame
 
     @property
     def finished(self) -> bool:
@@ -205,9 +146,10 @@ class WorldSession:
         """
         if len(self.branches) >= MOST_BRANCHES:
             raise RunError(f"{MOST_BRANCHES} dreams are shown at most: wake up first")
-        first = self.branches[0] if self.dreaming else Branch(self._present(), self.frame)
-        copy = Branch(self._present(), first.began, first.dreamt, list(first.rewards), first.alive, list(first.latents))
-        self.branches.append(copy)
+        if self.dreaming:
+            self.branches.append(self.branches[0].copy())
+        else:
+            self.branches.append(Branch(self._present(), self.frame, RandomWalk(self.space, 1)))
         self._edits = {}
 
     def edit(self, number: int, value: float) -> None:
@@ -218,6 +160,10 @@ class WorldSession:
             self.branches[0].moment = Moment(self.branches[0].moment.state, latent)
         else:
             self._edits[number] = value
+
+    def forget_edits(self) -> None:
+        """Take back what was changed of the frame that is seen; a dream keeps its changes."""
+        self._edits = {}
 
     def explain(self, method: str, target: str) -> NDArray[np.float32]:
         """Relevance `[side, side]` of the present real frame's pixels for what the memory says of a target.
@@ -234,21 +180,10 @@ class WorldSession:
             raise RunError(f"no explanation by {method!r} of {target!r}")
         if self.frame >= len(self.footage.actions):
             raise RunError("the last frame says nothing of what comes: no action was taken in it")
-        begin = max(0, self.frame - LOOK_BACK)
-        stretch = slice(begin, self.frame + 1)
-        inputs = torch.cat([self._means[stretch], self.footage.actions[stretch]], 1)[None]
-        baseline = torch.cat([torch.zeros(self._means.shape[1]), self.footage.actions.mean(0)])
-        past = Past(inputs, self._state(begin), baseline, [(self.number, self.frame)])
-        question = Question(self.dreamer.memory, known[target], past)
-        frames = self.footage.frames[[self.frame]].float()
-        asked = PixelQuestion(
-            question, differentiable(self.model.backbone), self.dreamer.scale, frames, self.known.mean_frame
-        )
-        try:
-            found: NDArray[np.float32] = PIXEL_METHODS[method](asked)[0].detach().numpy()
-        except TypeError as error:  # not for this core
-            raise RunError(str(error)) from None
-        return found
+        return explain_pixels(
+            self.dreamer, self.model.backbone, self.known, self.footage, self._means, self._state, self.frame,
+            PIXEL_METHODS[method], known[target],
+        )  # fmt: skip
 
     def targets(self) -> dict[str, Target]:
         """What can be explained: quantities, the reward, and the latents that are used most."""
@@ -273,7 +208,7 @@ class WorldSession:
         real = self._real_action(wheel)
         for branch in self.branches:
             if branch.dreamt < self.horizon:
-                self._dream_on(branch, self._dream_action(real, wheel))
+                self._dream_on(branch, self._dream_action(branch, real, wheel))
         if self.footage.driven and self.frame == len(self.footage.frames) - 1:
             if self.footage.advance(wheel):
                 self._means = torch.cat([self._means, self._encode(self.footage.frames[-1:])])
@@ -285,9 +220,9 @@ class WorldSession:
     def _real_action(self, wheel: Tensor) -> Tensor:
         return self.footage.actions[self.frame] if self.frame < len(self.footage.actions) else wheel
 
-    def _dream_action(self, real: Tensor, wheel: Tensor) -> Tensor:
+    def _dream_action(self, branch: Branch, real: Tensor, wheel: Tensor) -> Tensor:
         if self.actions == "random":
-            drawn = self._walk.draw(self._rng)
+            drawn = branch.walk.draw(self._rng)
             return F.one_hot(drawn, self.discrete).float()[0] if self.discrete else drawn[0]
         return real if self.actions == "recorded" else wheel
 
@@ -323,7 +258,7 @@ class WorldSession:
         latents = scale.restore(torch.cat([seen, *(branch.moment.latent for branch in self.branches)]))
         pictures = (self.model.backbone.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8)
         shown = pictures[1] if self.dreaming else pictures[0]
-        wrong = (shown.int() - reality.int()).abs()
+        wrong = (shown.int() - reality.int()).abs() if self.aligned else None
         return View(
             frame=self.frame,
             frames=len(footage.frames),
@@ -333,8 +268,9 @@ class WorldSession:
             masks=footage.masks[self.frame].numpy(),
             reconstruction=pictures[0].numpy(),
             dreams=list(pictures[1:].numpy()),
-            error=wrong.to(torch.uint8).numpy(),
-            mean_error=float(wrong.float().square().mean().sqrt()),
+            error=None if wrong is None else wrong.to(torch.uint8).numpy(),
+            mean_error=None if wrong is None else rms(wrong),
+            errors=errors_of(self.branches, footage.frames, self.model.backbone.decode),
             readings=self._readings(latents),
             latents=present.latent[0].tolist(),
             action=self._real_action(torch.zeros(footage.actions.shape[1])).tolist(),

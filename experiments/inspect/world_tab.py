@@ -11,15 +11,16 @@ from clutr.probes.pixels import PIXEL_METHODS
 from experiments.files import RunError
 from experiments.inspect.pictures import uri, with_objects, with_relevance
 from experiments.inspect.verdicts import verdict_of
-from experiments.inspect.world_session import ACTIONS, MOST_BRANCHES, View, WorldSession
+from experiments.inspect.views import COPIED, View
+from experiments.inspect.world_session import ACTIONS, MOST_BRANCHES, WorldSession
+from experiments.inspect.world_side import Latents, Readings
+from experiments.panels.small_chart import small_chart
 
 SECONDS = 0.08
 """Between two moments while playing."""
 KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "up", "ArrowDown": "down"}
 WORDS = {"recorded": "as in reality", "wheel": "yours (arrow keys)", "random": "a random walk"}
 PLAIN, OBJECTS = "none", "objects"
-SHOWN = 12
-"""Active latents that are shown before the others are folded away."""
 
 
 class WorldTab:
@@ -40,8 +41,8 @@ class WorldTab:
                 self._build_transport()
                 self._build_dreams()
             with ui.column().classes("gap-3 grow").style("min-width:min(100%,320px);flex-basis:320px"):
-                self._build_readings()
-                self._build_latents()
+                self._readings = Readings(session)
+                self._latents = Latents(session, lambda: self.refresh(sliders=False))
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         ui.keyboard(on_key=self._key, ignore=["input", "select", "textarea"])
         self.refresh()
@@ -52,10 +53,12 @@ class WorldTab:
         self._screens: dict[str, Any] = {}
         names = ["reality", "reconstruction", *(f"dream {n + 1}" for n in range(MOST_BRANCHES)), "error"]
         with ui.element("div").classes("card"):
+            ui.label("Reality, and what the model makes of it").classes("title")
             with ui.element("div").classes("screens"):
                 for name in names:
-                    with ui.element("figure").classes("screen").mark(f"figure {name}") as figure:
-                        picture = ui.interactive_image().classes("pixels").mark(name)
+                    marker = name.replace(" ", "-")
+                    with ui.element("figure").classes("screen").mark(f"figure-{marker}") as figure:
+                        picture = ui.interactive_image().classes("pixels").mark(f"picture-{marker}")
                         label = ui.label(name.capitalize())
                     self._screens[name] = (figure, picture, label)
             self._note = ui.label().classes("note").mark("note")
@@ -83,6 +86,7 @@ class WorldTab:
 
     def _build_dreams(self) -> None:
         with ui.element("div").classes("card"):
+            ui.label("Dreams").classes("title")
             with ui.row().classes("items-center w-full gap-3"):
                 ui.button("Branch a dream here", on_click=self._branch).mark("branch").props(
                     "unelevated dense no-caps color=red-8"
@@ -91,72 +95,23 @@ class WorldTab:
                 names = {name: WORDS[name] for name in ACTIONS}
                 self._actions = ui.select(names, value="recorded", label="Actions in dreams").mark("actions")
                 self._actions.on_value_change(self._choose_actions).style("min-width:12em")
-                for key, sign in (("left", "◀"), ("up", "▲"), ("down", "▼"), ("right", "▶")):
-                    ui.button(sign, on_click=lambda _, key=key: self._nudge(key)).mark(f"key {key}").props(
-                        f'flat dense aria-label="{key}"'
-                    )
-            with ui.row().classes("items-center w-full no-wrap gap-3"):
-                ui.label("Temperature")
+                with ui.row().classes("no-wrap gap-1"):
+                    for key, sign in self._keys():
+                        ui.button(sign, on_click=lambda _, key=key: self._nudge(key)).mark(f"key-{key}").props(
+                            f'flat dense aria-label="{key}"'
+                        )
+            with ui.row().classes("items-center w-full gap-3 sliders"):
+                self._heat = ui.label().mark("temperature-words")
                 self._temperature = ui.slider(min=0, max=1.5, step=0.05, value=0).props("label").mark("temperature")
                 self._temperature.on_value_change(self._choose_temperature)
-                ui.label("Horizon")
+                self._far = ui.label().mark("horizon-words")
                 self._horizon = ui.slider(min=1, max=200, value=self.session.horizon).props("label").mark("horizon")
-                self._horizon.on_value_change(lambda event: setattr(self.session, "horizon", int(event.value)))
-            self._told = ui.label().classes("note").mark("dream note")
-
-    def _build_readings(self) -> None:
-        known = self.session.known
-        with ui.element("div").classes("card"):
-            ui.label("What the latents tell").classes("title")
-            head = "<tr><th></th><th>true</th><th>seen</th><th>dreamt</th><th>R²</th></tr>"
-            rows = "".join(f"<tr>{self._cells(name)}</tr>" for name in self.session.quantities)
-            with ui.element("table").classes("readings").mark("readings"):
-                ui.html(head, tag="thead", sanitize=False)
-                self._readings = ui.html(rows, tag="tbody", sanitize=False).mark("reading rows")
-            ui.label(
-                f"Linear read-outs of one frame, fitted on training episodes. R² is of {known.frames} frames of the "
-                + "test split; a reading whose R² is low is grey: do not believe it."
-            ).classes("note")
-
-    @staticmethod
-    def _cells(name: str) -> str:
-        return f"<th>{name.replace('_', ' ')}</th>" + "<td></td>" * 4
-
-    def _build_latents(self) -> None:
-        session = self.session
-        self._latents: dict[int, Any] = {}
-        active = [number for number in session.known.order if session.known.active[number]]
-        folded = [*active[SHOWN:], *(number for number in session.known.order if not session.known.active[number])]
-        with ui.element("div").classes("card"):
-            ui.label("Latents, by how much they are used").classes("title")
-            for number in active[:SHOWN]:
-                self._latent(number)
-            with ui.expansion(f"{len(folded)} more, less used or passive").classes("w-full").mark("passive"):
-                for number in folded:
-                    self._latent(number)
-            ui.label(
-                "In standard deviations over the recording. A change shows in the reconstruction, or in the first "
-                + "dream, which goes on from it; the next step forgets a change of what is seen."
-            ).classes("note")
-
-    def _latent(self, number: int) -> None:
-        with ui.row().classes("items-center w-full no-wrap gap-2 latent-row"):
-            ui.label(f"z{number}").style("width:2.4em")
-            slider = (
-                ui.slider(min=-3, max=3, step=0.05, value=0).mark(f"latent {number}").props(f'aria-label="z{number}"')
-            )
-            slider.on("update:model-value", self._edit(number, slider), throttle=0.05)
-            ui.label(f"{self.session.known.kl[number]:.1f} nats").classes("note").style("min-width:5em")
-            self._latents[number] = slider
+                self._horizon.on_value_change(self._choose_horizon)
+            self._say_choices()
+            self._chart = ui.html("", sanitize=False).classes("w-full").mark("errors")
+            self._told = ui.label().classes("note").mark("dream-note")
 
     # --- what a person does
-
-    def _edit(self, number: int, slider: Any) -> Callable[[], None]:
-        def edit() -> None:
-            self.session.edit(number, float(slider.value))
-            self.refresh(sliders=False)
-
-        return edit
 
     def _toggle(self) -> None:
         self.timer.active = not self.timer.active
@@ -211,6 +166,21 @@ class WorldTab:
 
     def _choose_temperature(self, event: Any) -> None:
         self.session.temperature = float(event.value) or None
+        self._say_choices()
+
+    def _choose_horizon(self, event: Any) -> None:
+        self.session.horizon = int(event.value)
+        self._say_choices()
+
+    def _say_choices(self) -> None:
+        warmth = self.session.temperature
+        self._heat.text = "Temperature 0, as expected" if warmth is None else f"Temperature {warmth:.2f}, drawn"
+        self._far.text = f"Horizon {self.session.horizon} moments"
+
+    def _keys(self) -> list[tuple[str, str]]:
+        """The keys that do something in this world, and their signs."""
+        signs = [("left", "◀"), ("up", "▲"), ("down", "▼"), ("right", "▶")]
+        return [each for each in signs if each[0] != "down" or not self.session.discrete]
 
     def _choose_overlay(self) -> None:
         self._overlay, self._target = str(self._over.value), str(self._of.value)
@@ -243,16 +213,16 @@ class WorldTab:
             dream = view.dreams[number] if number < len(view.dreams) else None
             self._show(f"dream {number + 1}", dream, dreaming=True)
         self._show("error", view.error, view.dreaming)
-        compared = "dream 1" if view.dreaming else "reconstruction"
-        self._screens["error"][2].text = f"Difference of reality and {compared}, {view.mean_error:.1f} of 255"
+        if view.mean_error is not None:
+            compared = "dream 1" if view.dreaming else "reconstruction"
+            self._screens["error"][2].text = f"Difference of reality and {compared}: RMS {view.mean_error:.1f} of 255"
         self._slider._props["max"] = max(view.frames - 1, 1)
         self._slider.value = view.frame
         self._place.text = f"frame {view.frame + 1} of {view.frames}"
         self._tell(view)
-        self._readings.content = "".join(self._reading(each) for each in view.readings)
+        self._readings.show(view)
         if sliders:
-            for number, slider in self._latents.items():
-                slider.value = round(float(np.clip(view.latents[number], -3, 3)), 2)
+            self._latents.show(view)
 
     def _show(self, name: str, picture: NDArray[np.uint8] | None, dreaming: bool) -> None:
         figure, image, _ = self._screens[name]
@@ -278,27 +248,29 @@ class WorldTab:
 
     def _tell(self, view: View) -> None:
         session = self.session
-        self._note.text = (
-            f"{session.run.path.name}, seed {session.run.experiment.seed}; {session.split} episode {session.number}: "
-            + f"{view.about}. Green is fed with reality, red is dreamt."
+        apart = (
+            " Reality and the first dream are no longer at the same moment: one has ended."
+            if not session.aligned
+            else ""
         )
+        self._note.text = (
+            "Green frames are fed with reality, red ones are dreamt. The reconstruction shows what one frame's latents "
+            + f"keep, not what the memory knows.{apart} Split: {session.split}; episode {session.number}, "
+            + f"{view.about}; {session.run.path.name}, seed {session.run.experiment.seed}."
+        )
+        roles = {name: f"method-{number % 6}" for number, name in enumerate(view.errors)} | {COPIED: "method-none"}
+        self._chart.content = small_chart(view.errors, roles, "moments since the branch", "RMS difference to reality")
         if not view.dreaming:
             self._told.text = "No dream yet. A dream is what the memory expects; it never sees what really comes."
             return
         dreamt = [
-            f"dream {number + 1}: {branch.dreamt} moments, reward {reward:.2f}, {100 * alive:.0f} % goes on"
+            f"dream {number + 1}: {branch.dreamt} moment{'' if branch.dreamt == 1 else 's'}, reward {reward:.2f}, "
+            + f"{100 * alive:.0f} % that the episode goes on"
             for number, (branch, reward, alive) in enumerate(
                 zip(session.branches, view.rewards, view.alive, strict=True)
             )
         ]
-        self._told.text = "; ".join(dreamt)
-
-    @staticmethod
-    def _reading(reading: Any) -> str:
-        believed = "" if reading.r_squared >= 0.5 else ' class="doubted"'
-        unit = f" <small>{reading.unit}</small>" if reading.unit else ""
-        dreamt = "" if reading.dreamt is None else f"{reading.dreamt:.2f}"
-        return (
-            f"<tr{believed}><th>{reading.name}{unit}</th><td>{reading.true:.2f}</td><td>{reading.seen:.2f}</td>"
-            + f"<td>{dreamt}</td><td>{reading.r_squared:.2f}</td></tr>"
+        self._told.text = "; ".join(dreamt) + (
+            ". Curves: RMS difference to the real frame of the same moment, of 255, in this one episode (n = 1); a "
+            + "dream under other actions than reality's need not agree with it."
         )

@@ -92,7 +92,7 @@ def test_dream_and_drive(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="Branch a dream here").click()
     expect(page.locator("figure", has_text="Dream 1").first).to_be_visible()
     page.get_by_role("button", name="Step").click()
-    expect(page.get_by_text("dream 1: 1 moments")).to_be_visible()
+    expect(page.get_by_text("dream 1: 1 moment,")).to_be_visible()
     assert page.locator("figure.dreaming:visible").count() == 2, "the dream and its error"
     assert page.locator("figure.fed:visible").count() == 2
     keep(page, tmp_path, "dream")

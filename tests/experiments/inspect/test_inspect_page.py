@@ -1,6 +1,7 @@
 """The page without a browser: each control does what it says; addresses and runs that are not allowed are refused."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,15 +9,18 @@ from typing import Any
 
 import httpx
 import pytest
-from nicegui import ui
 from nicegui.testing import User, user_simulation
+from starlette.responses import PlainTextResponse
 
 from experiments.cli import main
 from experiments.files import RunError
 from experiments.inspect.curriculum_session import CurriculumSession
-from experiments.inspect.page import Session, build, open_session, require_address
+from experiments.inspect.guard import OwnRequests
+from experiments.inspect.page import Session, add_routes, open_session, require_address
+from experiments.inspect.probes_page import has_probes, probes_page
 from experiments.inspect.verdicts import verdict_of
 from experiments.inspect.world_session import WorldSession
+from experiments.world_probe import load_section
 from experiments.world_run import WorldRun
 
 
@@ -25,7 +29,7 @@ def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -
 
     async def work() -> None:
         async with user_simulation() as user:
-            ui.page("/")(lambda: build(sessions))  # as `serve` does
+            add_routes(sessions, remote=True)  # as `serve` does; the simulated browser has a host name of its own
             await user.open("/")
             await steps(user)
 
@@ -45,12 +49,12 @@ def test_the_world_tab(maze_world: WorldRun) -> None:
         assert session.frame == 1
         await user.should_see(f"frame 2 of {len(session.footage.frames)}")
         user.find(marker="branch").click()
-        user.find(marker="key right").click()
+        user.find(marker="key-right").click()
         assert session.dreaming
         assert session.branches[0].dreamt == 1
-        await user.should_see("dream 1: 1 moments")
-        assert element(user, "figure dream 1").visible
-        await user.should_not_see(marker="figure dream 2")
+        await user.should_see("dream 1: 1 moment,")
+        assert element(user, "figure-dream-1").visible
+        await user.should_not_see(marker="figure-dream-2")
         user.find(marker="wake").click()
         assert not session.dreaming
         element(user, "temperature").value = 0.5
@@ -59,9 +63,9 @@ def test_the_world_tab(maze_world: WorldRun) -> None:
         assert session.horizon == 7
         element(user, "actions").value = "wheel"
         assert session.actions == "wheel"
-        before = element(user, "reality").source
+        before = element(user, "picture-reality").source
         element(user, "overlay").value = "objects"
-        assert element(user, "reality").source != before
+        assert element(user, "picture-reality").source != before
         element(user, "overlay").value = "occlusion"
         await user.should_see("not checked")
         element(user, "target").value = "reward"
@@ -95,7 +99,7 @@ def test_two_tabs_and_the_curriculum(maze_world: WorldRun, curriculum_run: Path)
     assert isinstance(tasks, CurriculumSession)
 
     async def steps(user: User) -> None:
-        user.find(marker="tab 2").click()
+        user.find(marker="tab-2").click()
         await user.should_see("Map of tasks")
         before = element(user, "map").content
         element(user, "colour").value = "time of the proposal"
@@ -151,12 +155,99 @@ def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--remote allows it" in capsys.readouterr().err
 
 
-def test_verdicts(tmp_path: Path) -> None:
+def test_verdicts_are_those_of_the_probe_report(probed_world: WorldRun) -> None:
+    found, _ = load_section(probed_world.path / "probes", "attribution")
+    rows = {(row["target"], row["method"]): row for row in found["rows"] if row["of"] == "pixels"}
+    row = rows["the reward", "occlusion"]
+    outcome = "passed" if row["passed"] else "FAILED"
+    assert verdict_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
+    latent = next(target for target, _ in rows if "latent" in target).removeprefix("the change of ")
+    assert "its checks" in verdict_of(probed_world.path, "integrated gradients", latent)
+    assert verdict_of(probed_world.path, "occlusion", "latent 99") == "not checked for this target"
+
+
+def test_a_quantitys_verdict_names_the_moment_that_it_was_found_for(tmp_path: Path) -> None:
+    row = {"of": "pixels", "method": "occlusion", "passed": False, "why": "no more than chance", "predictions": 16}
+    rows = [row | {"target": "lateral offset in 10 moments"}, row | {"target": "the reward", "of": "past latents"}]
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "attribution.json").write_text(json.dumps({"rows": rows}))
+    told = "for lateral offset in 10 moments it FAILED its checks: no more than chance (n = 16)"
+    assert verdict_of(tmp_path, "occlusion", "lateral offset") == told
+    assert verdict_of(tmp_path, "occlusion", "offset") == "not checked for this target"
+    assert verdict_of(tmp_path, "occlusion", "reward") == "not checked for this target", "that was of latents"
+
+
+def test_verdicts_that_are_not_there(tmp_path: Path) -> None:
     assert verdict_of(tmp_path, "occlusion", "reward").startswith("not checked (`clutr world probe`")
     (tmp_path / "probes").mkdir()
-    (tmp_path / "probes" / "pixels.json").write_text(
-        '{"reward": {"occlusion": {"passed": true, "why": "beats chance"}, "other": {"passed": false, "why": "noise"}}}'
-    )
-    assert verdict_of(tmp_path, "occlusion", "reward") == "passed its checks, beats chance"
-    assert verdict_of(tmp_path, "other", "reward") == "FAILED its checks, noise"
-    assert verdict_of(tmp_path, "occlusion", "speed") == "not checked for this target"
+    (tmp_path / "probes" / "attribution.json").write_text("{")
+    assert verdict_of(tmp_path, "occlusion", "reward") == "not checked: probes/attribution.json cannot be read"
+
+
+def test_probes_are_shown_as_in_their_static_page(probed_world: WorldRun) -> None:
+    session = WorldSession(probed_world)
+    html = probes_page(session)
+    for name, title in (("verdicts", "Which explanations passed"), ("attribution", "What predictions are made of")):
+        assert f'id="{name}"' in html
+        assert title in html
+    assert 'src="http' not in html
+    assert 'href="http' not in html
+
+    async def steps(user: User) -> None:
+        await user.should_see("Probes: ")
+        client: httpx.AsyncClient = user.http_client
+        answer = await client.get("/probes/0")
+        assert answer.status_code == 200
+        assert answer.text == html
+        assert (await client.get("/probes/1")).status_code == 404
+        assert (await client.get("/probes/..%2fworld.yaml")).status_code in (404, 422)
+
+    on_page([session], steps)
+
+
+def test_probes_that_cannot_be_shown_say_so(maze_world: WorldRun, tmp_path: Path) -> None:
+    session = WorldSession(maze_world)
+    assert not has_probes(session)
+    assert "The probes cannot be shown" in probes_page(session)
+    assert "holds no probe" in probes_page(session)
+
+
+def ask(headers: dict[str, str], remote: bool = False) -> int:
+    """The status that a request with these headers gets."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("hello")(scope, receive, send)
+
+    async def work() -> int:
+        transport = httpx.ASGITransport(OwnRequests(answered, remote))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8642") as client:
+            return (await client.get("/", headers=headers)).status_code
+
+    return asyncio.run(work())
+
+
+def test_requests_of_other_sites_are_refused() -> None:
+    assert ask({}) == 200
+    assert ask({"host": "localhost:8642", "origin": "http://localhost:8642"}) == 200
+    assert ask({"host": "[::1]:8642"}) == 200
+    assert ask({"origin": "https://elsewhere.example"}) == 403
+    assert ask({"host": "elsewhere.example"}) == 403, "a name that was pointed at this machine"
+    assert ask({"host": "workstation:8642"}, remote=True) == 200
+    assert ask({"host": "workstation:8642", "origin": "https://elsewhere.example"}, remote=True) == 403
+
+
+def test_a_websocket_of_another_site_is_never_accepted() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def never(*_: Any) -> None:
+        raise AssertionError("it was let through")
+
+    headers = [(b"host", b"127.0.0.1:8642"), (b"origin", b"https://elsewhere.example")]
+    asyncio.run(OwnRequests(never, False)({"type": "websocket", "headers": headers}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -7,6 +7,7 @@ from clutr.world.dream import Moment
 from clutr.world.frames import Recording
 from experiments.files import RunError
 from experiments.inspect.footage import Driven, Recorded, episodes_of, level_of
+from experiments.inspect.views import COPIED
 from experiments.inspect.world_session import MOST_BRANCHES, WorldSession
 from experiments.world_config import WORLD_PRESETS
 from experiments.world_run import WorldRun
@@ -185,3 +186,61 @@ def test_messages(session: WorldSession, maze_world: WorldRun, tmp_path_factory:
     with pytest.raises(RunError, match="the recording does not hold the levels of its episodes"):
         level_of(elsewhere, maze_world.experiment.domain, episode)
     assert not Recorded(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
+
+
+def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: WorldSession) -> None:
+    session.step()
+    session.branch()
+    for _ in range(3):
+        session.step()
+    view = session.view()
+    frames = session.footage.frames.float()
+    assert view.error is not None
+    assert view.mean_error == pytest.approx(float((frames[4] - torch.tensor(view.dreams[0])).square().mean().sqrt()))
+    assert len(view.errors["dream 1"]) == 3
+    assert view.errors["dream 1"][-1] == pytest.approx(view.mean_error)
+    copied = [float((frames[time] - frames[1]).square().mean().sqrt()) for time in (2, 3, 4)]
+    assert view.errors[COPIED] == pytest.approx(copied)
+    session.step()
+    assert len(session.view().errors["dream 1"]) == 4
+
+
+def test_a_dream_beyond_its_horizon_is_compared_with_nothing(session: WorldSession) -> None:
+    session.horizon = 2
+    session.branch()
+    for _ in range(2):
+        session.step()
+    assert session.aligned
+    session.step()
+    view = session.view()
+    assert not session.aligned
+    assert (view.error, view.mean_error) == (None, None)
+    assert len(view.errors["dream 1"]) == 2
+
+
+def test_a_dream_beyond_the_recordings_end_is_compared_with_nothing(session: WorldSession) -> None:
+    session.seek(len(session.footage.frames) - 2)
+    session.branch()
+    session.step()
+    assert session.aligned
+    session.step()
+    assert session.branches[0].dreamt == 2
+    view = session.view()
+    assert view.error is None
+    assert len(view.errors["dream 1"]) == 1
+
+
+def test_each_dream_has_a_random_walk_of_its_own(session: WorldSession) -> None:
+    session.branch()
+    session.branch()
+    first, second = (branch.walk for branch in session.branches)
+    assert first is not second
+    first._now[0] = 5
+    assert int(second._now[0]) == 0
+
+
+def test_changes_are_taken_back(session: WorldSession) -> None:
+    before = session.view().reconstruction
+    session.edit(session.known.order[0], 3.0)
+    session.forget_edits()
+    assert (session.view().reconstruction == before).all()

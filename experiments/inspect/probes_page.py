@@ -1,0 +1,47 @@
+"""What `clutr world probe` and `clutr probe` found of a run: the same panels as in their static pages."""
+
+import json
+from pathlib import Path
+
+from experiments.files import RunError
+from experiments.inspect.curriculum_session import CurriculumSession
+from experiments.inspect.world_session import WorldSession
+from experiments.panels.page import Panel, render_page
+from experiments.panels.probes_dynamics import students_panel
+from experiments.world_probe import load_bundle, probe_panels
+
+FOOTER = "Made from the run's probes alone."
+
+
+def has_probes(session: WorldSession | CurriculumSession) -> bool:
+    """Whether there is something to show."""
+    name = "attribution.json" if isinstance(session, WorldSession) else "students.json"
+    return (session.run.path / "probes" / name).is_file()
+
+
+def probes_page(session: WorldSession | CurriculumSession) -> str:
+    """A complete HTML document; one that says what is wrong if the probes cannot be shown."""
+    name = session.run.path.name
+    try:
+        panels = _of_world(session) if isinstance(session, WorldSession) else _of_students(session)
+    except (RunError, ValueError, KeyError, TypeError) as error:
+        panels = [Panel("nothing", "The probes cannot be shown", "", f"Probe the run again ({error}).")]
+    return render_page(name, "Probes", "", panels, FOOTER)
+
+
+def _of_world(session: WorldSession) -> list[Panel]:
+    bundle = load_bundle(session.run.path / "probes")
+    about = bundle["attribution"][0]["about"]
+    seeds = f"seed {session.run.experiment.seed}, probes' seed {about['seed']}"
+    return probe_panels(bundle, f"{session.run.path.name}: {seeds}; {about['split']}")
+
+
+def _of_students(session: CurriculumSession) -> list[Panel]:
+    run = session.run
+    kept = json.loads(Path(run.path / "probes" / "students.json").read_text())
+    about, panels = kept["about"], []
+    for name, values in kept["students"].items():
+        seeds = f"seed {run.experiment.seed}, probes' {about['seed']}"
+        panel = students_panel(values, {}, f"{run.path.name}, {name} at {about['steps']:,} steps; {seeds}")
+        panels.append(Panel(f"memory-{name}", f"What the {name} remembers", panel.body, panel.caption))
+    return panels
