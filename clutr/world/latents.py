@@ -50,25 +50,34 @@ def encode_episodes(
         progress: told of frames encoded.
     """
     episodes = recording.of_split(split)
-    total, done = sum(episode.rows for episode in episodes), 0
-    found = []
+    if not episodes:
+        return []
+    rows = torch.cat([torch.arange(episode.first, episode.first + episode.rows) for episode in episodes])
+    # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
+    latents: list[Tensor] = []
+    for first in range(0, len(rows), CHUNK):
+        parts = encode(recording.column("frames", rows[first : first + CHUNK]))
+        latents = latents or [part.new_empty(len(rows), part.shape[1]) for part in parts]
+        for whole, part in zip(latents, parts, strict=True):
+            whole[first : first + CHUNK] = part
+        progress(min(first + CHUNK, len(rows)), len(rows), {})
+    actions = recording.column("actions", rows)
+    if discrete:
+        actions = F.one_hot(actions[:, 0].long(), discrete).float()
+    rewards, ends = recording.column("rewards", rows), (recording.column("ended", rows) == TERMINATED).float()
+    found, first = [], 0
     for episode in episodes:
-        rows = torch.arange(episode.first, episode.first + episode.rows)
-        parts = [encode(recording.column("frames", chunk)) for chunk in rows.split(CHUNK)]
-        actions = recording.column("actions", rows[:-1])
-        if discrete:
-            actions = F.one_hot(actions[:, 0].long(), discrete).float()
+        behind = first + episode.rows
         found.append(
             LatentEpisode(
-                mean=torch.cat([mean for mean, _ in parts]),
-                log_variance=torch.cat([spread for _, spread in parts]),
-                actions=actions,
-                rewards=recording.column("rewards", rows[:-1]),
-                ends=(recording.column("ended", rows[:-1]) == TERMINATED).float(),
+                mean=latents[0][first:behind],
+                log_variance=latents[1][first:behind],
+                actions=actions[first : behind - 1],
+                rewards=rewards[first : behind - 1],
+                ends=ends[first : behind - 1],
             )
         )
-        done += episode.rows
-        progress(done, total, {})
+        first = behind
     return [sequence for sequence in found if len(sequence)]
 
 
