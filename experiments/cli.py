@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 
 import experiments.benchmarks
+from agents.backend import BACKENDS
 from agents.student import STUDENTS
 from clutr.curricula.base import CURRICULA
 from clutr.manifold.base import MANIFOLDS
@@ -47,7 +48,7 @@ def _benches() -> dict[str, str]:
 
 
 def _list(args: Arguments) -> None:
-    """What there is: domains, presets, curricula, manifolds, students, suites, backbones, cores, probes, benches."""
+    """What there is: domains, presets, curricula, students, manifolds, suites, backends, world models, probes, benches."""
     shelves: dict[str, dict[str, str]] = {
         "domains": {name: about_of(DOMAINS[name]) for name in DOMAINS},
         "presets": {name: about_of(preset) for name, preset in PRESETS.items()},
@@ -60,6 +61,7 @@ def _list(args: Arguments) -> None:
         "backbones": {name: about_of(BACKBONES[name]) for name in BACKBONES},
         "cores": {name: about_of(CORES[name]) for name in CORES},
         "probes": {name: about_of(PROBES[name]) for name in PROBES} | {"students": about_of(probe_command)},
+        "backends": {name: about_of(BACKENDS[name]) for name in BACKENDS},
         "benches": {name: about_of(_bench_module(name)) for name in _benches()},
     }
     if args and args[0] in ("-h", "--help"):

@@ -35,7 +35,10 @@ def start_ray(backend: RLlibBackend) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would warn of what RLlib takes care of
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if backend.address != "local":
-        ray.init(address=backend.address, **quiet)
+        try:
+            ray.init(address=backend.address, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            raise ValueError(f"no Ray cluster answers at the address {backend.address}: {error}") from error
         return
     # Ray would have workers wait for all other programs of the machine, and the driver waits for them.
     os.environ.setdefault("RAY_worker_niceness", "0")
