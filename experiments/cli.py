@@ -48,7 +48,7 @@ def _benches() -> dict[str, str]:
 
 
 def _list(args: Arguments) -> None:
-    """What there is: domains, presets, curricula, students, manifolds, suites, backends, world models, probes, benches."""
+    """What there is: domains, presets, curricula, manifolds, students, suites, backends, models, probes, benches."""
     shelves: dict[str, dict[str, str]] = {
         "domains": {name: about_of(DOMAINS[name]) for name in DOMAINS},
         "presets": {name: about_of(preset) for name, preset in PRESETS.items()},
