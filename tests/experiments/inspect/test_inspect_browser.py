@@ -130,7 +130,11 @@ def test_the_map_of_tasks(page: Page, tmp_path: Path) -> None:
     page.mouse.move(plane["x"] + 0.85 * plane["width"], plane["y"] + 0.5 * plane["height"], steps=5)
     page.mouse.up()
     expect(page.get_by_text("decoded from a point near task")).to_be_visible()
-    assert picture(page, "The level") != level
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('figure')].some("
+        + "f => f.textContent.includes('The level') && f.querySelector('img').src !== before)",
+        arg=level,
+    )
     page.get_by_role("button", name="Watch the student").click()
     expect(page.get_by_text("Where it went")).to_be_visible()
     keep(page, tmp_path, "curriculum")
