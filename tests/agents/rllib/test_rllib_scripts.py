@@ -84,7 +84,7 @@ def test_curricula_that_cannot_be_used_say_why() -> None:
 
 def test_the_example_runs() -> None:
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
     spec = importlib.util.spec_from_file_location("rllib_curriculum", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
