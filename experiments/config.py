@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Experiment:
     """Seed of everything but the manifold's pretraining."""
     manifold_seed: int = 1
     """Seed of the manifold's pretraining, so that runs of many seeds can share one manifold."""
-    backend: Backend = NativeBackend()
+    backend: Backend = field(default_factory=NativeBackend)
     """Whether this process does everything, or students play and learn on many machines."""
     device: str = "cpu"
     """Where students play and learn, such as cuda. Teachers and manifolds, which are small, stay on the CPU."""

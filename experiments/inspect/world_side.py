@@ -75,7 +75,9 @@ class Latents:
                 with ui.expansion(told).classes("w-full").mark("passive"):
                     for number in folded:
                         self._add(number)
-            ui.button("As the encoder says", on_click=self._forget).mark("forget").props("outline dense no-caps")
+            ui.button("As the encoder says", on_click=self._forget).mark("forget").props(
+                "outline dense no-caps"
+            ).classes("self-start")
             ui.label(
                 "In standard deviations over the recording; beside each its KL divergence. A change shows in the "
                 + "reconstruction, or in the first dream, which goes on from it; the next step forgets a change of "

@@ -30,8 +30,12 @@ def small_chart(curves: Mapping[str, Sequence[float]], roles: Mapping[str, str],
         across = LEFT + (WIDTH - LEFT - 4) * number / max(longest - 1, 1)
         return f"{across:.1f},{HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / highest:.1f}"
 
+    def line(values: Sequence[float]) -> str:
+        places = [place(number, value) for number, value in enumerate(values)]
+        return " ".join(places if len(places) > 1 else 2 * places)  # a line of one point would not be seen
+
     drawn = "".join(
-        f'<polyline points="{" ".join(place(n, value) for n, value in enumerate(values))}" fill="none" '
+        f'<polyline points="{line(values)}" fill="none" '
         + f'stroke-width="2" stroke-linecap="round" style="stroke:{css_colour(roles[name])}"/>'
         for name, values in curves.items()
         if values

@@ -11,6 +11,9 @@ def test_points_are_where_the_values_are() -> None:
     places = [tuple(float(n) for n in point.split(",")) for point in lines[0].split()]
     ground, right = HEIGHT - BOTTOM, WIDTH - 4
     assert places == [(LEFT, ground), ((LEFT + right) / 2, TOP), (right, (ground + TOP) / 2)]
+    assert lines[1].split()[0] == lines[1].split()[1] == f"{LEFT:.1f},{ground - 0.2 * (ground - TOP):.1f}", (
+        "one is seen"
+    )
     assert "a: 5.0" in svg
     assert "b: 2.0" in svg
     assert ">10</text>" in svg
