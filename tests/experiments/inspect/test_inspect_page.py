@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -
             await user.open("/")
             await steps(user)
 
-    asyncio.run(work())
+    known = dict(sys.modules)
+    try:
+        asyncio.run(work())
+    finally:
+        sys.modules.update(known)  # the simulation forgets the modules of pages, and all packages that they are in
 
 
 def element(user: User, marker: str) -> Any:
