@@ -90,7 +90,13 @@ _LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
 
 WORLD_PRESETS: dict[str, WorldExperiment] = {
     # 25 moments a second: with the students' 6 even the next view is hardly predictable
-    "car": WorldExperiment(CarDomain(shaped=False, action_repeat=2), RecordOptions(length=250), backbone=_LIGHT_VAE),
+    # and dreams of two seconds in training, without which longer ones run away
+    "car": WorldExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(length=250),
+        backbone=_LIGHT_VAE,
+        training=MemoryTrainingOptions(streams=32, length=64, dreamt=48),
+    ),
     "maze": WorldExperiment(
         MazeDomain(),
         RecordOptions(episodes=1_280, num_envs=64, length=100),
