@@ -14,12 +14,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.world.backbones.base import Backbone
 from clutr.world.dream import Dream
 from clutr.world.frames import SPLITS, Recording
-from clutr.world.latents import LatentEpisode
 from clutr.world.policies import RandomWalk
 from envs.randomness import named_generator
 from experiments.files import RunError, write_atomically
+from experiments.inspect.footage import Recorded
 from experiments.panels.dreams import player
 from experiments.panels.page import render_page
 from experiments.panels.tiles import text, tiles
@@ -73,10 +74,11 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     """
     model, recording = load_world(run), run.recording()
     dreamer = model.dreamers[MEMORIES[0]]
-    episode, rows = _episode(recording, model.backbone, options)
-    space = run.experiment.domain.engine(1).action_space
-    actions = _actions(options, episode, space)
-    latents = episode.mean[: options.start, None].expand(-1, options.branches, -1)
+    episode = _episode(recording, options)
+    with torch.no_grad():
+        means = model.backbone.encode(episode.frames)[0]
+    actions = _actions(options, episode, run.experiment.domain.engine(1).action_space)
+    latents = means[: options.start, None].expand(-1, options.branches, -1)
     past = episode.actions[: options.start - 1, None].expand(-1, options.branches, -1)
     moment, _ = dreamer.watch(latents, past)
     warm = options.temperature or None
@@ -85,7 +87,7 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     folder = run.path / "dreams"
     folder.mkdir(exist_ok=True)
     _keep(folder / f"{name}.npz", dream, actions)
-    film = _film(model.backbone, recording, rows, episode, dream, options.start)
+    film = _film(model.backbone, episode.frames, means, dream, options.start)
     kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
     source = f"{run.path.name}: seed {options.seed}"
     panel = player([film], options.start, source, kinds)
@@ -97,25 +99,18 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     return path
 
 
-def _episode(recording: Recording, backbone: Any, options: DreamOptions) -> tuple[LatentEpisode, Tensor]:
-    """The chosen episode as latents, and its rows in the recording."""
-    known = [episode for episode in recording.of_split(options.split) if episode.rows > 1]
+def _episode(recording: Recording, options: DreamOptions) -> Recorded:
+    """The chosen episode."""
+    known = recording.played(options.split)
     if options.episode >= len(known):
         raise RunError(f"the split {options.split} has {len(known)} episodes, numbered from 0: no {options.episode}")
     chosen = known[options.episode]
     if options.start >= chosen.rows:
         raise RunError(f"episode {options.episode} has {chosen.rows} frames: start must be less, got {options.start}")
-    rows = torch.arange(chosen.first, chosen.first + chosen.rows)
-    with torch.no_grad():
-        mean, log_variance = backbone.encode(recording.column("frames", rows))
-    actions, discrete = recording.column("actions", rows[:-1]), int(recording.about["discrete"])
-    if discrete:
-        actions = F.one_hot(actions[:, 0].long(), discrete).float()
-    nothing = torch.zeros(len(actions))
-    return LatentEpisode(mean, log_variance, actions, nothing, nothing), rows
+    return Recorded(recording, chosen)
 
 
-def _actions(options: DreamOptions, episode: LatentEpisode, space: gymnasium.Space[Any]) -> Tensor:
+def _actions(options: DreamOptions, episode: Recorded, space: gymnasium.Space[Any]) -> Tensor:
     """What is done in the dreams, `[H, B, A]`."""
     if options.actions == "recorded":
         ahead = episode.actions[options.start - 1 :][: options.horizon]
@@ -123,13 +118,14 @@ def _actions(options: DreamOptions, episode: LatentEpisode, space: gymnasium.Spa
     if options.actions == "random":
         walk, rng = RandomWalk(space, options.branches), named_generator(options.seed, "dream", "walk")
         steps = torch.stack([walk.draw(rng) for _ in range(options.horizon)])
-        return F.one_hot(steps, int(space.n)).float() if isinstance(space, spaces.Discrete) else steps
-    chosen = read_actions(Path(options.actions), space)[: options.horizon]
-    return chosen[:, None].expand(-1, options.branches, -1)
+    else:
+        chosen = read_actions(Path(options.actions), space)[: options.horizon]
+        steps = chosen[:, None].expand(-1, options.branches, *chosen.shape[1:])
+    return F.one_hot(steps, int(space.n)).float() if isinstance(space, spaces.Discrete) else steps
 
 
 def read_actions(path: Path, space: gymnasium.Space[Any]) -> Tensor:
-    """Actions of a CSV file, a row each, `[H, A]`; one-hot where actions are discrete.
+    """Actions of a CSV file, a row each, `[H, ...]`: as an engine takes them.
 
     Raises:
         RunError: naming the line that is wrong.
@@ -138,21 +134,21 @@ def read_actions(path: Path, space: gymnasium.Space[Any]) -> Tensor:
         lines = [row for row in csv.reader(path.read_text().splitlines()) if row]
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"actions: recorded, random, or a CSV file; cannot read {path}: {error}") from None
-    width = 1 if isinstance(space, spaces.Discrete) else int(np.prod(space.shape or ()))
     found = []
     for number, row in enumerate(lines, 1):
         try:
             values = [float(cell) for cell in row]
         except ValueError:
             raise RunError(f"{path}, line {number}: {','.join(row)!r} is not numbers") from None
-        action: Any = int(values[0]) if isinstance(space, spaces.Discrete) else np.array(values, np.float32)
-        if len(values) != width or (width == 1 and values[0] != action) or not space.contains(action):
+        action: Any = np.array(values, np.float32)
+        if isinstance(space, spaces.Discrete):
+            action = int(values[0]) if len(values) == 1 and values[0].is_integer() else None
+        if action is None or not space.contains(action):
             raise RunError(f"{path}, line {number}: {','.join(row)} is no action of {space}")
-        found.append(values)
+        found.append(torch.as_tensor(action))
     if not found:
         raise RunError(f"{path} holds no actions")
-    actions = torch.tensor(found)
-    return F.one_hot(actions[:, 0].long(), int(space.n)).float() if isinstance(space, spaces.Discrete) else actions
+    return torch.stack(found)
 
 
 def _keep(path: Path, dream: Dream, actions: Tensor) -> None:
@@ -162,23 +158,21 @@ def _keep(path: Path, dream: Dream, actions: Tensor) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _film(
-    backbone: Any, recording: Recording, rows: Tensor, episode: LatentEpisode, dream: Dream, start: int
-) -> NDArray[np.uint8]:
+def _film(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, start: int) -> NDArray[np.uint8]:
     """Reality (black where nothing was recorded), reconstruction and each branch, `[2 + B, T, side, side, 3]`."""
     total = start + len(dream.latents)
-    frames = recording.column("frames", rows[:total])
+    frames = frames[:total]
     real = torch.zeros(total, *frames.shape[1:], dtype=torch.uint8)
     real[: len(frames)] = frames
     again = torch.zeros_like(real)
-    again[: len(frames)] = _pictures(backbone, episode.mean[:total])
-    seen = _pictures(backbone, episode.mean[:start])
+    again[: len(frames)] = _pictures(backbone, means[:total])
+    seen = _pictures(backbone, means[:start])
     branches = [torch.cat([seen, _pictures(backbone, dream.latents[:, b])]) for b in range(dream.latents.shape[1])]
     return torch.stack([real, again, *branches]).numpy()
 
 
 @torch.no_grad()
-def _pictures(backbone: Any, latents: Tensor) -> Tensor:
+def _pictures(backbone: Backbone, latents: Tensor) -> Tensor:
     shown: Tensor = backbone.decode(latents).clamp(0, 1)
     return (shown * 255).round().to(torch.uint8)
 

@@ -91,8 +91,9 @@ class Bench:
         """Episodes of levels that nobody trained on, as recorded and as seen; of the test and validation levels."""
         found = []
         for split in ("test", "valid"):
-            known = [episode for episode in self.recording.of_split(split) if episode.rows > 1]
-            found += list(zip(known, encoded(self.recording, self.model.backbone, split), strict=True))
+            found += list(
+                zip(self.recording.played(split), encoded(self.recording, self.model.backbone, split), strict=True)
+            )
         if len({episode.key for episode, _ in found}) < 3:
             raise RunError(f"{self.run.path} holds too few episodes to probe: record at least 30")
         return found
@@ -116,12 +117,8 @@ class Bench:
 
     @cached_property
     def mean_frame(self) -> Tensor:
-        """`[H, W, 3]` float32 in 0..255, over training frames."""
-        rows = self.recording.rows("train")
-        chosen = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 1_000)).long()]
-        return torch.stack([self.recording.column("frames", part).float().sum(0) for part in chosen.split(200)]).sum(
-            0
-        ) / len(chosen)
+        """Of training frames: see `Recording.mean_frame`."""
+        return self.recording.mean_frame()
 
     @cached_property
     def known(self) -> tuple[knowledge.Knowledge, list[knowledge.Reading], dict[str, Probe]]:

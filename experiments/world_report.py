@@ -82,7 +82,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
 
 def _rows(recording: Recording, windows: Windows, options: EvaluationOptions) -> Tensor:
     """The recording's rows of all frames of the windows, `[C + H, E]`."""
-    episodes = [episode for episode in recording.of_split("test") if episode.rows > 1]
+    episodes = recording.played("test")
     length = options.context + options.horizon
     firsts = [episodes[n].first + start for n, start in zip(windows.episodes, windows.starts, strict=True)]
     return torch.tensor(firsts) + torch.arange(length)[:, None]
@@ -94,8 +94,7 @@ def read_out_of(
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
 
     def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
-        known = [episode for episode in recording.of_split(split) if episode.rows > 1]
-        rows = torch.cat([torch.arange(episode.first, episode.first + episode.rows) for episode in known])
+        rows = torch.cat([episode.places for episode in recording.played(split)])
         return torch.cat([episode.mean for episode in episodes]), recording.column("truth", rows)
 
     read_out = ReadOut.fit(*pairs("train", train))

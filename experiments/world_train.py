@@ -92,14 +92,13 @@ def encoded(
     recording: Recording, backbone: Backbone, split: str, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
     """The episodes of a split as the backbone sees them."""
-    return encode_episodes(recording, split, backbone.encode, int(recording.about["discrete"]), progress)
+    return encode_episodes(recording, split, backbone.encode, progress)
 
 
 def _memory(run: WorldRun, recording: Recording, name: str) -> Memory:
     experiment = run.experiment
-    actions = int(recording.about["discrete"]) or int(recording.about["actions"])
     latents = int(getattr(experiment.backbone, "latents", 0)) or int(experiment.backbone.base.latents)  # type: ignore[attr-defined]
-    memory = experiment.memory.build(latents, actions, experiment.seed)
+    memory = experiment.memory.build(latents, recording.action_width, experiment.seed)
     if name != MEMORIES[0]:
         memory.freeze_core()
     return memory

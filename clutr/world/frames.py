@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,11 @@ class Episode:
     def split(self) -> str:
         """Which split its level belongs to."""
         return split_of(self.key)
+
+    @property
+    def places(self) -> Tensor:
+        """Its rows, `[rows]` int64."""
+        return torch.arange(self.first, self.first + self.rows)
 
 
 _COLUMNS: dict[str, Any] = {"frames": np.uint8, "masks": np.uint8, "actions": np.float32, "truth": np.float32}
@@ -156,12 +162,33 @@ class Recording:
 
     def rows(self, split: str) -> Tensor:
         """The rows `[n]` int64 of all frames of a split."""
-        pieces = [torch.arange(e.first, e.first + e.rows) for e in self.episodes if e.split == split]
+        pieces = [episode.places for episode in self.of_split(split)]
         return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int64)
 
     def of_split(self, split: str) -> "list[Episode]":
         """The episodes of a split."""
         return [episode for episode in self.episodes if episode.split == split]
+
+    def played(self, split: str) -> "list[Episode]":
+        """Those in which something was done."""
+        return [episode for episode in self.of_split(split) if episode.rows > 1]
+
+    @property
+    def action_width(self) -> int:
+        """Numbers of an action as a memory takes it: see `actions`."""
+        return int(self.about["discrete"]) or int(self.about["actions"])
+
+    def actions(self, rows: Tensor) -> Tensor:
+        """The actions of `rows` `[n]` as a memory takes them, `[n, A]` float32: one-hot where they are discrete."""
+        found = self.column("actions", rows)
+        return F.one_hot(found[:, 0].long(), self.action_width).float() if self.about["discrete"] else found
+
+    def mean_frame(self, most: int = 1_000) -> Tensor:
+        """The mean of at most so many training frames, evenly chosen: `[side, side, 3]` float32 in 0..255."""
+        rows = self.rows("train")
+        parts = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()].split(200)
+        total = torch.stack([self.column("frames", part).float().sum(0) for part in parts]).sum(0)
+        return total / sum(map(len, parts))
 
     def frames(self, split: str) -> "FrameSource":
         """The frames of a split, by their place in it."""

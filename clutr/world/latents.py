@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clutr.manifold.base import Progress
@@ -38,21 +37,20 @@ class LatentEpisode:
 
 @torch.no_grad()
 def encode_episodes(
-    recording: Recording, split: str, encode: Encode, discrete: int = 0, progress: Progress = lambda *_: None
+    recording: Recording, split: str, encode: Encode, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
-    """All episodes of a split as latents.
+    """The episodes of a split, as in `Recording.played`, as latents.
 
     Args:
         recording: what was recorded.
         split: one of `clutr.world.frames.SPLITS`.
         encode: the backbone.
-        discrete: number of actions if they are discrete, else 0.
         progress: told of frames encoded.
     """
-    episodes = recording.of_split(split)
+    episodes = recording.played(split)
     if not episodes:
         return []
-    rows = torch.cat([torch.arange(episode.first, episode.first + episode.rows) for episode in episodes])
+    rows = torch.cat([episode.places for episode in episodes])
     # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
     latents: list[Tensor] = []
     for first in range(0, len(rows), CHUNK):
@@ -61,10 +59,8 @@ def encode_episodes(
         for whole, part in zip(latents, parts, strict=True):
             whole[first : first + CHUNK] = part
         progress(min(first + CHUNK, len(rows)), len(rows), {})
-    actions = recording.column("actions", rows)
-    if discrete:
-        actions = F.one_hot(actions[:, 0].long(), discrete).float()
-    rewards, ends = recording.column("rewards", rows), (recording.column("ended", rows) == TERMINATED).float()
+    actions, rewards = recording.actions(rows), recording.column("rewards", rows)
+    ends = (recording.column("ended", rows) == TERMINATED).float()
     found, first = [], 0
     for episode in episodes:
         behind = first + episode.rows
@@ -78,7 +74,7 @@ def encode_episodes(
             )
         )
         first = behind
-    return [sequence for sequence in found if len(sequence)]
+    return found
 
 
 @dataclass(frozen=True)

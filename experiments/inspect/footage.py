@@ -3,7 +3,6 @@
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clutr.world.frames import Episode, Recording
@@ -49,12 +48,9 @@ class Recorded:
     driven = False
 
     def __init__(self, recording: Recording, episode: Episode) -> None:
-        rows = torch.arange(episode.first, episode.first + episode.rows)
+        rows = episode.places
         self.frames, self.masks, self.truth = (recording.column(name, rows) for name in ("frames", "masks", "truth"))
-        self.actions, discrete = recording.column("actions", rows[:-1]), int(recording.about["discrete"])
-        if discrete:
-            self.actions = F.one_hot(self.actions[:, 0].long(), discrete).float()
-        self.rewards = recording.column("rewards", rows[:-1])
+        self.actions, self.rewards = recording.actions(rows[:-1]), recording.column("rewards", rows[:-1])
         self.about = f"recorded, driven by {episode.policy}"
 
     def advance(self, action: Tensor) -> bool:  # noqa: ARG002
@@ -99,11 +95,6 @@ class Driven:
         self.actions = torch.cat([self.actions, action[None]])
         self.rewards = torch.cat([self.rewards, step.reward.cpu()])
         return True
-
-
-def episodes_of(recording: Recording, split: str) -> list[Episode]:
-    """The episodes of a split in which something is done."""
-    return [episode for episode in recording.of_split(split) if episode.rows > 1]
 
 
 def level_of(recording: Recording, domain: Domain, episode: Episode) -> LevelBatch:

@@ -12,12 +12,10 @@ from clutr.world.backbones.base import Backbone
 from clutr.world.dream import Dreamer
 from clutr.world.evaluation import ReadOut, determination
 from clutr.world.frames import Recording
-from experiments.inspect.footage import Recorded, episodes_of
+from experiments.inspect.footage import Recorded
 
 EPISODES = 16
 """Most training episodes that read-outs are fitted on, and most test episodes that they are judged on."""
-AVERAGED = 500
-"""Most frames of the mean frame."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,6 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: Recording) -> K
     read_out = ReadOut.fit(torch.cat(means), torch.cat(truths))
     test = _some(recording, "test") or _some(recording, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
-    rows = recording.rows("train")
-    chosen = rows[torch.linspace(0, len(rows) - 1, min(AVERAGED, len(rows))).long()]
     return Knowledge(
         kl=kl.tolist(),
         order=kl.argsort(descending=True).tolist(),
@@ -68,11 +64,11 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: Recording) -> K
         r_squared=determination(read, torch.cat([each.truth for each in test])).tolist(),
         frames=len(read),
         probe=fit(torch.cat(features), torch.cat([truth[:-1] for truth in truths]), 1e-2),
-        mean_frame=recording.column("frames", chosen).float().mean(0),
+        mean_frame=recording.mean_frame(),
     )
 
 
 def _some(recording: Recording, split: str) -> list[Recorded]:
-    known = episodes_of(recording, split)
+    known = recording.played(split)
     places = np.linspace(0, len(known) - 1, min(EPISODES, len(known))).astype(int).tolist()
     return [Recorded(recording, known[place]) for place in sorted(set(places))]

@@ -18,7 +18,7 @@ from clutr.world.policies import RandomWalk
 from envs.randomness import named_generator
 from experiments.files import RunError
 from experiments.inspect.explaining import explain_pixels
-from experiments.inspect.footage import Driven, Footage, Recorded, episodes_of, level_of
+from experiments.inspect.footage import Driven, Footage, Recorded, level_of
 from experiments.inspect.knowledge import learn_about
 from experiments.inspect.views import Branch, Reading, View, errors_of, rms
 from experiments.world_run import WorldRun
@@ -57,17 +57,17 @@ class WorldSession:
         self.horizon = 100
         self.actions: Actions = "recorded"
         self._rng = named_generator(seed, "inspect")
-        self.select("test" if episodes_of(self.recording, "test") else "train", 0)
+        self.select("test" if self.recording.played("test") else "train", 0)
 
     def choices(self) -> dict[str, int]:
         """Splits, and how many episodes each has."""
-        return {split: count for split in SPLITS if (count := len(episodes_of(self.recording, split)))}
+        return {split: count for split in SPLITS if (count := len(self.recording.played(split)))}
 
     # --- reality
 
     def select(self, split: str, number: int) -> None:
         """Go to the beginning of an episode. Raises `RunError` if there is no such one."""
-        known = episodes_of(self.recording, split)
+        known = self.recording.played(split)
         if not 0 <= number < len(known):
             raise RunError(f"the split {split} has {len(known)} episodes, numbered from 0: no {number}")
         self.split, self.number = split, number
@@ -75,7 +75,7 @@ class WorldSession:
 
     def drive(self) -> None:
         """Put the present episode's level into the simulator, with a person at the wheel."""
-        episode = episodes_of(self.recording, self.split)[self.number]
+        episode = self.recording.played(self.split)[self.number]
         self._show(Driven(self.domain, level_of(self.recording, self.domain, episode)))
         self.actions = "recorded"  # dreams do what is done in reality
 

@@ -30,15 +30,13 @@ from clutr.world.cores.gated import LSTMConfig
 from clutr.world.dream import Dreamer
 from clutr.world.evaluation import (
     EvaluationOptions,
-    ReadOut,
     cut_windows,
-    determination,
     fit_linear,
     latent_curves,
     one_step,
     roll_out,
 )
-from clutr.world.frames import Recording
+from clutr.world.frames import SPLITS, Recording
 from clutr.world.latents import LatentEpisode, encode_episodes
 from clutr.world.memory import MemoryConfig
 from clutr.world.metrics import mse, psnr, ssim
@@ -46,6 +44,7 @@ from clutr.world.training import MemoryTraining, MemoryTrainingOptions
 from envs.sight import SIDE
 from experiments.benchmarks.figure import describe_machine
 from experiments.files import write_atomically
+from experiments.world_report import read_out_of
 from experiments.world_run import WorldRun
 
 SIZES = (12, 16, 32, 64)
@@ -108,13 +107,13 @@ def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
     fitting = config.fitting(backbone, recording.frames("train"), seed)
     fitting.run()
     seconds = time.perf_counter() - started
-    discrete = int(recording.about["discrete"])
-    splits = {s: encode_episodes(recording, s, backbone.encode, discrete) for s in ("train", "valid", "test")}
+    splits = {split: encode_episodes(recording, split, backbone.encode) for split in SPLITS}
+    _, quality = read_out_of(recording, splits["train"], splits["test"])
     told = {
         "fit_seconds": seconds,
         "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
         "pictures": _pictures(backbone, recording),
-        "read_out_r2": _read_out(recording, splits),
+        "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
     }
     return Seen(backbone, splits, told)
 
@@ -124,11 +123,10 @@ def measure(
 ) -> dict[str, Any]:
     """Train and measure one row."""
     splits = seen.splits
-    actions = int(recording.about["discrete"]) or int(recording.about["actions"])
     dreamers, seconds = {}, {}
     for name, frozen in CONTROLS.items():
         started = time.perf_counter()
-        memory = MemoryConfig(core=core).build(seen.backbone.latents, actions, seed)
+        memory = MemoryConfig(core=core).build(seen.backbone.latents, recording.action_width, seed)
         if frozen:
             memory.freeze_core()
         training = MemoryTraining(memory, TRAINING, splits["train"], splits["valid"], seed)
@@ -165,17 +163,6 @@ def _pictures(backbone: Backbone, recording: Recording) -> dict[str, float]:
             errors.setdefault(name, []).append(values)
     means = {name: float(torch.cat(values).nanmean()) for name, values in errors.items()}
     return {name: value for name, value in means.items() if not math.isnan(value)}  # of objects that appear
-
-
-def _read_out(recording: Recording, splits: Mapping[str, list[LatentEpisode]]) -> dict[str, float]:
-    def pairs(split: str) -> tuple[Tensor, Tensor]:
-        known = [episode for episode in recording.of_split(split) if episode.rows > 1]
-        rows = torch.cat([torch.arange(episode.first, episode.first + episode.rows) for episode in known])
-        return torch.cat([episode.mean for episode in splits[split]]), recording.column("truth", rows)
-
-    latents, truth = pairs("test")
-    quality = determination(ReadOut.fit(*pairs("train"))(latents), truth)
-    return dict(zip(recording.quantities, quality.tolist(), strict=True))
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -94,8 +94,9 @@ def test_actions_that_cannot_be_taken(text: str, message: str, tmp_path: Path) -
 def test_actions_of_a_discrete_world(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"line 1: 1\.5 is no action of Discrete"):
         read_actions(_file(tmp_path, "1.5"), spaces.Discrete(3))
-    with pytest.raises(RunError, match="line 1: 3 is no action of Discrete"):
-        read_actions(_file(tmp_path, "3"), spaces.Discrete(3))
+    for wrong in ("3", "nan", "inf", "1,1"):
+        with pytest.raises(RunError, match=f"line 1: {wrong} is no action of Discrete"):
+            read_actions(_file(tmp_path, wrong), spaces.Discrete(3))
 
 
 def test_messages(run: WorldRun, tmp_path: Path) -> None:

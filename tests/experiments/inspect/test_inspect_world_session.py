@@ -6,7 +6,7 @@ import torch
 from clutr.world.dream import Moment
 from clutr.world.frames import Recording
 from experiments.files import RunError
-from experiments.inspect.footage import Driven, Recorded, episodes_of, level_of
+from experiments.inspect.footage import Driven, Recorded, level_of
 from experiments.inspect.views import COPIED
 from experiments.inspect.world_session import MOST_BRANCHES, WorldSession
 from experiments.world_config import WORLD_PRESETS
@@ -177,7 +177,7 @@ def test_messages(session: WorldSession, maze_world: WorldRun, tmp_path_factory:
     with pytest.raises(RunError):
         WorldSession(untrained)
     recording = maze_world.recording()
-    episode = episodes_of(recording, "train")[0]
+    episode = recording.played("train")[0]
     stolen = type(episode)(episode.part, episode.first, episode.rows, "0" * 16, episode.policy)
     with pytest.raises(RunError, match="does not hold the level 0000000000000000"):
         level_of(recording, maze_world.experiment.domain, stolen)
