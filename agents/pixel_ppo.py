@@ -8,9 +8,8 @@ import torch
 
 from agents.losses import ValueLoss
 from agents.pixels import TORSOS, PixelActorCritic, Torso
-from agents.ppo import PPOOptions, PPOStudent
+from agents.ppo import PPOOptions
 from agents.student import STUDENTS
-from envs.randomness import named_generator
 
 
 @STUDENTS.register("pixel-ppo")
@@ -39,15 +38,8 @@ class PixelPPOConfig(PPOOptions):
         if self.torso not in TORSOS:
             raise ValueError(f"torso must be {' or '.join(TORSOS)}, got {self.torso!r}")
 
-    def build(
-        self,
-        observation_space: gymnasium.spaces.Dict,
-        action_space: gymnasium.Space[Any],
-        seed: int,
-        name: str,
-        device: torch.device | str = "cpu",
-    ) -> PPOStudent:
-        """Make the student called `name`. Raises `ValueError` if it cannot play in these spaces."""
-        rng = named_generator(seed, name, "weights")
-        network = PixelActorCritic(observation_space, action_space, self.torso, self.head, rng)
-        return PPOStudent(self, network.to(device), seed, name, device)
+    def network(
+        self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator
+    ) -> PixelActorCritic:
+        """See `PPOOptions`."""
+        return PixelActorCritic(observation_space, action_space, self.torso, self.head, rng)

@@ -1,6 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from envs.randomness import named_generator
 
 
 @dataclass(frozen=True)
-class PPOOptions:
+class PPOOptions(ABC):
     """How PPO learns, whatever the network."""
 
     rollout_steps: int = 256
@@ -62,6 +63,24 @@ class PPOOptions:
         if self.value_loss not in VALUE_LOSSES:
             raise ValueError(f"value_loss must be {' or '.join(VALUE_LOSSES)}, got {self.value_loss!r}")
 
+    @abstractmethod
+    def network(
+        self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator
+    ) -> Network:
+        """Make the network, with weights drawn from `rng`. Raises `ValueError` if it cannot play in these spaces."""
+
+    def build(
+        self,
+        observation_space: gymnasium.spaces.Dict,
+        action_space: gymnasium.Space[Any],
+        seed: int,
+        name: str,
+        device: torch.device | str = "cpu",
+    ) -> "PPOStudent":
+        """Make the student called `name`. Raises `ValueError` if it cannot play in these spaces."""
+        network = self.network(observation_space, action_space, named_generator(seed, name, "weights"))
+        return PPOStudent(self, network.to(device), seed, name, device)
+
 
 @STUDENTS.register("ppo")
 @dataclass(frozen=True)
@@ -85,21 +104,14 @@ class PPOConfig(PPOOptions):
         if self.torso not in ("conv", "symbols"):
             raise ValueError(f"torso must be conv or symbols, got {self.torso!r}")
 
-    def build(
-        self,
-        observation_space: gymnasium.spaces.Dict,
-        action_space: gymnasium.Space[Any],
-        seed: int,
-        name: str,
-        device: torch.device | str = "cpu",
-    ) -> "PPOStudent":
-        """Make the student called `name`. Raises `ValueError` if it cannot play in these spaces."""
+    def network(
+        self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator
+    ) -> ActorCritic:
+        """See `PPOOptions`."""
         if not isinstance(action_space, gymnasium.spaces.Discrete):
             raise ValueError(f"this student takes discrete actions, not {action_space}")
-        rng = named_generator(seed, name, "weights")
         actions = int(action_space.n)
-        network = ActorCritic(observation_space, actions, self.torso, self.torso_width, self.hidden, self.head, rng)
-        return PPOStudent(self, network.to(device), seed, name, device)
+        return ActorCritic(observation_space, actions, self.torso, self.torso_width, self.hidden, self.head, rng)
 
 
 METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")

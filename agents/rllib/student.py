@@ -29,7 +29,7 @@ def make_students(
     """The students of one experiment, who share runners and learners."""
     cluster = Cluster(backend, config, names, domain, engine, seed)
     spaces = engine.observation_space, engine.action_space
-    locals_ = {name: config.build(*spaces, seed, name) for name in names}  # type: ignore[attr-defined]
+    locals_ = {name: config.build(*spaces, seed, name) for name in names}
     return {name: RLlibStudent(name, local, cluster) for name, local in locals_.items()}
 
 
