@@ -71,25 +71,19 @@ class EpisodeStatistics:
 
 
 def summarise(trajectories: Trajectories) -> EpisodeStatistics:
-    """Reduce trajectories to `EpisodeStatistics`, without a loop over environments."""
+    """Reduce trajectories to `EpisodeStatistics`, without a loop over steps or environments."""
     done = trajectories.terminated | trajectories.truncated
-    steps, num_envs = done.shape
-    zero = torch.zeros(num_envs, device=done.device)
-    total, length = zero.clone(), zero.clone()
-    sum_return, sum_square, sum_length, solved, episodes = (zero.clone() for _ in range(5))
-    best = torch.full_like(zero, -torch.inf)
-    for t in range(steps):
-        total += trajectories.rewards[t]
-        length += 1
-        ended = done[t]
-        sum_return += torch.where(ended, total, 0.0)
-        sum_square += torch.where(ended, total.square(), 0.0)
-        sum_length += torch.where(ended, length, 0.0)
-        best = torch.where(ended, torch.maximum(best, total), best)
-        episodes += ended
-        solved += trajectories.solved[t]
-        total = torch.where(ended, 0.0, total)
-        length = torch.where(ended, 0.0, length)
+    episodes = done.sum(0)
+    number = done.cumsum(0) - done.long()  # which of its environment's episodes a step belongs to
+    empty = torch.zeros(int(episodes.max()) + 1, done.shape[1], device=done.device)  # the last one may be cut
+    totals = empty.scatter_add(0, number, trajectories.rewards.to(empty.dtype))
+    lengths = empty.scatter_add(0, number, torch.ones_like(number, dtype=empty.dtype))
+    finished = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes
+    sum_return = totals.where(finished, 0.0).sum(0)
+    sum_square = totals.where(finished, 0.0).square().sum(0)
+    sum_length = lengths.where(finished, 0.0).sum(0)
+    best = totals.where(finished, -torch.inf).amax(0)
+    solved, episodes = trajectories.solved.sum(0).float(), episodes.float()
     count = episodes.clamp(min=1)
     return EpisodeStatistics(
         mean_return=sum_return / count,

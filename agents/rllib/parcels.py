@@ -1,7 +1,7 @@
 """What travels between machines: numpy arrays, which Ray hands on without copying, nested in dicts and lists."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def unpack_levels(parcel: dict[str, Any]) -> LevelBatch:
 
 def pack_trajectories(played: Trajectories) -> dict[str, Any]:
     """Columns by name."""
-    return {field.name: pack(getattr(played, field.name)) for field in fields(Trajectories)}
+    return {column.name: pack(getattr(played, column.name)) for column in fields(Trajectories)}
 
 
 def unpack_trajectories(parcels: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Trajectories:
@@ -72,7 +72,7 @@ def select(played: Trajectories, envs: Tensor) -> Trajectories:
     def of(column: Any) -> Any:
         return {name: of(item) for name, item in column.items()} if isinstance(column, dict) else column[:, envs]
 
-    return Trajectories(**{field.name: of(getattr(played, field.name)) for field in fields(Trajectories)})
+    return Trajectories(**{each.name: of(getattr(played, each.name)) for each in fields(Trajectories)})
 
 
 def generator(state: np.ndarray) -> torch.Generator:
@@ -95,6 +95,7 @@ class Share:
     network: Network
     first: int
     total: int
+    _own_generator: list[torch.Generator] = field(default_factory=list, init=False)
 
     def initial_state(self, n: int) -> Tensor:
         """See `Network`."""
@@ -105,15 +106,11 @@ class Share:
         policy, values, state = self.network.step(observation, state)
         return SharedDraws(policy, self.first, self.total, self._own), values, state
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_generators", [])
-
     def _own(self, rng: torch.Generator) -> torch.Generator:
-        generators: list[torch.Generator] = self._generators  # type: ignore[attr-defined]
-        if not generators:
+        if not self._own_generator:
             seed = int(torch.randint(2**62, (), generator=rng))
-            generators.append(named_generator(seed, "share", self.first))
-        return generators[0]
+            self._own_generator.append(named_generator(seed, "share", self.first))
+        return self._own_generator[0]
 
 
 class SharedDraws:

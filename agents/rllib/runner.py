@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from agents.ppo import PPOStudent
 from agents.rllib.parcels import Share, generator, pack, pack_trajectories, unpack, unpack_levels
 from agents.rollout import collect
+from agents.student import EpisodeStatistics
 from envs.domain import Domain, Engine
 
 
@@ -65,23 +67,11 @@ class LevelEnvRunner(EnvRunner):
         )
         seconds = time.perf_counter() - started
         self.num_env_steps_sampled_lifetime += played.rewards.numel()
-        ended = played.terminated | played.truncated
-        outcomes: dict[str, list[float]] = {}
-        keys = levels.key()  # of what was played, not of what was asked for
-        columns = (
-            ended.sum(0).tolist(),
-            (played.rewards * _finished(ended)).sum(0).tolist(),
-            played.solved.sum(0).tolist(),
-        )
-        for key, *sums in zip(keys, *columns, strict=True):
-            outcomes[key] = [a + b for a, b in zip(outcomes.get(key, [0, 0.0, 0]), sums, strict=True)]
+        keys = kwargs["levels"]["keys"]  # which these levels have: it was looked at as they were unpacked
         return {
             "keys": keys,
             "trajectories": pack_trajectories(played),
-            "outcomes": {
-                key: {"episodes": n, "mean_return": total / max(n, 1), "solved": solved / max(n, 1)}
-                for key, (n, total, solved) in outcomes.items()
-            },
+            "outcomes": outcomes_by_key(keys, played.statistics()),
             "rng": pack(rng.get_state()),
             "seconds": seconds,
         }
@@ -98,9 +88,17 @@ class LevelEnvRunner(EnvRunner):
         """It is, once it is made."""
 
 
-def _finished(ended: torch.Tensor) -> torch.Tensor:
-    """Which steps `[T, N]` belong to an episode that ended within the rollout."""
-    return ended.flip(0).int().cummax(0).values.flip(0)
+def outcomes_by_key(keys: Sequence[str], statistics: EpisodeStatistics) -> dict[str, dict[str, float]]:
+    """Episodes, mean return and solved fraction of each level; environments with the same level are joined."""
+    found = {}
+    for key in dict.fromkeys(keys):
+        mine = torch.tensor([each == key for each in keys])
+        weights = statistics.episodes[mine]
+        total = float(weights.sum())
+        means = {name: getattr(statistics, name)[mine] for name in ("mean_return", "solved")}
+        shares = {name: float((values * weights).sum()) / max(total, 1.0) for name, values in means.items()}
+        found[key] = {"episodes": total} | shares
+    return found
 
 
 def sample(runner: LevelEnvRunner, **kwargs: Any) -> dict[str, Any]:

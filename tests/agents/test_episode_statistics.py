@@ -1,0 +1,47 @@
+"""What a rollout says of each environment's episodes is what counting them one by one says."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.student import Trajectories, summarise
+
+
+def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
+    """The statistics of one environment, by going through its steps."""
+    returns, lengths, total, length = [], [], 0.0, 0
+    for reward, ended in zip(rewards, done, strict=True):
+        total, length = total + reward, length + 1
+        if ended:
+            returns.append(total)
+            lengths.append(length)
+            total, length = 0.0, 0
+    count = max(len(returns), 1)
+    return {
+        "mean_return": sum(returns) / count,
+        "best_return": max(returns, default=0.0),
+        "square_return": sum(each**2 for each in returns) / count,
+        "solved": sum(solved) / count,
+        "episodes": len(returns),
+        "length": sum(lengths) / count,
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.integers(1, 30), envs=st.integers(1, 4), ends=st.sampled_from([0.0, 0.1, 0.5, 1.0]), seed=st.integers())
+def test_statistics_are_those_of_counting(steps: int, envs: int, ends: float, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed % 2**63)
+    rewards = torch.randn(steps, envs, generator=rng)
+    terminated = torch.rand(steps, envs, generator=rng) < ends
+    truncated = ~terminated & (torch.rand(steps, envs, generator=rng) < ends / 2)
+    solved = terminated & (torch.rand(steps, envs, generator=rng) < 0.5)
+    unused = torch.zeros(steps, envs)
+    done = terminated | truncated
+    found = summarise(
+        Trajectories({}, unused, unused, rewards, terminated, truncated, solved, done, unused, unused, unused)
+    )
+    for env in range(envs):
+        expected = one_by_one(rewards[:, env].tolist(), done[:, env].tolist(), solved[:, env].tolist())
+        for name, value in expected.items():
+            assert float(getattr(found, name)[env]) == pytest.approx(value, abs=1e-4), name
