@@ -95,7 +95,7 @@ def make(making: Making) -> OnPolicyStudent | OffPolicyStudent:
             return DQNStudent(config, model, QPlayer(model.q_net, view), randomness)
         case SB3SACConfig():
             making.require(spaces.Box, "continuous")
-            dimensions = float(len(making.action_space.low))  # type: ignore[attr-defined]
+            dimensions = float(*(making.action_space.shape or ()))
             model = making.model(SAC, target_entropy=-dimensions, tau=config.tau, **_off_policy(config))
             return SACStudent(config, model, SACPlayer(model, view), randomness)
     raise TypeError(f"no student is made of {type(config).__name__}")

@@ -1,5 +1,6 @@
 """Off-policy students: DQN and SAC."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from agents.student import Trajectories
 from envs.domain import Engine, LevelBatch
 
 
-class OffPolicyStudent(SB3Student):
+class OffPolicyStudent(SB3Student, ABC):
     """Gradient steps follow the transitions that are kept, so a rollout of which nothing is kept changes no weight."""
 
     config: SB3DQNConfig | SB3SACConfig
@@ -69,9 +70,9 @@ class OffPolicyStudent(SB3Student):
             self._train(gradient_steps)
         return metrics | self._metrics()
 
+    @abstractmethod
     def _explore(self) -> None:
         """Set how the next rollout explores."""
-        raise NotImplementedError
 
     def _train(self, gradient_steps: int) -> None:
         self.model.train(gradient_steps, self.config.batch_size)
