@@ -24,6 +24,7 @@ from ray_worlds import (  # noqa: E402
     unequal,
 )
 
+from agents.backend import NativeBackend  # noqa: E402
 from agents.rllib.config import RLlibBackend  # noqa: E402
 from clutr.curricula.base import CURRICULA  # noqa: E402
 from clutr.manifold.set_vae import SetVAEConfig  # noqa: E402
@@ -232,7 +233,7 @@ def kept_clusters() -> Iterator[None]:
 @pytest.mark.parametrize("name", list(CURRICULA))
 def test_every_curriculum_trains_as_it_does_here(name: str, tmp_path: Path) -> None:
     """Metrics are the same bytes: levels, outcomes, regret, losses."""
-    here = train(name, Experiment.backend, tmp_path / "here")
+    here = train(name, NativeBackend(), tmp_path / "here")
     there = train(name, RLlibBackend(runners=1), tmp_path / "there")
     assert (here.path / "metrics.csv").read_bytes() == (there.path / "metrics.csv").read_bytes()
     assert [record.levels.key() for record in here.proposals()] == [record.levels.key() for record in there.proposals()]
