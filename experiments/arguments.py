@@ -70,6 +70,20 @@ def concrete(value: Any) -> type:
     return dataclasses.make_dataclass(type(value).__name__, fields, bases=(type(value),), frozen=True)
 
 
+def take(option: str, args: Arguments) -> tuple[str | None, list[str]]:
+    """What `--option VALUE` or `--option=VALUE` says, and the arguments without it.
+
+    None if it is not among them, and nothing (`""`) if no value follows.
+    """
+    rest = [part for arg in args for part in (arg.split("=", 1) if arg.startswith(f"--{option}=") else [arg])]
+    if f"--{option}" not in rest:
+        return None, list(args)
+    at = rest.index(f"--{option}")
+    value = "".join(rest[at + 1 : at + 2])
+    del rest[at : at + 2]
+    return value, rest
+
+
 def choose(what: str, known: Mapping[str, Any], command: str, args: Arguments) -> Any:
     """The entry of `known` that the first argument names; help or one clear error otherwise."""
     if not args or args[0] in ("-h", "--help"):

@@ -24,7 +24,7 @@ from clutr.world.cores.base import CORES
 from envs.car.circuits import use_tracks
 from envs.domain import DOMAINS, LevelError
 from experiments import commands, compare, demo, manifolds
-from experiments.arguments import Arguments, about_of, choose, concrete, options_of
+from experiments.arguments import Arguments, about_of, choose, concrete, options_of, take
 from experiments.benchmarks.figure import to_json
 from experiments.cli_backend import other_backend
 from experiments.cli_inspect import inspect_command
@@ -91,13 +91,10 @@ def _demo(args: Arguments) -> None:
 def _pretrain(args: Arguments) -> None:
     """Train a task manifold, print its health and keep it for the runs that want it."""
     choose("world", {name: DOMAINS[name] for name in DOMAINS}, "pretrain", args)
-    world, rest = args[0], [part for arg in args[1:] for part in _split_preset(arg)]
-    preset, presets = "fast", manifold_presets(world)
-    if "--preset" in rest:
-        at = rest.index("--preset")
-        preset = "".join(rest[at + 1 : at + 2])
-        choose("preset", presets, f"pretrain {world} --preset", [preset])
-        del rest[at : at + 2]
+    world, presets = args[0], manifold_presets(args[0])
+    chosen, rest = take("preset", args[1:])
+    preset = "fast" if chosen is None else chosen
+    choose("preset", presets, f"pretrain {world} --preset", [preset])
     default = manifold_experiment(world, preset)
     options = options_of(
         f"pretrain {world}",
@@ -117,33 +114,24 @@ def _pretrain(args: Arguments) -> None:
     say(f"kept as {path}; runs of the same world, manifold and seed use it")
 
 
-def _split_preset(arg: str) -> list[str]:
-    """`--preset=fast` as the two arguments that it stands for."""
-    return arg.split("=", 1) if arg.startswith("--preset=") else [arg]
-
-
 def _other_manifold(preset: Experiment, name: str, args: Arguments) -> tuple[Experiment, list[str]]:
     """The preset with the manifold that `--manifold NAME` asks for, and the arguments without it."""
-    rest = list(args)
-    if "--manifold" not in rest:
+    manifold, rest = take("manifold", args)
+    if manifold is None:
         return preset, rest
     if preset.manifold is None:
         raise RunError(f"the preset {name!r} has no manifold to replace: its curriculum chooses no latents")
-    at = rest.index("--manifold")
     known = manifold_presets(DOMAINS.name_of(type(preset.domain)))
-    chosen = choose("manifold", known, f"train {name} --manifold", rest[at + 1 : at + 2])
-    del rest[at : at + 2]
+    chosen = choose("manifold", known, f"train {name} --manifold", [manifold])
     return dataclasses.replace(preset, manifold=chosen), rest
 
 
 def _other_student(preset: Experiment, name: str, args: Arguments) -> tuple[Experiment, list[str]]:
     """The preset with the student that `--student NAME` asks for, and the arguments without it."""
-    rest = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--student=") else [arg])]
-    if "--student" not in rest:
+    student, rest = take("student", args)
+    if student is None:
         return preset, rest
-    at = rest.index("--student")
-    chosen = choose("student", {name: STUDENTS[name] for name in STUDENTS}, f"train {name} --student", rest[at + 1 :])
-    del rest[at : at + 2]
+    chosen = choose("student", {name: STUDENTS[name] for name in STUDENTS}, f"train {name} --student", [student])
     # how long a level is played and what its rewards are like belongs to the preset, not to the algorithm
     kept = {"rollout_steps", "normalise_returns"} & {field.name for field in dataclasses.fields(chosen)}
     options = {name: getattr(preset.student, name) for name in kept if hasattr(preset.student, name)}

@@ -3,7 +3,7 @@
 import dataclasses
 
 from agents.backend import BACKENDS
-from experiments.arguments import Arguments, choose
+from experiments.arguments import Arguments, choose, take
 from experiments.config import Experiment
 
 SHORT = ("address", "runners", "learners")
@@ -15,13 +15,11 @@ def other_backend(preset: Experiment, name: str, args: Arguments) -> tuple[Exper
 
     `--runners 8` is read as `--backend.runners 8`, and so are the others in `SHORT`.
     """
-    rest = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--backend=") else [arg])]
-    if "--backend" not in rest:
+    backend, rest = take("backend", args)
+    if backend is None:
         return preset, rest
-    at = rest.index("--backend")
     known = {name: BACKENDS[name] for name in BACKENDS}
-    chosen = choose("backend", known, f"train {name} --backend", rest[at + 1 : at + 2])
-    del rest[at : at + 2]
+    chosen = choose("backend", known, f"train {name} --backend", [backend])
     offered = {field.name for field in dataclasses.fields(chosen)}
     for index, arg in enumerate(rest):
         option = arg.removeprefix("--").partition("=")[0]

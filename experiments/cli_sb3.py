@@ -12,7 +12,7 @@ from agents.sb3.loaded import ALGORITHMS, ModelError, load_policy
 from envs.car.circuits import use_tracks
 from envs.domain import DOMAINS
 from experiments import commands
-from experiments.arguments import Arguments, choose, options_of
+from experiments.arguments import Arguments, choose, options_of, take
 from experiments.display import console, work_display
 from experiments.evaluate import evaluate
 from experiments.files import RunError
@@ -33,13 +33,9 @@ def wants_model(args: Arguments) -> bool:
 
 def eval_model(args: Arguments) -> None:
     """Zero-shot transfer of a model that a Stable-Baselines3 script saved. --domain names the world: maze or car."""
-    rest = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--domain=") else [arg])]
-    world = "maze"
-    if "--domain" in rest:
-        at = rest.index("--domain")
-        choose("world", {name: DOMAINS[name] for name in DOMAINS}, "eval --sb3 MODEL --domain", rest[at + 1 : at + 2])
-        world = rest[at + 1]
-        del rest[at : at + 2]
+    named, rest = take("domain", args)
+    world = "maze" if named is None else named
+    choose("world", {name: DOMAINS[name] for name in DOMAINS}, "eval --sb3 MODEL --domain", [world])
     if {"-h", "--help"} & set(rest):
         rest = ["--help"]
     domain = DOMAINS[world](**_AS_IN_GYMNASIUM.get(world, {}))

@@ -7,7 +7,7 @@ from typing import Any
 
 from clutr.manifold.base import Progress
 from experiments import student_probe, world_probe, world_report, world_run, world_train
-from experiments.arguments import Arguments, choose, concrete, options_of
+from experiments.arguments import Arguments, choose, concrete, options_of, take
 from experiments.display import console, say, work_display
 from experiments.run_dir import RunDirectory
 from experiments.world_config import WORLD_PRESETS, WorldExperiment
@@ -32,12 +32,9 @@ def world_command(args: Arguments) -> None:
 
 def _world_record(args: Arguments) -> None:
     """Begin a world model and record its episodes, from wherever an earlier recording stopped."""
-    preset, rest = "car", list(args)
-    if "--preset" in rest:
-        at = rest.index("--preset")
-        preset = "".join(rest[at + 1 : at + 2])
-        del rest[at : at + 2]
-    narrowed: Any = concrete(choose("preset", WORLD_PRESETS, "world record --preset", [preset]))
+    chosen, rest = take("preset", args)
+    preset = choose("preset", WORLD_PRESETS, "world record --preset", ["car" if chosen is None else chosen])
+    narrowed: Any = concrete(preset)
     options = options_of(
         "world record",
         rest,

@@ -121,7 +121,7 @@ def test_list_shows_every_shelf(clutr: Run) -> None:
 
 def test_train_takes_another_manifold_by_its_preset(tmp_path: Path, clutr: Run, refused: Run) -> None:
     run = tmp_path / "run"
-    clutr("train", "maze-clutr-debug", "--manifold", "combinatorial", "--manifold.cells-per-axis", "2", "--run", run)
+    clutr("train", "maze-clutr-debug", "--manifold=combinatorial", "--manifold.cells-per-axis", "2", "--run", run)
     found = RunDirectory(run).experiment.manifold
     assert type(found).__name__ == "CombinatorialConfig"
     assert getattr(found, "cells_per_axis") == 2  # noqa: B009
