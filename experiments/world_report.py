@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.world.backbones.base import Backbone
 from clutr.world.evaluation import (
     EvaluationOptions,
     ReadOut,
@@ -55,7 +56,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
         raise RunError(f"{error}. Record longer episodes, or ask for less with --evaluation.horizon") from None
     scale = model.dreamers[MEMORIES[0]].scale
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
-    rows = _rows(recording, windows, options)
+    rows = rows_of(recording, windows, options)
     read_out, quality = read_out_of(recording, train, test)
     truth = recording.column("truth", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
@@ -68,7 +69,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
         "horizons": list(options.horizons),
         "latents": latent_curves(windows, rollouts, options.context, scale),
         "outcomes": outcome_curves(windows, rollouts),
-        "pictures": _pictures(model, recording, rollouts, rows, options),
+        "pictures": pictures_of(model.backbone, recording, rollouts, rows, options),
         "physical": physical_curves(rollouts, read_out, truth, recording.quantities),
         "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
@@ -80,7 +81,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
     ]
 
 
-def _rows(recording: Recording, windows: Windows, options: EvaluationOptions) -> Tensor:
+def rows_of(recording: Recording, windows: Windows, options: EvaluationOptions) -> Tensor:
     """The recording's rows of all frames of the windows, `[C + H, E]`."""
     episodes = recording.played("test")
     length = options.context + options.horizon
@@ -102,14 +103,15 @@ def read_out_of(
     return read_out, determination(read_out(latents), truth)
 
 
-def _pictures(
-    model: WorldModel, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
+def pictures_of(
+    backbone: Backbone, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
 ) -> dict[str, Any]:
+    """How the dreams look, at some horizons; `rows` as `rows_of` gives them."""
     wanted = rows[[options.context - 1 + horizon for horizon in options.horizons], : options.pictured]
     frames, masks = (recording.column(name, wanted.flatten()) for name in ("frames", "masks"))
     return picture_curves(
         rollouts,
-        model.backbone.decode,
+        backbone.decode,
         frames.view(*wanted.shape, *frames.shape[1:]),
         masks.view(*wanted.shape, *masks.shape[1:]),
         recording.objects,

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clutr.probes.frame_health import frame_health
 from clutr.world.backbones.base import Backbone, BackboneConfig
 from clutr.world.backbones.haar import HaarConfig
 from clutr.world.backbones.modes import ModesConfig
@@ -30,10 +31,14 @@ from clutr.world.cores.gated import LSTMConfig
 from clutr.world.dream import Dreamer
 from clutr.world.evaluation import (
     EvaluationOptions,
+    ReadOut,
+    Rollouts,
+    Windows,
     cut_windows,
     fit_linear,
     latent_curves,
     one_step,
+    physical_curves,
     roll_out,
 )
 from clutr.world.frames import SPLITS, Recording
@@ -41,10 +46,11 @@ from clutr.world.latents import LatentEpisode, encode_episodes
 from clutr.world.memory import MemoryConfig
 from clutr.world.metrics import mse, psnr, ssim
 from clutr.world.training import MemoryTraining, MemoryTrainingOptions
+from envs.randomness import named_generator
 from envs.sight import SIDE
 from experiments.benchmarks.figure import describe_machine
 from experiments.files import write_atomically
-from experiments.world_report import read_out_of
+from experiments.world_report import pictures_of, read_out_of, rows_of
 from experiments.world_run import WorldRun
 
 SIZES = (12, 16, 32, 64)
@@ -56,6 +62,8 @@ PICTURED = 1_000
 """Most test frames whose pictures are compared."""
 AHEAD = (1, 5, 10, 20, 50, 100)
 """Moments at which the latent error is kept."""
+TOLD = (1, 10, 50)
+"""Moments at which the table tells the error of a dream's pictures."""
 CONTROLS = {"trained": False, "untrained core": True}
 
 
@@ -96,8 +104,9 @@ class Seen:
 
     backbone: Backbone
     splits: dict[str, list[LatentEpisode]]
+    read_out: ReadOut
     told: dict[str, Any]
-    """Seconds of fitting, and what was measured of the pictures and of the read-out."""
+    """Seconds of fitting, and what was measured of the pictures, of the read-out and of the latents' use."""
 
 
 def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
@@ -108,14 +117,15 @@ def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
     fitting.run()
     seconds = time.perf_counter() - started
     splits = {split: encode_episodes(recording, split, backbone.encode) for split in SPLITS}
-    _, quality = read_out_of(recording, splits["train"], splits["test"])
+    read_out, quality = read_out_of(recording, splits["train"], splits["test"])
     told = {
         "fit_seconds": seconds,
         "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
         "pictures": _pictures(backbone, recording),
         "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
+        "health": _health(backbone, recording),
     }
-    return Seen(backbone, splits, told)
+    return Seen(backbone, splits, read_out, told)
 
 
 def measure(
@@ -140,19 +150,47 @@ def measure(
     told = [horizon for horizon in AHEAD if horizon <= options.horizon]
     return seen.told | {
         "memory_seconds": seconds["trained"],
-        "active": int(scale.active.sum()),
         "nll": {name: one_step(splits["test"], dreamer)["nll"] for name, dreamer in dreamers.items()},
         "valid_horizon": {name: curve["valid_horizon"] for name, curve in curves.items()},
         "nrmse_at": {name: {str(h): curve["nrmse"][h - 1] for h in told} for name, curve in curves.items()},
+        "dream": _dream(seen, recording, windows, rollouts, options),
     }
+
+
+def _dream(
+    seen: Seen, recording: Recording, windows: Windows, rollouts: Rollouts, options: EvaluationOptions
+) -> dict[str, Any]:
+    """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state as it is read."""
+    compared = {name: rollouts.latents[name] for name in (*CONTROLS, "copy last")}
+    rollouts = rollouts._replace(latents=compared)
+    rows = rows_of(recording, windows, options)
+    truth = recording.column("truth", rows[options.context :].flatten())
+    truth = truth.view(options.horizon, len(windows.episodes), -1)
+    return {
+        "horizons": options.horizons,
+        "pictures": pictures_of(seen.backbone, recording, rollouts, rows, options),
+        "physical": physical_curves(rollouts, seen.read_out, truth, recording.quantities),
+    }
+
+
+def _health(backbone: Backbone, recording: Recording) -> dict[str, Any]:
+    """How many latents of test frames are active, and how many the frames' spectrum predicts."""
+    frames = recording.column("frames", _spread_out(recording))
+    found = frame_health(backbone, frames, named_generator(0, "world parts", "health"))
+    kept = ("variables", "active_dimensions", "predicted_active_dimensions", "kl", "noise")
+    return {name: found[name] for name in kept}
+
+
+def _spread_out(recording: Recording) -> Tensor:
+    """`PICTURED` rows of the test split, or all."""
+    rows = recording.rows("test")
+    return rows[torch.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).long()]
 
 
 def _pictures(backbone: Backbone, recording: Recording) -> dict[str, float]:
     """Reconstruction of test frames, whole and inside objects."""
-    rows = recording.rows("test")
-    chosen = rows[torch.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).long()]
     errors: dict[str, list[Tensor]] = {}
-    for part in chosen.split(100):
+    for part in _spread_out(recording).split(100):
         frames, masks = recording.column("frames", part), recording.column("masks", part)
         true = frames.float() / 255
         shown = backbone.decode(backbone.encode(frames)[0]).clamp(0, 1)
@@ -168,7 +206,8 @@ def _pictures(backbone: Backbone, recording: Recording) -> dict[str, float]:
 def table(found: Mapping[str, Any]) -> str:
     """The rows as Markdown."""
     heads = ["row", "MSE", "SSIM", "MSE in car or agent", "R2 speed or goal ahead", "NLL (untrained core)"]
-    heads += ["valid horizon (untrained core)", "fit s", "memory s", "active"]
+    heads += [f"dream's MSE at {horizon}" for horizon in TOLD]
+    heads += ["valid horizon (untrained core)", "fit s", "memory s", "active (predicted)"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for name, row in found["rows"].items():
         pictures, read = row["pictures"], row["read_out_r2"]
@@ -181,13 +220,20 @@ def table(found: Mapping[str, Any]) -> str:
             f"{thing:.4f}",
             f"{read.get('forward_speed', read.get('goal_ahead', float('nan'))):.2f}",
             f"{row['nll']['trained']:.3f} ({row['nll']['untrained core']:.3f})",
+            *(_at(row["dream"], horizon) for horizon in TOLD),
             f"{held[0]} ({held[1]})",
             f"{row['fit_seconds']:.0f}",
             f"{row['memory_seconds']:.0f}",
-            str(row["active"]),
+            f"{row['health']['active_dimensions']} ({row['health']['predicted_active_dimensions']})",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _at(dream: Mapping[str, Any], horizon: int) -> str:
+    """The error of the trained memory's pictures at a horizon."""
+    horizons = list(dream["horizons"])
+    return f"{dream['pictures']['trained']['mse'][horizons.index(horizon)]:.5f}" if horizon in horizons else "-"
 
 
 def main() -> None:

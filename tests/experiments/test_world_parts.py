@@ -20,12 +20,17 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
 
 def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
     recording = record(WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
-    options = EvaluationOptions(context=3, horizon=5, windows=4)
+    options = EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 5))
     found = measure(GRUConfig(width=8), look(ModesConfig(latents=6), recording, 1), recording, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
     assert found["pictures"]["mse_in/agent"] >= 0
     assert "mse_in/unseen" in found["pictures"]
     assert set(found["valid_horizon"]) >= {"trained", "untrained core", "copy last", "linear"}
+    assert found["health"]["active_dimensions"] <= 6
+    assert sum(found["health"]["variables"].values()) == 6
+    dream = found["dream"]
+    assert dream["pictures"]["trained"]["mse"][0] > 0
+    assert {len(values) for values in dream["physical"]["untrained core"].values()} == {5}
     text = table({"rows": {"modes-6": found}})
     assert f"| modes-6 | {found['pictures']['mse']:.5f} |" in text
-    assert text.count("|---") == 10
+    assert text.count("|---") == 13
