@@ -1,6 +1,5 @@
 """How fast mazes are played and learnt on Ray RLlib, beside one process, plain RLlib, and many runners predicted."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +17,14 @@ from envs.maze.domain import MazeDomain
 from envs.randomness import named_generator
 from experiments.benchmarks.figure import Figure
 from experiments.benchmarks.maze_train import training_flops
+from experiments.benchmarks.plain_rllib import minigrids_maze, our_maze, plain_rllib
 from experiments.files import RunError
 from experiments.presets import LIGHT_STUDENT
 
 ENVS = 32
 """Environments of each runner."""
+WIDE = 256
+"""Environments of one runner where the batch is large, as a student with small memory needs allows."""
 RUNNERS = (1, 2, 4)
 PREDICTED = (8, 16, 32, 64, 128, 256, 512)
 REPETITIONS = 5
@@ -134,10 +136,10 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         student = None  # let go of the last one's processes before others start
         student = _student(RLlibBackend(runners=runners), config, domain, ENVS * runners)
         rollouts.append(_best_rollouts(student, domain, ENVS * runners, runners))
-    progress("plain RLlib")
     parcels = _parcels(student, domain, runners=RUNNERS[-1])
+    progress(f"1 runner, {WIDE} mazes")
     student = None
-    peer_sampling, peer_training = _plain_rllib(config, domain)
+    wide = _best_rollouts(_student(RLlibBackend(runners=1), config, domain, WIDE), domain, WIDE, 1)
     size = f"{ENVS} mazes x {config.rollout_steps} steps a runner"
     figures = [Figure(f"rollout in one process, {size}", native_speed, "steps/s")]
     for each in rollouts:
@@ -146,12 +148,21 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         figures.append(Figure.beside(label, speed, "steps/s", "one process", native_speed))
         per_core = speed / min(each.runners, cores)
         figures.append(Figure.beside(f"{label}: per core", per_core, "steps/s", "one process", native_speed))
-    speed = steps / rollouts[0].seconds
-    plain = f"RLlib's SingleAgentEnvRunner, 1 runner, {ENVS} gymnasium environments, no memory"
-    figures.append(Figure.beside(f"rollout, 1 runner, {size}", speed, "steps/s", plain, peer_sampling))
+    speed, wide_speed = steps / rollouts[0].seconds, WIDE * config.rollout_steps / wide.seconds
     update = steps / (rollouts[0].seconds + learning)
-    plain = f"RLlib's PPO, 1 runner, {ENVS} gymnasium environments, {config.epochs} epochs, no memory"
-    figures.append(Figure.beside("update, 1 runner, the driver learns", update, "steps/s", plain, peer_training))
+    for mazes, make in (("clutr/Maze-v0", our_maze(domain)), ("minigrid's mazes", minigrids_maze(domain))):
+        progress(f"plain RLlib on {mazes}")
+        plain = f"RLlib's own PPO, 1 runner, no memory, {{}} x {mazes}"
+        sampling, training = plain_rllib(make, config, ENVS, config.epochs)
+        figures.append(
+            Figure.beside(f"rollout, 1 runner, {ENVS} mazes", speed, "steps/s", plain.format(ENVS), sampling)
+        )
+        what = f"update, 1 runner, {ENVS} mazes, {config.epochs} epochs, the driver learns"
+        figures.append(Figure.beside(what, update, "steps/s", plain.format(ENVS), training))
+        sampling, _ = plain_rllib(make, config, WIDE, 1)
+        figures.append(
+            Figure.beside(f"rollout, 1 runner, {WIDE} mazes", wide_speed, "steps/s", plain.format(WIDE), sampling)
+        )
     figures += [
         Figure(f"serialised, for each runner and update: {name}", size_, "bytes") for name, size_ in parcels.items()
     ]
@@ -231,39 +242,3 @@ def _parcels(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]
         "trajectories": pack_trajectories(select(played, torch.arange(ENVS))),
     }
     return {name: float(len(cloudpickle.dumps(parcel, protocol=5))) for name, parcel in parcels.items()}
-
-
-def _plain_rllib(config: PPOConfig, domain: MazeDomain) -> tuple[float, float]:
-    """Environment steps per second of RLlib's own PPO: of sampling alone, and of whole iterations."""
-    import gymnasium  # noqa: PLC0415
-    from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415
-    from ray.tune.registry import register_env  # noqa: PLC0415
-
-    options = dataclasses.asdict(domain)
-
-    def make(_: Any) -> Any:
-        from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
-
-        flat: Any = gymnasium.wrappers.FlattenObservation(MazeEnv(**options))
-        return gymnasium.wrappers.DtypeObservation(flat, np.float32)
-
-    register_env("plain-maze", make)
-    batch = ENVS * config.rollout_steps
-    settings = PlainConfig().environment("plain-maze").framework("torch")
-    settings = settings.env_runners(
-        num_env_runners=1, num_envs_per_env_runner=ENVS, rollout_fragment_length=config.rollout_steps
-    )
-    settings = settings.training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=config.epochs)
-    algorithm = settings.build_algo()
-    try:
-        sampling, training = math.inf, math.inf
-        for iteration in range(3):
-            started = time.perf_counter()
-            result = algorithm.train()
-            if iteration:
-                seconds = time.perf_counter() - started
-                training = min(training, seconds)
-                sampling = min(sampling, seconds - result["timers"]["learner_update_timer"])
-    finally:
-        algorithm.stop()
-    return batch / sampling, batch / training

@@ -1,0 +1,82 @@
+"""The peer of `clutr bench scale`: RLlib's own PPO on mazes as Gymnasium environments, one object an environment."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from agents.ppo import PPOConfig
+from envs.maze.domain import MazeDomain
+from envs.randomness import named_generator
+
+ITERATIONS = 3
+"""The first, in which everything starts, does not count; the best of the others does."""
+
+
+def our_maze(domain: MazeDomain) -> Callable[[Any], Any]:
+    """Makes `clutr/Maze-v0`."""
+    options = dataclasses.asdict(domain)
+
+    def make(_: Any) -> Any:
+        import gymnasium  # noqa: PLC0415 (in the runner's process)
+
+        from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
+
+        return _as_vector(gymnasium.wrappers.FlattenObservation(MazeEnv(**options)))
+
+    return make
+
+
+def minigrids_maze(domain: MazeDomain) -> Callable[[Any], Any]:
+    """Makes the same mazes out of the `minigrid` package: its picture alone, one level an environment."""
+    options = {"max_steps": domain.max_steps, "see_through_walls": domain.see_through_walls}
+
+    def make(context: Any) -> Any:
+        import gymnasium  # noqa: PLC0415
+        from minigrid.wrappers import ImgObsWrapper  # noqa: PLC0415
+
+        from experiments.benchmarks.maze_engine import RealMaze  # noqa: PLC0415
+
+        level = domain.sample(1, named_generator(context.vector_index, "bench", "minigrid"))
+        return _as_vector(gymnasium.wrappers.FlattenObservation(ImgObsWrapper(RealMaze(level, **options))))
+
+    return make
+
+
+def _as_vector(environment: Any) -> Any:
+    import gymnasium  # noqa: PLC0415
+
+    return gymnasium.wrappers.DtypeObservation(environment, np.float32)
+
+
+def plain_rllib(make: Callable[[Any], Any], config: PPOConfig, envs: int, epochs: int) -> tuple[float, float]:
+    """Environment steps per second of RLlib's own PPO with one runner: of sampling alone, and of whole iterations.
+
+    The network is RLlib's default for vectors, without memory. Needs Ray to be running.
+    """
+    from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415
+    from ray.tune.registry import register_env  # noqa: PLC0415
+
+    register_env("plain-maze", make)
+    batch = envs * config.rollout_steps
+    settings = PlainConfig().environment("plain-maze").framework("torch")
+    settings = settings.env_runners(
+        num_env_runners=1, num_envs_per_env_runner=envs, rollout_fragment_length=config.rollout_steps
+    )
+    settings = settings.training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=epochs)
+    algorithm = settings.build_algo()
+    try:
+        sampling, training = math.inf, math.inf
+        for iteration in range(ITERATIONS):
+            started = time.perf_counter()
+            result = algorithm.train()
+            if iteration:
+                seconds = time.perf_counter() - started
+                training = min(training, seconds)
+                sampling = min(sampling, seconds - result["timers"]["learner_update_timer"])
+    finally:
+        algorithm.stop()
+    return batch / sampling, batch / training
