@@ -43,27 +43,37 @@ def sample_posterior(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -
     return mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
 
 
-class TaskNetwork(Network, Protocol):
-    """The part in which task VAEs differ; an `nn.Module`."""
+class Posteriors(Protocol):
+    """What health is about: something that gives tasks, or frames, Gaussian posteriors, and tells them from latents."""
 
-    def posterior(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, tokens: Tensor, /) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[B, dim]` of the Gaussian posterior of tasks `[B, L]`."""
         ...
 
-    def decode_tokens(self, x: Tensor) -> Tensor:
-        """The likeliest task `[B, max_tokens]` for Gaussian latents `[B, dim]`; bounded, deterministic, batched."""
-        ...
-
-    def nats(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def nats(self, x: Tensor, tokens: Tensor, /) -> Tensor:
         """What it takes the decoder to tell tasks `[B, L]` when it is given Gaussian latents `[B, dim]`: `[B]` nats."""
         ...
 
-    def spectrum(self, tokens: Tensor) -> tuple[Tensor, float] | None:
+    def loss(
+        self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator, /
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `clutr.manifold.base.Network`; among the parts are `reconstruction` and `kl`."""
+        ...
+
+    def spectrum(self, tokens: Tensor, /) -> tuple[Tensor, float] | None:
         """How many latents a linear decoder would use, as the eigenvalues of tasks `[B, L]` and a threshold.
 
         A direction of the tasks is worth a latent where its eigenvalue exceeds the threshold (see
         `clutr.manifold.posterior`). Eigenvalues `[M]` descend. None where no such prediction holds.
         """
+        ...
+
+
+class TaskNetwork(Posteriors, Network, Protocol):
+    """The part in which task VAEs differ; an `nn.Module`."""
+
+    def decode_tokens(self, x: Tensor) -> Tensor:
+        """The likeliest task `[B, max_tokens]` for Gaussian latents `[B, dim]`; bounded, deterministic, batched."""
         ...
 
 
@@ -82,7 +92,7 @@ def kinds_of_variables(mean: Tensor, log_variance: Tensor) -> list[str]:
 
 
 @torch.no_grad()
-def posterior_health(network: TaskNetwork, tokens: Tensor, rng: torch.Generator) -> dict[str, Any]:
+def posterior_health(network: Posteriors, tokens: Tensor, rng: torch.Generator) -> dict[str, Any]:
     """What the posteriors of held-out tasks `[B, L]` tell, as plain values.
 
     Returns:

@@ -49,7 +49,9 @@ class FrameNetwork:
         numbers = count_visible(self.backbone.size, self.backbone.masked_rows)
         return 0.5 * (wrong / self.noise + numbers * math.log(2 * math.pi * self.noise))
 
-    def loss(self, frames: Tensor, _weight: float, _scale: float, rng: torch.Generator) -> tuple[Tensor, Any]:
+    def loss(
+        self, frames: Tensor, _iteration: int, _total: int, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The evidence lower bound's parts, as the task networks name them."""
         mean, log_variance = self.posterior(frames)
         told = self.nats(sample_posterior(mean, log_variance, rng), frames).mean()
@@ -83,7 +85,7 @@ def frame_health(backbone: Backbone, frames: Tensor, rng: torch.Generator) -> di
         return float(2 * nats.mean() / numbers)
 
     noise = max(mse(sample_posterior(mean, log_variance, rng)), 1e-9)
-    found = posterior_health(FrameNetwork(backbone, noise), frames, rng)  # type: ignore[arg-type]
+    found = posterior_health(FrameNetwork(backbone, noise), frames, rng)
     prior = torch.randn(min(len(frames), 500), backbone.latents, generator=rng)
     pictures = (backbone.decode(prior).clamp(0, 1) * 255).round().to(torch.uint8)
     again, spread = network.posterior(pictures)
