@@ -26,7 +26,7 @@ from agents.rllib.parcels import (
     unpack_trajectories,
 )
 from agents.sb3.configs import SB3PPOConfig
-from experiments.cli_backend import other_backend
+from experiments.cli_train import other_backend
 from experiments.config import from_yaml, method_of, to_plain, to_yaml
 from experiments.presets import PRESETS
 
