@@ -160,16 +160,26 @@ def measure(
 def _dream(
     seen: Seen, recording: Recording, windows: Windows, rollouts: Rollouts, options: EvaluationOptions
 ) -> dict[str, Any]:
-    """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state as it is read."""
+    """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state (at `AHEAD`)."""
     compared = {name: rollouts.latents[name] for name in (*CONTROLS, "copy last")}
     rollouts = rollouts._replace(latents=compared)
     rows = rows_of(recording, windows, options)
     truth = recording.column("truth", rows[options.context :].flatten())
     truth = truth.view(options.horizon, len(windows.episodes), -1)
+    physical = physical_curves(rollouts, seen.read_out, truth, recording.quantities)
+    pictures = pictures_of(seen.backbone, recording, rollouts, rows, options)
     return {
         "horizons": options.horizons,
-        "pictures": pictures_of(seen.backbone, recording, rollouts, rows, options),
-        "physical": physical_curves(rollouts, seen.read_out, truth, recording.quantities),
+        "pictures": {
+            method: {name: values for name, values in curves.items() if name != "spectrum"}
+            for method, curves in pictures.items()
+        },
+        "physical": {
+            method: {
+                name: {str(h): values[h - 1] for h in AHEAD if h <= options.horizon} for name, values in curves.items()
+            }
+            for method, curves in physical.items()
+        },
     }
 
 
