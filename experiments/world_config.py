@@ -36,6 +36,8 @@ class RecordOptions:
     """Share of the environments that wander at random."""
     guide: float = 0.7
     """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
+    lapse: float = 0.0
+    """Chance a moment that such a driver stops looking and repeats its action for a while, so that errors are seen."""
     students: float = 0.0
     """Share that is driven by the trained students of `runs`."""
     runs: tuple[str, ...] = ()
@@ -52,8 +54,9 @@ class RecordOptions:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.walk + self.guide + self.students <= 0:
             raise ValueError("somebody has to drive: one of walk, guide and students must be above 0")
-        if not 0 <= self.proposed <= 1:
-            raise ValueError(f"proposed must be in 0..1, got {self.proposed}")
+        for name in ("lapse", "proposed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
         if (self.students or self.proposed) and not self.runs:
             raise ValueError("students and proposed levels come from runs: name at least one with --record.runs")
 

@@ -141,7 +141,7 @@ def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[st
     n, space = engine.num_envs, engine.action_space
     everyone: list[tuple[Driver, float]] = [
         (RandomWalk(space, n), options.walk),
-        (Guided(space, n), options.guide),
+        (Guided(space, n, lapse=options.lapse), options.guide),
         *((Trained(name, student, n), options.students / len(students)) for name, student in students),
     ]
     chosen = [(driver, share) for driver, share in everyone if share > 0]

@@ -12,6 +12,9 @@ from agents.student import Policy
 from envs.domain import Observation
 from envs.sight import Sight
 
+LAPSE = 25
+"""Moments that a guided driver does not look, on average."""
+
 
 class Driver(Protocol):
     """Chooses actions for all N environments of an engine; the recorder uses those of the rows that it was given."""
@@ -74,22 +77,37 @@ class Guided:
         space: of one environment's actions.
         num_envs: N.
         noise: size of the random part, as a share of the box; or the chance of a random action.
+        lapse: the chance a moment that it stops looking, and repeats its last action for `LAPSE` moments on average.
+            Who never errs never shows what comes of errors, and a model of such drivers dreams that all goes well.
     """
 
     name = "guide"
 
-    def __init__(self, space: gymnasium.Space[Any], num_envs: int, noise: float = 0.1) -> None:
-        self._noise = noise
+    def __init__(self, space: gymnasium.Space[Any], num_envs: int, noise: float = 0.1, lapse: float = 0.0) -> None:
+        self._noise, self._lapse = noise, lapse
         self._space = space
         self._boldness = torch.linspace(0, 1, num_envs)
         self._wander = RandomWalk(space, num_envs)
+        self._away = torch.zeros(num_envs, dtype=torch.bool)
+        self._last: Tensor | None = None
 
     def reset(self, mask: Tensor) -> None:
-        """Start the random part from rest."""
+        """Start the random part from rest, and look."""
         self._wander.reset(mask)
+        self._away[mask] = False
 
     def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
-        """The guide's actions, disturbed."""
+        """The guide's actions, disturbed; or those of the last moment."""
+        actions = self._look(observation, sight, rng)
+        if self._lapse:
+            if self._last is not None:
+                actions = torch.where(self._away.view(-1, *[1] * (actions.ndim - 1)), self._last, actions)
+            chance = torch.rand(self._away.shape, generator=rng)
+            self._away = torch.where(self._away, chance >= 1 / LAPSE, chance < self._lapse)
+            self._last = actions
+        return actions
+
+    def _look(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
         guided, wandering = sight.guide(self._boldness), self._wander.act(observation, sight, rng)
         if isinstance(self._space, spaces.Discrete):
             return torch.where(torch.rand(guided.shape, generator=rng) < self._noise, wandering, guided)

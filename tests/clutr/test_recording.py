@@ -3,14 +3,18 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from clutr.world.frames import GOES_ON, SPLITS, Recording, describe, split_of, write_part
-from clutr.world.policies import Driver, Guided, RandomWalk, shares_to_counts
+from clutr.world.policies import LAPSE, Driver, Guided, RandomWalk, shares_to_counts
 from clutr.world.recorder import Recorder, Round, part_path
 from envs.car.domain import CarDomain
 from envs.domain import Domain, Engine
@@ -40,6 +44,32 @@ def test_a_round_depends_on_its_number_alone(domain: Domain) -> None:
     assert torch.equal(again.part.truth, fresh.part.truth)
     assert again.levels.key() == fresh.levels.key()
     assert not torch.equal(again.part.truth[:6], other.part.truth[:6])
+
+
+class Lane:
+    """A sight whose guide asks for the number of times it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def guide(self, boldness: Tensor) -> Tensor:
+        self.asked += 1
+        return torch.full((len(boldness), 1), float(self.asked))
+
+
+def test_a_guided_driver_who_does_not_look_repeats_its_action() -> None:
+    space = Box(-1e6, 1e6, (1,), np.float32)
+    sight: Any = Lane()
+    driver, rng = Guided(space, 500, noise=0.0, lapse=0.1), torch.Generator().manual_seed(0)
+    driver.reset(torch.ones(500, dtype=torch.bool))
+    actions = torch.stack([driver.act({}, sight, rng)[:, 0] for _ in range(400)])
+    assert (actions[0] == 1).all(), "who begins looks"
+    looks = actions == torch.arange(1.0, 401.0)[:, None]
+    assert torch.equal(actions[1:][~looks[1:]], actions[:-1][~looks[1:]])
+    # in the long run, 0.1 begin a moment and 1 of LAPSE ends: 0.1 / (0.1 + 1 / 25) of the time is spent so
+    assert 1 - float(looks[100:].float().mean()) == pytest.approx(0.1 / (0.1 + 1 / LAPSE), abs=0.02)
+    driver.reset(torch.ones(500, dtype=torch.bool))
+    assert (driver.act({}, sight, rng) == sight.asked).all(), "a new episode begins with a look"
 
 
 def test_episodes_in_the_engine_show_what_was_recorded() -> None:
