@@ -44,6 +44,7 @@ class CurriculumTab:
             with ui.column().classes("gap-3 grow").style("min-width:min(100%,420px);flex-basis:420px"):
                 self._build_task()
         self.timer = ui.timer(SECONDS, self._tick, active=False)
+        self._paint()
         self._show(session.chosen)
 
     def _build_map(self) -> None:
@@ -52,9 +53,10 @@ class CurriculumTab:
             ui.label("Map of tasks").classes("title")
             colours = ui.select(list(self._layers), value=self._colour, label="Coloured by").mark("colour")
             colours.on_value_change(self._recolour).style("min-width:12em")
-            events = ["mousedown", "mousemove", "mouseup", "mouseleave"]
+            events = ["pointerdown", "pointermove", "pointerup", "pointerleave"]  # of mice and of fingers
             self._map = ui.interactive_image(size=(SIZE, SIZE), on_mouse=self._mouse, events=events, sanitize=False)
             self._map.classes("map").mark("map")
+            self._ring = self._map.add_layer().mark("ring")  # by itself, so that a drag does not send all dots anew
             self._scale = ui.html("", sanitize=False).classes("w-full").mark("scale")
             shares, dim = session.plane.shares, session.bundle.latents.shape[1]
             ui.label(
@@ -88,13 +90,13 @@ class CurriculumTab:
 
     def _recolour(self, event: Any) -> None:
         self._colour = event.value
-        self._draw(self.session.chosen)
+        self._paint()
 
     def _mouse(self, event: Any) -> None:
-        if event.type in ("mouseup", "mouseleave"):
+        if event.type in ("pointerup", "pointerleave"):
             self._held = False
             return
-        if event.type == "mousedown":
+        if event.type == "pointerdown":
             self._held = True
         if not self._held:
             return
@@ -102,19 +104,19 @@ class CurriculumTab:
         x, y = self._canvas.back(at)[0]
         index = self.session.nearest(x, y)
         near = float(np.linalg.norm(self._canvas.place(self.session.places[[index]]) - at)) <= NEAR
-        chosen = self.session.pick(index) if near and event.type == "mousedown" else self.session.move(x, y)
+        chosen = self.session.pick(index) if near and event.type == "pointerdown" else self.session.move(x, y)
         self._stop()
         self._show(chosen)
 
-    def _draw(self, chosen: Chosen) -> None:
-        (x, y) = self._canvas.place(np.array([chosen.place]))[0]
-        ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="none" stroke-width="2" style="stroke:var(--ink)"/>'
-        self._map.content = self._dots[self._colour] + ring
+    def _paint(self) -> None:
+        self._map.content = self._dots[self._colour]
         scale, _, unit = self._layers[self._colour]
         self._scale.content = scale.html(unit)
 
     def _show(self, chosen: Chosen) -> None:
-        self._draw(chosen)
+        (x, y) = self._canvas.place(np.array([chosen.place]))[0]
+        ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="none" stroke-width="2" style="stroke:var(--ink)"/>'
+        self._ring.content = ring
         self._picture.set_source(uri(chosen.picture, 240))
         self._about.text = chosen.about
         self._seen_figure.set_visibility(False)

@@ -27,6 +27,9 @@ class Footage(Protocol):
     rewards: Tensor
     """`[T - 1]`."""
 
+    over: bool
+    """Whether no frame comes behind the last one."""
+
     @property
     def driven(self) -> bool:
         """Whether somebody has to say what is done next."""
@@ -46,6 +49,7 @@ class Recorded:
     """
 
     driven = False
+    over = True
 
     def __init__(self, recording: Recording, episode: Episode) -> None:
         rows = episode.places

@@ -60,8 +60,9 @@ def require_address(host: str, port: int, remote: bool) -> None:
 
 def build(sessions: Sequence[Session]) -> None:
     """Put sessions, a tab each, into the present page."""
-    style = (resources.files("experiments.inspect") / "page.css").read_text(encoding="utf-8")
-    ui.add_head_html(f"<style>{theme()}{style}</style>")
+    files = resources.files("experiments.inspect")
+    style, script = ((files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    ui.add_head_html(f"<style>{theme()}{style}</style><script>{script}</script>")
     ui.colors(primary=PALETTE["accent"][0])
     ui.label("CLUTR, live").classes("kicker")
     ui.html(f"<h1>{', '.join(session.run.path.name for session in sessions)}</h1>", sanitize=True)
@@ -70,11 +71,23 @@ def build(sessions: Sequence[Session]) -> None:
         parts[0][1]()
         return
     with ui.tabs().props("no-caps") as tabs:
-        labels = [ui.tab(words).mark(f"tab-{n + 1}") for n, (words, _) in enumerate(parts)]
-    with ui.tab_panels(tabs, value=labels[0]).classes("w-full").style("background:transparent").props("keep-alive"):
-        for label, (_, put) in zip(labels, parts, strict=True):
-            with ui.tab_panel(label).classes("p-0"):
-                put()
+        for number, (words, _) in enumerate(parts):  # by number: two runs may have the same name
+            ui.tab(str(number), words).mark(f"tab-{number + 1}")
+    filled = []
+    panels = ui.tab_panels(tabs, value="0", animated=False).classes("w-full").style("background:transparent")
+    with panels.props("keep-alive"):
+        for number, (_, put) in enumerate(parts):
+            with ui.tab_panel(str(number)).classes("p-0"):
+                filled.append(put())
+
+    def listen() -> None:
+        """The keys are those of the tab that is seen; a tab that was seen before would hear them too."""
+        for number, tab in enumerate(filled):
+            if isinstance(tab, WorldTab):
+                tab.keyboard.active = str(number) == panels.value
+
+    panels.on_value_change(listen)
+    listen()
 
 
 def _parts(sessions: Sequence[Session]) -> Iterator[tuple[str, Callable[[], Any]]]:

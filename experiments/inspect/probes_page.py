@@ -11,6 +11,12 @@ from experiments.panels.probes_dynamics import students_panel
 from experiments.world_probe import load_bundle, probe_panels
 
 FOOTER = "Made from the run's probes alone."
+NARROW = """<style>@media screen and (max-width:760px){
+th,td{padding:5px 6px}
+th:first-child,td:first-child,#verdicts td{white-space:normal;overflow-wrap:anywhere}
+th:first-child,td:first-child{min-width:6.5em}
+}</style>"""
+"""In a frame on a phone: names break into lines, so that what a table says of them is seen without scrolling."""
 
 
 def has_probes(session: WorldSession | CurriculumSession) -> bool:
@@ -26,7 +32,7 @@ def probes_page(session: WorldSession | CurriculumSession) -> str:
         panels = _of_world(session) if isinstance(session, WorldSession) else _of_students(session)
     except (RunError, ValueError, KeyError, TypeError) as error:
         panels = [Panel("nothing", "The probes cannot be shown", "", f"Probe the run again ({error}).")]
-    return render_page(name, "Probes", "", panels, FOOTER)
+    return render_page(name, "Probes", NARROW, panels, FOOTER)
 
 
 def _of_world(session: WorldSession) -> list[Panel]:

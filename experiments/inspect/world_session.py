@@ -123,10 +123,15 @@ class WorldSession:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more comes: all dreams are as long as the horizon, or the recording ends."""
+        """Whether nothing more comes: all dreams are as long as the horizon, or the episode has ended."""
         if self.dreaming:
             return all(branch.dreamt >= self.horizon for branch in self.branches)
-        return not self.footage.driven and self.frame >= len(self.footage.frames) - 1
+        return self.footage.over and self.frame >= len(self.footage.frames) - 1
+
+    @property
+    def steered(self) -> bool:
+        """Whether a person's keys do something: in reality, or in dreams."""
+        return self.footage.driven or (self.dreaming and self.actions == "wheel")
 
     def _present(self) -> Moment:
         """Where the first dream is, or reality; with the latents that were changed."""

@@ -45,11 +45,9 @@ class Readings:
     def _row(reading: Reading) -> str:
         believed = "" if reading.r_squared >= BELIEVED else ' class="doubted"'
         unit = f" <small>{text(reading.unit)}</small>" if reading.unit else ""
-        dreamt = "" if reading.dreamt is None else f"{reading.dreamt:.2f}"
-        return (
-            f"<tr{believed}><th>{text(reading.name)}{unit}</th><td>{reading.true:.2f}</td><td>{reading.seen:.2f}</td>"
-            + f"<td>{dreamt}</td><td>{reading.r_squared:.2f}</td></tr>"
-        )
+        numbers = (reading.true, reading.seen, reading.dreamt, reading.r_squared)
+        cells = "".join(f"<td>{'' if number is None else f'{number:z.2f}'}</td>" for number in numbers)
+        return f"<tr{believed}><th>{text(reading.name)}{unit}</th>{cells}</tr>"
 
 
 class Latents:

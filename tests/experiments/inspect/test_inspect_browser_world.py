@@ -1,0 +1,163 @@
+"""A world model's page in a real browser: each control changes what it should."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+Press = Callable[[str], None]
+Choose = Callable[[str, str], None]
+Pull = Callable[[str, float], None]
+Changed = Callable[[str, Any], Any]
+Source = Callable[[str], Any]
+
+
+def readings(page: Page) -> list[list[str]]:
+    """The table's rows: name, true, seen, dreamt, R²."""
+    rows = page.locator(".readings tbody tr")
+    return [row.locator("th,td").all_inner_texts() for row in rows.all()]
+
+
+def chart(page: Page) -> Locator:
+    return page.locator("svg.small-chart polyline")
+
+
+def test_time_goes_on_and_back(mazes: Page, press: Press, pull: Pull, source: Source, changed: Changed) -> None:
+    first = source("Reality")
+    press("Step")
+    expect(mazes.get_by_text("frame 2 of 21")).to_be_visible()
+    changed("Reality", first)
+    press("Back")
+    expect(mazes.get_by_text("frame 1 of 21")).to_be_visible()
+    assert source("Reality") == first
+    pull("frame", 1)
+    expect(mazes.get_by_text("frame 21 of 21")).to_be_visible()
+    pull("frame", 0.5)
+    expect(mazes.get_by_text("frame 11 of 21")).to_be_visible()
+
+
+def test_play_and_pause(mazes: Page, press: Press) -> None:
+    press("Branch a dream here")  # which is longer than the recording
+    press("Play")
+    expect(mazes.get_by_text(re.compile(r"dream 1: ([3-9]|\d\d+) moments"))).to_be_visible()
+    press("Pause")
+    expect(mazes.get_by_role("button", name="Play")).to_be_visible()
+    told = mazes.get_by_text(re.compile(r"^dream 1: \d+ moments"))
+    paused = told.inner_text()
+    mazes.wait_for_timeout(400)
+    assert told.inner_text() == paused, "a pause is one"
+    expect(mazes.get_by_text("frame 1 of 21")).to_have_count(0)
+
+
+def test_play_ends_with_the_recording(mazes: Page, press: Press, pull: Pull) -> None:
+    pull("frame", 0.9)
+    press("Play")
+    expect(mazes.get_by_text("frame 21 of 21")).to_be_visible()
+    expect(mazes.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_episodes_are_chosen(mazes: Page, choose: Choose, source: Source, changed: Changed) -> None:
+    test = source("Reality")
+    choose("Split", "train")
+    expect(mazes.get_by_text("Split: train; episode 0, ")).to_be_visible()
+    train = changed("Reality", test)
+    mazes.get_by_label("Episode").fill("2")
+    expect(mazes.get_by_text("Split: train; episode 2, ")).to_be_visible()
+    changed("Reality", train)
+    mazes.get_by_label("Episode").fill("99999")
+    expect(mazes.get_by_label("Episode")).not_to_have_value("99999")
+    choose("Split", "test")
+    expect(mazes.get_by_text("Split: test; episode 0, ")).to_be_visible()
+    assert source("Reality") == test
+
+
+def test_overlays_explain_what_is_asked_for(mazes: Page, choose: Choose, source: Source, changed: Changed) -> None:
+    plain = source("Reality")
+    choose("Overlay on reality", "objects")
+    tinted = changed("Reality", plain)
+    choose("of what is said of", "reward")
+    choose("Overlay on reality", "occlusion")
+    expect(mazes.get_by_text("occlusion of reward:")).to_contain_text("its checks:")
+    reward = changed("occlusion of reward", tinted)
+    choose("of what is said of", "row")
+    expect(mazes.get_by_text("occlusion of row:")).to_be_visible()
+    changed("occlusion of row", reward)
+    choose("Overlay on reality", "none")
+    expect(mazes.get_by_text("occlusion of")).to_have_count(0)
+    assert source("Reality") == plain
+
+
+def test_a_dream_is_branched_compared_and_left(
+    mazes: Page, press: Press, pull: Pull, source: Source, keep: Callable[[str], None]
+) -> None:
+    press("Step")
+    expect(mazes.get_by_text("frame 2 of 21")).to_be_visible()
+    press("Branch a dream here")
+    expect(mazes.locator("figure", has_text="Dream 1").first).to_be_visible()
+    assert source("Dream 1") == source("Reconstruction"), "a dream begins with what is seen"
+    press("Step")
+    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    assert mazes.locator("figure.dreaming:visible").count() == 2, "the dream and its error"
+    assert mazes.locator("figure.fed:visible").count() == 2
+    pull("temperature", 1)
+    expect(mazes.get_by_text("Temperature 1.50, drawn")).to_be_visible()
+    press("Branch a dream here")
+    for count in (2, 3, 4):
+        press("Step")
+        expect(mazes.get_by_text(f"dream 2: {count} moments")).to_be_visible()
+    assert source("Dream 2") != source("Dream 1"), "at a temperature each dream draws its own"
+    expect(chart(mazes)).to_have_count(3)
+    keep("dream")
+    pull("horizon", 0)
+    expect(mazes.get_by_text("Horizon 1 moment", exact=True)).to_be_visible()
+    press("Step")
+    expect(mazes.get_by_text("are no longer at the same moment")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 4 moments")).to_be_visible()
+    press("Wake up")
+    expect(mazes.get_by_text("No dream yet")).to_be_visible()
+    expect(mazes.locator("figure.dreaming:visible")).to_have_count(0)
+    press("Branch a dream here")
+    press("Play")
+    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_at_temperature_0_dreams_are_alike(mazes: Page, press: Press, source: Source) -> None:
+    press("Branch a dream here")
+    press("Branch a dream here")
+    press("Step")
+    expect(mazes.get_by_text("dream 2: 1 moment,")).to_be_visible()
+    assert source("Dream 1") == source("Dream 2")
+
+
+def test_read_outs_follow_what_is_seen_and_dreamt(mazes: Page, press: Press, pull: Pull) -> None:
+    before = readings(mazes)
+    assert {row[0].split()[0] for row in before} >= {"row", "column", "goal"}
+    assert all(row[3] == "" for row in before), "nothing is dreamt yet"
+    pull("frame", 1)
+    expect(mazes.get_by_text("frame 21 of 21")).to_be_visible()
+    after = readings(mazes)
+    assert [row[1] for row in after] != [row[1] for row in before], "true"
+    assert [row[2] for row in after] != [row[2] for row in before], "seen"
+    assert [row[4] for row in after] == [row[4] for row in before], "R² is of the recording"
+    pull("frame", 0)
+    expect(mazes.get_by_text("frame 1 of 21")).to_be_visible()
+    press("Branch a dream here")
+    press("Step")
+    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    assert all(row[3] for row in readings(mazes))
+
+
+def test_arrow_keys_act_in_a_dream(mazes: Page, press: Press, choose: Choose, pull: Pull, source: Source) -> None:
+    dreamt = {}
+    choose("Actions in dreams", "yours (arrow keys)")
+    for key in ("ArrowLeft", "ArrowUp"):
+        press("Branch a dream here")
+        for count in (1, 2, 3):
+            mazes.keyboard.press(key)
+            expect(mazes.get_by_text(f"dream 1: {count} moment")).to_be_visible()
+        dreamt[key] = source("Dream 1")
+        pull("frame", 0)
+        expect(mazes.get_by_text("No dream yet")).to_be_visible()
+    assert dreamt["ArrowLeft"] != dreamt["ArrowUp"]
