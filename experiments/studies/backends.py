@@ -1,13 +1,15 @@
 """Do students learn the same on Ray as in one process? The same preset and seeds on both, beside the noise of seeds.
 
-    python -m experiments.studies.backends OUT [--preset maze-dr] [--steps 1000000] [--seeds 5] [--runners 2] [--learners 0]
+    python -m experiments.studies.backends OUT [--preset maze-dr] [--steps 1000000] [--seeds 5] [--runners 2]
+        [--learners 0]
 
 Writes OUT/curves.csv (backend, seed, steps, return, solved), OUT/curves.svg and OUT/results.md. Runs that are finished
 are left alone, and those that were interrupted go on.
 
-Random draws are the same on both backends, so they begin alike; where rounding differs, as it does with several learners
-and may with several runners, they part after a while, as two seeds do. The verdict compares the mean of each half of training over seeds: the
-difference between backends with a 95% interval of paired differences, beside the standard deviation between seeds.
+Random draws are the same on both backends, so they begin alike; where rounding differs, as it does with several
+learners and may with several runners, they part after a while, as two seeds do. The verdict compares the mean of each
+half of training over seeds: the difference between backends with a 95% interval of paired differences, beside the
+standard deviation between seeds.
 """
 
 import argparse
