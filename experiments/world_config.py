@@ -93,10 +93,11 @@ _LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
 
 WORLD_PRESETS: dict[str, WorldExperiment] = {
     # 25 moments a second: with the students' 6 even the next view is hardly predictable
-    # and dreams of two seconds in training, without which longer ones run away
+    # and dreams of two seconds in training, without which longer ones run away;
+    # drivers who now and then do not look, without whom dreams pay for speed, steered or not
     "car": WorldExperiment(
         CarDomain(shaped=False, action_repeat=2),
-        RecordOptions(length=250),
+        RecordOptions(length=250, lapse=0.02),
         backbone=_LIGHT_VAE,
         training=MemoryTrainingOptions(streams=32, length=64, dreamt=48),
     ),

@@ -13,6 +13,18 @@ Chooser = Callable[[Tensor, Tensor], Tensor]
 """Actions `[N, A]` given latents `[N, D]` in the backbone's units and the memory's state `[N, S]`."""
 
 
+REACH = 4.0
+"""Standard deviations from the mean beyond which no dreamt latent goes, as hardly one in ten thousand seen ones does.
+
+A memory that is fed with what it never saw may answer with something stranger still, and so on.
+"""
+
+
+def within_reach(latent: Tensor) -> Tensor:
+    """Normalised latents `[..., D]` as a dream may have them."""
+    return latent.clamp(-REACH, REACH)
+
+
 class Moment(NamedTuple):
     """Where N dreams are; tensors, so a dream is branched by indexing."""
 
@@ -84,10 +96,9 @@ class Dreamer:
         """
         state, expected = self.memory.step(moment.state, moment.latent, actions)
         if temperature is None:
-            latent = expected.latent.mean()
-        else:
-            latent = expected.latent.sample(rng or torch.Generator(), temperature)
-        return Moment(state, latent), expected
+            return Moment(state, within_reach(expected.latent.mean())), expected
+        drawn = expected.latent.sample(rng or torch.Generator(), temperature)
+        return Moment(state, within_reach(drawn)), expected
 
     @torch.no_grad()
     def dream(

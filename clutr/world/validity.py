@@ -19,6 +19,8 @@ from clutr.world.dream import Dreamer, Moment
 from clutr.world.evaluation import ReadOut
 from envs.domain import Domain, LevelBatch
 
+RESAMPLES = 4000
+"""Of the policies, for an interval."""
 Policy = Callable[[Tensor, Tensor], Tensor]
 """Actions `[N, A]` in the engine's units given latents `[N, D]` (the backbone's units) and memory states `[N, S]`."""
 
@@ -61,6 +63,8 @@ class Validity(NamedTuple):
     pearson: float
     spearman: float
     """Rank correlation: whether the dream would choose the right policy."""
+    spearman_interval: tuple[float, float]
+    """95 %, by resampling policies."""
     slope: float
     """Of the least-squares line of real over dreamt returns: 1 if the dream's units are right."""
     real: list[float]
@@ -68,19 +72,30 @@ class Validity(NamedTuple):
 
 
 def validity(real: Sequence[float], dreamt: Sequence[float]) -> Validity:
-    """Compare mean returns of policies. Raises `ValueError` for fewer than 3 policies."""
+    """Compare mean returns of policies, in both places in the same order. Raises `ValueError` for fewer than 3."""
     if len(real) != len(dreamt) or len(real) < 3:
         raise ValueError(f"validity needs at least 3 policies with both returns, got {len(real)} and {len(dreamt)}")
     x, y = np.asarray(dreamt, dtype=np.float64), np.asarray(real, dtype=np.float64)
-    moves = bool(np.ptp(x) > 0 and np.ptp(y) > 0)
+    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    low, high = np.quantile(_spearman(x[drawn], y[drawn]), [0.025, 0.975])
     return Validity(
         policies=len(real),
-        pearson=float(stats.pearsonr(x, y).statistic) if moves else 0.0,
-        spearman=float(stats.spearmanr(x, y).statistic) if moves else 0.0,
+        pearson=float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
+        spearman=float(_spearman(x[None], y[None])[0]),
+        spearman_interval=(float(low), float(high)),
         slope=float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0 else 0.0,
         real=[float(value) for value in y],
         dreamt=[float(value) for value in x],
     )
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row of `[N, P]`: the correlation of ranks, ties sharing their mean; 0 where nothing varies."""
+    ranks = [stats.rankdata(each, axis=1) for each in (x, y)]
+    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    correlation: NDArray[np.float64] = (a * b).sum(1) / np.where(scale > 0, scale, 1.0)
+    return correlation
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,21 @@ def test_a_dream_of_one_moment_is_the_expectation() -> None:
     moment, _ = one.watch(latents[:-1], actions[:-1])
     dream = one.dream(moment, actions[-1:], horizon=1)
     _, expected = one.memory.step(moment.state, moment.latent, actions[-1])
-    torch.testing.assert_close(dream.latents[0], one.scale.restore(expected.latent.mean()))
+    torch.testing.assert_close(dream.latents[0], one.scale.restore(expected.latent.mean().clamp(-4, 4)))
     torch.testing.assert_close(dream.rewards[0], 10 * expected.reward)
     torch.testing.assert_close(dream.ends[0], expected.end.sigmoid())
+
+
+@pytest.mark.parametrize("temperature", [None, 1.5])
+def test_dreams_stay_where_something_was_seen(temperature: float | None) -> None:
+    one = dreamer()
+    latents, actions = inputs()
+    moment, _ = one.watch(one.scale.restore(100 * one.scale.normalise(latents)), actions)
+    rng = torch.Generator().manual_seed(1)
+    dream = one.dream(moment, actions, horizon=6, temperature=temperature, rng=rng)
+    normal = one.scale.normalise(dream.latents).abs()
+    assert normal.max() == pytest.approx(4, abs=1e-4)
+    assert (normal < 3.9).any()
 
 
 def test_dreams_are_fed_with_themselves() -> None:

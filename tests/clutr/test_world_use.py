@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from clutr.world.backbones.modes import ModesConfig
@@ -37,6 +38,20 @@ def test_validity_by_hand() -> None:
     assert validity([1.0, 2.0, 9.0], [3.0, 3.0, 3.0]).slope == 0.0
     with pytest.raises(ValueError, match="validity needs at least 3 policies with both returns, got 2 and 2"):
         validity([1.0, 2.0], [1.0, 2.0])
+
+
+def test_rank_correlation_and_its_interval_are_scipys() -> None:
+    rng = np.random.default_rng(3)
+    real = rng.normal(size=24).round(1)  # rounded: ranks are tied
+    dreamt = (real + rng.normal(size=24)).round(1)
+    found = validity(real.tolist(), dreamt.tolist())
+    assert found.spearman == pytest.approx(stats.spearmanr(real, dreamt).statistic)
+    low, high = found.spearman_interval
+    scipys = stats.bootstrap(
+        (real, dreamt), lambda x, y: stats.spearmanr(x, y).statistic, vectorized=False, paired=True,
+        n_resamples=2000, method="percentile", rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    assert [low, high] == pytest.approx([scipys.low, scipys.high], abs=0.04)
 
 
 def test_dreamt_rewards_count_while_the_episode_goes_on() -> None:
