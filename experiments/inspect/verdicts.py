@@ -28,9 +28,10 @@ def verdict_of(run: Path, method: str, target: str) -> str:
 
 
 def _is_of(reported: str, target: str) -> bool:
-    """Whether the report's target is the page's: the reward, the change of latent 3, lateral offset in 10 moments."""
+    """Whether the report's target is the page's: the reward, the change of latent 3, speed in 10 moments (R^2 0.81)."""
     names = (f"the {target}", f"the change of {target}")
-    return reported in names or re.fullmatch(rf"{re.escape(target)} in \d+ moments", reported) is not None
+    when = rf"{re.escape(target)} (now|in \d+ moments)( \(R\^2 .+\))?"
+    return reported in names or re.fullmatch(when, reported) is not None
 
 
 def _words(row: dict[str, Any], target: str) -> str:
