@@ -25,6 +25,7 @@ from clutr.world.evaluation import (
     picture_curves,
     roll_out,
 )
+from clutr.world.foresight import foresee_ends
 from clutr.world.frames import Recording
 from clutr.world.latents import LatentEpisode
 from experiments.files import RunError, write_atomically
@@ -73,6 +74,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
         "physical": physical_curves(rollouts, read_out, truth, recording.quantities),
         "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "foresight": {name: foresee_ends(test, dreamer) for name, dreamer in model.dreamers.items()},
         "training": model.metrics,
     }
     write_atomically(run.path / "dreams.json", json.dumps(found, indent=1).encode())

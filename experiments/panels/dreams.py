@@ -91,6 +91,21 @@ def _spectrum(found: Mapping[str, Any], horizons: Sequence[int]) -> str:
     return card("Error by spatial frequency", to_svg(figure, "world-spectrum", "Wrong power by frequency band"))
 
 
+def _foreseen(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How well ends are foretold, by moments ahead."""
+    trained = told["trained"]
+    if all(area is None for area in trained["auroc"].values()):
+        return [("ends foretold", "no test episode was ended by the world")]
+    return [
+        (
+            f"ends foretold {ahead} moment{'' if ahead == '1' else 's'} ahead (AUROC, {trained['ends']} ends)",
+            ", ".join(f"{each['auroc'][ahead]:.2f} ({name})" for name, each in told.items()),
+        )
+        for ahead, area in trained["auroc"].items()
+        if area is not None
+    ]
+
+
 def certainty(found: Mapping[str, Any], source: str) -> Panel:
     """Calibration of the next moment, and which frequencies of the picture go wrong.
 
@@ -107,10 +122,12 @@ def certainty(found: Mapping[str, Any], source: str) -> Panel:
         )
         for level in step["trained"]["coverage"]
     ]
+    rows += _foreseen(found["foresight"])
     caption = join_caption(
         "Calibration: a flat line at 1 means that outcomes are as spread as expected; a hump in the middle, that the "
         + "memory is less sure than it could be; horns at the ends, that it is too sure. Taken over every latent of "
         + "every test frame with all before it seen; the table says how many outcomes fell into central intervals. "
+        + "An end is told by how much more likely it was held than other moments: 1 is always, 0.5 is chance. "
         + "Frequencies: band 1 is the coarsest octave of the picture; at 1 nothing of it is right.",
         f"Split: test; {source}.",
     )
