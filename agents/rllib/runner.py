@@ -90,15 +90,19 @@ class LevelEnvRunner(EnvRunner):
 
 def outcomes_by_key(keys: Sequence[str], statistics: EpisodeStatistics) -> dict[str, dict[str, float]]:
     """Episodes, mean return and solved fraction of each level; environments with the same level are joined."""
-    found = {}
-    for key in dict.fromkeys(keys):
-        mine = torch.tensor([each == key for each in keys])
-        weights = statistics.episodes[mine]
-        total = float(weights.sum())
-        means = {name: getattr(statistics, name)[mine] for name in ("mean_return", "solved")}
-        shares = {name: float((values * weights).sum()) / max(total, 1.0) for name, values in means.items()}
-        found[key] = {"episodes": total} | shares
-    return found
+    number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    level = torch.tensor([number[key] for key in keys])
+
+    def by_level(values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(number), dtype=torch.float64).index_add_(0, level, values.double())
+
+    episodes = by_level(statistics.episodes)
+    columns = {"episodes": episodes} | {
+        name: by_level(getattr(statistics, name) * statistics.episodes) / episodes.clamp(min=1)
+        for name in ("mean_return", "solved")
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return {key: dict(zip(columns, row, strict=True)) for key, row in zip(number, rows, strict=True)}
 
 
 def sample(runner: LevelEnvRunner, **kwargs: Any) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from ray_worlds import (  # noqa: E402
 
 from agents.backend import NativeBackend  # noqa: E402
 from agents.rllib.config import RLlibBackend  # noqa: E402
+from agents.rllib.runner import outcomes_by_key  # noqa: E402
+from agents.student import EpisodeStatistics  # noqa: E402
 from clutr.curricula.base import CURRICULA  # noqa: E402
 from clutr.manifold.set_vae import SetVAEConfig  # noqa: E402
 from envs.car.domain import CarDomain  # noqa: E402
@@ -237,3 +239,21 @@ def test_every_curriculum_trains_as_it_does_here(name: str, tmp_path: Path) -> N
     there = train(name, RLlibBackend(runners=1), tmp_path / "there")
     assert (here.path / "metrics.csv").read_bytes() == (there.path / "metrics.csv").read_bytes()
     assert [record.levels.key() for record in here.proposals()] == [record.levels.key() for record in there.proposals()]
+
+
+def test_outcomes_of_environments_with_the_same_level_are_joined() -> None:
+    zero = torch.zeros(4)
+    told = EpisodeStatistics(
+        mean_return=torch.tensor([0.5, 0.25, 0.0, 1.0]),
+        best_return=zero,
+        square_return=zero,
+        solved=torch.tensor([1.0, 0.5, 0.0, 1.0]),
+        episodes=torch.tensor([1.0, 2.0, 0.0, 3.0]),
+        length=zero,
+        scores={},
+    )
+    assert outcomes_by_key(["b", "a", "c", "b"], told) == {
+        "b": {"episodes": 4.0, "mean_return": 3.5 / 4, "solved": 1.0},
+        "a": {"episodes": 2.0, "mean_return": 0.25, "solved": 0.5},
+        "c": {"episodes": 0.0, "mean_return": 0.0, "solved": 0.0},
+    }
