@@ -1,6 +1,7 @@
 """Students made of their options: which of Stable-Baselines3's algorithms, with which policy."""
 
 import copy
+import math
 from typing import Any
 
 import gymnasium
@@ -95,7 +96,7 @@ def make(making: Making) -> OnPolicyStudent | OffPolicyStudent:
             return DQNStudent(config, model, QPlayer(model.q_net, view), randomness)
         case SB3SACConfig():
             making.require(spaces.Box, "continuous")
-            dimensions = float(*(making.action_space.shape or ()))
+            dimensions = math.prod(making.action_space.shape or ())
             model = making.model(SAC, target_entropy=-dimensions, tau=config.tau, **_off_policy(config))
             return SACStudent(config, model, SACPlayer(model, view), randomness)
     raise TypeError(f"no student is made of {type(config).__name__}")

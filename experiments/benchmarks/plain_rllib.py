@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
 import numpy as np
+from minigrid.wrappers import ImgObsWrapper
 
 from agents.ppo import PPOConfig
 from envs.maze.domain import MazeDomain
+from envs.maze.gym_env import MazeEnv
 from envs.randomness import named_generator
+from experiments.benchmarks.maze_engine import RealMaze
 
 ITERATIONS = 3
 """The first, in which everything starts, does not count; the best of the others does."""
@@ -21,10 +25,6 @@ def our_maze(domain: MazeDomain) -> Callable[[Any], Any]:
     options = dataclasses.asdict(domain)
 
     def make(_: Any) -> Any:
-        import gymnasium  # noqa: PLC0415 (in the runner's process)
-
-        from envs.maze.gym_env import MazeEnv  # noqa: PLC0415
-
         return _as_vector(gymnasium.wrappers.FlattenObservation(MazeEnv(**options)))
 
     return make
@@ -35,11 +35,6 @@ def minigrids_maze(domain: MazeDomain) -> Callable[[Any], Any]:
     options = {"max_steps": domain.max_steps, "see_through_walls": domain.see_through_walls}
 
     def make(context: Any) -> Any:
-        import gymnasium  # noqa: PLC0415
-        from minigrid.wrappers import ImgObsWrapper  # noqa: PLC0415
-
-        from experiments.benchmarks.maze_engine import RealMaze  # noqa: PLC0415
-
         level = domain.sample(1, named_generator(context.vector_index, "bench", "minigrid"))
         return _as_vector(gymnasium.wrappers.FlattenObservation(ImgObsWrapper(RealMaze(level, **options))))
 
@@ -47,8 +42,6 @@ def minigrids_maze(domain: MazeDomain) -> Callable[[Any], Any]:
 
 
 def _as_vector(environment: Any) -> Any:
-    import gymnasium  # noqa: PLC0415
-
     return gymnasium.wrappers.DtypeObservation(environment, np.float32)
 
 
@@ -57,7 +50,7 @@ def plain_rllib(make: Callable[[Any], Any], config: PPOConfig, envs: int, epochs
 
     The network is RLlib's default for vectors, without memory. Needs Ray to be running.
     """
-    from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415
+    from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415 (Ray is an extra)
     from ray.tune.registry import register_env  # noqa: PLC0415
 
     register_env("plain-maze", make)
