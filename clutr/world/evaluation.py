@@ -51,8 +51,6 @@ class Windows(NamedTuple):
     """`[C + H - 1, E, A]`."""
     rewards: Tensor
     """`[H, E]`: of the actions of the horizon, the first of which is taken in the context's last frame."""
-    ends: Tensor
-    """`[H, E]`."""
     episodes: list[int]
     """Which episodes."""
     starts: list[int]
@@ -82,7 +80,6 @@ def cut_windows(episodes: Sequence[LatentEpisode], context: int, horizon: int, m
         latents=stack("mean", 0, length),
         actions=stack("actions", 0, length - 1),
         rewards=stack("rewards", context - 1, horizon),
-        ends=stack("ends", context - 1, horizon),
         episodes=chosen,
         starts=starts,
     )
@@ -104,8 +101,6 @@ class Rollouts(NamedTuple):
     """`[H, E, D]` by method."""
     rewards: dict[str, Tensor]
     """`[H, E]` of methods that predict rewards."""
-    ends: dict[str, Tensor]
-    """`[H, E]`: probabilities, of methods that predict ends."""
 
 
 def roll_out(
@@ -120,12 +115,12 @@ def roll_out(
         "damped velocity": damped_velocity(seen, horizon),
         "linear": linear.roll(seen, ahead),
     }
-    rewards, ends = {}, {}
+    rewards = {}
     for name, dreamer in dreamers.items():
         moment, _ = dreamer.watch(seen, windows.actions[: context - 1])
         dream = dreamer.dream(moment, ahead, horizon)
-        latents[name], rewards[name], ends[name] = dream.latents, dream.rewards, dream.ends
-    return Rollouts(latents, rewards, ends)
+        latents[name], rewards[name] = dream.latents, dream.rewards
+    return Rollouts(latents, rewards)
 
 
 def _list(values: Tensor) -> list[float | None]:
@@ -153,15 +148,11 @@ def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Sca
 
 
 def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
-    """For each method that predicts them: `reward_mae` by horizon, `end_auroc` over all horizons (None: no ends)."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
-
-    found = {}
-    for name, rewards in rollouts.rewards.items():
-        ends, chances = windows.ends.flatten().numpy() > 0, rollouts.ends[name].flatten().numpy()
-        auroc = float(roc_auc_score(ends, chances)) if ends.any() and not ends.all() else None
-        found[name] = {"reward_mae": _list((rewards - windows.rewards).abs().mean(1)), "end_auroc": auroc}
-    return found
+    """For each method that predicts rewards: `reward_mae` by horizon. Ends are beyond windows: see `foresee_ends`."""
+    return {
+        name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
+        for name, rewards in rollouts.rewards.items()
+    }
 
 
 def picture_curves(

@@ -29,18 +29,23 @@ def foresee_ends(episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Seq
     """
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
 
-    found: dict[str, float | None] = {}
-    for moments in ahead:
-        chances, truth = [], []
-        for episode in episodes:
-            for last in {len(episode) - 1, len(episode) // 2}:
-                begin = last + 1 - moments
-                if begin < 1:
-                    continue
-                seen, _ = dreamer.watch(episode.mean[: begin + 1, None], episode.actions[:begin, None])
-                dream = dreamer.dream(seen, episode.actions[begin : last + 1, None], moments)
-                chances.append(float(dream.ends[-1, 0]))
-                truth.append(bool(episode.ends[last] > 0))
-        both = any(truth) and not all(truth)
-        found[str(moments)] = float(roc_auc_score(truth, chances)) if both else None
-    return {"ends": sum(bool(torch.any(episode.ends > 0)) for episode in episodes), "auroc": found}
+    truth: dict[int, list[bool]] = {moments: [] for moments in ahead}
+    chances: dict[int, list[float]] = {moments: [] for moments in ahead}
+    for episode in episodes:
+        asked = {(last + 1 - moments, moments) for last in (len(episode) - 1, len(episode) // 2) for moments in ahead}
+        state, at = None, 0
+        for begin, moments in sorted(asked):
+            if begin < 1:
+                continue
+            if begin > at:
+                latents, actions = episode.mean[at : begin + 1, None], episode.actions[at:begin, None]
+                seen, _ = dreamer.watch(latents, actions, state)
+                state, at = seen.state, begin
+            dream = dreamer.dream(seen, episode.actions[begin : begin + moments, None], moments)
+            chances[moments].append(float(dream.ends[-1, 0]))
+            truth[moments].append(bool(episode.ends[begin + moments - 1] > 0))
+    areas = {
+        str(moments): float(roc_auc_score(ended, chances[moments])) if any(ended) and not all(ended) else None
+        for moments, ended in truth.items()
+    }
+    return {"ends": sum(bool(torch.any(episode.ends > 0)) for episode in episodes), "auroc": areas}

@@ -91,15 +91,11 @@ def test_who_knows_the_world_is_right_for_ever() -> None:
     assert set(curves) == {"copy last", "mean", "damped velocity", "linear", "oracle"}
 
 
-def test_rewards_and_ends() -> None:
+def test_rewards() -> None:
     found = outcome_curves(WINDOWS, rollouts())["oracle"]
     assert max(found["reward_mae"]) < 1e-4
-    assert found["end_auroc"] is None, "no window reaches an end"
-    ends = torch.zeros(20, 8)
-    ends[10, 3] = 1
-    told = rollouts()
-    told.ends["oracle"][10, 3] = 0.9
-    assert outcome_curves(WINDOWS._replace(ends=ends), told)["oracle"]["end_auroc"] == 1.0
+    wrong = outcome_curves(WINDOWS._replace(rewards=WINDOWS.rewards + 0.5), rollouts())["oracle"]
+    assert wrong["reward_mae"] == pytest.approx([0.5] * 20, abs=1e-4)
 
 
 def paint(latents: Tensor) -> Tensor:
