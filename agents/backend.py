@@ -6,9 +6,9 @@ from typing import Protocol
 
 import torch
 
-from agents.student import Student, StudentConfig
-from envs.domain import Domain, Engine
-from envs.registry import Registry
+from clutr.agents.student import Student, StudentConfig
+from clutr.envs.domain import Domain, Engine
+from clutr.envs.registry import Registry
 
 
 class Backend(Protocol):
@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: Registry[type[Backend]] = Registry("backend", "agents.*")
+BACKENDS: Registry[type[Backend]] = Registry("backend", "clutr.agents.*")
 
 
 @BACKENDS.register("native")

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.distributions import Categorical, Distribution
-from agents.recurrent import LSTM
-from envs.domain import Observation
+from clutr.agents.distributions import Categorical, Distribution
+from clutr.agents.recurrent import LSTM
+from clutr.envs.domain import Observation
 
 OBJECTS = 11
 """MiniGrid's kinds of things in a cell."""

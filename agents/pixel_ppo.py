@@ -6,10 +6,10 @@ from typing import Any
 import gymnasium
 import torch
 
-from agents.losses import ValueLoss
-from agents.pixels import TORSOS, PixelActorCritic, Torso
-from agents.ppo import PPOOptions
-from agents.student import STUDENTS
+from clutr.agents.losses import ValueLoss
+from clutr.agents.pixels import TORSOS, PixelActorCritic, Torso
+from clutr.agents.ppo import PPOOptions
+from clutr.agents.student import STUDENTS
 
 
 @STUDENTS.register("pixel-ppo")

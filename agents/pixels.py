@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.distributions import ScaledBeta
-from agents.networks import Network, linear
-from envs.domain import Observation
+from clutr.agents.distributions import ScaledBeta
+from clutr.agents.networks import Network, linear
+from clutr.envs.domain import Observation
 
 FRAMES = 4
 """Pictures that the network sees at once: the newest and the three before it."""

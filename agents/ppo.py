@@ -10,15 +10,15 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from agents.distributions import Distribution
-from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses
-from agents.networks import ActorCritic, Network, Prepared
-from agents.normaliser import ReturnNormaliser
-from agents.peers import Alone, Peers
-from agents.rollout import collect
-from agents.student import STUDENTS, Trajectories
-from envs.domain import Engine, LevelBatch, Observation
-from envs.randomness import named_generator
+from clutr.agents.distributions import Distribution
+from clutr.agents.learner_group import Alone, Peers
+from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses
+from clutr.agents.networks import ActorCritic, Network, Prepared
+from clutr.agents.normaliser import ReturnNormaliser
+from clutr.agents.rollout import collect
+from clutr.agents.student import STUDENTS, Trajectories
+from clutr.envs.domain import Engine, LevelBatch, Observation
+from clutr.envs.randomness import named_generator
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from agents.distributions import Distribution
-from agents.normaliser import ReturnNormaliser
-from agents.student import Trajectories
-from envs.domain import Engine, LevelBatch, Observation
+from clutr.agents.distributions import Distribution
+from clutr.agents.normaliser import ReturnNormaliser
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Engine, LevelBatch, Observation
 
 
 class Player(Protocol):
-    """What `collect` needs of a network; see `agents.networks.Network`."""
+    """What `collect` needs of a network; see `clutr.agents.networks.Network`."""
 
     def initial_state(self, n: int) -> Tensor:
         """What `step` remembers at an episode's start: zeros `[n, ...]`."""

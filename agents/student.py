@@ -8,8 +8,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from envs.domain import Engine, LevelBatch, Observation
-from envs.registry import Registry
+from clutr.envs.domain import Engine, LevelBatch, Observation
+from clutr.envs.registry import Registry
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Trajectories:
 
     observations: Observation
     actions: Tensor
-    """In the policy's own terms (`agents.distributions.Distribution`)."""
+    """In the policy's own terms (`clutr.agents.distributions.Distribution`)."""
     log_probs: Tensor
     """Of the actions, under the policy that took them."""
     rewards: Tensor
@@ -151,4 +151,4 @@ class StudentConfig(Protocol):
         ...
 
 
-STUDENTS: Registry[type[StudentConfig]] = Registry("student", "agents.*")
+STUDENTS: Registry[type[StudentConfig]] = Registry("student", "clutr.agents.*")

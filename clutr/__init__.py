@@ -1,6 +1,6 @@
 """The ideas: how a task becomes a point, and who chooses the next task."""
 
-from envs.registration import register
+from clutr.envs.registration import register
 
 __version__ = "0.1.0"
 

@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium
 import torch
 
-from agents.rllib.config import require_ray
-from agents.rllib.parcels import pack_levels, unpack_levels
-from agents.student import EpisodeStatistics
+from clutr.agents.rllib.config import require_ray
+from clutr.agents.rllib.serialization import pack_levels, unpack_levels
+from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import Curriculum, Outcome
 
 Episode = tuple[str, float, int, bool]
@@ -35,7 +35,7 @@ class LevelEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.episodes: list[Episode] = []
 
     def give(self, parcel: dict[str, Any]) -> None:
-        """From the next episode on, play this level, as `agents.rllib.parcels.pack_levels` gives it."""
+        """From the next episode on, play this level, as `clutr.agents.rllib.serialization.pack_levels` gives it."""
         self._given = parcel
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

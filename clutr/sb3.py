@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.rollout import generalised_advantages
-from agents.sb3.requirement import require_sb3
-from agents.student import EpisodeStatistics, Trajectories, summarise
+from clutr.agents.rollout import generalised_advantages
+from clutr.agents.sb3.requirement import require_sb3
+from clutr.agents.student import EpisodeStatistics, Trajectories, summarise
 from clutr.curricula.base import Curriculum, Outcome, Proposal
 
 require_sb3()
@@ -16,7 +16,7 @@ require_sb3()
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm  # noqa: E402
 
-from agents.sb3.vec_env import LevelVecEnv  # noqa: E402
+from clutr.agents.sb3.vec_env import LevelVecEnv  # noqa: E402
 
 STUDENTS_INSTEAD = "`clutr train PRESET --student sb3-...` can"
 
@@ -145,7 +145,7 @@ class CurriculumCallback(BaseCallback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The curriculum's state, to be saved beside the model (`experiments.files.save_state`)."""
+        """The curriculum's state, to be saved beside the model (`clutr.experiments.storage.save_state`)."""
         return self.curriculum.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.registry import Registry
-from envs.sight import Sight
+from clutr.envs.capabilities import Sight
+from clutr.envs.registry import Registry
 
 Observation = dict[str, Tensor]
 """What a batch of students sees: one tensor a name, each `[N, ...]`."""
@@ -322,4 +322,4 @@ class LevelError(ValueError):
     """A level that cannot be read. The message names the line and the reason."""
 
 
-DOMAINS: Registry[type[Domain]] = Registry("domain", "envs.*.domain")
+DOMAINS: Registry[type[Domain]] = Registry("domain", "clutr.envs.*.domain")

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs.domain import Domain, Engine, LevelBatch, Observation
-from envs.randomness import named_generator
+from clutr.envs.domain import Domain, Engine, LevelBatch, Observation
+from clutr.envs.randomness import named_generator
 
 _LONGEST_PATH = 1024
 

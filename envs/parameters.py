@@ -1,11 +1,11 @@
-"""What worlds share that are asked for levels by numbers (`envs.domain.Domain.sample_at`)."""
+"""What worlds share that are asked for levels by numbers (`clutr.envs.domain.Domain.sample_at`)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from envs.domain import Parameter
+from clutr.envs.domain import Parameter
 
 
 def clamp_parameters(parameters: Tensor, ranges: Sequence[Parameter]) -> Tensor:

@@ -3,8 +3,8 @@
 import gymnasium
 
 _ENTRY_POINTS = {
-    "clutr/CarRacing-v0": ("envs.car.gym_env:CarEnv", "envs.car.gym_env:CarVectorEnv"),
-    "clutr/Maze-v0": ("envs.maze.gym_env:MazeEnv", "envs.maze.gym_env:MazeVectorEnv"),
+    "clutr/CarRacing-v0": ("clutr.envs.car.gym_env:CarEnv", "clutr.envs.car.gym_env:CarVectorEnv"),
+    "clutr/Maze-v0": ("clutr.envs.maze.gym_env:MazeEnv", "clutr.envs.maze.gym_env:MazeVectorEnv"),
 }
 
 

@@ -15,8 +15,8 @@ class Registry(Generic[T]):
     Args:
         kind: what is registered, as a person would call it ("domain", "curriculum"); used in errors.
         modules: where implementations live, as a dotted path with one `*`: "clutr.curricula.*" is every module of
-            that package, "envs.*.domain" the module `domain` of every package inside `envs`. They are imported when
-            the registry is first asked, so a new file is found without being named anywhere.
+            that package, "clutr.envs.*.domain" the module `domain` of every package inside `envs`. They are imported
+            when the registry is first asked, so a new file is found without being named anywhere.
     """
 
     def __init__(self, kind: str, modules: str) -> None:

@@ -11,8 +11,8 @@ from ray.tune.registry import register_env
 
 from clutr.curricula.base import Context
 from clutr.curricula.plr import PLRConfig
+from clutr.envs.maze.domain import MazeDomain
 from clutr.rllib import CurriculumLoop, LevelEnv
-from envs.maze.domain import MazeDomain
 
 SIZE: dict[str, Any] = {"height": 7, "width": 7, "max_obstacles": 10, "max_steps": 50}
 

@@ -4,11 +4,11 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.sb3.vec_env import LevelVecEnv
+from clutr.agents.sb3.vec_env import LevelVecEnv
 from clutr.curricula.base import Context
 from clutr.curricula.plr import PLRConfig
+from clutr.envs.maze.domain import MazeDomain
 from clutr.sb3 import CurriculumCallback
-from envs.maze.domain import MazeDomain
 
 STEPS = 200_000
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import yaml
 
-from agents.backend import BACKENDS, Backend, NativeBackend
-from agents.student import STUDENTS, StudentConfig
+from clutr.agents.backend import BACKENDS, Backend, NativeBackend
+from clutr.agents.student import STUDENTS, StudentConfig
 from clutr.curricula.base import CURRICULA, CurriculumConfig
+from clutr.envs.domain import DOMAINS, Domain
+from clutr.envs.registry import Registry
+from clutr.experiments.storage import RunError
 from clutr.manifold.base import MANIFOLDS, ManifoldConfig
-from envs.domain import DOMAINS, Domain
-from envs.registry import Registry
-from experiments.files import RunError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.files import RunError, write_atomically
+from clutr.experiments.storage import RunError, write_atomically
 
 
 class MetricsFile:

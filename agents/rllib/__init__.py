@@ -3,6 +3,6 @@
 `config` registers the backend, which is all that an experiment needs. Ray itself is imported when one is first made.
 """
 
-from agents.rllib import config
+from clutr.agents.rllib import config
 
 __all__ = ["config"]

@@ -15,12 +15,12 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from agents.ppo import PPOOptions
-from agents.rllib.config import RLlibBackend
-from agents.rllib.learner import StudentLearner, learn
-from agents.rllib.module import module_spec
-from agents.rllib.runner import LevelEnvRunner, sample
-from envs.domain import Domain, Engine
+from clutr.agents.ppo import PPOOptions
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib.learner import StudentLearner, learn
+from clutr.agents.rllib.module import module_spec
+from clutr.agents.rllib.runner import LevelEnvRunner, sample
+from clutr.envs.domain import Domain, Engine
 
 POLL = 0.05
 """Seconds between looks at the runners while some work waits for one."""

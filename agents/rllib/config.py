@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from agents.backend import BACKENDS
-from agents.ppo import PPOOptions
-from agents.student import Student, StudentConfig
-from envs.domain import Domain, Engine
+from clutr.agents.backend import BACKENDS
+from clutr.agents.ppo import PPOOptions
+from clutr.agents.student import Student, StudentConfig
+from clutr.envs.domain import Domain, Engine
 
 EXTRA = 'the backend rllib needs Ray: install it with `pip install "clutr[distributed]"`'
 
@@ -74,7 +74,7 @@ class RLlibBackend:
         seed: int,
         device: torch.device,
     ) -> dict[str, Student]:
-        """See `agents.backend.Backend`."""
+        """See `clutr.agents.backend.Backend`."""
         if not isinstance(config, PPOOptions):
             raise ValueError(f"the backend rllib trains the students ppo and pixel-ppo, not a {type(config).__name__}")
         if device.type != "cpu":
@@ -82,6 +82,6 @@ class RLlibBackend:
                 f"the backend rllib gives GPUs to learners (gpus_per_learner); device is {device}, not cpu"
             )
         require_ray()
-        from agents.rllib.student import make_students  # noqa: PLC0415 (it imports Ray)
+        from clutr.agents.rllib.student import make_students  # noqa: PLC0415 (it imports Ray)
 
         return dict(make_students(self, config, names, domain, engine, seed))

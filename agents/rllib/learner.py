@@ -9,14 +9,14 @@ import torch.distributed
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from agents.losses import normalise
-from agents.ppo import PPOStudent
-from agents.rllib.parcels import unpack, unpack_trajectories
-from envs.randomness import named_generator
+from clutr.agents.losses import normalise
+from clutr.agents.ppo import PPOStudent
+from clutr.agents.rllib.serialization import unpack, unpack_trajectories
+from clutr.envs.randomness import named_generator
 
 
 class ProcessGroup:
-    """The learners of torch.distributed's default group, as the update sees them: see `agents.peers.Peers`."""
+    """The learners of torch.distributed's default group, as a `LearnerGroup`."""
 
     def __init__(self, learners: int) -> None:
         self.learners = learners

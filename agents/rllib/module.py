@@ -7,8 +7,8 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from agents.ppo import PPOOptions, PPOStudent
-from envs.domain import Engine
+from clutr.agents.ppo import PPOOptions, PPOStudent
+from clutr.envs.domain import Engine
 
 
 class StudentModule(TorchRLModule):
@@ -16,7 +16,7 @@ class StudentModule(TorchRLModule):
 
     `model_config` has the student's `config`, its `seed` and `name`. With RLlib's own words, batches have `obs` and
     `state_in` for a step, to which it answers `actions` and `state_out`; for training they have what
-    `agents.networks.Network.prepare` gives as `prepared`, and `starts`; the answer is `policy` and `values`.
+    `clutr.agents.networks.Network.prepare` gives as `prepared`, and `starts`; the answer is `policy` and `values`.
     """
 
     def setup(self) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from ray.rllib.env.env_runner import EnvRunner
 
-from agents.ppo import PPOStudent
-from agents.rllib.parcels import Share, generator, pack, pack_trajectories, unpack, unpack_levels
-from agents.rollout import collect
-from agents.student import EpisodeStatistics
-from envs.domain import Domain, Engine
+from clutr.agents.ppo import PPOStudent
+from clutr.agents.rllib.serialization import Share, generator, pack, pack_trajectories, unpack, unpack_levels
+from clutr.agents.rollout import collect
+from clutr.agents.student import EpisodeStatistics
+from clutr.envs.domain import Domain, Engine
 
 
 class LevelEnvRunner(EnvRunner):

@@ -7,10 +7,10 @@ import ray
 import torch
 from torch import Tensor
 
-from agents.ppo import PPOOptions, PPOStudent, explained_variance
-from agents.rllib.cluster import Cluster, LearnersLostError
-from agents.rllib.config import RLlibBackend
-from agents.rllib.parcels import (
+from clutr.agents.ppo import PPOOptions, PPOStudent, explained_variance
+from clutr.agents.rllib.cluster import Cluster, LearnersLostError
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib.serialization import (
     pack,
     pack_levels,
     pack_trajectories,
@@ -18,9 +18,9 @@ from agents.rllib.parcels import (
     unpack,
     unpack_trajectories,
 )
-from agents.rollout import estimate
-from agents.student import Trajectories
-from envs.domain import Domain, Engine, LevelBatch, Observation
+from clutr.agents.rollout import estimate
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Domain, Engine, LevelBatch, Observation
 
 
 def make_students(
@@ -53,13 +53,13 @@ class RLlibStudent:
         """The generation of learners that have this student's state; -1: none has."""
 
     def initial_state(self, n: int) -> Tensor:
-        """See `agents.student.Policy`."""
+        """See `clutr.agents.student.Policy`."""
         return self.local.initial_state(n)
 
     def act(
         self, observation: Observation, state: Tensor, rng: torch.Generator, deterministic: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """See `agents.student.Policy`; in this process."""
+        """See `clutr.agents.student.Policy`; in this process."""
         return self.local.act(observation, state, rng, deterministic)
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:

@@ -4,6 +4,6 @@
 Stable-Baselines3 itself is imported when one of them is first made.
 """
 
-from agents.sb3 import configs
+from clutr.agents.sb3 import configs
 
 __all__ = ["configs"]

@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium
 import torch
 
-from agents.sb3.requirement import require_sb3
-from agents.student import STUDENTS, Student
+from clutr.agents.sb3.requirement import require_sb3
+from clutr.agents.student import STUDENTS, Student
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SB3Options:
             ValueError: if the student cannot play in these spaces.
         """
         require_sb3()
-        from agents.sb3.making import Making, make  # noqa: PLC0415 (it imports Stable-Baselines3)
+        from clutr.agents.sb3.builders import Making, make  # noqa: PLC0415 (it imports Stable-Baselines3)
 
         return make(Making(self, observation_space, action_space, seed, name, torch.device(device)))
 

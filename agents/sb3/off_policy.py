@@ -8,13 +8,13 @@ import torch
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
-from agents.sb3.configs import SB3DQNConfig, SB3SACConfig
-from agents.sb3.players import QPlayer, SACPlayer
-from agents.sb3.randomness import OwnRandomness
-from agents.sb3.replay import Replay, Transitions, WithNextObservations
-from agents.sb3.students import SB3Student, chosen_environments
-from agents.student import Trajectories
-from envs.domain import Engine, LevelBatch
+from clutr.agents.sb3.configs import SB3DQNConfig, SB3SACConfig
+from clutr.agents.sb3.policies import QPlayer, SACPlayer
+from clutr.agents.sb3.randomness import OwnRandomness
+from clutr.agents.sb3.replay import Replay, Transitions, WithNextObservations
+from clutr.agents.sb3.students import SB3Student, chosen_environments
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Engine, LevelBatch
 
 
 class OffPolicyStudent(SB3Student, ABC):

@@ -7,8 +7,8 @@ import torch
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from torch import Tensor
 
-from agents.sb3.students import OnPolicyStudent
-from envs.domain import Observation
+from clutr.agents.sb3.students import OnPolicyStudent
+from clutr.envs.domain import Observation
 
 
 class WholeSequences(RecurrentRolloutBuffer):

@@ -9,9 +9,9 @@ import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
-from agents.sb3.views import View
-from agents.student import Trajectories
-from envs.domain import Engine, LevelBatch, Observation, Step
+from clutr.agents.sb3.preprocessing import View
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Engine, LevelBatch, Observation, Step
 
 _COLUMNS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 

@@ -1,8 +1,8 @@
 """Students whose networks, losses and optimisers are Stable-Baselines3's; levels, rollouts and masks are ours.
 
-A rollout is `agents.rollout.collect`, as for our own students, so values, advantages and time limits mean the same.
-Learning is Stable-Baselines3's own `train()`: on-policy on a rollout buffer that holds the trained levels alone,
-off-policy (`agents.sb3.off_policy`) on a replay buffer into which only their transitions go.
+A rollout is `clutr.agents.rollout.collect`, as for our own students, so values, advantages and time limits mean the
+same. Learning is Stable-Baselines3's own `train()`: on-policy on a rollout buffer that holds the trained levels
+alone, off-policy (`clutr.agents.sb3.off_policy`) on a replay buffer into which only their transitions go.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from agents.normaliser import ReturnNormaliser
-from agents.rollout import collect
-from agents.sb3.configs import OnPolicyOptions, SB3Options, SB3PPOConfig
-from agents.sb3.players import Player
-from agents.sb3.randomness import OwnRandomness, seed_globally, untouched
-from agents.student import Trajectories
-from envs.domain import Engine, LevelBatch, Observation
+from clutr.agents.normaliser import ReturnNormaliser
+from clutr.agents.rollout import collect
+from clutr.agents.sb3.configs import OnPolicyOptions, SB3Options, SB3PPOConfig
+from clutr.agents.sb3.policies import Player
+from clutr.agents.sb3.randomness import OwnRandomness, seed_globally, untouched
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Engine, LevelBatch, Observation
 
 _CONSTANTS = ("learning_rate", "n_updates", "clip_range", "exploration_rate")
 """What Stable-Baselines3 reports and the configuration or the update's number says anyway."""

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.sb3.requirement import require_sb3
-from agents.sb3.views import VIEWS
-from envs.domain import Engine, LevelBatch, Observation
+from clutr.agents.sb3.preprocessing import VIEWS
+from clutr.agents.sb3.requirement import require_sb3
+from clutr.envs.domain import Engine, LevelBatch, Observation
 
 require_sb3()
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.student import EpisodeStatistics
+from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.curricula.plr import PLR, PLRConfig
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 EASY_LEVELS = 4
 """Parents of a batch of children, with `parents` "easy"."""

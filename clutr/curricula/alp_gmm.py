@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.envs.domain import Domain
 from clutr.manifold.base import Manifold
-from envs.domain import Domain
 
 FULL_COVARIANCE = 8
 """Most dimensions of a task for which the mixture has full covariances by default."""

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Beta
 
-from agents.distributions import sample_beta
-from agents.losses import Evaluation
-from agents.networks import linear
+from clutr.agents.distributions import sample_beta
+from clutr.agents.losses import Evaluation
+from clutr.agents.networks import linear
 from clutr.curricula.base import Pending
 from clutr.curricula.ppo import Learner, TeacherOptions
 

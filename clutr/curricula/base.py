@@ -7,11 +7,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from agents.student import EpisodeStatistics
+from clutr.agents.student import EpisodeStatistics
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.randomness import named_generator
+from clutr.envs.registry import Registry
 from clutr.manifold.base import Manifold
-from envs.domain import Domain, LevelBatch
-from envs.randomness import named_generator
-from envs.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.student import EpisodeStatistics
+from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.scores import require_score
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 Priority = Literal["rank", "proportional", "power"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clutr.curricula.accel import ACCEL, ACCELConfig
 from clutr.curricula.base import CURRICULA, Context
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 
 @CURRICULA.register("latent-accel")

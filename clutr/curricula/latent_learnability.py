@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.networks import linear
+from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 
 LEAST_VARIANCE = 1e-4

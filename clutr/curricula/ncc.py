@@ -17,7 +17,7 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.scores import Scorer
 from clutr.curricula.sfl import Screening, ScreeningOptions
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 
 @CURRICULA.register("ncc")

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from agents.losses import Evaluation
-from agents.networks import linear
+from clutr.agents.losses import Evaluation
+from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
-from envs.domain import Domain
+from clutr.envs.domain import Domain
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, ReplayOptions
 from clutr.curricula.scores import Scorer
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 
 @CURRICULA.register("plr")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
 
 
 @dataclass(frozen=True)

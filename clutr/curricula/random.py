@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
+from clutr.envs.domain import Domain
 from clutr.manifold.base import Manifold
-from envs.domain import Domain
 
 
 class _NoTeacher:

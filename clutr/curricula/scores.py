@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.student import EpisodeStatistics
-from envs.domain import Domain, LevelBatch
+from clutr.agents.student import EpisodeStatistics
+from clutr.envs.domain import Domain, LevelBatch
 
 
 class Played(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.scores import Scorer, require_score
-from envs.domain import Domain, LevelBatch
+from clutr.envs.domain import Domain, LevelBatch
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.coder import MOST_BITS, Coder, inside
 from clutr.manifold.pretrain import PretrainOptions
 from clutr.manifold.sequence_model import Chances, SequenceModel
 from clutr.manifold.sets import TaskShape
-from envs.domain import Domain, LevelBatch
-from envs.randomness import named_generator
 
 
 @MANIFOLDS.register("ariel")

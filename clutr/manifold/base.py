@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from envs.domain import Domain, LevelBatch
-from envs.registry import Registry
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.registry import Registry
 
 
 class Manifold(Protocol):

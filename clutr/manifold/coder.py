@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clutr.envs.domain import Domain, LevelBatch
 from clutr.manifold.sets import TaskShape
-from envs.domain import Domain, LevelBatch
 
 LATENT_BITS = 24
 """What a number in (1/2, 1) holds in single precision."""

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.randomness import named_generator
 from clutr.manifold import health
 from clutr.manifold.base import MANIFOLDS, Progress
 from clutr.manifold.coder import MOST_BITS, Coder, inside
 from clutr.manifold.sets import TaskShape
-from envs.domain import Domain, LevelBatch
-from envs.randomness import named_generator
 
 
 @MANIFOLDS.register("combinatorial")

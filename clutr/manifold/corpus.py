@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from envs.domain import Domain
-from envs.randomness import named_generator
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import named_generator
 
 POOL = 32
 """Batches that are drawn, and sorted by length, together."""

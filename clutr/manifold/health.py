@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from clutr.envs.domain import Domain, LevelBatch, Repairs
 from clutr.manifold.base import Manifold
 from clutr.manifold.corpus import lengths
 from clutr.manifold.sets import split_parts
 from clutr.manifold.smoothness import smoothness
-from envs.domain import Domain, LevelBatch, Repairs
 
 BINS = 30
 """About so many bins hold the values of a property that is no count."""

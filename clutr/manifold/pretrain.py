@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import derive_seed, named_generator
 from clutr.manifold import health
 from clutr.manifold.base import Network, Progress
 from clutr.manifold.corpus import Corpus
-from envs.domain import Domain
-from envs.randomness import derive_seed, named_generator
 
 REPORT_EVERY = 20
 """Iterations between two reports: each looks at the loss."""

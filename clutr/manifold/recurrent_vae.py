@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.corpus import lengths
 from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.pretrain import PretrainOptions
 from clutr.manifold.vae import Squash, VAEManifold, into_box
-from envs.domain import Domain
-from envs.randomness import named_generator
 
 PADDING = 0
 

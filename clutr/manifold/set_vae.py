@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.pretrain import PretrainOptions
 from clutr.manifold.vae import VAEManifold
-from envs.domain import Domain
-from envs.randomness import named_generator
 
 
 @MANIFOLDS.register("set-vae")

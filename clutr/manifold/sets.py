@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import named_generator
 from clutr.manifold.corpus import lengths
-from envs.domain import Domain
-from envs.randomness import named_generator
 
 DRAWS = 256
 """Tasks that are drawn to see whether all of a world's sets have one size."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from clutr.envs.domain import Domain, LevelBatch
 from clutr.manifold.posterior import TaskNetwork, posterior_health
-from envs.domain import Domain, LevelBatch
 
 Squash = Literal["cdf", "tanh"]
 FARTHEST = 5.0

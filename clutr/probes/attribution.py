@@ -13,12 +13,12 @@ import torch
 from captum.attr import FeatureAblation, IntegratedGradients
 from torch import Tensor
 
+from clutr.probes.attribution_inputs import Past, Target, answer
 from clutr.probes.lrp import relevance_by_gradient
 from clutr.probes.open_lstm import OpenLSTM
-from clutr.probes.targets import Past, Target, answer
-from clutr.world.cores.aaren import AarenCore
-from clutr.world.cores.gated import LSTMCore
-from clutr.world.memory import Memory
+from clutr.world_model.cores.aaren import AarenCore
+from clutr.world_model.cores.lstm_gru import LSTMCore
+from clutr.world_model.memory import Memory
 
 STEPS = 32
 """Points of the path of integrated gradients."""

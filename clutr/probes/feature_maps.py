@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.probes.linear import fit
-from clutr.world.backbones.base import Backbone, visible
-from clutr.world.backbones.patches import PatchesBackbone
-from clutr.world.backbones.vae import VAEBackbone
+from clutr.probes.linear_probes import fit
+from clutr.world_model.backbones.base import Backbone, visible
+from clutr.world_model.backbones.patch_pca import PatchesBackbone
+from clutr.world_model.backbones.vae import VAEBackbone
 
 PENALTY = 1e-3
 LOST = 0.5

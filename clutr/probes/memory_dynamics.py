@@ -1,8 +1,8 @@
 """How a world model's memory moves: gates, how far back it looks, where it comes to rest, and whether it bursts.
 
-Works on any core of `clutr.world.cores`, through its step alone; what needs an LSTM says so. Sources: Vogt et al. 2020
-(arXiv 2006.14123) for exponents, Sussillo & Barak 2013 for fixed points, "Stuffed Mamba" (COLM 2025) for the test of
-state collapse, which is ported to these cores.
+Works on any core of `clutr.world_model.cores`, through its step alone; what needs an LSTM says so. Sources: Vogt et
+al. 2020 (arXiv 2006.14123) for exponents, Sussillo & Barak 2013 for fixed points, "Stuffed Mamba" (COLM 2025) for the
+test of state collapse, which is ported to these cores.
 """
 
 import copy
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 
+from clutr.probes.attribution_inputs import Past
 from clutr.probes.dynamics import Lyapunov, Map, MemoryHorizon, kaplan_yorke, memory_horizon
-from clutr.probes.targets import Past
-from clutr.world.dream import Dreamer, within_reach
-from clutr.world.latents import LatentEpisode
-from clutr.world.memory import Memory
+from clutr.world_model.dream import Dreamer, within_reach
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.memory import Memory
 
 BAND = 3.0
 """Standard deviations of the state's size in training length within which it should stay."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from envs.car.stale import forget_stale_kernels
+from clutr.envs.car.numba_cache import forget_stale_kernels
 
 # before any of them is loaded
 forget_stale_kernels(Path(__file__).parent)

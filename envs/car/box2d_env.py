@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.car.engine import (
+from clutr.envs.car.engine import (
     END_BONUS,
     GRASS_COST,
     GRASS_GREEN,
@@ -20,9 +20,9 @@ from envs.car.engine import (
     PLAYFIELD,
     action_space,
 )
-from envs.car.level import RoadLevels
-from envs.car.track import Track
-from envs.domain import LevelBatch, Observation, SeedLevels, Step
+from clutr.envs.car.road.level import RoadLevels
+from clutr.envs.car.road.track import Track
+from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
 
 try:
     from gymnasium.envs.box2d.car_racing import CarRacing
@@ -125,7 +125,7 @@ class Box2DEngine:
         return torch.tensor([car.place() for car in self._cars], dtype=torch.float32)
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
-        """Start episodes: see `envs.domain.Engine.reset`.
+        """Start episodes: see `clutr.envs.domain.Engine.reset`.
 
         Raises:
             TypeError: the levels are not of the engine's kind.

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.car.engine import PLAYFIELD, CarEngine
-from envs.car.level import BezierLevels, RoadLevels
-from envs.car.maps import draw_maps, speed_scale
-from envs.car.overview import render_tracks
-from envs.car.sampling import SKETCH, in_line, sketches_at
-from envs.car.sight import CarSight
-from envs.car.suites import suites
-from envs.car.text import collinear, format_levels, parse
-from envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
-from envs.parameters import clamp_parameters
+from clutr.envs.car.drawing.thumbnail import render_tracks
+from clutr.envs.car.drawing.trajectory_map import draw_maps, speed_scale
+from clutr.envs.car.engine import PLAYFIELD, CarEngine
+from clutr.envs.car.observer import CarSight
+from clutr.envs.car.road.level import BezierLevels, RoadLevels
+from clutr.envs.car.road.sampling import SKETCH, in_line, sketches_at
+from clutr.envs.car.road.text import collinear, format_levels, parse
+from clutr.envs.car.suites import suites
+from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
+from clutr.envs.parameters import clamp_parameters
 
 SPACING = PLAYFIELD / SKETCH
 """Between two cells of the sketch, in units; cell (0, 0) lies one spacing from the corner."""
@@ -46,7 +46,7 @@ class CarDomain:
     action_repeat: int = 8
     """Frames for which an action is repeated; the student sees the last of them."""
     shaped: bool = True
-    """Whether students are rewarded with the published shaping (see `envs.car.engine`); suites never do."""
+    """Whether students are rewarded with the published shaping (see `clutr.envs.car.engine`); suites never do."""
     backend: Literal["fast", "box2d"] = "fast"
     """Our compiled engine, or the real package: slow, for reference."""
 
@@ -237,7 +237,7 @@ class CarDomain:
     def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
         """N training environments."""
         if self.backend == "box2d":
-            from envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
+            from clutr.envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
 
             return Box2DEngine(n, max_frames=self.max_frames, action_repeat=self.action_repeat, shaped=self.shaped)
         return CarEngine(
@@ -245,13 +245,13 @@ class CarDomain:
         )
 
     def sight(self, engine: Engine) -> CarSight:
-        """An observer of pictures, objects and the true state (see `envs.car.sight`)."""
+        """An observer of pictures, objects and the true state (see `clutr.envs.car.observer`)."""
         if not isinstance(engine, CarEngine):
             raise TypeError(f"the observer looks at a CarEngine, got a {type(engine).__name__}")
         return CarSight(engine)
 
     def suites(self) -> dict[str, Suite]:
-        """The zero-shot test suites by name (see `envs.car.suites`)."""
+        """The zero-shot test suites by name (see `clutr.envs.car.suites`)."""
         return suites(self)
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
@@ -281,7 +281,7 @@ class CarDomain:
         return torch.from_numpy(render_tracks(self._own(levels).tracks()))
 
     def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
-        """Maps of roads with the driven line in the colours of its speed: see `envs.domain.Domain.draw_paths`."""
+        """Maps of roads with the driven line in the colours of its speed: see `clutr.envs.domain.Domain.draw_paths`."""
         if not isinstance(levels, RoadLevels):  # a seed of the package's own road
             return None
         driven = places.cpu().float().numpy()
@@ -294,7 +294,7 @@ class CarDomain:
         )
 
     def parse(self, source: str) -> RoadLevels:
-        """Read roads from text or JSON (see `envs.car.text`). Raises `LevelError` naming line and reason."""
+        """Read roads from text or JSON (see `clutr.envs.car.road.text`). Raises `LevelError` naming line and reason."""
         return parse(source)
 
     def format(self, levels: LevelBatch) -> str:

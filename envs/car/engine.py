@@ -19,13 +19,13 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from envs.car.level import RoadLevels
-from envs.car.physics import drive, new_cars, place
-from envs.car.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
-from envs.car.roads import RoadBank
-from envs.car.state import Cars, Double, Roads
-from envs.car.track import Track
-from envs.domain import LevelBatch, Observation, Step
+from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
+from clutr.envs.car.physics.arrays import Cars, Double, Roads
+from clutr.envs.car.physics.car_dynamics import drive, new_cars, place
+from clutr.envs.car.road.level import RoadLevels
+from clutr.envs.car.road.packing import RoadBank
+from clutr.envs.car.road.track import Track
+from clutr.envs.domain import LevelBatch, Observation, Step
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class CarEngine:
         return self._tensor((self._episodes.tiles / np.maximum(self._bank.roads.tiles, 1)).astype(np.float32))
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
-        """Start episodes: see `envs.domain.Engine.reset`.
+        """Start episodes: see `clutr.envs.domain.Engine.reset`.
 
         Raises:
             TypeError: the levels are no roads.
@@ -206,7 +206,7 @@ class CarEngine:
         self._loaded = True
 
     def step(self, actions: Tensor) -> Step:
-        """Advance every environment by one action: see `envs.domain.Engine.step`."""
+        """Advance every environment by one action: see `clutr.envs.domain.Engine.step`."""
         if not self._loaded:
             raise RuntimeError("reset the engine before stepping")
         chosen = actions.detach().cpu().double().numpy()

@@ -7,14 +7,14 @@ import numpy as np
 from gymnasium import Space
 from numpy.typing import NDArray
 
-from envs.car.domain import CarDomain
-from envs.car.level import RoadLevels
-from envs.domain import Engine, LevelBatch, Observation
-from envs.gym_env import Game, WorldEnv, WorldVectorEnv
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.car.road.level import RoadLevels
+from clutr.envs.domain import Engine, LevelBatch, Observation
+from clutr.envs.gym_env import Game, WorldEnv, WorldVectorEnv
 
 Level = RoadLevels | str | Path | None
-"""Roads as such, text that `envs.car.text.parse` reads (control points, a centre line), a file of it, or None: random
-Bezier roads."""
+"""Roads as such, text that `clutr.envs.car.road.text.parse` reads (control points, a centre line), a file of it,
+or None: random Bezier roads."""
 
 
 class _CarGame(Game):
@@ -54,10 +54,10 @@ class CarEnv(WorldEnv):
 
     Args:
         level: the road that every episode plays: `BezierLevels`, `CentreLineLevels`, or text in the formats of
-            `envs.car.text`; None: a fresh random one in each episode, drawn from the generator that `reset(seed=...)`
-            seeds. `reset(options={"level": ...})` replaces it from then on.
+            `clutr.envs.car.road.text`; None: a fresh random one in each episode, drawn from the generator that
+            `reset(seed=...)` seeds. `reset(options={"level": ...})` replaces it from then on.
         render_mode: None or "rgb_array" (the picture that the agent sees).
-        options: fields of `envs.car.domain.CarDomain`; by default `action_repeat=1` and `shaped=False`.
+        options: fields of `clutr.envs.car.domain.CarDomain`; by default `action_repeat=1` and `shaped=False`.
 
     Raises:
         LevelError: the text is no level; the message names line and reason.

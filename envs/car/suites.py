@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from envs.car.circuits import CIRCUITS, Circuit, circuit_level
-from envs.car.engine import CarEngine
-from envs.car.level import BezierLevels
-from envs.domain import Engine, LevelBatch, SeedLevels, Suite, Task
+from clutr.envs.car.engine import CarEngine
+from clutr.envs.car.road.circuits import CIRCUITS, Circuit, circuit_level
+from clutr.envs.car.road.level import BezierLevels
+from clutr.envs.domain import Engine, LevelBatch, SeedLevels, Suite, Task
 
 if TYPE_CHECKING:
-    from envs.car.domain import CarDomain
+    from clutr.envs.car.domain import CarDomain
 
 HELD_OUT = 20
 """Bezier roads of the held-out suite."""
@@ -59,7 +59,7 @@ def suites(domain: "CarDomain") -> dict[str, Suite]:
 
 @cache
 def _held_out() -> BezierLevels:
-    from envs.car.domain import CarDomain  # noqa: PLC0415  # the domain imports this module
+    from clutr.envs.car.domain import CarDomain  # noqa: PLC0415  # the domain imports this module
 
     rng = torch.Generator().manual_seed(HELD_OUT_SEED)
     return CarDomain(sampler="continuous").sample(HELD_OUT, rng)
@@ -86,7 +86,7 @@ def _circuit_task(circuit: Circuit, domain: "CarDomain") -> Task:
 
 def _gymnasium_task(name: str, domain: "CarDomain", recoloured: bool) -> Task:
     def engine(n: int) -> Engine:
-        from envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
+        from clutr.envs.car.box2d_env import Box2DEngine  # noqa: PLC0415  # Box2D is an optional dependency
 
         return Box2DEngine(
             n, package_tracks=True, domain_randomize=recoloured, action_repeat=domain.action_repeat

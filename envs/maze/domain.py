@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
-from envs.maze.engine import MazeEngine
-from envs.maze.level import MazeLevels
-from envs.maze.paths import actions_to_goal, shortest_paths
-from envs.maze.render import render_mazes
-from envs.maze.sampling import mazes_at
-from envs.maze.sight import MazeSight
-from envs.maze.suites import suites
-from envs.maze.text import format_levels, parse
-from envs.parameters import clamp_parameters
+from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
+from clutr.envs.maze.engine import MazeEngine
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.observer import MazeSight
+from clutr.envs.maze.paths import actions_to_goal, shortest_paths
+from clutr.envs.maze.render import render_mazes
+from clutr.envs.maze.sampling import mazes_at
+from clutr.envs.maze.suites import suites
+from clutr.envs.maze.text import format_levels, parse
+from clutr.envs.parameters import clamp_parameters
 
 _PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
@@ -224,13 +224,13 @@ class MazeDomain:
         )
 
     def sight(self, engine: Engine) -> MazeSight:
-        """An observer of pictures, objects and the true state (see `envs.maze.sight`)."""
+        """An observer of pictures, objects and the true state (see `clutr.envs.maze.observer`)."""
         if not isinstance(engine, MazeEngine):
             raise TypeError(f"the observer looks at a MazeEngine, got a {type(engine).__name__}")
         return MazeSight(engine)
 
     def suites(self) -> dict[str, Suite]:
-        """The zero-shot test suites by name (see `envs.maze.suites`)."""
+        """The zero-shot test suites by name (see `clutr.envs.maze.suites`)."""
         return suites(self)
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
@@ -258,7 +258,7 @@ class MazeDomain:
         return render_mazes(self._own(levels))
 
     def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
-        """Mazes with the cells visited, `places` `[B, L]`: see `envs.domain.Domain.draw_paths`."""
+        """Mazes with the cells visited, `places` `[B, L]`: see `clutr.envs.domain.Domain.draw_paths`."""
         if not isinstance(levels, MazeLevels):  # a seed of somebody else's maze
             return None
         tile = min(_PATH_TILE, max(4, _PATH_PIXELS // (max(levels.height, levels.width) + 2)))
@@ -271,7 +271,7 @@ class MazeDomain:
         )
 
     def parse(self, source: str) -> MazeLevels:
-        """Read mazes from text or JSON (see `envs.maze.text`). Raises `LevelError` naming line and reason."""
+        """Read mazes from text or JSON (see `clutr.envs.maze.text`). Raises `LevelError` naming line and reason."""
         return parse(source)
 
     def format(self, levels: LevelBatch) -> str:

@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from envs.domain import LevelBatch, Observation, Step
-from envs.maze.level import MazeLevels
+from clutr.envs.domain import LevelBatch, Observation, Step
+from clutr.envs.maze.level import MazeLevels
 
 FORWARD = 2
 """The action that moves. 0 turns left, 1 turns right; 3 to 6 (pick up, drop, toggle, done) find nothing to act on."""
@@ -111,7 +111,7 @@ class MazeEngine:
         self._shifts = [torch.tensor(reach, dtype=torch.int32, device=self.device) for reach in reaches]
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
-        """Start episodes: see `envs.domain.Engine.reset`.
+        """Start episodes: see `clutr.envs.domain.Engine.reset`.
 
         Raises:
             TypeError: the levels are no mazes.
@@ -164,7 +164,7 @@ class MazeEngine:
         self._start_codes = self._look(self._start, self._start_heading)
 
     def step(self, actions: Tensor) -> Step:
-        """Advance every environment: see `envs.domain.Engine.step`. The reward is 1 - 0.9 * steps / max_steps."""
+        """Advance every environment: see `clutr.envs.domain.Engine.step`. The reward is 1 - 0.9 * steps / max_steps."""
         if self._grid is None:
             raise RuntimeError("reset the engine before stepping")
         choice = torch.add(self._heading, actions, alpha=4)

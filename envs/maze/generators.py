@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.maze.level import MazeLevels
+from clutr.envs.maze.level import MazeLevels
 
 MAX_SIZE = 101
 """Largest outer side of a perfect maze."""

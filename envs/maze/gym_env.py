@@ -6,16 +6,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.domain import Engine, LevelBatch
-from envs.gym_env import Game, WorldEnv, WorldVectorEnv
-from envs.maze.domain import MazeDomain
-from envs.maze.engine import MazeEngine
-from envs.maze.level import MazeLevels
-from envs.maze.render import render_mazes
+from clutr.envs.domain import Engine, LevelBatch
+from clutr.envs.gym_env import Game, WorldEnv, WorldVectorEnv
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.maze.engine import MazeEngine
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.render import render_mazes
 
 Level = MazeLevels | str | Path | None
-"""Levels as such, as text or JSON that `envs.maze.text.parse` reads, a file of it, or None: random ones, fresh in each
-episode."""
+"""Levels as such, as text or JSON that `clutr.envs.maze.text.parse` reads, a file of it, or None: random ones,
+fresh in each episode."""
 
 
 class _MazeGame(Game):
@@ -61,7 +61,7 @@ class MazeEnv(WorldEnv):
         level: the level that every episode plays, of any size; None: a fresh random one in each episode, drawn from
             the generator that `reset(seed=...)` seeds. `reset(options={"level": ...})` replaces it from then on.
         render_mode: None or "rgb_array".
-        options: fields of `envs.maze.domain.MazeDomain`: size and obstacle budget of random levels, `max_steps`,
+        options: fields of `clutr.envs.maze.domain.MazeDomain`: size and obstacle budget of random levels, `max_steps`,
             `see_through_walls`, `view`.
 
     Raises:

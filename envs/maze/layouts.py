@@ -5,8 +5,8 @@ The outer ring of walls is part of a drawing. `BENCHMARK` holds the fixed mazes 
 test sets (arXiv 2110.02439 and 2203.01302); `SMALL` holds this project's own, for quick runs on small mazes.
 """
 
-from envs.maze.level import MazeLevels
-from envs.maze.text import parse
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.text import parse
 
 BENCHMARK: dict[str, str] = {
     "SixteenRooms": """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.domain import LevelBatch
+from clutr.envs.domain import LevelBatch
 
 EAST, SOUTH, WEST, NORTH = range(4)
 """Headings, as in MiniGrid."""

@@ -9,8 +9,8 @@ import torch
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.domain import LevelBatch, Observation, SeedLevels, Step
-from envs.maze.level import MazeLevels
+from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
+from clutr.envs.maze.level import MazeLevels
 
 
 def make_minigrid(env_id: str, view: int) -> MiniGridEnv:

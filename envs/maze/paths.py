@@ -8,8 +8,8 @@ a cell that is reached in step t gets its bit set in plane k for each bit k of t
 import torch
 from torch import Tensor
 
-from envs.maze.level import MazeLevels
-from envs.maze.search import fewest_actions
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.search import fewest_actions
 
 _WORD = 64
 _CHECK_EVERY = 8
@@ -104,7 +104,7 @@ def shortest_paths(levels: MazeLevels) -> Tensor:
 def actions_to_goal(levels: MazeLevels) -> Tensor:
     """Fewest actions from start to goal, each quarter turn and each move one: `[B]` int64, -1 where no way leads.
 
-    Searched on the CPU by compiled code, maze by maze (`envs.maze.search`): there are four times as many poses as
+    Searched on the CPU by compiled code, maze by maze (`clutr.envs.maze.search`): there are four times as many poses as
     cells, and the wavefront costs the same for one maze as for sixty-four.
 
     Raises:

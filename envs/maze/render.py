@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.maze.level import EAST, NORTH, SOUTH, WEST, MazeLevels
+from clutr.envs.maze.level import EAST, NORTH, SOUTH, WEST, MazeLevels
 
 FLOOR_COLOUR = (246, 244, 238)
 GRID_COLOUR = (228, 224, 214)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from envs.maze.level import MazeLevels
+from clutr.envs.maze.level import MazeLevels
 
 
 def mazes_at(height: int, width: int, obstacles: Tensor, distance: Tensor, rng: torch.Generator) -> MazeLevels:

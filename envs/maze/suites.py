@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from envs.domain import Engine, SeedLevels, Suite, Task
-from envs.maze.engine import MazeEngine
-from envs.maze.generators import perfect_mazes
-from envs.maze.layouts import BENCHMARK, SMALL, fixed_levels
-from envs.maze.level import MazeLevels
-from envs.maze.minigrid_env import MinigridEngine, levels_from_minigrid
-from envs.maze.paths import solvable
+from clutr.envs.domain import Engine, SeedLevels, Suite, Task
+from clutr.envs.maze.engine import MazeEngine
+from clutr.envs.maze.generators import perfect_mazes
+from clutr.envs.maze.layouts import BENCHMARK, SMALL, fixed_levels
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.minigrid_env import MinigridEngine, levels_from_minigrid
+from clutr.envs.maze.paths import solvable
 
 if TYPE_CHECKING:
-    from envs.maze.domain import MazeDomain
+    from clutr.envs.maze.domain import MazeDomain
 
 DCD = ("SixteenRooms", "Labyrinth", "Labyrinth2", "Maze", "Maze2", "SimpleCrossingS11N5", "SmallCorridor")
 """The seven mazes on which students trained with 25 blocks are tested (arXiv 2110.02439)."""

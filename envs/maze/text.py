@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from envs.domain import LevelError
-from envs.maze.level import MazeLevels
+from clutr.envs.domain import LevelError
+from clutr.envs.maze.level import MazeLevels
 
 MAX_SIDE = 1000
 """Most rows or columns of a drawing, the ring included."""

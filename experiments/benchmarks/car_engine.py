@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.car.domain import CarDomain
-from envs.car.engine import CarEngine
-from envs.domain import LevelBatch
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import Figure
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.car.engine import CarEngine
+from clutr.envs.domain import LevelBatch
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.measurement import Figure
 
 BATCH_SIZES = (16, 64)
 REPEAT = 8
@@ -162,7 +162,7 @@ def _memory_of(cars: int) -> float | None:
 
     A fresh process, since this one has memory to spare from what it measured before.
     """
-    command = f"from experiments.benchmarks import car_engine; print(car_engine.growth({cars}))"
+    command = f"from clutr.experiments.benchmarks import car_engine; print(car_engine.growth({cars}))"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     printed = done.stdout.split()[-1]
     return None if printed == "None" else float(printed)

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.distributions import ScaledBeta
-from agents.pixel_ppo import PixelPPOConfig
-from agents.pixels import PixelActorCritic, Stacks
-from agents.ppo import PPOStudent
-from agents.student import Trajectories
-from envs.car.domain import CarDomain
-from envs.domain import Engine, LevelBatch, Observation, Step
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import Figure
-from experiments.benchmarks.maze_train import matrix_multiply_peak
+from clutr.agents.distributions import ScaledBeta
+from clutr.agents.pixel_ppo import PixelPPOConfig
+from clutr.agents.pixels import PixelActorCritic, Stacks
+from clutr.agents.ppo import PPOStudent
+from clutr.agents.student import Trajectories
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.domain import Engine, LevelBatch, Observation, Step
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.maze_train import matrix_multiply_peak
+from clutr.experiments.benchmarks.measurement import Figure
 
 NUM_ENVS = 16
 UPDATES = 3

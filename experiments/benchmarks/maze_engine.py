@@ -11,11 +11,11 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Goal, Wall
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs.maze.domain import MazeDomain
-from envs.maze.engine import MazeEngine
-from envs.maze.level import MazeLevels
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import Figure
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.maze.engine import MazeEngine
+from clutr.envs.maze.level import MazeLevels
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.measurement import Figure
 
 BATCH_SIZES = (256, 1024, 2048, 4096, 8192, 16384)
 TRAINING_BATCH = 32

@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from agents.networks import ActorCritic
-from agents.ppo import PPOConfig, PPOStudent
-from agents.recurrent import LSTM, product_with
-from envs.domain import Engine
-from envs.maze.domain import MazeDomain
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import Figure
-from experiments.presets import LIGHT_STUDENT
+from clutr.agents.networks import ActorCritic
+from clutr.agents.ppo import PPOConfig, PPOStudent
+from clutr.agents.recurrent import LSTM, product_with
+from clutr.envs.domain import Engine
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.training.presets import LIGHT_STUDENT
 
 NUM_ENVS = 32
 UPDATES = 6

@@ -9,11 +9,11 @@ import gymnasium
 import numpy as np
 from minigrid.wrappers import ImgObsWrapper
 
-from agents.ppo import PPOConfig
-from envs.maze.domain import MazeDomain
-from envs.maze.gym_env import MazeEnv
-from envs.randomness import named_generator
-from experiments.benchmarks.maze_engine import RealMaze
+from clutr.agents.ppo import PPOConfig
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.maze.gym_env import MazeEnv
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.maze_engine import RealMaze
 
 ITERATIONS = 3
 """The first, in which everything starts, does not count; the best of the others does."""

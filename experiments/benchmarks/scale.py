@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.backend import NativeBackend
-from agents.networks import ActorCritic
-from agents.ppo import PPOConfig
-from agents.rllib.config import RLlibBackend, require_ray
-from envs.maze.domain import MazeDomain
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import Figure
-from experiments.benchmarks.maze_train import training_flops
-from experiments.benchmarks.plain_rllib import minigrids_maze, our_maze, plain_rllib
-from experiments.files import RunError
-from experiments.presets import LIGHT_STUDENT
+from clutr.agents.backend import NativeBackend
+from clutr.agents.networks import ActorCritic
+from clutr.agents.ppo import PPOConfig
+from clutr.agents.rllib.config import RLlibBackend, require_ray
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.maze_train import training_flops
+from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.plain_rllib import minigrids_maze, our_maze, plain_rllib
+from clutr.experiments.storage import RunError
+from clutr.experiments.training.presets import LIGHT_STUDENT
 
 ENVS = 32
 """Environments of each runner."""
@@ -110,7 +110,7 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
         raise RunError(str(error)) from error
     import ray  # noqa: PLC0415 (start-up of the command line must not wait for it)
 
-    from agents.rllib.cluster import start_ray  # noqa: PLC0415
+    from clutr.agents.rllib.cluster import start_ray  # noqa: PLC0415
 
     threads = torch.get_num_threads()
     start_ray(RLlibBackend(runners=RUNNERS[-1], learners=1))
@@ -232,7 +232,7 @@ def _parcels(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]
     """Bytes of what goes to and comes from each runner, as Ray serialises it."""
     from ray import cloudpickle  # noqa: PLC0415
 
-    from agents.rllib.parcels import pack, pack_levels, pack_trajectories, select  # noqa: PLC0415
+    from clutr.agents.rllib.serialization import pack, pack_levels, pack_trajectories, select  # noqa: PLC0415
 
     levels = domain.sample(ENVS * runners, named_generator(0, "bench", "parcels"))
     played = student.rollout(domain.engine(ENVS * runners), levels)

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clutr.world.backbones.modes import ModesConfig
-from clutr.world.backbones.vae import VAEConfig
-from clutr.world.cores.base import CORES
-from clutr.world.dream import Dreamer, Moment
-from clutr.world.latents import LatentEpisode
-from clutr.world.memory import Memory, MemoryConfig, Scale
-from clutr.world.policies import Guided, RandomWalk
-from clutr.world.recorder import Recorder
-from clutr.world.training import MemoryTraining, MemoryTrainingOptions
-from envs.car.domain import CarDomain
-from envs.sight import SIDE
-from experiments.benchmarks.figure import Figure
+from clutr.envs.capabilities import SIDE
+from clutr.envs.car.domain import CarDomain
+from clutr.experiments.benchmarks.measurement import Figure
+from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.vae import VAEConfig
+from clutr.world_model.cores.base import CORES
+from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.memory import Memory, MemoryConfig, Scale
+from clutr.world_model.policies import Guided, RandomWalk
+from clutr.world_model.recorder import Recorder
+from clutr.world_model.training import MemoryTraining, MemoryTrainingOptions
 
 LATENTS, ACTIONS, WIDTH, GAUSSIANS = 32, 3, 256, 5
 STREAMS, LENGTH, EPISODES, MOMENTS = 64, 32, 128, 128

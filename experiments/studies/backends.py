@@ -1,6 +1,6 @@
 """Do students learn the same on Ray as in one process? The same preset and seeds on both, beside the noise of seeds.
 
-    python -m experiments.studies.backends OUT [--preset maze-dr] [--steps 1000000] [--seeds 5] [--runners 2]
+    python -m clutr.experiments.studies.backends OUT [--preset maze-dr] [--steps 1000000] [--seeds 5] [--runners 2]
         [--learners 0]
 
 Writes OUT/curves.csv (backend, seed, steps, return, solved), OUT/curves.svg and OUT/results.md. Runs that are finished
@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from scipy.stats import t as student_t
 
-from agents.backend import NativeBackend
-from agents.rllib.config import RLlibBackend
-from experiments.config import Experiment
-from experiments.files import write_atomically
-from experiments.manifolds import prepare_manifold
-from experiments.presets import PRESETS
-from experiments.run_dir import RunDirectory
-from experiments.runner import Runner
+from clutr.agents.backend import NativeBackend
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.experiments.config import Experiment
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import write_atomically
+from clutr.experiments.training.manifolds import prepare_manifold
+from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.training.runner import Runner
 
 QUANTITIES = ("mean_return", "solved")
 

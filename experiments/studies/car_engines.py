@@ -1,6 +1,6 @@
 """Whether a student earns the same on our engine and on the real package: same roads, same policy.
 
-    python -m experiments.studies.car_engines RUN [EPISODES]
+    python -m clutr.experiments.studies.car_engines RUN [EPISODES]
 
 The cars of both move alike, bit for bit, so only the pictures can make a difference, and through them the actions. The
 result is written to `experiments/results/car-engines.json`.
@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.student import Policy
-from envs.car.box2d_env import Box2DEngine
-from envs.car.engine import CarEngine
-from envs.domain import Engine, Task
-from experiments.commands import load_student
-from experiments.evaluate import play
-from experiments.files import write_atomically
-from experiments.run_dir import RunDirectory
+from clutr.agents.student import Policy
+from clutr.envs.car.box2d_env import Box2DEngine
+from clutr.envs.car.engine import CarEngine
+from clutr.envs.domain import Engine, Task
+from clutr.experiments.evaluation.commands import load_student
+from clutr.experiments.evaluation.evaluate import play
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import write_atomically
 
 RESULTS = Path(__file__).parent.parent / "results" / "car-engines.json"
 SUITE = "bezier-small"

@@ -1,12 +1,12 @@
 """Many curricula, one student, one budget: trains and tests every method of a study.
 
-    python -m experiments.studies.curricula STUDY.yaml OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
+    python -m clutr.experiments.studies.curricula STUDY.yaml OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
 
 The study's file is complete: it names an experiment, what each method changes in it, seeds and budgets. A run is tested
 when it has made `steps` environment steps of one student, and when its training has taken `seconds` of one core; it
 goes on until both are done. As many runs train at a time as there are jobs. Whatever was done before is kept, and what
-was interrupted goes on, so the command can be given again at any time. `experiments.studies.curricula_tables` draws the
-results.
+was interrupted goes on, so the command can be given again at any time. `clutr.experiments.studies.curricula_tables`
+draws the results.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from typing import Any
 import torch
 import yaml
 
-from experiments.benchmarks.figure import describe_machine
-from experiments.config import Experiment, from_plain, to_plain
-from experiments.evaluate import evaluate
-from experiments.files import RunError, write_atomically
-from experiments.manifolds import prepare_manifold, pretrain
-from experiments.metrics import MetricsFile
-from experiments.presets import PRESETS
-from experiments.robustness import cvar
-from experiments.run_dir import RunDirectory
-from experiments.runner import Runner, UpdateReport
+from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.config import Experiment, from_plain, to_plain
+from clutr.experiments.evaluation.cvar import cvar
+from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.metrics import MetricsFile
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.training.manifolds import prepare_manifold, pretrain
+from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.training.runner import Runner, UpdateReport
 
 ENDLESS = 10**12
 """Steps of a run in a study: the study stops it."""
@@ -182,7 +182,7 @@ def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[i
     while waiting or running:
         while waiting and len(running) < jobs:
             method, seed = waiting.pop(0)
-            command = [sys.executable, "-m", "experiments.studies.curricula", str(study.path), str(out)]
+            command = [sys.executable, "-m", "clutr.experiments.studies.curricula", str(study.path), str(out)]
             command += ["--one", method, str(seed)]
             running[method, seed] = subprocess.Popen(command, env=os.environ | one_thread)
         time.sleep(0.5)

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.compare import Comparison
+from clutr.experiments.evaluation.compare import Comparison
 
 Rows = list[dict[str, str]]
 _LABELS = {

@@ -1,9 +1,9 @@
 """The results of a study as CSV files, a page of tables, and pictures.
 
-    python -m experiments.studies.curricula_tables STUDY.yaml [OUT]
+    python -m clutr.experiments.studies.curricula_tables STUDY.yaml [OUT]
 
-With OUT, where `experiments.studies.curricula` trained, the runs' results are first collected into CSV files beside the
-study's file. Tables and pictures are made from those files alone.
+With OUT, where `clutr.experiments.studies.curricula` trained, the runs' results are first collected into CSV files
+beside the study's file. Tables and pictures are made from those files alone.
 """
 
 import csv
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.compare import Comparison, compare
-from experiments.files import RunError, write_atomically
-from experiments.run_dir import RunDirectory
-from experiments.statistics import Interval, Sample, estimate, mean
-from experiments.studies.curricula import Study, result_path, run_path
-from experiments.studies.curricula_pictures import draw_curriculum, draw_risk, draw_scores
+from clutr.experiments.evaluation.compare import Comparison, compare
+from clutr.experiments.evaluation.statistics import Interval, Sample, estimate, mean
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.studies.curricula import Study, result_path, run_path
+from clutr.experiments.studies.curricula_pictures import draw_curriculum, draw_risk, draw_scores
 
 BUDGETS = ("steps", "seconds")
 POINTS = 40
@@ -107,8 +107,9 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
     """Everything as Markdown."""
     parts = [f"# {study.about}\n"]
     parts.append(
-        f"Made by `python -m experiments.studies.curricula_tables {study.path.name}` from the CSV files beside it; "
-        + "`study.yaml` is the whole configuration. Figures in per cent, with 95 % bootstrap intervals over seeds.\n"
+        f"Made by `python -m clutr.experiments.studies.curricula_tables {study.path.name}` from the CSV files "
+        + "beside it; `study.yaml` is the whole configuration. Figures in per cent, with 95 % bootstrap intervals "
+        + "over seeds.\n"
     )
     for budget, words in (
         ("steps", f"{study.steps:,} environment steps of one student"),
@@ -163,7 +164,7 @@ def _levels(found: Comparison) -> str:
 def main() -> None:
     """Collect, if there is something to collect, and draw."""
     if not 2 <= len(sys.argv) <= 3:
-        raise RunError("usage: python -m experiments.studies.curricula_tables STUDY.yaml [OUT]")
+        raise RunError("usage: python -m clutr.experiments.studies.curricula_tables STUDY.yaml [OUT]")
     study = Study.read(Path(sys.argv[1]))
     if len(sys.argv) == 3:
         collect(study, Path(sys.argv[2]))

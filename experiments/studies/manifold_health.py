@@ -1,7 +1,7 @@
 """The health of each kind of task manifold after its preset's pretraining, for mazes and for cars, on one core.
 
-Run as `OMP_NUM_THREADS=1 python -m experiments.studies.manifold_health [WORLD-PRESET...]`, such as `maze-ariel`; writes
-one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`.
+Run as `OMP_NUM_THREADS=1 python -m clutr.experiments.studies.manifold_health [WORLD-PRESET...]`, such as
+`maze-ariel`; writes one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`.
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.training.presets import manifold_experiment
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.pretrain import Pretraining
-from experiments.benchmarks.figure import describe_machine
-from experiments.presets import manifold_experiment
 
 SEED = 1
 RESULTS = Path(__file__).parents[1] / "results" / "manifold"

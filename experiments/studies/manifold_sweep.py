@@ -1,6 +1,6 @@
 """Which task VAE, at equal pretraining time on two cores? Decides the default and records the sorting ablation.
 
-Run as `python -m experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row. With 0
+Run as `python -m clutr.experiments.studies.manifold_sweep SECONDS [NAME...]`; writes one JSON file a row. With 0
 seconds a row trains for its configured number of gradient steps: so the rows of cars are compared.
 """
 
@@ -11,13 +11,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.domain import Domain
+from clutr.envs.maze.domain import MazeDomain
+from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.manifold.pretrain import pretrain
 from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
-from envs.car.domain import CarDomain
-from envs.domain import Domain
-from envs.maze.domain import MazeDomain
-from experiments.benchmarks.figure import describe_machine
 
 SEED = 1
 RESULTS = Path(__file__).parents[1] / "results" / "manifold"

@@ -1,6 +1,6 @@
 """Which student learns fastest: equal wall-clock, domain randomisation, small mazes.
 
-    python -m experiments.studies.maze_students SECONDS [ROW ...]
+    python -m clutr.experiments.studies.maze_students SECONDS [ROW ...]
 
 Each row is trained for as many seconds on every seed and then tested on solvable mazes of its own kind and on the suite
 "small". Results are added to `experiments/results/maze-students.json`.
@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from agents.ppo import PPOConfig
-from envs.maze.domain import MazeDomain
-from envs.randomness import named_generator
-from experiments.benchmarks.figure import describe_machine
-from experiments.evaluate import evaluate
-from experiments.files import write_atomically
-from experiments.presets import LIGHT_STUDENT
+from clutr.agents.ppo import PPOConfig
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.randomness import named_generator
+from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.storage import write_atomically
+from clutr.experiments.training.presets import LIGHT_STUDENT
 
 RESULTS = Path(__file__).parent.parent / "results" / "maze-students.json"
 DOMAIN = MazeDomain(height=9, width=9, max_obstacles=25, max_steps=100)

@@ -1,6 +1,6 @@
 """Training on Ray while runners are killed every minute: the driver's memory, and whether all levels are accounted for.
 
-    python -m experiments.studies.soak OUT [--minutes 60] [--runners 2] [--preset maze-plr] [--kill-every 60]
+    python -m clutr.experiments.studies.soak OUT [--minutes 60] [--runners 2] [--preset maze-plr] [--kill-every 60]
 
 Trains the preset on the backend rllib for so many minutes. Every `--kill-every` seconds a runner, chosen at random,
 gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident and private bytes of the
@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from scipy.stats import t as student_t
 
-from agents.rllib.config import RLlibBackend
-from experiments.benchmarks.figure import describe_machine
-from experiments.files import write_atomically
-from experiments.manifolds import prepare_manifold
-from experiments.presets import PRESETS
-from experiments.run_dir import RunDirectory
-from experiments.runner import Runner, UpdateReport
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import write_atomically
+from clutr.experiments.training.manifolds import prepare_manifold
+from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.training.runner import Runner, UpdateReport
 
 WARM_UP = 0.2
 """Share of the time that the slope leaves out."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.domain import LevelBatch, Observation, Step
+from clutr.envs.domain import LevelBatch, Observation, Step
 
 
 @dataclass(frozen=True)

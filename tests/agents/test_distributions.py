@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from agents.distributions import EDGE, Categorical, ScaledBeta, sample_actions
+from clutr.agents.distributions import EDGE, Categorical, ScaledBeta, sample_actions
 
 ALPHA = torch.tensor([[1.0, 2.5, 40.0], [1.2, 1.0, 3.0]])
 BETA = torch.tensor([[1.0, 1.5, 3.0], [9.0, 2.0, 3.0]])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.student import Trajectories, summarise
+from clutr.agents.student import Trajectories, summarise
 
 
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.networks import ActorCritic, ConvTorso, SymbolTorso
-from envs.maze.domain import MazeDomain
+from clutr.agents.networks import ActorCritic, ConvTorso, SymbolTorso
+from clutr.envs.maze.domain import MazeDomain
 
 
 def observation(batch: int = 6) -> dict[str, torch.Tensor]:

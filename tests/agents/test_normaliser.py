@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from agents.normaliser import ReturnNormaliser
+from clutr.agents.normaliser import ReturnNormaliser
 
 DISCOUNT = 0.9
 

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 
-from agents.losses import Evaluation, clipped_losses
-from agents.normaliser import ReturnNormaliser
-from agents.pixel_ppo import PixelPPOConfig
-from agents.pixels import PixelActorCritic
-from agents.ppo import PPOStudent
-from agents.rollout import generalised_advantages
-from agents.student import Trajectories
+from clutr.agents.losses import Evaluation, clipped_losses
+from clutr.agents.normaliser import ReturnNormaliser
+from clutr.agents.pixel_ppo import PixelPPOConfig
+from clutr.agents.pixels import PixelActorCritic
+from clutr.agents.ppo import PPOStudent
+from clutr.agents.rollout import generalised_advantages
+from clutr.agents.student import Trajectories
 
 CONFIG = PixelPPOConfig(rollout_steps=6, epochs=1, minibatches=1)
 LEVELS = CountdownLevels(torch.tensor([2, 3, 50]))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 from torch import Tensor
 
-from agents.pixels import FRAMES, TORSOS, PixelActorCritic, PixelTorso, Stacks, Torso, shrink
+from clutr.agents.pixels import FRAMES, TORSOS, PixelActorCritic, PixelTorso, Stacks, Torso, shrink
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from fakes import CountdownEngine, CountdownLevels
 
-from agents.ppo import PPOConfig, PPOStudent
-from agents.student import Trajectories
-from envs.maze.domain import MazeDomain
+from clutr.agents.ppo import PPOConfig, PPOStudent
+from clutr.agents.student import Trajectories
+from clutr.envs.maze.domain import MazeDomain
 
 CONFIG = PPOConfig(
     rollout_steps=6, hidden=8, head=4, torso="symbols", torso_width=8, epochs=1, entropy_coefficient=0.02

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.recurrent import LSTM, product_with
+from clutr.agents.recurrent import LSTM, product_with
 
 STEPS, ENVS, INPUTS, HIDDEN = 9, 5, 4, 6
 

@@ -5,11 +5,11 @@ import torch
 from fakes import CountdownEngine, CountdownLevels
 from torch import Tensor
 
-from agents.networks import ActorCritic
-from agents.ppo import PPOConfig, PPOStudent
-from agents.rollout import generalised_advantages
-from agents.student import Trajectories
-from envs.domain import Step
+from clutr.agents.networks import ActorCritic
+from clutr.agents.ppo import PPOConfig, PPOStudent
+from clutr.agents.rollout import generalised_advantages
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Step
 
 LEVELS = CountdownLevels(torch.tensor([2, 3, 50]))
 STEPS = 7

@@ -11,15 +11,15 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import clutr  # noqa: F401  (registers the environments)
-from agents.sb3.vec_env import LevelVecEnv
+from clutr.agents.sb3.vec_env import LevelVecEnv
 from clutr.curricula.base import CURRICULA, Context, Curriculum, Outcome, Proposal
 from clutr.curricula.paired import PAIREDConfig
 from clutr.curricula.plr import PLRConfig, RobustPLRConfig
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.domain import Domain
+from clutr.envs.maze.domain import MazeDomain
+from clutr.experiments.storage import load_state, save_state
 from clutr.sb3 import CurriculumCallback
-from envs.car.domain import CarDomain
-from envs.domain import Domain
-from envs.maze.domain import MazeDomain
-from experiments.files import load_state, save_state
 
 DOMAIN = MazeDomain(height=5, width=5, max_obstacles=6, max_steps=12)
 SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu", "seed": 1}

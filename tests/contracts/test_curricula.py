@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.student import EpisodeStatistics
+from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import CURRICULA, Context, Curriculum, Outcome, Proposal
+from clutr.envs.domain import LevelBatch, Parameter, Repairs
+from clutr.experiments.storage import load_state, save_state
 from clutr.manifold.set_vae import SetVAEConfig
-from envs.domain import LevelBatch, Parameter, Repairs
-from experiments.files import load_state, save_state
 
 NAMES = list(CURRICULA)
 

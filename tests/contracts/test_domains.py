@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.domain import DOMAINS, Domain, LevelBatch, LevelError, SeedLevels, Task
-from envs.sight import SIDE
+from clutr.envs.capabilities import SIDE
+from clutr.envs.domain import DOMAINS, Domain, LevelBatch, LevelError, SeedLevels, Task
 
 NAMES = list(DOMAINS)
 

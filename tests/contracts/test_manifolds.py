@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from clutr.envs.domain import DOMAINS
+from clutr.envs.maze.level import MazeLevels
 from clutr.manifold.base import MANIFOLDS, Manifold
-from envs.domain import DOMAINS
-from envs.maze.level import MazeLevels
 
 PAIRS = [(manifold, world) for manifold in MANIFOLDS for world in DOMAINS]
 

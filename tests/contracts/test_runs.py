@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from agents.pixel_ppo import PixelPPOConfig
-from agents.ppo import PPOConfig
-from agents.sb3.configs import SB3DQNConfig
+from clutr.agents.pixel_ppo import PixelPPOConfig
+from clutr.agents.ppo import PPOConfig
+from clutr.agents.sb3.configs import SB3DQNConfig
 from clutr.curricula.base import CURRICULA
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.maze.domain import MazeDomain
+from clutr.experiments.config import Experiment
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training.runner import Runner
 from clutr.manifold.base import Manifold
 from clutr.manifold.set_vae import SetVAEConfig
-from envs.car.domain import CarDomain
-from envs.maze.domain import MazeDomain
-from experiments.config import Experiment
-from experiments.run_dir import RunDirectory
-from experiments.runner import Runner
 
 MANIFOLD = SetVAEConfig(hidden=8, latent=6, refinements=1)
 UPDATES = 6

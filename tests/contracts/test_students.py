@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from agents.student import STUDENTS, Student
-from envs.domain import DOMAINS, Domain
-from experiments.files import load_state, save_state
+from clutr.agents.student import STUDENTS, Student
+from clutr.envs.domain import DOMAINS, Domain
+from clutr.experiments.storage import load_state, save_state
 
 SMALL: dict[str, dict[str, Any]] = {
     "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10},

@@ -14,10 +14,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import clutr  # noqa: F401  # registers the environments
-from envs.domain import LevelError
-from envs.maze.engine import MazeEngine
-from envs.maze.level import MazeLevels, empty_levels
-from envs.registration import register
+from clutr.envs.domain import LevelError
+from clutr.envs.maze.engine import MazeEngine
+from clutr.envs.maze.level import MazeLevels, empty_levels
+from clutr.envs.registration import register
 
 CORRIDOR = "#####\n#>.G#\n#####"
 SMALL: dict[str, Any] = {"height": 5, "width": 6, "max_obstacles": 8, "max_steps": 9}

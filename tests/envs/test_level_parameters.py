@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.car.domain import SPACING, CarDomain
-from envs.car.level import BezierLevels
-from envs.maze.domain import MazeDomain
-from envs.maze.level import MazeLevels
+from clutr.envs.car.domain import SPACING, CarDomain
+from clutr.envs.car.road.level import BezierLevels
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.maze.level import MazeLevels
 
 
 def generator(seed: int = 0) -> torch.Generator:

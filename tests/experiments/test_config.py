@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from experiments.config import from_yaml, manifold_id, method_of, to_plain, to_yaml
-from experiments.files import RunError
-from experiments.presets import PRESETS
+from clutr.experiments.config import from_yaml, manifold_id, method_of, to_plain, to_yaml
+from clutr.experiments.storage import RunError
+from clutr.experiments.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.metrics import MetricsFile
+from clutr.experiments.metrics import MetricsFile
 
 
 def test_columns_keep_floats_exactly(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.rllib")
 
-from ray_worlds import (  # noqa: E402
+from ray_environments import (  # noqa: E402
     MAZES,
     NUM_ENVS,
     PIXELS,
@@ -24,16 +24,16 @@ from ray_worlds import (  # noqa: E402
     unequal,
 )
 
-from agents.backend import NativeBackend  # noqa: E402
-from agents.rllib.config import RLlibBackend  # noqa: E402
-from agents.rllib.runner import outcomes_by_key  # noqa: E402
-from agents.student import EpisodeStatistics  # noqa: E402
+from clutr.agents.backend import NativeBackend  # noqa: E402
+from clutr.agents.rllib.config import RLlibBackend  # noqa: E402
+from clutr.agents.rllib.runner import outcomes_by_key  # noqa: E402
+from clutr.agents.student import EpisodeStatistics  # noqa: E402
 from clutr.curricula.base import CURRICULA  # noqa: E402
+from clutr.envs.car.domain import CarDomain  # noqa: E402
+from clutr.experiments.config import Experiment  # noqa: E402
+from clutr.experiments.run_directory import RunDirectory  # noqa: E402
+from clutr.experiments.training.runner import Runner  # noqa: E402
 from clutr.manifold.set_vae import SetVAEConfig  # noqa: E402
-from envs.car.domain import CarDomain  # noqa: E402
-from experiments.config import Experiment  # noqa: E402
-from experiments.run_dir import RunDirectory  # noqa: E402
-from experiments.runner import Runner  # noqa: E402
 
 ROUNDED = ["log_probs", "values", "next_values", "advantages"]
 """Columns that rounding touches where matrices have other shapes."""
@@ -143,8 +143,8 @@ def test_minibatches_of_two_learners_learn() -> None:
 
 def test_a_runner_tells_outcomes_by_level() -> None:
     """Environments that share a level are joined; the numbers are those of the native statistics."""
-    from agents.rllib.parcels import pack, pack_levels  # noqa: PLC0415
-    from agents.rllib.runner import LevelEnvRunner  # noqa: PLC0415
+    from clutr.agents.rllib.runner import LevelEnvRunner  # noqa: PLC0415
+    from clutr.agents.rllib.serialization import pack, pack_levels  # noqa: PLC0415
 
     student = distributed(runners=1)
     runner = LevelEnvRunner(config=student.cluster.settings, worker_index=1)
@@ -218,7 +218,7 @@ def train(name: str, backend: Any, path: Path) -> RunDirectory:
 @pytest.fixture(scope="module")
 def kept_clusters() -> Iterator[None]:
     """Runners outlive a run, so that a test need not start some for every curriculum."""
-    module, kept = importlib.import_module("agents.rllib.student"), {}
+    module, kept = importlib.import_module("clutr.agents.rllib.student"), {}
     make = module.Cluster
 
     def reuse(backend: Any, config: Any, names: Any, *rest: Any) -> Any:

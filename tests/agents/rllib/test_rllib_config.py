@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ray_worlds import MAZES, RECURRENT, native, play, students, unequal
+from ray_environments import MAZES, RECURRENT, native, play, students, unequal
 
-from agents.backend import BACKENDS, NativeBackend
-from agents.distributions import Categorical, ScaledBeta
-from agents.rllib import config
-from agents.rllib.config import RLlibBackend
-from agents.rllib.parcels import (
+from clutr.agents.backend import BACKENDS, NativeBackend
+from clutr.agents.distributions import Categorical, ScaledBeta
+from clutr.agents.rllib import config
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib.serialization import (
     Share,
     generator,
     pack,
@@ -25,10 +25,10 @@ from agents.rllib.parcels import (
     unpack_levels,
     unpack_trajectories,
 )
-from agents.sb3.configs import SB3PPOConfig
-from experiments.cli_train import other_backend
-from experiments.config import from_yaml, method_of, to_plain, to_yaml
-from experiments.presets import PRESETS
+from clutr.agents.sb3.configs import SB3PPOConfig
+from clutr.experiments.cli.train import other_backend
+from clutr.experiments.config import from_yaml, method_of, to_plain, to_yaml
+from clutr.experiments.training.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_the_command_line_starts_without_ray() -> None:
     program = "\n".join(
         [
-            "import sys, experiments.cli, experiments.benchmarks.scale",
-            "from agents.backend import BACKENDS",
+            "import sys, clutr.experiments.cli.main, clutr.experiments.benchmarks.scale",
+            "from clutr.agents.backend import BACKENDS",
             "list(BACKENDS)",
             "print('ray' in sys.modules)",
         ]

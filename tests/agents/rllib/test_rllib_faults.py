@@ -15,13 +15,13 @@ ray = pytest.importorskip("ray")
 pytest.importorskip("ray.rllib")
 
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray_worlds import MAZES, RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
+from ray_environments import MAZES, RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
 
-from agents.rllib.config import RLlibBackend  # noqa: E402
+from clutr.agents.rllib.config import RLlibBackend  # noqa: E402
 from clutr.curricula.plr import PLRConfig  # noqa: E402
-from experiments.config import Experiment  # noqa: E402
-from experiments.run_dir import RunDirectory  # noqa: E402
-from experiments.runner import Runner  # noqa: E402
+from clutr.experiments.config import Experiment  # noqa: E402
+from clutr.experiments.run_directory import RunDirectory  # noqa: E402
+from clutr.experiments.training.runner import Runner  # noqa: E402
 
 LONG = replace(RECURRENT, rollout_steps=3_000)
 """Seconds of play."""
@@ -89,7 +89,12 @@ def test_a_driver_killed_and_resumed(head: Any, tmp_path: Path) -> None:
     assert Runner(whole).train()
     backend = RLlibBackend(address=head.address, runners=1)
     run = RunDirectory.create(tmp_path / "killed", replace(native_run, backend=backend))
-    command = [sys.executable, "-c", "import sys; from experiments.cli import main; sys.exit(main())", "resume"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from clutr.experiments.cli.main import main; sys.exit(main())",
+        "resume",
+    ]
     driver = subprocess.Popen(
         [*command, str(run.path)], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.rllib.parcels import pack_levels
+from clutr.agents.rllib.serialization import pack_levels
 
 pytest.importorskip("ray.rllib")
 
 from clutr.curricula.base import Context
 from clutr.curricula.paired import PAIREDConfig
 from clutr.curricula.plr import PLRConfig, RobustPLRConfig
+from clutr.envs.maze.domain import MazeDomain
 from clutr.rllib import CurriculumLoop, LevelEnv, statistics_of
-from envs.maze.domain import MazeDomain
 
 SIZE: dict[str, Any] = {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10}
 MAZES = MazeDomain(**SIZE)

@@ -1,0 +1,111 @@
+"""What each latent shows: sweeps on a real frame, scaled by how far the latent really moves.
+
+Sweeps are scaled by the aggregate posterior, not the prior, and start from the codes of a real frame, not from zeros:
+so a passive dimension shows that it is one, and the others show themselves where the model lives. Own construction.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from clutr.world_model.backbones.locality import locality
+
+Decode = Callable[[Tensor], Tensor]
+"""Latents `[n, D]` to pictures `[n, H, W, 3]`."""
+REACH = 3.0
+"""Standard deviations to either side."""
+
+
+class Sweep(NamedTuple):
+    """One latent moved through its range on one frame."""
+
+    latent: int
+    values: Tensor
+    """`[K]`: the latent's values."""
+    pictures: Tensor
+    """`[K, H, W, 3]`."""
+    difference: Tensor
+    """`[H, W]`: mean absolute difference of the two ends."""
+    energy: float
+    """Mean squared change over the sweep."""
+    area: float
+    """Effective number of pixels that change."""
+    frequency: float
+    """Mean spatial frequency of the change, in waves a picture."""
+
+
+def sweep(decode: Decode, code: Tensor, latent: int, spread: float, steps: int = 7) -> Sweep:
+    """Move one latent of a frame's `code` `[D]` by up to `REACH` times its `spread` over the data."""
+    values = code[latent] + spread * torch.linspace(-REACH, REACH, steps)
+    codes = code.repeat(steps, 1)
+    codes[:, latent] = values
+    pictures = decode(codes)
+    change = pictures[-1] - pictures[0]
+    place = locality(change[None])
+    moved = pictures - pictures.mean(0)
+    return Sweep(
+        latent=latent,
+        values=values,
+        pictures=pictures,
+        difference=change.abs().mean(-1),
+        energy=float(moved.square().mean()),
+        area=float(place.area[0]) if change.abs().max() > 0 else 0.0,
+        frequency=float(place.frequency[0]),
+    )
+
+
+def latent_grid(decode: Decode, code: Tensor, spreads: Tensor, kl: Tensor, most: int = 16) -> list[Sweep]:
+    """Sweeps of the latents with the most KL `[D]` first, at most so many, on one frame's code `[D]`."""
+    order = kl.argsort(dim=0, descending=True, stable=True)[:most].tolist()
+    return [sweep(decode, code, latent, float(spreads[latent])) for latent in order]
+
+
+def monotonicity(found: Sweep, encode: Decode, read: Decode) -> Tensor:
+    """How monotonically each true quantity follows a sweep, as it is read from the pictures, encoded again.
+
+    Args:
+        found: the sweep.
+        encode: pictures `[K, H, W, 3]` to latents `[K, D]`.
+        read: latents to quantities `[K, Q]`.
+
+    Returns:
+        Spearman's correlation `[Q]` of the latent's value with each quantity; 0 where nothing changes.
+    """
+    quantities = read(encode(found.pictures))
+    ranks = []
+    for column in quantities.T:
+        moves = float(column.max() - column.min()) > 1e-6 and float(found.values.max() - found.values.min()) > 1e-9
+        ranks.append(float(stats.spearmanr(found.values.numpy(), column.numpy()).statistic) if moves else 0.0)
+    return torch.tensor(ranks)
+
+
+class Match(NamedTuple):
+    """The true quantity that goes with a latent the most."""
+
+    quantity: str
+    correlation: float
+    """Pearson's, over the data."""
+    monotonicity: float
+    """Spearman's: how far one is any monotone function of the other."""
+
+
+def best_matches(latents: Tensor, truth: Tensor, quantities: Sequence[str]) -> list[Match]:
+    """For each latent of `[n, D]` the column of `truth` `[n, Q]` with the largest absolute correlation.
+
+    Quantities and latents that never change match nothing: correlation 0.
+    """
+    joined = torch.cat([latents, truth], 1).double()
+    away = joined - joined.mean(0)
+    size = away.norm(dim=0).clamp(min=1e-12)
+    count = latents.shape[1]
+    correlations = (away[:, :count].T @ away[:, count:]) / (size[:count, None] * size[count:])
+    found = []
+    for latent, row in enumerate(correlations):
+        column = int(row.abs().argmax())
+        moves = float(size[latent]) > 1e-9 and float(size[count + column]) > 1e-9
+        rank = float(stats.spearmanr(latents[:, latent].numpy(), truth[:, column].numpy()).statistic) if moves else 0.0
+        found.append(Match(quantities[column], float(row[column]) if moves else 0.0, rank))
+    return found

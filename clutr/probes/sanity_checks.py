@@ -1,0 +1,250 @@
+"""May this explanation be believed? Everything that is known about a map, in one verdict beside it.
+
+A map passes if what it calls relevant matters more than chance (deletion against random order, by two standard errors
+over the explained predictions) and if it looks different for a model with shuffled weights (Adebayo et al. 2018). The
+other numbers are shown and not judged: no threshold for them has a better reason than taste.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clutr.probes.attribution import Explain, Question
+from clutr.probes.attribution_inputs import Target
+from clutr.probes.faithfulness import agreement, masked_infidelity, perturb, randomisation
+from clutr.probes.pixel_attribution import ExplainPixels, PixelQuestion, differentiable
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.cores.lstm_gru import LSTMCore
+from clutr.world_model.memory import Memory
+
+SIMILAR = 0.5
+"""Rank correlation above which a map of a model with shuffled weights counts as the same map."""
+ERRORS = 2.0
+"""Standard errors by which a map has to beat random order."""
+CELL = 4
+"""Pixels along the side of the squares that deletion removes."""
+NUDGE, PIXEL_NUDGE = 0.05, 2.0
+"""Size of the disturbances of sensitivity: in standard deviations of latents, and of 255."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks say of one explanation, over N predictions."""
+
+    passed: bool
+    why: str
+    """In words: what it passed, or what it failed."""
+    abpc: float
+    """Area between least- and most-relevant-first deletion, as a share of what the explained inputs do."""
+    random_gap: float
+    """The same between random order and most-relevant-first: the worth of the map."""
+    gap_error: float
+    """Its standard error over predictions."""
+    infidelity: float | None
+    """Share of what removing a fifth of the features does that the map does not foretell: 0 is perfect, 1 says nothing;
+    None for maps without a sign."""
+    sensitivity: float | None
+    """Largest relative change of the map under small disturbances, mean over predictions; None if it was not asked."""
+    similarity: dict[str, float]
+    """Rank correlation with the map of a model of which this part was shuffled."""
+    predictions: int
+    """N."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def judge(
+    model: Callable[[Tensor], Tensor],
+    relevance: Tensor,
+    shuffled: Mapping[str, Tensor],
+    rng: torch.Generator,
+    moved: Sequence[Tensor] = (),
+    signed: bool = True,
+) -> Verdict:
+    """Check a map.
+
+    Args:
+        model: the answer `[N]` when features are present where `[N, F]` is 1 and at their baseline where it is 0.
+        relevance: `[N, F]`.
+        shuffled: the relevance of models of which a part was shuffled; "everything" is among them, and decides.
+        rng: orders and draws at random.
+        moved: the relevance for slightly disturbed inputs.
+        signed: whether relevance says the direction. If not, the answer's absolute change is what it should tell.
+    """
+    present, nothing = torch.ones_like(relevance), torch.zeros_like(relevance)
+    whole, empty = model(present), model(nothing)
+    size = max(float((whole - empty).abs().mean()), 1e-12)
+
+    def asked(features: Tensor) -> Tensor:
+        return model(features) / size if signed else -(model(features) - whole).abs() / size
+
+    found = perturb(asked, present, relevance, nothing, rng)
+    similarity = {part: randomisation(relevance, other, SIMILAR).similarity for part, other in shuffled.items()}
+    matters = found.random_gap > ERRORS * found.gap_error and found.random_gap > 0
+    differs = abs(similarity["everything"]) < SIMILAR
+    failures = [] if matters else ["what it calls relevant matters no more than chance"]
+    if not differs:
+        failures.append(
+            f"it looks much the same for shuffled weights (rank correlation {similarity['everything']:.2f})"
+        )
+    scale = relevance.flatten(1).norm(dim=1).clamp(min=1e-12)
+    worst = [(other - relevance).flatten(1).norm(dim=1) / scale for other in moved]
+    return Verdict(
+        passed=not failures,
+        why=" and ".join(failures) or "what it calls relevant matters, and it depends on what was learnt",
+        abpc=found.abpc,
+        random_gap=found.random_gap,
+        gap_error=found.gap_error if math.isfinite(found.gap_error) else 0.0,
+        infidelity=masked_infidelity(asked, present, relevance / size, nothing, rng) if signed else None,
+        sensitivity=float(torch.stack(worst).amax(0).mean()) if worst else None,
+        similarity=similarity,
+        predictions=len(relevance),
+    )
+
+
+def _shuffle(weights: Tensor, rng: torch.Generator) -> None:
+    """Put the numbers of a tensor in random order: of the same sizes, and without what was learnt."""
+    weights.data = weights.data.flatten()[torch.randperm(weights.numel(), generator=rng)].view_as(weights)
+
+
+def parts_of(memory: Memory) -> tuple[str, ...]:
+    """The parts of a memory that are shuffled one by one, and all of them together."""
+    inner = ("candidate", "gates") if isinstance(memory.core, LSTMCore) else ("core",)
+    return ("head", *inner, "everything")
+
+
+def shuffle_memory(memory: Memory, part: str, rng: torch.Generator) -> Memory:
+    """A copy of a memory with one of its parts shuffled (`parts_of`)."""
+    other = copy.deepcopy(memory)
+    if part in ("head", "everything"):
+        for head in (other.mixture, other.outcome):
+            _shuffle(head.weight, rng)
+    core: Any = other.core
+    if isinstance(other.core, LSTMCore):
+        for weights in (core.lstm.weight_ih_l0, core.lstm.weight_hh_l0):
+            rows = list(weights.data.chunk(4))  # torch's order: i, f, g, o
+            for number, each in enumerate(rows):
+                if part in ("everything", "candidate" if number == 2 else "gates"):
+                    _shuffle(each, rng)
+                    rows[number] = each
+            weights.data = torch.cat(rows)
+    elif part in ("core", "everything"):
+        for weights in core.parameters():
+            _shuffle(weights, rng)
+    return other
+
+
+def shuffle_backbone(backbone: Backbone, rng: torch.Generator) -> Backbone:
+    """A copy of a backbone with shuffled weights: those of a network, or of what a closed form found."""
+    other = copy.deepcopy(backbone)
+    for weights in other.parameters():
+        if weights.ndim > 1:
+            _shuffle(weights, rng)
+    return other
+
+
+def judge_latents(
+    question: Question, explain: Explain, rng: torch.Generator, nudges: int = 2
+) -> tuple[Tensor, Verdict]:
+    """Explain a prediction by past latents and actions, and check the map. Relevance `[N, T, I]` and the verdict."""
+    past, memory = question.past, question.memory
+    relevance = explain(question)
+    others = {
+        part: explain(Question(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        for part in parts_of(memory)
+    }
+    moved = [
+        explain(question.over(past.inputs + NUDGE * (2 * torch.rand(past.inputs.shape, generator=rng) - 1)))
+        for _ in range(nudges)
+    ]
+
+    def model(present: Tensor) -> Tensor:
+        shown = present.view_as(past.inputs)
+        return question(past.baseline + shown * (past.inputs - past.baseline))
+
+    flat = {part: other.flatten(1) for part, other in others.items()}
+    return relevance, judge(model, relevance.flatten(1), flat, rng, [other.flatten(1) for other in moved])
+
+
+def _shuffled_target(question: Question, part: str, rng: torch.Generator) -> Target:
+    return question.target.shuffled(rng) if part in ("head", "everything") else question.target
+
+
+def judge_moments(
+    question: Question, explain: Callable[[Question], Tensor], rng: torch.Generator
+) -> tuple[Tensor, Verdict]:
+    """The same for maps without a sign that tell of whole moments, such as attention: relevance `[N, T]`."""
+    past, memory = question.past, question.memory
+    relevance = explain(question)
+    others = {
+        part: explain(Question(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        for part in parts_of(memory)
+    }
+
+    def model(present: Tensor) -> Tensor:
+        return question(past.baseline + present[..., None] * (past.inputs - past.baseline))
+
+    return relevance, judge(model, relevance, others, rng, signed=False)
+
+
+def judge_pixels(
+    question: PixelQuestion, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
+) -> tuple[Tensor, Verdict]:
+    """Explain a prediction by the present frame's pixels, and check the map. Relevance `[N, H, W]` and the verdict."""
+    relevance = explain(question)
+    inner = question.question
+    others = {}
+    for part in (*parts_of(inner.memory)[:-1], "encoder", "everything"):
+        memory = inner.memory if part == "encoder" else shuffle_memory(inner.memory, part, rng)
+        target = _shuffled_target(inner, part, rng)
+        encode = question.encode
+        if part in ("encoder", "everything"):
+            encode = differentiable(shuffle_backbone(backbone, rng))
+        others[part] = explain(question.asked_of(Question(memory, target, inner.past), encode))
+    noise = [2 * torch.rand(question.frames.shape, generator=rng) - 1 for _ in range(nudges)]
+    moved = [explain(question.over(question.frames + PIXEL_NUDGE * each)) for each in noise]
+    rows, columns = (size // CELL for size in relevance.shape[1:])
+
+    def model(present: Tensor) -> Tensor:
+        shown = present.view(-1, rows, columns).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[..., None]
+        return question(question.baseline + shown * (question.frames - question.baseline))
+
+    cells = {part: _cells(other) for part, other in others.items()}
+    return relevance, judge(model, _cells(relevance), cells, rng, [_cells(other) for other in moved])
+
+
+def _cells(relevance: Tensor) -> Tensor:
+    """Relevance `[N, H, W]` summed over squares: `[N, F]`."""
+    return nn.functional.avg_pool2d(relevance[:, None], CELL).flatten(1) * CELL**2
+
+
+def mask_agreement(relevance: Tensor, masks: Tensor, objects: Sequence[str]) -> dict[str, dict[str, float]]:
+    """How sizes of relevance `[N, H, W]` agree with each object's mask, mean over the frames that show it.
+
+    Args:
+        relevance: of pixels.
+        masks: `[N, H, W]` uint8.
+        objects: names of the numbers in `masks`.
+
+    Returns:
+        By object `mass`, `rank`, `pointing`, `nss`, `chance` (see `faithfulness.Agreement`) and `frames`; objects that
+        are never seen, or fill every frame, are missing.
+    """
+    found = {}
+    for number, name in enumerate(objects):
+        inside = masks == number
+        seen = [n for n in range(len(masks)) if 0 < int(inside[n].sum()) < inside[n].numel()]
+        if not seen:
+            continue
+        rows = torch.tensor([[float(each) for each in agreement(relevance[n].abs(), inside[n])] for n in seen])
+        names = ("mass", "rank", "pointing", "nss", "chance")
+        found[name] = dict(zip(names, rows.mean(0).tolist(), strict=True)) | {"frames": float(len(seen))}
+    return found

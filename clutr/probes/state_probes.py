@@ -1,0 +1,285 @@
+"""What a world model knows of the true state: linear probes of what it sees and what it remembers, with controls.
+
+Probed are the backbone's latents and the memory's features, states and cells; beside them the features of a memory
+whose core was never trained, and as many principal modes of the pixels as there are latents. Splits are by level. A
+control task gives each place a random value; what can be read of it was memorised (Hewitt & Liang, arXiv 1909.03368).
+The causal test moves the memory's state along a probe's direction and reads from its dream, in the quantity's units.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.envs.randomness import named_generator
+from clutr.probes.linear_probes import CausalTest, Probe, ProbeResult, causal_test, probe
+from clutr.world_model.backbones.base import visible
+from clutr.world_model.backbones.covariance import principal_modes
+from clutr.world_model.dataset import Episode, Recording
+from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.latents import LatentEpisode
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Moments of the probed episodes, with everything that is read from them."""
+
+    representations: dict[str, Tensor]
+    """`[n, H]` by name, the same moments in each."""
+    truth: Tensor
+    """`[n, Q]`."""
+    ahead: Tensor
+    """`[n, Q]`: the truth `horizon` moments later; NaN past an episode's end."""
+    groups: Tensor
+    """`[n]` int64: levels."""
+    cells: Tensor
+    """`[n]` int64: places, for the control task."""
+    rows: Tensor
+    """`[n]` int64: of the recording."""
+    horizon: int
+
+
+def places(truth: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
+    """The place `[n]` int64 of each moment: its cell in a grid over x and y, or row and column."""
+    cells = torch.zeros(len(truth), dtype=torch.int64)
+    pair = ("x", "y") if "x" in quantities else ("row", "column")
+    for name in pair:
+        values = truth[:, list(quantities).index(name)]
+        edges = torch.quantile(values.double(), torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
+        cells = cells * bins + torch.bucketize(values.double(), edges)
+    return cells
+
+
+@torch.no_grad()
+def gather(
+    recording: Recording,
+    episodes: Sequence[tuple[Episode, LatentEpisode]],
+    dreamers: Mapping[str, Dreamer],
+    horizon: int,
+    most: int,
+    rng: torch.Generator,
+) -> Knowledge:
+    """Watch episodes and keep random moments of them.
+
+    Args:
+        recording: where they are.
+        episodes: as recorded and as the backbone sees them; the memory watches each from its first frame.
+        dreamers: memories by name; the first one's states are probed too, and the first core's cells of an LSTM.
+        horizon: moments ahead at which the truth is also taken.
+        most: moments, at most.
+        rng: chooses them.
+    """
+    columns: dict[str, list[Tensor]] = {}
+    truth, ahead, groups, rows = [], [], [], []
+    names = sorted({episode.key for episode, _ in episodes})
+    keys = {key: number for number, key in enumerate(names)}
+    share = min(1.0, most / max(sum(len(seen) for _, seen in episodes), 1))
+    first = next(iter(dreamers))
+    for episode, seen in episodes:
+        count = len(seen)
+        chosen = (torch.rand(count, generator=rng) < share).nonzero().flatten()
+        if not len(chosen):
+            continue
+        columns.setdefault("latents", []).append(seen.mean[:-1][chosen])
+        for name, dreamer in dreamers.items():
+            memory = dreamer.memory
+            normal = torch.cat([dreamer.scale.normalise(seen.mean[:-1]), seen.actions], 1)[:, None]
+            _, features = memory.core.scan(memory.initial_state(1), normal)
+            columns.setdefault(f"features, {name}", []).append(features[chosen, 0])
+            if name == first and hasattr(memory.core, "lstm"):
+                state, cells = memory.initial_state(1), []
+                for x in normal:
+                    state, _ = memory.core.step(state, x)
+                    cells.append(state[0, memory.core.width :])
+                columns.setdefault(f"cells, {name}", []).append(torch.stack(cells)[chosen])
+        every = recording.column("truth", torch.arange(episode.first, episode.first + count + 1))
+        truth.append(every[:-1][chosen])
+        later = torch.full_like(every[:-1], torch.nan)
+        if count + 1 > horizon:
+            later[: count + 1 - horizon] = every[horizon:][:count]
+        ahead.append(later[chosen])
+        groups.append(torch.full((len(chosen),), keys[episode.key]))
+        rows.append(episode.first + chosen)
+    joined = {name: torch.cat(parts) for name, parts in columns.items()}
+    true = torch.cat(truth)
+    return Knowledge(
+        joined,
+        true,
+        torch.cat(ahead),
+        torch.cat(groups),
+        places(true, recording.quantities),
+        torch.cat(rows),
+        horizon,
+    )
+
+
+def pixel_modes(recording: Recording, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
+    """As many principal modes of the pixels as there are latents `[n, count]`, the control of what V adds."""
+    chunks = list(rows.split(250))
+    few = list(rows[torch.linspace(0, len(rows) - 1, min(len(rows), fitted_on)).long()].split(250))
+
+    def shown(index: Tensor) -> Tensor:
+        return visible(recording.column("frames", index), masked_rows).flatten(1)
+
+    found = principal_modes(lambda: (shown(index) for index in few), count, named_generator(0, "probe", "modes"))
+    return torch.cat([(shown(index) - found.mean) @ found.directions.T for index in chunks])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of one quantity from one representation."""
+
+    representation: str
+    quantity: str
+    when: str
+    """"now", or so many moments ahead."""
+    score: float
+    """R^2 on levels that no probe was fitted on."""
+    control: float
+    """The same for the control task."""
+    selectivity: float
+    rows: int
+    levels: int
+
+
+def read_all(found: Knowledge, quantities: Sequence[str], seed: int) -> tuple[list[Reading], dict[str, Probe]]:
+    """Probe every representation for the truth now and ahead, all with the same split.
+
+    Returns:
+        The readings, and the probes by representation and when ("latents now").
+    """
+    readings, probes = [], {}
+    later = ~found.ahead.isnan().any(1)
+    levels = len(found.groups.unique())
+    for when, targets, kept in (
+        ("now", found.truth, torch.ones_like(later)),
+        (f"{found.horizon} ahead", found.ahead, later),
+    ):
+        if len(found.groups[kept].unique()) < 3:
+            continue  # episodes too short to look ahead
+        for name, states in found.representations.items():
+            rng = named_generator(seed, "probe", when)  # the same split and control for all
+            made = probe(states[kept], targets[kept], found.groups[kept], found.cells[kept], rng)
+            probes[f"{name} {when}"] = made.probe
+            columns = zip(
+                quantities, made.score.tolist(), made.control.tolist(), made.selectivity.tolist(), strict=True
+            )
+            readings += [
+                Reading(name, quantity, when, score, control, selectivity, int(kept.sum()), levels)
+                for quantity, score, control, selectivity in columns
+            ]
+    return readings, probes
+
+
+@dataclass(frozen=True)
+class Used:
+    """Whether what a probe reads from the memory's state is what the memory goes on with."""
+
+    quantity: str
+    moments: int
+    """Dreamt until the change is read."""
+    score: float
+    """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
+    test: CausalTest
+    """Pushed along the probe's weights."""
+    typical: CausalTest
+    """Pushed along how states typically differ where the quantity does (their covariance with the reading; Haufe et al.
+    2014): the same change of the reading, but where states really go."""
+
+
+@torch.no_grad()
+def used(
+    dreamer: Dreamer,
+    moments: Moment,
+    actions: Tensor,
+    state_probe: ProbeResult,
+    read_out: Probe,
+    quantities: Sequence[str],
+    spreads: Tensor,
+    rng: torch.Generator,
+) -> list[Used]:
+    """Push states along the directions in which quantities are read from them, dream on, and read what came of it.
+
+    Args:
+        dreamer: the memory.
+        moments: `[n]` moments to start from.
+        actions: `[H, n, A]`: taken meanwhile; the same with and without the push.
+        state_probe: reads the quantities from states.
+        read_out: reads them from latents, in the backbone's units.
+        quantities: their names.
+        spreads: `[Q]`: standard deviations of the true quantities; pushes are of half and of all of it, either way.
+        rng: draws the random directions of the control.
+    """
+    horizon, reader = len(actions), state_probe.probe
+    covariance = torch.cov(moments.state.T)
+    found = []
+    for column, quantity in enumerate(quantities):
+        if float(spreads[column]) <= 0 or float(reader.weights[:, column].norm()) <= 1e-9:
+            continue
+
+        def says(states: Tensor, column: int = column) -> Tensor:
+            dreamt = dreamer.dream(Moment(states, moments.latent), actions, horizon)
+            return read_out(dreamt.latents[-1])[:, column]
+
+        amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
+        typical = covariance @ reader.weights[:, column]
+        tests = (causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical))
+        found.append(Used(quantity, horizon, float(state_probe.score[column]), *tests))
+    return found
+
+
+@torch.no_grad()
+def state_probe_and_moments(
+    recording: Recording,
+    episodes: Sequence[tuple[Episode, LatentEpisode]],
+    dreamer: Dreamer,
+    horizon: int,
+    most: int,
+    rng: torch.Generator,
+) -> tuple[ProbeResult, Moment, Tensor]:
+    """A probe of the whole state on some episodes, and moments of it to push, with the actions that followed.
+
+    The state is the one before the present frame is taken in: what the memory brings along of its own. Returns the
+    probe, moments `[n]` and actions `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
+    """
+    states, truth, latents, actions, levels = [], [], [], [], []
+    for number, (episode, seen) in enumerate(episodes):
+        count = len(seen) - horizon + 1
+        if count < 2:
+            continue
+        memory = dreamer.memory
+        normal = dreamer.scale.normalise(seen.mean[:-1])
+        state = memory.initial_state(1)
+        every = recording.column("truth", torch.arange(episode.first, episode.first + count))
+        for moment in range(count):
+            if moment and moment % 3 == 0:
+                states.append(state[0])
+                truth.append(every[moment])
+                latents.append(normal[moment])
+                actions.append(seen.actions[moment : moment + horizon])
+                levels.append(number)
+            state, _ = memory.core.step(state, torch.cat([normal[moment], seen.actions[moment]])[None])
+        if len(states) >= 20 * most:
+            break
+    if len(set(levels)) < 3:
+        raise ValueError(f"fewer than 3 episodes have enough moments to dream {horizon} on")
+    joined, groups = torch.stack(states), torch.tensor(levels)
+    found = probe(joined, torch.stack(truth), groups, groups, rng)
+    chosen = torch.linspace(0, len(states) - 1, min(most, len(states))).long()
+    moments = Moment(joined[chosen], torch.stack(latents)[chosen])
+    return found, moments, torch.stack(actions)[chosen].transpose(0, 1)
+
+
+def plain(readings: Sequence[Reading], causal: Sequence[Used]) -> dict[str, Any]:
+    """Both as plain values."""
+    return {
+        "readings": [vars(reading) for reading in readings],
+        "causal": [
+            {"quantity": each.quantity, "moments": each.moments, "score": each.score}
+            | each.test._asdict()
+            | {f"typical_{name}": value for name, value in each.typical._asdict().items()}
+            for each in causal
+        ],
+    }

@@ -1,0 +1,145 @@
+"""What a maze student knows of where it is, where it has been and where the goal is: probes of its recurrent core.
+
+The student walks held-out levels; from its hidden state and its cells, and as controls from what it sees at the moment
+and from the core of an untrained student that walked the same way, the true state is read by linear probes. Splits are
+by level. What can be read from the core and not from the view is remembered.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.agents.networks import ActorCritic
+from clutr.agents.student import Student
+from clutr.envs.domain import Domain
+from clutr.envs.randomness import named_generator
+from clutr.probes.linear_probes import probe
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Moments of walks, with what the student saw and remembered."""
+
+    representations: dict[str, Tensor]
+    """`[n, H]` by name."""
+    truth: Tensor
+    """`[n, Q]`."""
+    quantities: list[str]
+    visited: Tensor
+    """`[n, cells]` float32: 1 for each cell of the maze that was stood on before."""
+    groups: Tensor
+    """`[n]` int64: levels."""
+    cells: Tensor
+    """`[n]` int64: where the agent stands and looks."""
+
+
+@torch.no_grad()
+def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed: int, most_steps: int = 100) -> Walks:
+    """Let a student walk random levels, each until its end, and watch.
+
+    Args:
+        domain: mazes.
+        student: who chooses the actions.
+        untrained: the same kind of student as it was drawn; it sees what the other sees.
+        levels: how many.
+        seed: of levels and actions.
+        most_steps: of a walk.
+
+    Raises:
+        ValueError: if the students have no recurrent core of their own, or the world is no maze.
+    """
+    networks = [getattr(each, "network", None) for each in (student, untrained)]
+    if not all(isinstance(network, ActorCritic) for network in networks):
+        raise ValueError("only the recurrent students of mazes have a core to probe")
+    rng = named_generator(seed, "probe", "walk")
+    engine: Any = domain.engine(levels)
+    observation = engine.reset(domain.sample(levels, rng))
+    sight = domain.sight(engine)
+    quantities = list(sight.quantities)
+    sight.reset(torch.ones(levels, dtype=torch.bool))
+    states = [each.initial_state(levels) for each in (student, untrained)]
+    alive = torch.ones(levels, dtype=torch.bool)
+    been = torch.zeros(levels, engine.height * engine.width)
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("view", "hidden", "cells", "untrained hidden")}
+    truth, visited, groups, places = [], [], [], []
+    for _ in range(most_steps):
+        true = torch.stack(list(sight.truth().values()), 1)
+        cell, heading = engine.cell.cpu().long(), engine.heading.cpu().long()
+        been[torch.arange(levels), cell] = 1.0
+        actions, states[0] = student.act(observation, states[0], rng)
+        _, states[1] = untrained.act(observation, states[1], rng)
+        image = observation["image"][..., 0].flatten(1).long()
+        view = torch.cat(
+            [torch.nn.functional.one_hot(image, 11).flatten(1), torch.nn.functional.one_hot(heading, 4)], 1
+        ).float()
+        hidden, cells = states[0].chunk(2, 1)
+        for name, values in {
+            "view": view,
+            "hidden": hidden,
+            "cells": cells,
+            "untrained hidden": states[1].chunk(2, 1)[0],
+        }.items():
+            columns[name].append(values[alive].clone())
+        truth.append(true[alive])
+        visited.append(been[alive].clone())
+        groups.append(torch.arange(levels)[alive])
+        places.append((cell * 4 + heading)[alive])
+        result = engine.step(actions)
+        observation = result.observation
+        alive = alive & ~(result.terminated | result.truncated).cpu()
+        if not bool(alive.any()):
+            break
+    joined = {name: torch.cat(parts) for name, parts in columns.items()}
+    return Walks(joined, torch.cat(truth), quantities, torch.cat(visited), torch.cat(groups), torch.cat(places))
+
+
+def remembered(walks: Walks, seed: int) -> dict[str, Any]:
+    """Probe every representation for the true state, and for each cell whether it was visited.
+
+    Returns:
+        `readings`: by representation and quantity `score` (R^2 on held-out levels), `control` and `selectivity`;
+        "visited cells" is the mean over cells that were visited in 2 to 98 % of moments; `memory`: by quantity the
+        score of the hidden state beyond those of the view and of the untrained core; `rows` and `levels`.
+
+    Raises:
+        ValueError: with fewer than three levels.
+    """
+    share = walks.visited.mean(0)
+    known = (share > 0.02) & (share < 0.98)
+    targets = torch.cat([walks.truth, walks.visited[:, known]], 1)
+    count = len(walks.quantities)
+    readings = []
+    scores: dict[str, dict[str, float]] = {}
+    for name, states in walks.representations.items():
+        rng = named_generator(seed, "probe", "students")
+        found = probe(states, targets, walks.groups, walks.cells, rng)
+        rows = dict(enumerate(walks.quantities))
+        for column, quantity in rows.items():
+            parts = (found.score[column], found.control[column], found.selectivity[column])
+            readings.append(_reading(name, quantity, parts))
+        if bool(known.any()):
+            parts = (found.score[count:].mean(), found.control[count:].mean(), found.selectivity[count:].mean())
+            readings.append(_reading(name, "visited cells", parts))
+        scores[name] = {each["quantity"]: each["score"] for each in readings if each["representation"] == name}
+    memory = {
+        quantity: {
+            "hidden": value,
+            "beyond_view": value - max(0.0, scores["view"][quantity]),
+            "beyond_untrained": value - max(0.0, scores["untrained hidden"][quantity]),
+        }
+        for quantity, value in scores["hidden"].items()
+    }
+    return {"readings": readings, "memory": memory, "rows": len(targets), "levels": len(walks.groups.unique())}
+
+
+def _reading(name: str, quantity: str, parts: tuple[Tensor, Tensor, Tensor]) -> dict[str, Any]:
+    score, control, selectivity = (float(part) for part in parts)
+    return {
+        "representation": name,
+        "quantity": quantity,
+        "score": score,
+        "control": control,
+        "selectivity": selectivity,
+    }

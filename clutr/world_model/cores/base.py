@@ -1,0 +1,86 @@
+"""The one protocol of sequence cores: a step at a time, or a whole sequence at once, with the same numbers."""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clutr.envs.registry import Registry
+
+
+class Core(Protocol):
+    """Turns inputs into features that remember earlier inputs; an `nn.Module`.
+
+    The state is one flat tensor, so that it can be stored, branched and pushed about like any other.
+    """
+
+    width: int
+    """Features W."""
+
+    def initial_state(self, n: int) -> Tensor:
+        """`[n, S]` float32: nothing remembered."""
+        ...
+
+    def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One input `[N, I]`: the next state `[N, S]` and features `[N, W]`."""
+        ...
+
+    def scan(self, state: Tensor, xs: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs `[T, N, I]`: the state after the last of them, and features `[T, N, W]`; what T steps would give."""
+        ...
+
+    def parameters(self) -> Any:
+        """The weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights by name."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """The inverse of `state_dict`."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch between training and evaluation."""
+        ...
+
+
+class CoreConfig(Protocol):
+    """A frozen dataclass of a core's options, registered in `CORES`."""
+
+    def build(self, inputs: int, rng: torch.Generator) -> Core:
+        """Make a core for `inputs` numbers a step."""
+        ...
+
+
+CORES: Registry[type[CoreConfig]] = Registry("core", "clutr.world_model.cores.*")
+
+
+def loop(core: Core, state: Tensor, xs: Tensor) -> tuple[Tensor, Tensor]:
+    """`scan` by steps, for cores that have no faster way."""
+    features = []
+    for x in xs:
+        state, feature = core.step(state, x)
+        features.append(feature)
+    return state, torch.stack(features)
+
+
+def convolve(kernel: Tensor, inputs: Tensor) -> Tensor:
+    """Causal convolution over time by the fast Fourier transform.
+
+    Args:
+        kernel: `[T, ...]` real or complex: the answer to a unit input, 0, 1, ... steps later.
+        inputs: `[T, ...]`, of a shape that broadcasts with the kernel's.
+
+    Returns:
+        `[T, ...]`: the sum over s <= t of kernel[t - s] * inputs[s].
+    """
+    length = len(kernel)
+    size = 2 * length
+    if kernel.is_complex() or inputs.is_complex():
+        product = torch.fft.fft(kernel, size, 0) * torch.fft.fft(inputs, size, 0)
+        found: Tensor = torch.fft.ifft(product, dim=0)
+    else:
+        found = torch.fft.irfft(torch.fft.rfft(kernel, size, 0) * torch.fft.rfft(inputs, size, 0), size, 0)
+    return found[:length]

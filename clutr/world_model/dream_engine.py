@@ -1,0 +1,155 @@
+"""The dream as a world to act in: an engine and a Gymnasium environment whose dynamics are the memory's.
+
+A student that sees pictures can be trained or tested here as in the world itself. Episodes begin at moments that were
+really seen, watched for a while, and end when the memory expects the end or the horizon is reached.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor
+
+from clutr.envs.domain import LevelBatch, Observation, Step
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dream import Dreamer, Moment
+
+
+class DreamEngine:
+    """N dreams, an `clutr.envs.domain.Engine` without levels.
+
+    Args:
+        dreamer: whose dreams.
+        backbone: draws them.
+        starts: moments at which episodes may begin, as `Dreamer.watch` gives them.
+        num_envs: N.
+        action_space: of one environment, as in the world.
+        horizon: moments after which an episode is truncated.
+        side: pixels along either side of the pictures that students see.
+        temperature: of the draws of next latents; None takes the expected ones.
+        rng: draws starts, latents and ends.
+
+    Raises:
+        ValueError: an argument is out of its range, or there is no moment to begin at.
+    """
+
+    def __init__(
+        self,
+        dreamer: Dreamer,
+        backbone: Backbone,
+        starts: Moment,
+        num_envs: int,
+        action_space: gymnasium.Space[Any],
+        *,
+        horizon: int = 100,
+        side: int = 64,
+        temperature: float | None = 1.0,
+        rng: torch.Generator,
+    ) -> None:
+        if num_envs < 1 or horizon < 1 or side < 1:
+            raise ValueError("a dream needs at least one environment, one moment and one pixel")
+        if not len(starts.latent):
+            raise ValueError("a dream needs at least one moment to begin at")
+        self.num_envs, self.device, self.action_space = num_envs, torch.device("cpu"), action_space
+        self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, (side, side, 3), np.uint8)})
+        self.solved = torch.zeros(num_envs, dtype=torch.bool)
+        self._dreamer, self._backbone, self._starts = dreamer, backbone, starts
+        self._horizon, self._side, self._temperature, self._rng = horizon, side, temperature, rng
+        self._now: Moment | None = None
+        self._clock = torch.zeros(num_envs, dtype=torch.int64)
+
+    @property
+    def place(self) -> Tensor:
+        """`[N, D]`: the latents where the dreams are, in the backbone's units."""
+        assert self._now is not None
+        return self._dreamer.scale.restore(self._now.latent)
+
+    def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
+        """Begin anew in the environments of `mask` `[N]` bool (None: all), each at a random start.
+
+        Raises:
+            TypeError: levels were given: a dream has none.
+        """
+        if levels is not None:
+            raise TypeError("a dream plays no levels")
+        chosen = torch.ones(self.num_envs, dtype=torch.bool) if mask is None else mask
+        rows = torch.randint(len(self._starts.latent), (self.num_envs,), generator=self._rng)
+        fresh = self._starts.branch(rows)
+        now = fresh if self._now is None else self._now
+        pick = chosen[:, None]
+        self._now = Moment(torch.where(pick, fresh.state, now.state), torch.where(pick, fresh.latent, now.latent))
+        self._clock = torch.where(chosen, 0, self._clock)
+        return self._observation()
+
+    def step(self, actions: Tensor) -> Step:
+        """Dream one moment on. Raises `RuntimeError` before the first reset."""
+        if self._now is None:
+            raise RuntimeError("reset the dream before stepping")
+        self._now, expected = self._dreamer.step(self._now, self._numbers(actions), self._temperature, self._rng)
+        self._clock = self._clock + 1
+        chance = expected.end.sigmoid()
+        drawn = torch.rand(self.num_envs, generator=self._rng)
+        ended = chance > (0.5 if self._temperature is None else drawn)
+        reward = expected.reward * self._dreamer.scale.reward_std
+        return Step(self._observation(), reward, ended, self._clock >= self._horizon)
+
+    def _numbers(self, actions: Tensor) -> Tensor:
+        """Actions as the memory takes them: `[N, A]`, one-hot where they are discrete."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return F.one_hot(actions.long(), int(self.action_space.n)).float()
+        return actions.float()
+
+    def _observation(self) -> Observation:
+        pictures = self._backbone.decode(self.place).clamp(0, 1)
+        if pictures.shape[1] != self._side:
+            planes = pictures.permute(0, 3, 1, 2)
+            pictures = F.interpolate(planes, self._side, mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+        return {"image": (255 * pictures).round().to(torch.uint8).contiguous()}
+
+
+class DreamEnv(gymnasium.Env[dict[str, Any], Any]):
+    """One dream as a Gymnasium environment.
+
+    Args:
+        engine: a dream engine with one environment.
+
+    Raises:
+        ValueError: the engine has more environments.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 12}  # noqa: RUF012 (Gymnasium's own form)
+    render_mode = "rgb_array"
+
+    def __init__(self, engine: DreamEngine) -> None:
+        if engine.num_envs != 1:
+            raise ValueError(f"a Gymnasium environment is one dream, this engine has {engine.num_envs}")
+        self._engine = engine
+        self.observation_space, self.action_space = engine.observation_space, engine.action_space
+        self._seen: Observation = {}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin at a random moment."""
+        super().reset(seed=seed, options=options)
+        if seed is not None:
+            self._engine._rng.manual_seed(seed)
+        self._seen = self._engine.reset()
+        return self._one(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Dream one moment on."""
+        result = self._engine.step(torch.as_tensor(np.asarray(action))[None])
+        self._seen = result.observation
+        return self._one(), float(result.reward[0]), bool(result.terminated[0]), bool(result.truncated[0]), {}
+
+    def render(self) -> np.ndarray[Any, Any]:  # type: ignore[override]
+        """The picture."""
+        picture: np.ndarray[Any, Any] = self._one()["image"]
+        return picture
+
+    def _one(self) -> dict[str, Any]:
+        return {name: value[0].numpy() for name, value in self._seen.items()}

@@ -1,0 +1,264 @@
+"""How dreams fare against what really came, horizon by horizon, beside everything that a dream must beat."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clutr.world_model.baselines import LinearDynamics, copy_last, damped_velocity, mean_latent
+from clutr.world_model.dream import Dreamer
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.memory import Scale
+from clutr.world_model.metrics import calibration, mse, nrmse, psnr, spectral_error, ssim, valid_horizon
+
+Pictures = Callable[[Tensor], Tensor]
+"""Latents `[n, D]` to pictures `[n, H, W, 3]` in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is measured."""
+
+    context: int = 20
+    """Frames that are watched before a dream begins."""
+    horizon: int = 100
+    """Moments that are dreamt."""
+    windows: int = 128
+    """Dreams, one an episode, of episodes that are long enough."""
+    pictured: int = 48
+    """Dreams of which pictures are compared."""
+    horizons: tuple[int, ...] = (1, 2, 5, 10, 20, 35, 50, 75, 100)
+    """Moments at which pictures are compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("context", "horizon", "windows", "pictured"):
+            least = 2 if name == "context" else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+
+class Windows(NamedTuple):
+    """Stretches of E episodes: a context of C frames, then a horizon of H moments."""
+
+    latents: Tensor
+    """`[C + H, E, D]`."""
+    actions: Tensor
+    """`[C + H - 1, E, A]`."""
+    rewards: Tensor
+    """`[H, E]`: of the actions of the horizon, the first of which is taken in the context's last frame."""
+    episodes: list[int]
+    """Which episodes."""
+    starts: list[int]
+    """Where in each its stretch begins."""
+
+
+def cut_windows(episodes: Sequence[LatentEpisode], context: int, horizon: int, most: int) -> Windows:
+    """One stretch of each episode that is long enough, from its middle.
+
+    Raises:
+        ValueError: if no episode is long enough.
+    """
+    length = context + horizon
+    chosen = [number for number, episode in enumerate(episodes) if len(episode) + 1 >= length][:most]
+    if not chosen:
+        longest = max((len(episode) + 1 for episode in episodes), default=0)
+        raise ValueError(
+            f"no episode has {length} frames (context {context} and horizon {horizon}); most have {longest}"
+        )
+    starts = [(len(episodes[number]) + 1 - length) // 2 for number in chosen]
+    places = list(zip(chosen, starts, strict=True))
+
+    def stack(name: str, first: int, count: int) -> Tensor:
+        return torch.stack([getattr(episodes[n], name)[s + first : s + first + count] for n, s in places], 1)
+
+    return Windows(
+        latents=stack("mean", 0, length),
+        actions=stack("actions", 0, length - 1),
+        rewards=stack("rewards", context - 1, horizon),
+        episodes=chosen,
+        starts=starts,
+    )
+
+
+def fit_linear(episodes: Sequence[LatentEpisode]) -> LinearDynamics:
+    """The linear baseline, fitted on training episodes."""
+    return LinearDynamics.fit(
+        torch.cat([episode.mean[:-1] for episode in episodes]),
+        torch.cat([episode.actions for episode in episodes]),
+        torch.cat([episode.mean[1:] for episode in episodes]),
+    )
+
+
+class Rollouts(NamedTuple):
+    """What each method predicts for the horizons of E windows."""
+
+    latents: dict[str, Tensor]
+    """`[H, E, D]` by method."""
+    rewards: dict[str, Tensor]
+    """`[H, E]` of methods that predict rewards."""
+
+
+def roll_out(
+    windows: Windows, dreamers: Mapping[str, Dreamer], linear: LinearDynamics, context: int, scale: Scale
+) -> Rollouts:
+    """Let every dreamer and every baseline predict."""
+    seen, horizon = windows.latents[:context], len(windows.rewards)
+    ahead = windows.actions[context - 1 :]
+    latents = {
+        "copy last": copy_last(seen, horizon),
+        "mean": mean_latent(scale.latent_mean, seen.shape[1], horizon),
+        "damped velocity": damped_velocity(seen, horizon),
+        "linear": linear.roll(seen, ahead),
+    }
+    rewards = {}
+    for name, dreamer in dreamers.items():
+        moment, _ = dreamer.watch(seen, windows.actions[: context - 1])
+        dream = dreamer.dream(moment, ahead, horizon)
+        latents[name], rewards[name] = dream.latents, dream.rewards
+    return Rollouts(latents, rewards)
+
+
+def _list(values: Tensor) -> list[float | None]:
+    """Plain numbers; None where there was nothing to measure."""
+    return [None if math.isnan(value) else round(value, 6) for value in values.tolist()]
+
+
+def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Scale) -> dict[str, Any]:
+    """For each method the latent error by horizon, and how long it is valid; over active dimensions only.
+
+    Returns:
+        By method: `nrmse`, a list over horizons 1..H, and `valid_horizon` with its 95 % interval over episodes, NRMSE
+        above 0.4 or above that of copying the last frame.
+    """
+    active, true = scale.active, windows.latents[context:]
+    std = scale.signal_std[active]
+    errors = {name: nrmse(found[..., active], true[..., active], std) for name, found in rollouts.latents.items()}
+    copying: NDArray[np.float64] = errors["copy last"].T.double().numpy()
+    curves = {}
+    for name, error in errors.items():
+        held = valid_horizon(error.T.double().numpy(), copying)
+        interval = {"value": held.value, "interval": [held.low, held.high]}
+        curves[name] = {"nrmse": _list(error.mean(1)), "valid_horizon": interval}
+    return curves
+
+
+def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
+    """For each method that predicts rewards: `reward_mae` by horizon. Ends are beyond windows: see `foresee_ends`."""
+    return {
+        name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
+        for name, rewards in rollouts.rewards.items()
+    }
+
+
+def picture_curves(
+    rollouts: Rollouts,
+    decode: Pictures,
+    true: Tensor,
+    masks: Tensor,
+    objects: Sequence[str],
+    horizons: Sequence[int],
+) -> dict[str, Any]:
+    """Pictures of the first P windows at some horizons.
+
+    Args:
+        rollouts: latents of at least P windows.
+        decode: the backbone's.
+        true: `[K, P, H, W, 3]` uint8: the frames that came, at each of K horizons.
+        masks: `[K, P, H, W]` uint8: their objects.
+        objects: the masks' names.
+        horizons: K numbers from 1.
+
+    Returns:
+        By method, lists over horizons: `mse`, `psnr`, `ssim`, `mse_in/OBJECT` of what is ever seen (None at a horizon
+        where it is not), and `spectrum`, of each horizon the share of each frequency band's power that is wrong.
+    """
+    real = true.float() / 255
+    pictured = true.shape[1]
+    found = {}
+    for name, latents in rollouts.latents.items():
+        chosen = latents[[horizon - 1 for horizon in horizons]][:, :pictured]
+        shown = decode(chosen.flatten(0, 1)).clamp(0, 1).view(real.shape)
+        curves: dict[str, Any] = {
+            "mse": _list(mse(shown, real).mean(1)),
+            "psnr": _list(psnr(shown, real).mean(1)),
+            "ssim": _list(ssim(shown, real).mean(1)),
+            "spectrum": [_list(row) for row in spectral_error(shown, real).mean(1)],
+        }
+        for number, thing in enumerate(objects):
+            inside = masks == number
+            if inside.any():
+                curves[f"mse_in/{thing}"] = _list(mse(shown, real, inside).nanmean(1))
+        found[name] = curves
+    return found
+
+
+class ReadOut(NamedTuple):
+    """Ridge regression from latents to the true state, in the units of each quantity."""
+
+    weights: Tensor
+    """`[D + 1, Q]`; the last row is the constant."""
+
+    @classmethod
+    def fit(cls, latents: Tensor, truth: Tensor, penalty: float = 1e-2) -> "ReadOut":
+        """On n frames: latents `[n, D]` and true numbers `[n, Q]`; the penalty is relative to the latents' variance."""
+        inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
+        square = inputs.T @ inputs / len(inputs)
+        ridge = penalty * latents.double().var(0).mean() * torch.eye(len(square), dtype=torch.float64)
+        ridge[-1, -1] = 0.0  # the constant is free
+        return cls(torch.linalg.solve(square + ridge, inputs.T @ truth.double() / len(inputs)).float())
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """True numbers `[..., Q]` as read from latents `[..., D]`."""
+        return latents @ self.weights[:-1] + self.weights[-1]
+
+
+def determination(read: Tensor, truth: Tensor) -> Tensor:
+    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
+    spread = (truth - truth.mean(0)).square().sum(0)
+    return torch.where(spread > 0, 1 - (read - truth).square().sum(0) / spread.clamp(min=1e-12), 0.0)
+
+
+def physical_curves(
+    rollouts: Rollouts, read_out: ReadOut, truth: Tensor, quantities: Sequence[str]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
+
+    Args:
+        rollouts: `[H, E, D]` by method.
+        read_out: fitted on training frames.
+        truth: `[H, E, Q]`.
+        quantities: names.
+    """
+    found = {}
+    for name, latents in rollouts.latents.items():
+        errors = (read_out(latents) - truth).square().mean(1).sqrt()
+        found[name] = {quantity: _list(errors[:, column]) for column, quantity in enumerate(quantities)}
+    return found
+
+
+def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, Any]:
+    """How well the next moment is expected, with everything before it seen.
+
+    Returns:
+        `nll` in nats a dimension; `gaussian_nll`, that of one Gaussian with the data's mean and variance, which knows
+        nothing; `pit`, the share of outcomes in each tenth of what was expected; and `coverage` of central intervals.
+    """
+    logs, naive, places = [], [], []
+    for episode in episodes:
+        _, expected = dreamer.watch(episode.mean[:, None], episode.actions[:, None])
+        following = dreamer.scale.normalise(episode.mean[1:, None])
+        logs.append(expected.latent.log_density(following).flatten())
+        places.append(expected.latent.distribution(following).flatten())
+        naive.append((0.5 * following.square() + 0.5 * np.log(2 * np.pi)).flatten())
+    told = calibration(torch.cat(places))
+    return {
+        "nll": -float(torch.cat(logs).mean()),
+        "gaussian_nll": float(torch.cat(naive).mean()),
+        "pit": told.histogram,
+        "coverage": {str(level): share for level, share in told.coverage.items()},
+    }

@@ -1,0 +1,159 @@
+"""Recorded episodes as sequences of latents: what the memory is trained on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clutr.manifold.base import Progress
+from clutr.world_model.dataset import TERMINATED, Recording
+
+CHUNK = 512
+"""Frames that are encoded at a time."""
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Frames `[N, H, W, 3]` uint8 to means and log-variances `[N, D]`."""
+
+
+@dataclass(frozen=True)
+class LatentEpisode:
+    """One episode of L actions, hence L + 1 frames."""
+
+    mean: Tensor
+    """`[L + 1, D]`: the backbone's mean of each frame."""
+    log_variance: Tensor
+    """`[L + 1, D]`."""
+    actions: Tensor
+    """`[L, A]`: one-hot where actions are discrete."""
+    rewards: Tensor
+    """`[L]`."""
+    ends: Tensor
+    """`[L]` float32: 1 where the world ended the episode."""
+
+    def __len__(self) -> int:
+        """Actions."""
+        return len(self.actions)
+
+
+@torch.no_grad()
+def encode_episodes(
+    recording: Recording, split: str, encode: Encode, progress: Progress = lambda *_: None
+) -> list[LatentEpisode]:
+    """The episodes of a split, as in `Recording.played`, as latents.
+
+    Args:
+        recording: what was recorded.
+        split: one of `clutr.world_model.dataset.SPLITS`.
+        encode: the backbone.
+        progress: told of frames encoded.
+    """
+    episodes = recording.played(split)
+    if not episodes:
+        return []
+    rows = torch.cat([episode.places for episode in episodes])
+    # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
+    latents: list[Tensor] = []
+    for first in range(0, len(rows), CHUNK):
+        parts = encode(recording.column("frames", rows[first : first + CHUNK]))
+        latents = latents or [part.new_empty(len(rows), part.shape[1]) for part in parts]
+        for whole, part in zip(latents, parts, strict=True):
+            whole[first : first + CHUNK] = part
+        progress(min(first + CHUNK, len(rows)), len(rows), {})
+    actions, rewards = recording.actions(rows), recording.column("rewards", rows)
+    ends = (recording.column("ended", rows) == TERMINATED).float()
+    found, first = [], 0
+    for episode in episodes:
+        behind = first + episode.rows
+        found.append(
+            LatentEpisode(
+                mean=latents[0][first:behind],
+                log_variance=latents[1][first:behind],
+                actions=actions[first : behind - 1],
+                rewards=rewards[first : behind - 1],
+                ends=ends[first : behind - 1],
+            )
+        )
+        first = behind
+    return found
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """T moments of B episodes side by side, padded behind."""
+
+    latents: Tensor
+    """`[T + 1, B, D]`."""
+    actions: Tensor
+    """`[T, B, A]`."""
+    rewards: Tensor
+    """`[T, B]`."""
+    ends: Tensor
+    """`[T, B]`."""
+    real: Tensor
+    """`[T, B]` bool: moments that were recorded."""
+    first: Tensor
+    """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
+
+    def after(self, time: int) -> "Chunk":
+        """What comes after the first `time` moments, in the midst of episodes."""
+        return Chunk(
+            latents=self.latents[time:],
+            actions=self.actions[time:],
+            rewards=self.rewards[time:],
+            ends=self.ends[time:],
+            real=self.real[time:],
+            first=torch.zeros_like(self.first),
+        )
+
+
+class Streams:
+    """B streams that walk through episodes in random order, T moments at a time, so that states can be carried.
+
+    Args:
+        sequences: the episodes.
+        streams: B.
+        length: T.
+        rng: shuffles episodes and samples latents.
+        sample: draw latents from the backbone's Gaussians anew each time, or take their means.
+    """
+
+    def __init__(
+        self, sequences: Sequence[LatentEpisode], streams: int, length: int, rng: torch.Generator, sample: bool
+    ) -> None:
+        self.sequences, self.count, self.length, self.rng, self.sample = sequences, streams, length, rng, sample
+
+    def epoch(self) -> "list[Chunk]":
+        """One pass over all episodes, in an order drawn anew."""
+        order = torch.randperm(len(self.sequences), generator=self.rng).tolist()
+        queues: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        for episode in order:  # to the stream with the least to do, so that all end at about the same time
+            shortest = min(range(self.count), key=lambda stream: len(queues[stream]))
+            moments = len(self.sequences[episode])
+            queues[shortest] += [(episode, start) for start in range(0, moments, self.length)]
+        steps = max(map(len, queues))
+        return [self._chunk([queue[i] if i < len(queue) else None for queue in queues]) for i in range(steps)]
+
+    def _chunk(self, places: "Sequence[tuple[int, int] | None]") -> Chunk:
+        sample = self.sequences[0]
+        latents = torch.zeros(self.length + 1, self.count, sample.mean.shape[1])
+        actions = torch.zeros(self.length, self.count, sample.actions.shape[1])
+        rewards, ends = torch.zeros(self.length, self.count), torch.zeros(self.length, self.count)
+        real = torch.zeros(self.length, self.count, dtype=torch.bool)
+        first = torch.ones(self.count, dtype=torch.bool)
+        for stream, place in enumerate(places):
+            if place is None:
+                continue
+            episode, start = self.sequences[place[0]], place[1]
+            stop = min(start + self.length, len(episode))
+            size = stop - start
+            mean = episode.mean[start : stop + 1]
+            if self.sample:
+                noise = torch.randn(mean.shape, generator=self.rng)
+                mean = mean + noise * (0.5 * episode.log_variance[start : stop + 1]).exp()
+            latents[: size + 1, stream] = mean
+            actions[:size, stream] = episode.actions[start:stop]
+            rewards[:size, stream] = episode.rewards[start:stop]
+            ends[:size, stream] = episode.ends[start:stop]
+            real[:size, stream] = True
+            first[stream] = start == 0
+        return Chunk(latents, actions, rewards, ends, real, first)

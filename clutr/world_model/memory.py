@@ -1,0 +1,145 @@
+"""M: the recurrent model that predicts the next latent, the reward and the end, given what was seen and done.
+
+Source: Ha & Schmidhuber 2018, "World Models", with reward and end heads as for a dream one can learn in. Any core of
+`clutr.world_model.cores` remembers.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from clutr.agents.networks import linear
+from clutr.envs.randomness import named_generator
+from clutr.world_model.cores.base import Core, CoreConfig
+from clutr.world_model.cores.lstm_gru import LSTMConfig
+from clutr.world_model.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """The recurrent model."""
+
+    core: CoreConfig = field(default_factory=LSTMConfig)
+    """What remembers."""
+    gaussians: int = 5
+    """Of each dimension's mixture."""
+    residual: bool = True
+    """Whether means are predicted as changes of the present latent."""
+
+    def __post_init__(self) -> None:
+        if self.gaussians < 1:
+            raise ValueError(f"gaussians must be at least 1, got {self.gaussians}")
+
+    def build(self, latents: int, actions: int, seed: int) -> "Memory":
+        """Make the model for `latents` dimensions and `actions` numbers an action."""
+        return Memory(self, latents, actions, named_generator(seed, "memory", "weights"))
+
+
+class Prediction(NamedTuple):
+    """What is expected of the next moment."""
+
+    latent: Mixture
+    reward: Tensor
+    """`[...]`, in the scale's units."""
+    end: Tensor
+    """`[...]`: logit of the episode's end by the world."""
+
+
+PASSIVE = 0.05
+"""A latent whose mean varies less than this share of its aggregate variance tells next to nothing of a frame."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Means and standard deviations by which latents and rewards are made comparable."""
+
+    latent_mean: Tensor
+    """`[D]`."""
+    latent_std: Tensor
+    """`[D]`: of draws from the backbone's posteriors over the data."""
+    signal_std: Tensor
+    """`[D]`: of the posteriors' means."""
+    reward_std: float
+
+    @classmethod
+    def of(cls, means: Tensor, log_variances: Tensor, rewards: Tensor) -> "Scale":
+        """Of posteriors `[n, D]` and rewards `[m]`; a dimension that never moves keeps the scale 1."""
+        signal = means.var(0, correction=0)
+        std = (signal + log_variances.exp().mean(0)).sqrt()
+        reward_std = float(rewards.std(correction=0))
+        return cls(
+            latent_mean=means.mean(0),
+            latent_std=torch.where(std > 1e-6, std, 1.0),
+            signal_std=signal.sqrt(),
+            reward_std=reward_std if reward_std > 1e-6 else 1.0,
+        )
+
+    @property
+    def active(self) -> Tensor:
+        """`[D]` bool: dimensions that tell something of a frame."""
+        return self.signal_std.square() >= PASSIVE * self.latent_std.square()
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Latents `[..., D]` with mean 0 and standard deviation 1 over the data."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def restore(self, normal: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return normal * self.latent_std + self.latent_mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """The numbers."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Scale":
+        """The inverse of `state_dict`."""
+        return cls(**state)
+
+
+class Memory(nn.Module):
+    """A core between its inputs, normalised latent and action, and the heads of `Prediction`.
+
+    Args:
+        config: the options.
+        latents: dimensions D.
+        actions: numbers A an action.
+        rng: draws the initial weights.
+    """
+
+    def __init__(self, config: MemoryConfig, latents: int, actions: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.config, self.latents, self.actions = config, latents, actions
+        self.core: Core = config.core.build(latents + actions, rng)
+        self.mixture = linear(self.core.width, 3 * latents * config.gaussians, rng, gain=0.1)
+        self.outcome = linear(self.core.width, 2, rng, gain=0.1)
+
+    def initial_state(self, n: int) -> Tensor:
+        """`[n, S]`: nothing seen yet."""
+        return self.core.initial_state(n)
+
+    def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
+        mixture = Mixture.from_numbers(self.mixture(features), self.latents)
+        if self.config.residual:
+            mixture = mixture._replace(means=mixture.means + latent[..., None])
+        reward, end = self.outcome(features).unbind(-1)
+        return Prediction(mixture, reward, end)
+
+    def step(self, state: Tensor, latent: Tensor, action: Tensor) -> tuple[Tensor, Prediction]:
+        """One moment: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""
+        state, features = self.core.step(state, torch.cat([latent, action], -1))
+        return state, self._predict(features, latent)
+
+    def scan(self, state: Tensor, latents: Tensor, actions: Tensor) -> tuple[Tensor, Prediction]:
+        """T moments at once: `[T, N, D]` and `[T, N, A]`."""
+        state, features = self.core.scan(state, torch.cat([latents, actions], -1))
+        return state, self._predict(features, latents)
+
+    def freeze_core(self) -> None:
+        """Leave the core untrained and let only the heads learn: the control that every claim must beat."""
+        for parameter in self.core.parameters():
+            parameter.requires_grad_(False)

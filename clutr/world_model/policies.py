@@ -1,0 +1,149 @@
+"""Who drives while the world model's episodes are recorded: a mixture, so that frames cover what students will see."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from clutr.agents.student import Policy
+from clutr.envs.capabilities import Sight
+from clutr.envs.domain import Observation
+
+LAPSE = 25
+"""Moments that a guided driver does not look, on average."""
+
+
+class Driver(Protocol):
+    """Chooses actions for all N environments of an engine; the recorder uses those of the rows that it was given."""
+
+    name: str
+
+    def reset(self, mask: Tensor) -> None:
+        """Episodes began in the environments of `mask` `[N]` bool."""
+        ...
+
+    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
+        """Actions `[N, ...]`, as the engine takes them."""
+        ...
+
+
+class RandomWalk:
+    """Actions that wander: Brownian motion in a box, or a random choice that is kept for a while.
+
+    Args:
+        space: of one environment's actions.
+        num_envs: N.
+        step: standard deviation of a step of the walk, as a share of the box; or the chance of a new choice.
+    """
+
+    name = "walk"
+
+    def __init__(self, space: gymnasium.Space[Any], num_envs: int, step: float = 0.15) -> None:
+        self._space = space
+        self._step = step
+        if isinstance(space, spaces.Box):
+            self._low, self._high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+            self._now = torch.zeros(num_envs, *space.shape)
+        else:
+            assert isinstance(space, spaces.Discrete)
+            self._now = torch.zeros(num_envs, dtype=torch.int64)
+
+    def reset(self, mask: Tensor) -> None:
+        """Start from rest."""
+        self._now[mask] = 0
+
+    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        """The next step of the walk."""
+        return self.draw(rng)
+
+    def draw(self, rng: torch.Generator) -> Tensor:
+        """The next step of the walk, which looks at nothing."""
+        if isinstance(self._space, spaces.Discrete):
+            fresh = torch.randint(int(self._space.n), self._now.shape, generator=rng)
+            self._now = torch.where(torch.rand(self._now.shape, generator=rng) < self._step, fresh, self._now)
+        else:
+            noise = self._step * (self._high - self._low) * torch.randn(self._now.shape, generator=rng)
+            self._now = torch.minimum(torch.maximum(self._now + noise, self._low), self._high)
+        return self._now.clone()
+
+
+class Guided:
+    """Follows the sight's guide, with a boldness of its own in each environment and some random actions.
+
+    Args:
+        space: of one environment's actions.
+        num_envs: N.
+        noise: size of the random part, as a share of the box; or the chance of a random action.
+        lapse: the chance a moment that it stops looking, and repeats its last action for `LAPSE` moments on average.
+            Who never errs never shows what comes of errors, and a model of such drivers dreams that all goes well.
+    """
+
+    name = "guide"
+
+    def __init__(self, space: gymnasium.Space[Any], num_envs: int, noise: float = 0.1, lapse: float = 0.0) -> None:
+        self._noise, self._lapse = noise, lapse
+        self._space = space
+        self._boldness = torch.linspace(0, 1, num_envs)
+        self._wander = RandomWalk(space, num_envs)
+        self._away = torch.zeros(num_envs, dtype=torch.bool)
+        self._last: Tensor | None = None
+
+    def reset(self, mask: Tensor) -> None:
+        """Start the random part from rest, and look."""
+        self._wander.reset(mask)
+        self._away[mask] = False
+
+    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
+        """The guide's actions, disturbed; or those of the last moment."""
+        actions = self._look(observation, sight, rng)
+        if self._lapse:
+            if self._last is not None:
+                actions = torch.where(self._away.view(-1, *[1] * (actions.ndim - 1)), self._last, actions)
+            chance = torch.rand(self._away.shape, generator=rng)
+            self._away = torch.where(self._away, chance >= 1 / LAPSE, chance < self._lapse)
+            self._last = actions
+        return actions
+
+    def _look(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
+        guided, wandering = sight.guide(self._boldness), self._wander.act(observation, sight, rng)
+        if isinstance(self._space, spaces.Discrete):
+            return torch.where(torch.rand(guided.shape, generator=rng) < self._noise, wandering, guided)
+        low, high = torch.from_numpy(self._space.low), torch.from_numpy(self._space.high)  # type: ignore[attr-defined]
+        return torch.minimum(torch.maximum(guided + 2 * self._noise * wandering, low), high)
+
+
+class Trained:
+    """A trained student.
+
+    Args:
+        name: what to call it, such as its run and age.
+        policy: the student.
+        num_envs: N.
+    """
+
+    def __init__(self, name: str, policy: Policy, num_envs: int) -> None:
+        self.name = name
+        self._policy = policy
+        self._state = policy.initial_state(num_envs)
+
+    def reset(self, mask: Tensor) -> None:
+        """Forget the episode before."""
+        self._state = self._state.masked_fill(mask.view(-1, *[1] * (self._state.ndim - 1)), 0)
+
+    @torch.no_grad()
+    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Sampled actions."""
+        actions, self._state = self._policy.act(observation, self._state, rng)
+        return actions
+
+
+def shares_to_counts(shares: Sequence[float], n: int) -> list[int]:
+    """Split n environments about in proportion to `shares`, one each at least if n allows; the first gets the rest."""
+    each = 1 if n >= len(shares) else 0
+    left = n - each * len(shares)
+    counts = [each + int(left * share / sum(shares)) for share in shares]
+    counts[0] += n - sum(counts)
+    return counts

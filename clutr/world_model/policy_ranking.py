@@ -1,0 +1,131 @@
+"""Is a dream worth training in? Policies of different quality, their returns in the dream and in the world.
+
+A policy here sees what a controller of a world model sees: the latent of the present frame and the memory's state. So
+one and the same policy can act in both places.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.evaluation import ReadOut
+
+RESAMPLES = 4000
+"""Of the policies, for an interval."""
+Policy = Callable[[Tensor, Tensor], Tensor]
+"""Actions `[N, A]` in the engine's units given latents `[N, D]` (the backbone's units) and memory states `[N, S]`."""
+
+
+@torch.no_grad()
+def real_returns(
+    policy: Policy, domain: Domain, levels: LevelBatch, backbone: Backbone, dreamer: Dreamer, horizon: int
+) -> Tensor:
+    """Returns `[N]` of `horizon` actions in the world, one environment a level; fewer where an episode ends before."""
+    engine = domain.engine(len(levels))
+    engine.reset(levels)
+    sight = domain.sight(engine)
+    sight.reset()
+    state = dreamer.memory.initial_state(len(levels))
+    total, alive = torch.zeros(len(levels)), torch.ones(len(levels), dtype=torch.bool)
+    for _ in range(horizon):
+        latents = backbone.encode(sight.pictures())[0]
+        actions = policy(latents, state)
+        state, _ = dreamer.memory.step(state, dreamer.scale.normalise(latents), actions)
+        result = engine.step(actions)
+        total += torch.where(alive, result.reward.cpu(), 0.0)
+        alive &= ~(result.terminated | result.truncated).cpu()
+        if not alive.any():
+            break
+    return total
+
+
+@torch.no_grad()
+def dreamt_returns(policy: Policy, dreamer: Dreamer, starts: Moment, horizon: int, rng: torch.Generator) -> Tensor:
+    """Returns `[N]` of `horizon` moments of N dreams, each weighted by the chance that its episode still goes on."""
+    dream = dreamer.dream(starts, policy, horizon, temperature=1.0, rng=rng)
+    going_on = torch.cat([torch.ones(1, dream.ends.shape[1]), (1 - dream.ends).cumprod(0)[:-1]])
+    return (dream.rewards * going_on).sum(0)
+
+
+class Validity(NamedTuple):
+    """How returns in the dream go with returns in the world, over policies."""
+
+    policies: int
+    pearson: float
+    spearman: float
+    """Rank correlation: whether the dream would choose the right policy."""
+    spearman_interval: tuple[float, float]
+    """95 %, by resampling policies."""
+    slope: float
+    """Of the least-squares line of real over dreamt returns: 1 if the dream's units are right."""
+    real: list[float]
+    dreamt: list[float]
+
+
+def validity(real: Sequence[float], dreamt: Sequence[float]) -> Validity:
+    """Compare mean returns of policies, in both places in the same order. Raises `ValueError` for fewer than 3."""
+    if len(real) != len(dreamt) or len(real) < 3:
+        raise ValueError(f"validity needs at least 3 policies with both returns, got {len(real)} and {len(dreamt)}")
+    x, y = np.asarray(dreamt, dtype=np.float64), np.asarray(real, dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    low, high = np.quantile(_spearman(x[drawn], y[drawn]), [0.025, 0.975])
+    return Validity(
+        policies=len(real),
+        pearson=float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
+        spearman=float(_spearman(x[None], y[None])[0]),
+        spearman_interval=(float(low), float(high)),
+        slope=float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0 else 0.0,
+        real=[float(value) for value in y],
+        dreamt=[float(value) for value in x],
+    )
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row of `[N, P]`: the correlation of ranks, ties sharing their mean; 0 where nothing varies."""
+    ranks = [stats.rankdata(each, axis=1) for each in (x, y)]
+    a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    correlation: NDArray[np.float64] = (a * b).sum(1) / np.where(scale > 0, scale, 1.0)
+    return correlation
+
+
+@dataclass(frozen=True)
+class RoadFollower:
+    """A driver of cars that reads offset, heading, curvature and speed from latents, with gains of its own.
+
+    Args:
+        read_out: from latents to the true state.
+        columns: of the quantities in the read-out, by name.
+        speed: units a second on straights.
+        gain: of the steering; 1 follows the road, 0 never steers, negative steers away.
+    """
+
+    read_out: ReadOut
+    columns: Mapping[str, int]
+    speed: float
+    gain: float
+
+    def __call__(self, latents: Tensor, state: Tensor) -> Tensor:  # noqa: ARG002 (it has no memory)
+        """Steering, gas and brake `[N, 3]`."""
+        told = self.read_out(latents)
+        now: dict[str, Any] = {name: told[:, column] for name, column in self.columns.items()}
+        error = now["heading_error"] + 0.06 * now["lateral_offset"] - 12 * now["curvature_ahead"]
+        lack = self.speed / (1 + 25 * now["curvature_ahead"].abs()) - now["forward_speed"]
+        steer = (self.gain * 1.2 * error).clamp(-1, 1)
+        return torch.stack([steer, (0.1 * lack).clamp(0, 1), (-0.03 * lack).clamp(0, 0.8)], 1)
+
+
+def road_followers(read_out: ReadOut, quantities: Sequence[str]) -> list[RoadFollower]:
+    """24 drivers from hopeless to good: six speeds by four gains."""
+    columns = {name: column for column, name in enumerate(quantities)}
+    speeds: NDArray[np.float64] = np.linspace(5.0, 55.0, 6)
+    return [RoadFollower(read_out, columns, float(speed), gain) for speed in speeds for gain in (-0.3, 0.0, 0.5, 1.0)]

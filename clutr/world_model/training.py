@@ -1,0 +1,238 @@
+"""Training the memory: truncated backpropagation over streams of episodes, with carried states and early stopping.
+
+A memory that only ever sees what was recorded goes astray when it is fed with its own predictions. So a part of every
+stretch is also dreamt in training, from expected latents, and what came is the target of that too (for the idea:
+overshooting, arXiv 1811.04551, section 4; scheduled sampling, arXiv 1506.03099). There the squared error counts and not
+the density: the mixture says how sure the memory is one moment ahead, whose spread that of a long dream would spoil.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clutr.envs.randomness import named_generator
+from clutr.manifold.base import Progress
+from clutr.world_model.latents import Chunk, LatentEpisode, Streams
+from clutr.world_model.memory import Memory, Prediction, Scale
+from clutr.world_model.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class MemoryTrainingOptions:
+    """How the memory is trained."""
+
+    epochs: int = 30
+    """Most passes over the training episodes."""
+    streams: int = 64
+    """Episodes side by side in a batch."""
+    length: int = 32
+    """Moments of each gradient step; the state is carried to the next ones."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    reward_weight: float = 1.0
+    """Weight of the reward's squared error, in squared standard deviations, against the nats of a latent dimension."""
+    end_weight: float = 1.0
+    """Weight of the end's cross-entropy."""
+    patience: int = 5
+    """Passes without a better validation loss after which it stops."""
+    dreamt: int = 16
+    """Moments at the end of each gradient step's that are also dreamt; 0 for none."""
+    dream_weight: float = 1.0
+    """Weight of the losses of what is dreamt."""
+    sample: bool = True
+    """Draw latents from the backbone's Gaussians anew in each pass, instead of taking their means."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "streams", "length", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "max_gradient_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.dreamt < self.length:
+            raise ValueError(f"dreamt must be at least 0 and less than length, {self.length}, got {self.dreamt}")
+
+
+def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
+    """Mean losses of the recorded moments of a chunk: latent, reward, end. `[3]`; zeros if there are none.
+
+    Args:
+        found: what was expected, `[T, B]`.
+        chunk: what came.
+        latents: `[T + 1, B, D]`, normalised.
+        reward_std: by which rewards are divided.
+        dreamt: a latent's loss is half the squared error of what is expected instead of nats, both a dimension.
+    """
+    real = chunk.real.float()
+    if dreamt:
+        latent = 0.5 * (found.latent.mean() - latents[1:]).square().mean(-1)
+    else:
+        latent = -found.latent.log_density(latents[1:]).mean(-1)
+    reward = (found.reward - chunk.rewards / reward_std).square()
+    end = F.binary_cross_entropy_with_logits(found.end, chunk.ends, reduction="none")
+    return torch.stack([(each * real).sum() for each in (latent, reward, end)]) / real.sum().clamp(min=1)
+
+
+def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
+    """The scale of latents and rewards of some episodes."""
+    means, spreads, rewards = zip(*((e.mean, e.log_variance, e.rewards) for e in episodes), strict=True)
+    return Scale.of(torch.cat(means), torch.cat(spreads), torch.cat(rewards))
+
+
+LOSSES = ("nll", "reward", "end"), ("dream_mse", "dream_reward", "dream_end")
+"""Of what is watched and of what is dreamt: nats a latent dimension or half its squared error; squared standard
+deviations of the reward; nats of the end."""
+
+
+TOLD = "train_nll", "valid_nll", "valid_dream_mse"
+"""Losses that are told while training goes on."""
+
+
+def _named(split: str, parts: Tensor) -> dict[str, float]:
+    """Losses `[K, 3]` by name: `train_nll` and so on."""
+    return {
+        f"{split}_{name}": float(value)
+        for names, row in zip(LOSSES, parts, strict=False)
+        for name, value in zip(names, row, strict=True)
+    }
+
+
+def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
+    """Predictions one after the other in time: stretches concatenated, or moments stacked."""
+    mixture = Mixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
+    return Prediction(mixture, how([each.reward for each in found]), how([each.end for each in found]))
+
+
+class MemoryTraining:
+    """One training of a memory, which can be stopped after any pass and resumed bit for bit.
+
+    Args:
+        memory: what is trained, from here on; at the end it has the weights of the best pass.
+        options: how.
+        train: training episodes.
+        valid: validation episodes.
+        seed: of order and noise.
+
+    Raises:
+        ValueError: if there are no episodes to train or to validate on.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        options: MemoryTrainingOptions,
+        train: Sequence[LatentEpisode],
+        valid: Sequence[LatentEpisode],
+        seed: int,
+    ) -> None:
+        if not train or not valid:
+            raise ValueError("the memory needs episodes to train and to validate on: record more")
+        self.memory, self.options, self.seed = memory, options, seed
+        self.scale = scale_of(train)
+        self.train, self.valid = train, valid
+        trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, options.learning_rate)
+        self.rng = named_generator(seed, "memory", "training")
+        self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
+        self.best: dict[str, Tensor] = {name: value.clone() for name, value in memory.state_dict().items()}
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether all passes were made, or the last ones were no better."""
+        return self.epoch >= self.options.epochs or self.epoch - self.best_epoch >= self.options.patience
+
+    def run(self, progress: Progress = lambda *_: None) -> None:
+        """Train to the end and keep the best weights."""
+        while not self.done:
+            self.one_epoch()
+            told = {name: value for name, value in self.history[-1].items() if name in TOLD}
+            progress(self.epoch, self.options.epochs, told)
+        self.memory.load_state_dict(self.best)
+
+    def one_epoch(self) -> None:
+        """One pass over the training episodes, then one over the validation episodes."""
+        trained = self._pass(self.train, learn=True)
+        with torch.no_grad():
+            tested = self._pass(self.valid, learn=False)
+        self.epoch += 1
+        loss = self._total(tested).item()
+        self.history.append(_named("train", trained) | _named("valid", tested))
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.epoch
+            self.best = {name: value.clone() for name, value in self.memory.state_dict().items()}
+
+    def _total(self, parts: Tensor) -> Tensor:
+        """The loss, of parts `[K, 3]`: of what was watched and, if K is 2, of what was dreamt."""
+        options = self.options
+        weights = torch.tensor([1.0, options.reward_weight, options.end_weight])
+        return (parts @ weights * torch.tensor([1.0, options.dream_weight])[: len(parts)]).sum()
+
+    def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
+        """Mean losses `[K, 3]` over all recorded moments."""
+        options, memory = self.options, self.memory
+        rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
+        memory.train(learn)
+        state = memory.initial_state(options.streams)
+        sums, moments = torch.zeros(2 if options.dreamt else 1, 3), torch.zeros(2 if options.dreamt else 1, 1)
+        for chunk in Streams(episodes, options.streams, options.length, rng, options.sample and learn).epoch():
+            state = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
+            state, parts = self._losses(chunk, state)
+            if learn:
+                self.optimiser.zero_grad()
+                self._total(parts).backward()
+                nn.utils.clip_grad_norm_(memory.parameters(), options.max_gradient_norm)
+                self.optimiser.step()
+            count = torch.stack([each.real.sum() for each in (chunk, chunk.after(options.length - options.dreamt))])
+            sums += parts.detach() * count[: len(parts), None]
+            moments += count[: len(parts), None]
+        memory.train(False)
+        return sums / moments.clamp(min=1)
+
+    def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after the chunk, and the losses `[K, 3]` of what was watched and of what was dreamt."""
+        memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
+        if not self.options.dreamt:
+            state, found = memory.scan(state, latents[:-1], chunk.actions)
+            return state, losses(found, chunk, latents, reward_std)[None]
+        begin = self.options.length - self.options.dreamt
+        state, before = memory.scan(state, latents[:begin], chunk.actions[:begin])
+        dreaming, latent, dreamt = state, latents[begin], []
+        state, behind = memory.scan(state, latents[begin:-1], chunk.actions[begin:])
+        for action in chunk.actions[begin:]:
+            dreaming, expected = memory.step(dreaming, latent, action)
+            latent = expected.latent.mean()
+            dreamt.append(expected)
+        watched = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)
+        alone = losses(_join(dreamt, torch.stack), chunk.after(begin), latents[begin:], reward_std, dreamt=True)
+        return state, torch.stack([watched, alone])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue between two passes."""
+        return {
+            "memory": dict(self.memory.state_dict()),
+            "scale": self.scale.state_dict(),
+            "best": dict(self.best),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.memory.load_state_dict(state["memory"])
+        self.scale = Scale.from_state(state["scale"])
+        self.best = {name: value.clone() for name, value in state["best"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rng.set_state(state["rng"])
+        self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
+        self.history = [dict(row) for row in state["history"]]

@@ -1,0 +1,1 @@
+"""What is drawn: the students' observation, thumbnails of tracks, maps of trajectories."""

@@ -1,0 +1,1 @@
+"""The car: its shapes, tyres, contacts and joints, as Box2D moves them."""

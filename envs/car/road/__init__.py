@@ -1,0 +1,1 @@
+"""The road: control points and centre lines, their files, and the tiles made of them."""

@@ -1,0 +1,123 @@
+"""A closed road as tiles, in the form that physics and drawing need."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clutr.envs.car.road.crossings import crossings
+
+Floats = NDArray[np.float64]
+
+SCALE = 6.0
+"""Divides all lengths of the package: its pixels a unit at zoom 1."""
+HALF_WIDTH = 40 / SCALE
+"""From the centre line to the road's edge, in units."""
+KERB_WIDTH = 8 / SCALE
+"""Width of the red and white kerb outside the road, in units."""
+KERB_TILES = 4
+"""A kerb needs as many successive turns to one side."""
+TURN_RATE = 0.31
+"""The package's own tracks never turn more from one tile to the next, in radians."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One closed road of n tiles, driven in the order of its points.
+
+    Tile i lies between point i and point i - 1, as in Gymnasium's `CarRacing.track`.
+    """
+
+    points: Floats
+    """`[n, 2]`: the centre line, in units of the world."""
+    directions: Floats
+    """`[n]`: beta; (cos beta, sin beta) points across the road at a point, (-sin beta, cos beta) along it."""
+    turns: Floats
+    """`[n]`: change of direction from the point before, positive to the left."""
+    kerbs: NDArray[np.bool_]
+    """`[n]`: whether a tile has a kerb on the inside of its turn."""
+
+    @classmethod
+    def from_centre_line(cls, points: Floats) -> Self:
+        """A road along a closed line `[n, 2]`, driven in its order; kerbs where it turns hard for its own standards.
+
+        A tile has a kerb if four successive changes of direction have one sign and each exceeds the track's mean
+        absolute change (arXiv 2110.02439, the Bezier tracks).
+        """
+        points = np.asarray(points, dtype=np.float64)
+        ahead = np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)
+        # atan2 of the way along the road, less a quarter turn, is the way across it
+        directions = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) - np.pi / 2
+        turns = _turns(directions)
+        return cls(points, directions, turns, _kerbs(turns, float(np.abs(turns).mean())))
+
+    @classmethod
+    def from_gymnasium(cls, track: list[tuple[float, float, float, float]]) -> Self:
+        """The road of a `gymnasium` environment's attribute `track`, with the package's own rule for kerbs."""
+        table = np.asarray(track, dtype=np.float64)
+        turns = table[:, 1] - np.roll(table[:, 1], 1)  # as the package: not reduced to half a turn at the start
+        return cls(table[:, 2:], table[:, 1], turns, _kerbs(turns, TURN_RATE * 0.2))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @cached_property
+    def length(self) -> float:
+        """Length of the closed centre line in units."""
+        return float(np.linalg.norm(self.points - np.roll(self.points, 1, axis=0), axis=1).sum())
+
+    def crossings(self) -> int:
+        """How often the closed centre line crosses itself."""
+        return int(crossings(self.points))
+
+    @property
+    def start(self) -> tuple[float, float, float]:
+        """Direction, x and y of the car's start."""
+        return self.start_at(0)
+
+    def start_at(self, tile: int) -> tuple[float, float, float]:
+        """Direction, x and y of a car that stands at a tile's point."""
+        return float(self.directions[tile]), float(self.points[tile, 0]), float(self.points[tile, 1])
+
+    def quads(self) -> Floats:
+        """`[n, 4, 2]`: corners of the tiles, in the package's order: left and right at i, right and left at i - 1."""
+        return self._strip(np.full(len(self), -HALF_WIDTH), np.full(len(self), HALF_WIDTH))
+
+    def kerb_quads(self) -> Floats:
+        """`[n, 4, 2]`: corners of the kerbs, also where there is none."""
+        side = -np.sign(self.turns)
+        return self._strip(side * HALF_WIDTH, side * (HALF_WIDTH + KERB_WIDTH))
+
+    def _strip(self, near: Floats, far: Floats) -> Floats:
+        """Quadrilaterals between two distances `[n]` from the centre line, each over one tile."""
+        across = np.stack([np.cos(self.directions), np.sin(self.directions)], axis=1)
+        before, before_across = np.roll(self.points, 1, axis=0), np.roll(across, 1, axis=0)
+        return np.stack(
+            [
+                self.points + near[:, None] * across,
+                self.points + far[:, None] * across,
+                before + far[:, None] * before_across,
+                before + near[:, None] * before_across,
+            ],
+            axis=1,
+        )
+
+
+def _turns(directions: Floats) -> Floats:
+    """Change of direction at each point of a closed road, in (-pi, pi]."""
+    changes = directions - np.roll(directions, 1)
+    turns: Floats = np.pi - (np.pi - changes) % (2 * np.pi)
+    return turns
+
+
+def _kerbs(changes: Floats, threshold: float) -> NDArray[np.bool_]:
+    """Which tiles have a kerb: those of `KERB_TILES` successive changes of one sign, each above the threshold."""
+    window = np.stack([np.roll(changes, shift) for shift in range(KERB_TILES)])
+    hard = (np.abs(window) > threshold).all(axis=0) & (np.abs(np.sign(window).sum(axis=0)) == KERB_TILES)
+    kerbs: NDArray[np.bool_] = hard.copy()
+    for tile in range(len(kerbs)):  # in place and going up, as the package does: around the start it spreads further
+        if kerbs[tile]:
+            kerbs[[tile - back for back in range(KERB_TILES)]] = True
+    return kerbs

@@ -1,0 +1,1 @@
+"""Zero-shot evaluation: playing suites, statistics, comparisons of methods."""

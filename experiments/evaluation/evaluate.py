@@ -1,0 +1,350 @@
+"""Zero-shot transfer: how a policy does on levels that nobody trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from clutr.agents.student import Policy
+from clutr.envs.domain import Engine, Figure, LevelBatch, Observation, Suite, Task
+from clutr.envs.randomness import named_generator
+from clutr.experiments.evaluation import statistics
+from clutr.manifold.base import Progress
+
+CHECK_EVERY = 8
+"""Steps between two looks at who still plays: each look waits for the device."""
+
+FILMED_LEVELS = 20
+"""Levels of a suite of which the first episode is filmed, until it is known which films are kept."""
+SMALLEST_PICTURE = 32
+"""An observation is worth looking at if it is a picture of at least so many pixels a side."""
+
+UNCERTAINTY = """\
+{percent:g} % percentile bootstrap intervals, {resamples} resamples of the {resampled} within each level \
+(arXiv 2108.13264). They speak of this run alone: other seeds vary more."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What happened in E episodes."""
+
+    returns: Tensor
+    """`[E]` float32, undiscounted."""
+    solved: Tensor
+    """`[E]` bool: the episode ended with success."""
+    lengths: Tensor
+    """`[E]` int64, in steps."""
+    places: Tensor
+    """`[K, L + 1, ...]`: `Engine.place` in the first K episodes, start and end included, padded with -1 or NaN."""
+    film: Tensor
+    """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not filmed."""
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Episodes"]) -> "Episodes":
+        """Join batches of episodes; recordings are those of the first batch."""
+        kept = {name: getattr(parts[0], name) for name in ("places", "film")}
+        joined = {
+            f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name not in kept
+        }
+        return cls(**joined, **kept)
+
+
+@torch.no_grad()
+def play(
+    policy: Policy,
+    engine: Engine,
+    levels: LevelBatch,
+    rng: torch.Generator,
+    *,
+    deterministic: bool = False,
+    record: int = 0,
+    film: bool = False,
+) -> Episodes:
+    """Play exactly one episode in each environment, so that short episodes are not preferred.
+
+    The policy acts only where an episode still goes on; an environment whose episode has ended repeats its last action.
+
+    Args:
+        policy: who plays.
+        engine: N environments.
+        levels: N levels, one an environment.
+        rng: draws the actions.
+        deterministic: take the likeliest action instead of sampling.
+        record: of how many episodes to keep the places.
+        film: keep the pictures of the first episode, if the engine shows any.
+    """
+    observation = engine.reset(levels)
+    num_envs, device = engine.num_envs, engine.device
+    record = min(record, num_envs)
+    camera = _Camera(engine.observation_space if film else None)
+    alive = torch.ones(num_envs, dtype=torch.bool, device=device)
+    solved = torch.zeros_like(alive)
+    returns = torch.zeros(num_envs, device=device)
+    lengths = torch.zeros(num_envs, dtype=torch.int64, device=device)
+    active = torch.arange(num_envs, device=device)
+    state = policy.initial_state(num_envs)
+    actions: Tensor | None = None
+    path = [_places(engine, alive, record)]
+    camera.look(observation)
+    while len(active):
+        for _ in range(CHECK_EVERY):
+            seen = {name: value[active] for name, value in observation.items()}
+            chosen, state = policy.act(seen, state, rng, deterministic)
+            chosen = chosen.to(device)
+            actions = chosen if actions is None else actions.index_copy(0, active, chosen)
+            observation, reward, terminated, truncated = engine.step(actions)
+            path.append(_places(engine, alive, record))
+            if camera.name and bool(alive[0]):
+                camera.look(observation)
+            returns += torch.where(alive, reward, 0.0)
+            lengths += alive
+            solved |= alive & engine.solved
+            alive &= ~(terminated | truncated)
+        still = alive[active]
+        active, state = active[still], state[still.to(state.device)]
+    places = torch.stack(path, dim=1).cpu()
+    longest = int(lengths[:record].max()) if record else 0
+    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), places[:, : longest + 1], camera.film())
+
+
+def _places(engine: Engine, playing: Tensor, record: int) -> Tensor:
+    """`[record, ...]`: where the first environments' agents are; -1 or NaN where no episode goes on."""
+    if not record:
+        return torch.empty(0)
+    place = engine.place[:record]
+    here = playing[:record].view(-1, *(1,) * (place.ndim - 1))
+    return torch.where(here, place, torch.nan if place.is_floating_point() else -1)
+
+
+class _Camera:
+    """Keeps what the first environment shows, if the observations of a space hold a picture."""
+
+    def __init__(self, space: gymnasium.spaces.Dict | None) -> None:
+        pictures = (name for name, part in (space.items() if space else ()) if _is_picture(part))
+        self.name = next(pictures, "")
+        self._frames: list[Tensor] = []
+
+    def look(self, observation: Observation) -> None:
+        if self.name:
+            self._frames.append(observation[self.name][0].cpu().clone())
+
+    def film(self) -> Tensor:
+        return torch.stack(self._frames) if self._frames else torch.empty(0, 0, 0, 3, dtype=torch.uint8)
+
+
+def _is_picture(space: gymnasium.Space[Any]) -> bool:
+    return (
+        isinstance(space, gymnasium.spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and space.shape[2] == 3
+        and min(space.shape[:2]) >= SMALLEST_PICTURE
+    )
+
+
+def play_in_batches(
+    policy: Policy,
+    task: Task,
+    levels: LevelBatch,
+    rng: torch.Generator,
+    *,
+    deterministic: bool = False,
+    record: int = 0,
+    film: bool = False,
+) -> Episodes:
+    """One episode on each of any number of levels, at most `task.slots` at once. Recorded are the first batch's."""
+    parts: list[Episodes] = []
+    engine: Engine | None = None
+    for start in range(0, len(levels), task.slots):
+        batch = levels[start : start + task.slots]
+        if engine is None or engine.num_envs != len(batch):
+            engine = task.engine(len(batch))
+        on_device = batch.to(engine.device)
+        options = {"deterministic": deterministic, "film": film and not parts}
+        parts.append(play(policy, engine, on_device, rng, record=0 if parts else record, **options))
+    return Episodes.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class LevelEvaluation:
+    """The episodes on one test level."""
+
+    level: str
+    episodes: Episodes
+    recorded: LevelBatch
+    """The levels of the episodes in `episodes.places`; none if nothing was recorded."""
+
+    def to_json(self, figure: Figure) -> dict[str, Any]:
+        """One row of `clutr eval --json`. `solved` is a share; the deviation is that of the episodes (n - 1).
+
+        Where returns are the figure, those of all episodes are added: their means' intervals cannot be had without.
+        """
+        returns = self.episodes.returns.double()
+        row = {
+            "level": self.level,
+            "episodes": len(returns),
+            "solved": float(self.episodes.solved.double().mean()),
+            "return_mean": float(returns.mean()),
+            "return_std": float(returns.std()) if len(returns) > 1 else 0.0,
+        }
+        return row | ({"returns": returns.tolist()} if figure == "return" else {})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One policy on one suite."""
+
+    suite: str
+    levels: tuple[LevelEvaluation, ...]
+    seed: int
+    """Initial seed of the generator that was passed: a fresh generator with it gives the same evaluation."""
+    deterministic: bool
+    figure: Figure = "solved"
+    """What the suite is told by."""
+
+    @property
+    def mean_solved(self) -> float:
+        """Share of solved episodes, averaged over levels."""
+        return float(self._values("solved").mean())
+
+    @property
+    def mean_return(self) -> float:
+        """Mean return, averaged over levels."""
+        return float(self._values("returns").mean())
+
+    @property
+    def mean_figure(self) -> float:
+        """The suite's figure, averaged over levels."""
+        return self.mean_solved if self.figure == "solved" else self.mean_return
+
+    def by_level(self) -> dict[str, float]:
+        """The suite's figure on each level, by name."""
+        column = "solved" if self.figure == "solved" else "returns"
+        return {level.level: float(getattr(level.episodes, column).double().mean()) for level in self.levels}
+
+    def _values(self, what: str) -> statistics.Scores:
+        """`[episodes, levels]`."""
+        columns = [getattr(level.episodes, what).double().numpy() for level in self.levels]
+        return np.stack(columns, axis=1)
+
+    def summary(self) -> dict[str, Any]:
+        """Aggregates over levels with intervals, and how these were computed."""
+        rng = named_generator(self.seed, "bootstrap", self.suite)
+        solved = statistics.Sample(self._values("solved"), "episodes")
+        returns = statistics.Sample(self._values("returns"), "episodes")
+        figures = {
+            "mean_solved": statistics.estimate(statistics.mean, solved, rng=rng),
+            "median_solved": statistics.estimate(statistics.median, solved, rng=rng),
+            "iqm_solved": statistics.estimate(statistics.interquartile_mean, solved, rng=rng),
+            "optimality_gap": statistics.estimate(statistics.optimality_gap, solved, rng=rng),
+            "mean_return": statistics.estimate(statistics.mean, returns, rng=rng),
+        }
+        if self.figure == "return":
+            figures |= {
+                "median_return": statistics.estimate(statistics.median, returns, rng=rng),
+                "iqm_return": statistics.estimate(statistics.interquartile_mean, returns, rng=rng),
+            }
+        summary: dict[str, Any] = {}
+        for name, interval in figures.items():
+            summary[name] = interval.value
+            summary[f"{name}_interval"] = [interval.low, interval.high]
+        return summary | {
+            "figure": self.figure,
+            "mean_length": float(self._values("lengths").mean()),
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "resampled": solved.resampled,
+            "uncertainty": UNCERTAINTY.format(
+                percent=100 * statistics.CONFIDENCE, resampled=solved.resampled, resamples=statistics.RESAMPLES
+            ),
+        }
+
+    def to_json(self, run: str) -> dict[str, Any]:
+        """What `clutr eval --json` prints: plain values only."""
+        levels = [level.to_json(self.figure) for level in self.levels]
+        return {"run": run, "suite": self.suite, "levels": levels, "summary": self.summary()}
+
+    def recordings(self) -> list[dict[str, Any]]:
+        """The recorded episodes: `level` (name), `levels`, `places` `[K, L, ...]`, `solved` and `returns` `[K]`."""
+        return [
+            {
+                "level": level.level,
+                "levels": level.recorded,
+                "places": level.episodes.places,
+                "solved": level.episodes.solved[: len(level.recorded)],
+                "returns": level.episodes.returns[: len(level.recorded)],
+            }
+            for level in self.levels
+            if len(level.recorded)
+        ]
+
+    def films(self) -> list[dict[str, Any]]:
+        """Of the filmed episodes that of the median return and the best: `level`, `frames`, `solved`, `return`."""
+        filmed = [level for level in self.levels if len(level.episodes.film)]
+        filmed.sort(key=lambda level: float(level.episodes.returns[0]))
+        chosen = sorted({(len(filmed) - 1) // 2, len(filmed) - 1}) if filmed else []
+        return [
+            {
+                "level": filmed[index].level,
+                "frames": filmed[index].episodes.film,
+                "solved": bool(filmed[index].episodes.solved[0]),
+                "return": float(filmed[index].episodes.returns[0]),
+            }
+            for index in chosen
+        ]
+
+
+def evaluate(
+    policy: Policy,
+    suite: Suite,
+    episodes: int,
+    rng: torch.Generator,
+    *,
+    deterministic: bool = False,
+    progress: Progress | None = None,
+    record: int = 0,
+    film: bool = False,
+) -> Evaluation:
+    """Let a policy play every level of a suite.
+
+    Each level has its own generators, derived from one number of `rng`. So two policies evaluated with the same seed
+    meet the same levels, and a level's result does not depend on the others of its suite.
+
+    Args:
+        policy: who plays, sampling its actions unless `deterministic`.
+        suite: what is played.
+        episodes: on each level.
+        rng: source of all randomness.
+        deterministic: take the likeliest action instead.
+        progress: called after each level with the levels done and the mean of the suite's figure so far.
+        record: of how many episodes a level to keep the places.
+        film: keep pictures, of one episode of each of the first levels, where engines show any.
+
+    Raises:
+        ValueError: if there is nothing to play.
+    """
+    if episodes < 1:
+        raise ValueError(f"an evaluation needs at least 1 episode a level, got {episodes}")
+    if not suite.tasks:
+        raise ValueError(f"the suite {suite.name!r} has no levels")
+    source = draw_seed(rng)
+    results: list[LevelEvaluation] = []
+    for task in suite.tasks:
+        levels = task.draw(episodes, named_generator(source, "levels", task.name))
+        actions = named_generator(source, "actions", task.name, device=rng.device)
+        options = {"deterministic": deterministic, "film": film and len(results) < FILMED_LEVELS}
+        played = play_in_batches(policy, task, levels, actions, record=record, **options)
+        results.append(LevelEvaluation(task.name, played, levels[: len(played.places)]))
+        evaluation = Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.figure)
+        if progress is not None:
+            progress(len(results), len(suite.tasks), {suite.figure: evaluation.mean_figure})
+    return evaluation
+
+
+def draw_seed(rng: torch.Generator) -> int:
+    """A seed for generators that are derived from one, as every level of an evaluation has its own."""
+    return int(torch.randint(2**62, (), generator=rng, device=rng.device))

@@ -1,0 +1,74 @@
+"""What a page has to know of a world model before it shows a moment: which latents are used, and what they tell."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clutr.experiments.world_model.episodes import Recorded
+from clutr.manifold.posterior import kl_to_standard_normal
+from clutr.probes.linear_probes import Probe, fit
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dataset import Recording
+from clutr.world_model.dream import Dreamer
+from clutr.world_model.evaluation import ReadOut, determination
+
+EPISODES = 16
+"""Most training episodes that read-outs are fitted on, and most test episodes that they are judged on."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """See the module."""
+
+    kl: list[float]
+    """Of each latent, in nats."""
+    order: list[int]
+    """Latents by KL, the largest first."""
+    active: list[bool]
+    """Whether a latent tells something of a frame."""
+    read_out: ReadOut
+    """The true state from the latents of one frame."""
+    r_squared: list[float]
+    """Of each quantity on `frames` test frames."""
+    frames: int
+    probe: Probe
+    """The true state from the memory's features."""
+    mean_frame: Tensor
+    """`[side, side, 3]` in 0..255."""
+
+
+@torch.no_grad()
+def learn_about(backbone: Backbone, dreamer: Dreamer, recording: Recording) -> Knowledge:
+    """Fit read-outs on a few training episodes, and judge them on test episodes."""
+    memory, scale = dreamer.memory, dreamer.scale
+    means, spreads, truths, features = [], [], [], []
+    for footage in _some(recording, "train"):
+        mean, spread = backbone.encode(footage.frames)
+        inputs = torch.cat([scale.normalise(mean[:-1]), footage.actions], 1)
+        _, found = memory.core.scan(memory.initial_state(1), inputs[:, None])
+        means.append(mean)
+        spreads.append(spread)
+        truths.append(footage.truth)
+        features.append(found[:, 0])
+    kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
+    read_out = ReadOut.fit(torch.cat(means), torch.cat(truths))
+    test = _some(recording, "test") or _some(recording, "train")
+    read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
+    return Knowledge(
+        kl=kl.tolist(),
+        order=kl.argsort(descending=True).tolist(),
+        active=scale.active.tolist(),
+        read_out=read_out,
+        r_squared=determination(read, torch.cat([each.truth for each in test])).tolist(),
+        frames=len(read),
+        probe=fit(torch.cat(features), torch.cat([truth[:-1] for truth in truths]), 1e-2),
+        mean_frame=recording.mean_frame(),
+    )
+
+
+def _some(recording: Recording, split: str) -> list[Recorded]:
+    known = recording.played(split)
+    places = np.linspace(0, len(known) - 1, min(EPISODES, len(known))).astype(int).tolist()
+    return [Recorded(recording, known[place]) for place in sorted(set(places))]

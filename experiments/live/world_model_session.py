@@ -1,0 +1,298 @@
+"""A world model under a person's hands: watch, branch a dream, change a latent, take the wheel. No page is needed."""
+
+from collections.abc import Collection
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clutr.envs.randomness import named_generator
+from clutr.experiments.live.explanations import explain_pixels
+from clutr.experiments.live.state_readout import learn_about
+from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
+from clutr.experiments.storage import RunError
+from clutr.experiments.world_model.episodes import Driven, Footage, Recorded, level_of
+from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.training import MEMORIES, load_world
+from clutr.probes.attribution_inputs import Target
+from clutr.probes.pixel_attribution import PIXEL_METHODS
+from clutr.world_model.dataset import SPLITS
+from clutr.world_model.dream import Moment
+from clutr.world_model.policies import RandomWalk
+
+Actions = Literal["recorded", "wheel", "random"]
+ACTIONS: tuple[Actions, ...] = ("recorded", "wheel", "random")
+"""Who acts in the dreams: as in reality, you, or a random walk."""
+MOST_BRANCHES = 4
+STEERING = 0.6
+"""Of a pressed key: full lock throws a car off the road at once."""
+
+
+class WorldSession:
+    """See the module.
+
+    Args:
+        run: a trained world model.
+        seed: of draws and walks.
+
+    Raises:
+        RunError: if the run is not trained.
+    """
+
+    def __init__(self, run: WorldRun, seed: int = 1) -> None:
+        self.run, self.seed = run, seed
+        self.model, self.recording = load_world(run), run.recording()
+        self.dreamer = self.model.dreamers[MEMORIES[0]]
+        self.domain = run.experiment.domain
+        engine = self.domain.engine(1)
+        self.space, self.units = engine.action_space, self.domain.sight(engine).quantities
+        self.discrete = int(self.recording.about["discrete"])
+        self.quantities: list[str] = list(self.recording.quantities)
+        self.known = learn_about(self.model.backbone, self.dreamer, self.recording)
+        self.temperature: float | None = None
+        self.horizon = 100
+        self.actions: Actions = "recorded"
+        self._rng = named_generator(seed, "inspect")
+        self.select("test" if self.recording.played("test") else "train", 0)
+
+    def choices(self) -> dict[str, int]:
+        """Splits, and how many episodes each has."""
+        return {split: count for split in SPLITS if (count := len(self.recording.played(split)))}
+
+    # --- reality
+
+    def select(self, split: str, number: int) -> None:
+        """Go to the beginning of an episode. Raises `RunError` if there is no such one."""
+        known = self.recording.played(split)
+        if not 0 <= number < len(known):
+            raise RunError(f"the split {split} has {len(known)} episodes, numbered from 0: no {number}")
+        self.split, self.number = split, number
+        self._show(Recorded(self.recording, known[number]))
+
+    def drive(self) -> None:
+        """Put the present episode's level into the simulator, with a person at the wheel."""
+        episode = self.recording.played(self.split)[self.number]
+        self._show(Driven(self.domain, level_of(self.recording, self.domain, episode)))
+        self.actions = "recorded"  # dreams do what is done in reality
+
+    def _show(self, footage: Footage) -> None:
+        self.footage = footage
+        self._states = [self.dreamer.memory.initial_state(1)]
+        self._means = self._encode(footage.frames)
+        self.frame = 0
+        self.wake()
+
+    @torch.no_grad()
+    def _encode(self, frames: Tensor) -> Tensor:
+        return self.dreamer.scale.normalise(self.model.backbone.encode(frames)[0])
+
+    @torch.no_grad()
+    def _state(self, frame: int) -> Tensor:
+        """The memory's state before it sees a frame."""
+        while len(self._states) <= frame:
+            place = len(self._states) - 1
+            state, latent = self._states[place], self._means[place : place + 1]
+            self._states.append(self.dreamer.memory.step(state, latent, self.footage.actions[place : place + 1])[0])
+        return self._states[frame]
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame; dreams end."""
+        self.frame = max(0, min(frame, len(self.footage.frames) - 1))
+        self.wake()
+
+    # --- dreams
+
+    def wake(self) -> None:
+        """End all dreams, and forget what was changed."""
+        self.branches: list[Branch] = []
+        self._edits: dict[int, float] = {}
+
+    @property
+    def dreaming(self) -> bool:
+        """Whether a dream goes on."""
+        return bool(self.branches)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether what is shown of reality and of the first dream is of the same moment."""
+        return not self.dreaming or self.branches[0].now == self.frame
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more comes: all dreams are as long as the horizon, or the episode has ended."""
+        if self.dreaming:
+            return all(branch.dreamt >= self.horizon for branch in self.branches)
+        return self.footage.over and self.frame >= len(self.footage.frames) - 1
+
+    @property
+    def steered(self) -> bool:
+        """Whether a person's keys do something: in reality, or in dreams."""
+        return self.footage.driven or (self.dreaming and self.actions == "wheel")
+
+    def _present(self) -> Moment:
+        """Where the first dream is, or reality; with the latents that were changed."""
+        moment = (
+            self.branches[0].moment if self.dreaming else Moment(self._state(self.frame), self._means[[self.frame]])
+        )
+        latent = moment.latent.clone()
+        for number, value in self._edits.items():
+            latent[0, number] = value
+        return Moment(moment.state, latent)
+
+    def branch(self) -> None:
+        """Begin a dream here: of reality, or, while dreaming, another one that leaves the first one here.
+
+        Raises:
+            RunError: if there are as many as can be shown.
+        """
+        if len(self.branches) >= MOST_BRANCHES:
+            raise RunError(f"{MOST_BRANCHES} dreams are shown at most: wake up first")
+        if self.dreaming:
+            self.branches.append(self.branches[0].copy())
+        else:
+            self.branches.append(Branch(self._present(), self.frame, RandomWalk(self.space, 1)))
+        self._edits = {}
+
+    def edit(self, number: int, value: float) -> None:
+        """Change a latent of the present moment, in standard deviations; dreams go on from what it is changed to."""
+        if self.dreaming:
+            latent = self.branches[0].moment.latent.clone()
+            latent[0, number] = value
+            self.branches[0].moment = Moment(self.branches[0].moment.state, latent)
+        else:
+            self._edits[number] = value
+
+    def forget_edits(self) -> None:
+        """Take back what was changed of the frame that is seen; a dream keeps its changes."""
+        self._edits = {}
+
+    def explain(self, method: str, target: str) -> NDArray[np.float32]:
+        """Relevance `[side, side]` of the present real frame's pixels for what the memory says of a target.
+
+        Args:
+            method: one of `PIXEL_METHODS`.
+            target: of `targets`.
+
+        Raises:
+            RunError: for another method or target, or where it cannot be asked.
+        """
+        known = self.targets()
+        if method not in PIXEL_METHODS or target not in known:
+            raise RunError(f"no explanation by {method!r} of {target!r}")
+        if self.frame >= len(self.footage.actions):
+            raise RunError("the last frame says nothing of what comes: no action was taken in it")
+        return explain_pixels(
+            self.dreamer, self.model.backbone, self.known, self.footage, self._means, self._state, self.frame,
+            PIXEL_METHODS[method], known[target],
+        )  # fmt: skip
+
+    def targets(self) -> dict[str, Target]:
+        """What can be explained: quantities, the reward, and the latents that are used most."""
+        found = {
+            name.replace("_", " "): Target(name, probe=self.known.probe, column=column)
+            for column, name in enumerate(self.quantities)
+        }
+        found["reward"] = Target("reward")
+        return found | {
+            f"latent {number}": Target(f"latent {number}", latent=number) for number in self.known.order[:8]
+        }
+
+    # --- time
+
+    def step(self, keys: Collection[str] = ()) -> None:
+        """One moment further, in reality and in all dreams.
+
+        Args:
+            keys: of left, right, up and down, those that are pressed.
+        """
+        wheel = self.wheel(keys)
+        real = self._real_action(wheel)
+        for branch in self.branches:
+            if branch.dreamt < self.horizon:
+                self._dream_on(branch, self._dream_action(branch, real, wheel))
+        if self.footage.driven and self.frame == len(self.footage.frames) - 1:
+            if self.footage.advance(wheel):
+                self._means = torch.cat([self._means, self._encode(self.footage.frames[-1:])])
+                self.frame += 1
+        elif self.frame < len(self.footage.frames) - 1:
+            self.frame += 1
+        self._edits = {}
+
+    def _real_action(self, wheel: Tensor) -> Tensor:
+        return self.footage.actions[self.frame] if self.frame < len(self.footage.actions) else wheel
+
+    def _dream_action(self, branch: Branch, real: Tensor, wheel: Tensor) -> Tensor:
+        if self.actions == "random":
+            drawn = branch.walk.draw(self._rng)
+            return F.one_hot(drawn, self.discrete).float()[0] if self.discrete else drawn[0]
+        return real if self.actions == "recorded" else wheel
+
+    @torch.no_grad()
+    def _dream_on(self, branch: Branch, action: Tensor) -> None:
+        branch.moment, expected = self.dreamer.step(branch.moment, action[None], self.temperature, self._rng)
+        branch.dreamt += 1
+        branch.rewards.append(branch.alive * float(expected.reward) * self.dreamer.scale.reward_std)
+        branch.alive *= 1 - float(expected.end.sigmoid())
+        branch.latents.append(self.dreamer.scale.restore(branch.moment.latent)[0])
+
+    def wheel(self, keys: Collection[str]) -> Tensor:
+        """What pressed keys do, `[A]`: steer, gas and brake; or turn and go, one-hot."""
+        if isinstance(self.space, spaces.Discrete):
+            action = next((number for number, key in enumerate(("left", "right", "up")) if key in keys), self._idle())
+            return F.one_hot(torch.tensor(action), int(self.space.n)).float()
+        steer = STEERING * (float("right" in keys) - float("left" in keys))
+        return torch.tensor([steer, float("up" in keys), 0.8 * float("down" in keys)])
+
+    def _idle(self) -> int:
+        """The discrete action that does least: the last one."""
+        return self.discrete - 1
+
+    # --- what is seen
+
+    @torch.no_grad()
+    def view(self) -> View:
+        """See `View`."""
+        scale, footage = self.dreamer.scale, self.footage
+        reality = footage.frames[self.frame]
+        present = self._present()
+        seen = self._means[[self.frame]] if self.dreaming else present.latent
+        latents = scale.restore(torch.cat([seen, *(branch.moment.latent for branch in self.branches)]))
+        pictures = (self.model.backbone.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8)
+        shown = pictures[1] if self.dreaming else pictures[0]
+        wrong = (shown.int() - reality.int()).abs() if self.aligned else None
+        return View(
+            frame=self.frame,
+            frames=len(footage.frames),
+            dreaming=self.dreaming,
+            about=footage.about,
+            reality=reality.numpy(),
+            masks=footage.masks[self.frame].numpy(),
+            reconstruction=pictures[0].numpy(),
+            dreams=list(pictures[1:].numpy()),
+            error=None if wrong is None else wrong.to(torch.uint8).numpy(),
+            mean_error=None if wrong is None else rms(wrong),
+            errors=errors_of(self.branches, footage.frames, self.model.backbone.decode),
+            readings=self._readings(latents),
+            latents=present.latent[0].tolist(),
+            action=self._real_action(torch.zeros(footage.actions.shape[1])).tolist(),
+            rewards=[sum(branch.rewards) for branch in self.branches],
+            alive=[branch.alive for branch in self.branches],
+        )
+
+    def _readings(self, latents: Tensor) -> list[Reading]:
+        read, true = self.known.read_out(latents), self.footage.truth[self.frame]
+        return [
+            Reading(
+                name=name.replace("_", " "),
+                unit=self.units[name],
+                r_squared=self.known.r_squared[column],
+                true=float(true[column]),
+                seen=float(read[0, column]),
+                dreamt=float(read[1, column]) if self.dreaming else None,
+            )
+            for column, name in enumerate(self.quantities)
+        ]

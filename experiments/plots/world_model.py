@@ -1,0 +1,147 @@
+"""Pictures of a world model: dreams beside reality, errors by horizon beside their baselines, and what was recorded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clutr.experiments.plots.charts import axes, label_axes, placeholder, png_uri, to_svg
+from clutr.experiments.plots.html import card, facts_table, grid, legend
+from clutr.experiments.plots.page import Panel
+
+ROLES = {
+    "trained": "method-1",
+    "untrained core": "method-2",
+    "linear": "method-3",
+    "copy last": "muted",
+    "damped velocity": "method-4",
+    "mean": "accent",
+}
+"""Colour of each method's curve."""
+COLUMNS = 12
+"""Moments of a strip."""
+FED, DREAMT = (46, 160, 67), (207, 60, 60)
+"""Frames' borders: green while the model is fed with reality, red while it dreams."""
+
+
+def strips(films: Sequence[NDArray[np.uint8]], context: int, source: str) -> Panel:
+    """Reality, reconstruction, dream and error, at evenly spaced moments.
+
+    Args:
+        films: `[4, T, side, side, 3]` each.
+        context: moments that were watched before the dream.
+        source: the run, for the caption.
+    """
+    cards = []
+    for number, film in enumerate(films):
+        moments = film.shape[1]
+        chosen = np.unique(np.linspace(max(0, context - 3), moments - 1, COLUMNS).round().astype(int))
+        rows = [[_framed(film[row, t], FED if t < context else DREAMT) for t in chosen] for row in range(len(film))]
+        image = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        times = ", ".join(f"{t - context + 1:+d}" for t in chosen)
+        picture = f'<img src="{png_uri(image)}" alt="Reality, reconstruction, dream, error" style="width:100%">'
+        cards.append(card(f"Dream {number + 1}", picture, f"moments {times}"))
+    caption = (
+        "From top to bottom: reality, what the backbone makes of it, the dream, and their difference to reality. Green "
+        + f"frames are fed with reality (the context is {context} frames), red ones are dreamt under the recorded "
+        + f"actions, each expected from the one before. Split: test; n = {len(films)} dreams, not chosen; {source}."
+    )
+    return Panel("dreams", "Dreams beside reality", "".join(cards), caption)
+
+
+def _framed(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    framed = np.empty((picture.shape[0] + 4, picture.shape[1] + 4, 3), np.uint8)
+    framed[:] = colour
+    framed[2:-2, 2:-2] = picture
+    return framed
+
+
+def _curves(name: str, title: str, x: Sequence[float], found: Mapping[str, Sequence[float | None]], unit: str) -> str:
+    """One card with a curve a method."""
+    figure, plot = axes()
+    largest = 0.0
+    for method, values in found.items():
+        numbers = np.array(values, dtype=np.float64)  # None becomes NaN, a gap
+        plot.plot(
+            x, numbers, color=placeholder(ROLES.get(method, "muted")), linewidth=2.2 if method == "trained" else 1.2
+        )
+        if method not in ("linear", "damped velocity") and np.isfinite(numbers).any():
+            largest = max(largest, float(np.nanmax(numbers)))  # the two may run away, and are cut then
+    plot.set_ylim(0, 1.15 * max(largest, 1e-6))
+    label_axes(plot, "moments ahead", unit)
+    return card(title, to_svg(figure, name, f"{title} by horizon: {', '.join(found)}"))
+
+
+def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
+    """Errors by horizon of the world model and of everything that it must beat.
+
+    Args:
+        found: what `evaluate_world` measured.
+        source: the run, for the captions.
+    """
+    latents = found["latents"]
+    steps = list(range(1, len(next(iter(latents.values()))["nrmse"]) + 1))
+    cards = [_curves("world-nrmse", "Latent error", steps, {n: c["nrmse"] for n, c in latents.items()}, "NRMSE")]
+    rewards = {name: curve["reward_mae"] for name, curve in found["outcomes"].items()}
+    cards.append(_curves("world-reward", "Reward error", steps, rewards, "mean absolute error"))
+    pictures = found["pictures"]
+    inside = [key for key in pictures["trained"] if key.startswith("mse_in/")]
+    for key in ("mse", *inside):
+        thing = key.partition("/")[2]
+        title = f"Picture error inside {thing}" if thing else "Picture error"
+        curves = {name: curve[key] for name, curve in pictures.items()}
+        cards.append(_curves(f"world-{key.replace('/', '-')}", title, found["horizons"], curves, "mean squared error"))
+    for key, unit in (("psnr", "dB, higher is better"), ("ssim", "1 is equal")):
+        curves = {name: curve[key] for name, curve in pictures.items()}
+        cards.append(_curves(f"world-{key}", key.upper(), found["horizons"], curves, unit))
+    physical = found["physical"]
+    for number, quantity in enumerate(physical["trained"]):
+        curves = {name: curve[quantity] for name, curve in physical.items()}
+        title = f"{quantity.replace('_', ' ')}, as read from latents"
+        cards.append(_curves(f"world-physical-{number}", title, steps, curves, "RMSE"))
+    held = [(name, _held(curve["valid_horizon"])) for name, curve in latents.items()]
+    read = [(name, f"{value:.2f}") for name, value in found["read_out_r2"].items()]
+    caption = (
+        f"Mean over {found['windows']} dreams of test episodes, after a context of {found['context']} frames, under "
+        + "the recorded actions. 'untrained core': the same memory whose core stayed as it was drawn. A claim that the "
+        + f"memory has learnt something has to beat it, and all the others. {source}."
+    )
+    body = legend(ROLES) + grid(cards)
+    valid = facts_table(held)
+    told = (
+        "Moments until the mean latent error exceeds 0.4 standard deviations or that of copying the last frame; 95 % "
+        + f"bootstrap interval over episodes. {source}."
+    )
+    linear = "R^2 on test frames of a ridge regression from one frame's latents to the true state. " + source + "."
+    return [
+        Panel("horizon", "How long a dream holds", valid, told),
+        Panel("errors", "Errors by horizon", body, caption),
+        Panel("state", "What one frame's latents tell", facts_table(read), linear),
+    ]
+
+
+def _held(interval: Mapping[str, Any]) -> str:
+    low, high = interval["interval"]
+    return f"{interval['value']:g} [{low:g}, {high:g}]"
+
+
+def coverage(found: Mapping[str, NDArray[np.float64]], source: str) -> Panel:
+    """How often two true numbers occur together in the recording."""
+    (x, across), (y, up) = found.items()
+    figure, plot = axes(5.0, 3.2)
+    low, high = np.percentile(across, [0.5, 99.5])
+    box = ((low, max(high, low + 1e-9)), (up.min(), up.max() + 1e-9))
+    counts, xs, ys = np.histogram2d(across, up, bins=40, range=box)
+    shades = np.log1p(counts) / max(np.log1p(counts).max(), 1e-9)
+    rows, columns = np.nonzero(counts)
+    sizes = 2 + 10 * shades[rows, columns]
+    places = (xs[rows] + xs[rows + 1]) / 2, (ys[columns] + ys[columns + 1]) / 2
+    plot.scatter(*places, s=sizes, color=placeholder("accent"), linewidths=0)
+    label_axes(plot, x.replace("_", " "), y.replace("_", " "))
+    svg = to_svg(figure, "world-coverage", f"Frames by {x} and {y}")
+    caption = (
+        "Each dot is a cell of the two numbers that occurs; larger ones hold more frames. "
+        + f"All splits; n = {len(across):,}; {source}."
+    )
+    return Panel("recording", "What was recorded", card("Coverage", svg), caption)

@@ -1,0 +1,120 @@
+"""Probing a world model: the sections' numbers as JSON and arrays, and one page that shows them with their verdicts."""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from clutr.experiments.plots.html import text, tiles
+from clutr.experiments.plots.page import Panel, render_page
+from clutr.experiments.plots.probes import attribution_panels, verdict_rows, verdicts
+from clutr.experiments.plots.probes_dynamics import dynamics_panel, health_panel
+from clutr.experiments.plots.probes_state import features_panel, knowledge_panel, latents_panel
+from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.world_model.probe_context import Bench, Found, ProbeOptions
+from clutr.experiments.world_model.probe_sections import PROBES
+from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.training import load_world
+from clutr.manifold.base import Progress
+
+
+def _save(folder: Path, name: str, found: Found) -> None:
+    values, arrays = found
+    buffer = io.BytesIO()
+    named: dict[str, Any] = {key.replace("/", "|"): value for key, value in arrays.items()}  # a name is a file there
+    np.savez_compressed(buffer, **named)
+    write_atomically(folder / f"{name}.npz", buffer.getvalue())
+    write_atomically(folder / f"{name}.json", json.dumps(values, indent=1).encode())
+
+
+def load_section(folder: Path, name: str) -> Found:
+    """A section of a bundle as it was saved. Raises `RunError` if it is not there."""
+    try:
+        values = json.loads((folder / f"{name}.json").read_text())
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+            return values, {key.replace("|", "/"): arrays[key] for key in arrays}
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} holds no probe {name!r}: `clutr world probe` makes it ({error})") from None
+
+
+def probe_world(
+    run: WorldRun, options: ProbeOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None
+) -> Path:
+    """Probe a trained world model and keep each section as `probes/NAME.json` and `.npz`.
+
+    Args:
+        run: a trained world model.
+        options: how much.
+        progress: for each section's name, what is told of its progress.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: if the run is not trained or holds too few episodes.
+    """
+    bench = Bench(run, load_world(run), run.recording(), options)
+    folder = run.path / "probes"
+    folder.mkdir(exist_ok=True)
+    for name, section in PROBES.items():
+        bench.progress = progress(name)
+        values, arrays = section(bench)
+        about = {"split": "test and validation levels", "seed": options.seed, "levels": len(bench.episodes)}
+        _save(folder, name, (values | {"about": about}, arrays))
+    return folder
+
+
+def load_bundle(folder: Path) -> Mapping[str, Found]:
+    """All sections of a probe report. Raises `RunError` if one is not there."""
+    return {name: load_section(folder, name) for name in PROBES}
+
+
+def probe_panels(bundle: Mapping[str, Found], source: str) -> list[Panel]:
+    """The panels of a bundle in reading order, the verdicts first."""
+    return [
+        verdicts(bundle, source),
+        *attribution_panels(*bundle["attribution"], source),
+        knowledge_panel(*bundle["knowledge"], source),
+        features_panel(*bundle["features"], source),
+        dynamics_panel(*bundle["dynamics"], source),
+        latents_panel(*bundle["latents"], source),
+        health_panel(*bundle["health"], source),
+    ]
+
+
+def build_probe_page(run: WorldRun) -> Path:
+    """Write `probes.html` from the sections in `probes/`. Returns its path. Raises `RunError` if one is not there."""
+    bundle = load_bundle(run.path / "probes")
+    about = bundle["attribution"][0]["about"]
+    source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
+    rows = [row for row in verdict_rows(bundle) if not row["control"]]
+    maps = [row for row in bundle["attribution"][0]["rows"] if row["method"] != "chance"]
+    lost = [each for each in bundle["features"][0]["objects"] if each["lost_in"]]
+    held = next(row for row in rows if row["what"] == "linear probes of the memory")
+    facts = [
+        ("Maps that passed", f"{sum(row['passed'] for row in maps)} of {len(maps)}", "of what they call relevant"),
+        ("Probes that hold", f"{held['passed']} of {held['checked']}", "beyond controls"),
+        ("Objects lost", str(len(lost)), ", ".join(each["thing"] for each in lost) or "none before the latents"),
+        ("Levels", str(about["levels"]), "that the model was not trained on"),
+    ]
+    lead = "What the world model has learnt, each explanation with the number that says whether to believe it."
+    summary = f'<p class="lead">{text(lead)}</p>{tiles(facts)}'
+    page = render_page(
+        run.path.name, "Probes", summary, probe_panels(bundle, source), "Made from the run's files alone."
+    )
+    path = run.path / "probes.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def verdict_table(run: WorldRun) -> Table:
+    """Which explanations passed, for the terminal."""
+    table = Table("explanation", "passed", "which", title="verdicts", title_justify="left", title_style="bold")
+    for row in verdict_rows(load_bundle(run.path / "probes")):
+        words = "a control, which ought to fail" if row["control"] else row["words"]
+        table.add_row(row["what"], f"{row['passed']} of {row['checked']}", words)
+    return table

@@ -1,0 +1,179 @@
+"""What a world model's dreams are worth: the numbers as JSON, and a page that shows them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clutr.experiments.plots.dreams import certainty, player
+from clutr.experiments.plots.html import text, tiles
+from clutr.experiments.plots.page import render_page
+from clutr.experiments.plots.world_model import coverage, curves_panel, strips
+from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dataset import Recording
+from clutr.world_model.evaluation import (
+    EvaluationOptions,
+    ReadOut,
+    Rollouts,
+    Windows,
+    cut_windows,
+    determination,
+    fit_linear,
+    latent_curves,
+    one_step,
+    outcome_curves,
+    physical_curves,
+    picture_curves,
+    roll_out,
+)
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.termination import foresee_ends
+
+SHOWN = 3
+"""Dreams that are shown frame by frame."""
+
+
+def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+    """Measure the dreams on episodes of levels that nobody trained on, and keep the numbers as `dreams.json`.
+
+    Returns:
+        The numbers, and of a few dreams the frames `[4, T, side, side, 3]`: reality, reconstruction, dream and error.
+
+    Raises:
+        RunError: if the run is not trained, or its test episodes are too short.
+    """
+    model, recording, options = load_world(run), run.recording(), run.experiment.evaluation
+    train, test = (encoded(recording, model.backbone, split) for split in ("train", "test"))
+    try:
+        windows = cut_windows(test, options.context, options.horizon, options.windows)
+    except ValueError as error:
+        raise RunError(f"{error}. Record longer episodes, or ask for less with --evaluation.horizon") from None
+    scale = model.dreamers[MEMORIES[0]].scale
+    rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
+    rows = rows_of(recording, windows, options)
+    read_out, quality = read_out_of(recording, train, test)
+    truth = recording.column("truth", rows[options.context :].flatten()).view(
+        options.horizon, len(windows.episodes), -1
+    )
+    found: dict[str, Any] = {
+        "run": str(run.path),
+        "split": "test",
+        "windows": len(windows.episodes),
+        "context": options.context,
+        "horizons": list(options.horizons),
+        "latents": latent_curves(windows, rollouts, options.context, scale),
+        "outcomes": outcome_curves(windows, rollouts),
+        "pictures": pictures_of(model.backbone, recording, rollouts, rows, options),
+        "physical": physical_curves(rollouts, read_out, truth, recording.quantities),
+        "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
+        "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "foresight": {name: foresee_ends(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "training": model.metrics,
+    }
+    write_atomically(run.path / "dreams.json", json.dumps(found, indent=1).encode())
+    return found, [
+        _film(model, recording, rollouts, rows, options, window) for window in range(min(SHOWN, rows.shape[1]))
+    ]
+
+
+def rows_of(recording: Recording, windows: Windows, options: EvaluationOptions) -> Tensor:
+    """The recording's rows of all frames of the windows, `[C + H, E]`."""
+    episodes = recording.played("test")
+    length = options.context + options.horizon
+    firsts = [episodes[n].first + start for n, start in zip(windows.episodes, windows.starts, strict=True)]
+    return torch.tensor(firsts) + torch.arange(length)[:, None]
+
+
+def read_out_of(
+    recording: Recording, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
+) -> tuple[ReadOut, Tensor]:
+    """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
+
+    def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
+        rows = torch.cat([episode.places for episode in recording.played(split)])
+        return torch.cat([episode.mean for episode in episodes]), recording.column("truth", rows)
+
+    read_out = ReadOut.fit(*pairs("train", train))
+    latents, truth = pairs("test", test)
+    return read_out, determination(read_out(latents), truth)
+
+
+def pictures_of(
+    backbone: Backbone, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
+) -> dict[str, Any]:
+    """How the dreams look, at some horizons; `rows` as `rows_of` gives them."""
+    wanted = rows[[options.context - 1 + horizon for horizon in options.horizons], : options.pictured]
+    frames, masks = (recording.column(name, wanted.flatten()) for name in ("frames", "masks"))
+    return picture_curves(
+        rollouts,
+        backbone.decode,
+        frames.view(*wanted.shape, *frames.shape[1:]),
+        masks.view(*wanted.shape, *masks.shape[1:]),
+        recording.objects,
+        options.horizons,
+    )
+
+
+def _film(
+    model: WorldModel, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions, window: int
+) -> NDArray[np.uint8]:
+    """Reality, what the backbone makes of it, the dream, and the difference of the two: `[4, C + H, side, side, 3]`."""
+    real = recording.column("frames", rows[:, window])
+    means = model.backbone.encode(real)[0]
+    dreamt = torch.cat([means[: options.context], rollouts.latents[MEMORIES[0]][:, window]])
+    shown = [(model.backbone.decode(part).clamp(0, 1) * 255).round().to(torch.uint8) for part in (means, dreamt)]
+    wrong = (shown[1].int() - real.int()).abs().to(torch.uint8)
+    return torch.stack([real, *shown, wrong]).numpy()
+
+
+def build_world_report(run: WorldRun) -> Any:
+    """Measure, and write `report.html` in the run's directory. Returns its path.
+
+    Raises:
+        RunError: as `evaluate_world`.
+    """
+    found, films = evaluate_world(run)
+    recording, experiment = run.recording(), run.experiment
+    source = f"{run.path.name}: seed {experiment.seed}"
+    panels = [
+        player(films, found["context"], source),
+        strips(films, found["context"], source),
+        *curves_panel(found, source),
+        certainty(found, source),
+        coverage(_coverage(recording), source),
+    ]
+    path = run.path / "report.html"
+    page = render_page(
+        run.path.name, "World model", _summary(found, recording), panels, "Made from the run's files alone."
+    )
+    write_atomically(path, page.encode())
+    return path
+
+
+def _coverage(recording: Recording) -> Mapping[str, NDArray[np.float64]]:
+    """The two true numbers whose coverage matters, over all frames: curvature by speed, or where an agent was."""
+    pair = ("curvature_ahead", "forward_speed") if "forward_speed" in recording.quantities else ("column", "row")
+    truth = recording.column("truth", torch.arange(len(recording))).double().numpy()
+    return {name: truth[:, recording.quantities.index(name)] for name in pair}
+
+
+def _summary(found: Mapping[str, Any], recording: Recording) -> str:
+    """The title block: what was recorded, and for how long a dream holds."""
+    held, control = (found["latents"][name]["valid_horizon"] for name in MEMORIES)
+    step = found["one_step"][MEMORIES[0]]
+    facts = [
+        ("Valid horizon", f"{held['value']:g}", f"95 %: {held['interval'][0]:g} to {held['interval'][1]:g} moments"),
+        ("Untrained core", f"{control['value']:g}", "the control: only its heads learnt"),
+        ("Next moment", f"{step['nll']:.2f}", f"nats a dimension; {step['gaussian_nll']:.2f} knowing nothing"),
+        ("Frames", f"{len(recording):,}", f"{len(recording.episodes)} episodes"),
+        ("Dreams", str(found["windows"]), "one a test episode"),
+    ]
+    lead = "What students see, compressed and predicted; judged on levels that were never trained on."
+    return f'<p class="lead">{text(lead)}</p>{tiles(facts)}'

@@ -1,0 +1,224 @@
+"""A run's directory: everything known about one experiment, and nothing outside it."""
+
+import fcntl
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.experiments.config import Experiment, from_yaml, to_yaml
+from clutr.experiments.metrics import MetricsFile
+from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+
+KEPT_CHECKPOINTS = 3
+"""Older ones are removed: the newest, one to fall back to, and one more."""
+
+
+@dataclass(frozen=True)
+class ProposalRecord:
+    """What the curriculum proposed at one update, and how it went."""
+
+    update: int
+    steps: int
+    levels: LevelBatch
+    latents: Tensor | None
+    scores: dict[str, Tensor]
+    """`[B]` by name: the curriculum's own ("regret") and the students' ("protagonist/mean_return", ...)."""
+
+
+class RunDirectory:
+    """Reads and writes a run's directory.
+
+    `config.yaml` (complete), `metrics.csv` (bit-exact across resumes), `timing.csv`, `events.*` (TensorBoard),
+    `levels/` (what the curriculum proposed, sampled), `checkpoints/`, `manifold.safetensors`, `evaluations/`,
+    `report.html`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise RunError(f"{self.path} is not a run: it has no config.yaml. `clutr train PRESET` makes one.")
+
+    @classmethod
+    def create(cls, path: Path | str, experiment: Experiment) -> "RunDirectory":
+        """Start a new run at `path`. Raises `RunError` if there is one already or it cannot be written."""
+        path = Path(path)
+        if (path / "config.yaml").exists():
+            raise RunError(f"{path} already holds a run: `clutr resume {path}` continues it, --run names another")
+        write_atomically(path / "config.yaml", to_yaml(experiment).encode())
+        return cls(path)
+
+    def lock(self) -> Any:
+        """Claim the run for this process until the returned file is closed. Raises `RunError` if it is taken."""
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror or error}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise RunError(f"another process is training {self.path}") from None
+        return file
+
+    # --- what the run is
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment, from config.yaml."""
+        return from_yaml((self.path / "config.yaml").read_text())
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as nested plain data."""
+        plain: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        return plain
+
+    def domain(self) -> Domain:
+        """The world of the run."""
+        return self.experiment.domain
+
+    # --- metrics
+
+    @cached_property
+    def metrics_file(self) -> MetricsFile:
+        """metrics.csv, for writing."""
+        return MetricsFile(self.path / "metrics.csv")
+
+    @cached_property
+    def timing_file(self) -> MetricsFile:
+        """timing.csv, for writing: what depends on the clock is kept apart from what a resume reproduces."""
+        return MetricsFile(self.path / "timing.csv")
+
+    def metrics(self) -> dict[str, np.ndarray]:
+        """The columns of metrics.csv; NaN where a row lacks a value."""
+        return MetricsFile(self.path / "metrics.csv").columns()
+
+    def timing(self) -> dict[str, np.ndarray]:
+        """The columns of timing.csv: update, seconds (training time so far), steps_per_second."""
+        return MetricsFile(self.path / "timing.csv").columns()
+
+    # --- checkpoints
+
+    def save_checkpoint(self, update: int, state: Mapping[str, Any]) -> Path:
+        """Write the checkpoint of `update`, then remove all but the newest few."""
+        path = self.path / "checkpoints" / f"update-{update:06d}.safetensors"
+        save_state(path, state)
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, oldest first."""
+        return sorted((self.path / "checkpoints").glob("update-*.safetensors"), key=_update_of)
+
+    def load_checkpoint(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest checkpoint that can be read (None if there is none), and what was wrong with newer ones."""
+        problems: list[str] = []
+        for path in reversed(self.checkpoints()):
+            try:
+                return load_state(path), problems
+            except CorruptFileError as error:
+                problems.append(str(error))
+        return None, problems
+
+    def drop_after(self, update: int) -> None:
+        """Forget what an interrupted run wrote after its checkpoint of `update`; it will be written again."""
+        self.metrics_file.truncate(update)
+        self.timing_file.truncate(update)
+        for directory in ("levels", "checkpoints"):
+            for path in (self.path / directory).glob("update-*.safetensors"):
+                if _update_of(path) > update:
+                    path.unlink()
+
+    # --- levels
+
+    def save_proposal(self, record: ProposalRecord) -> None:
+        """Write what the curriculum proposed under `levels/`."""
+        save_state(
+            self.path / "levels" / f"update-{record.update:06d}.safetensors",
+            {
+                "update": record.update,
+                "steps": record.steps,
+                "levels": record.levels.tensors(),
+                "latents": record.latents,
+                "scores": record.scores,
+            },
+        )
+
+    def proposals(self) -> list[ProposalRecord]:
+        """The recorded proposals, oldest first."""
+        level_type = self.domain().level_type
+        records = []
+        for path in sorted((self.path / "levels").glob("update-*.safetensors"), key=_update_of):
+            state = load_state(path)
+            records.append(ProposalRecord(**{**state, "levels": level_type.from_tensors(state["levels"])}))
+        return records
+
+    # --- the manifold
+
+    @property
+    def manifold_path(self) -> Path:
+        """Where the run's pretrained manifold is."""
+        return self.path / "manifold.safetensors"
+
+    def manifold_health(self) -> dict[str, Any] | None:
+        """The health measured after pretraining, if the run has a manifold."""
+        if not self.manifold_path.exists():
+            return None
+        health: dict[str, Any] = load_state(self.manifold_path)["health"]
+        return health
+
+    # --- evaluations
+
+    def save_evaluation(
+        self,
+        suite: str,
+        result: Mapping[str, Any],
+        recordings: Sequence[Mapping[str, Any]] = (),
+        films: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Write an evaluation's JSON and, where it has any, the paths that the student took and what it saw."""
+        text = json.dumps(result, indent=1)
+        write_atomically(self.path / "evaluations" / f"{suite}.json", text.encode())
+        if recordings or films:
+            packed = [
+                {**entry, "kind": type(entry["levels"]).__name__, "levels": entry["levels"].tensors()}
+                for entry in recordings
+            ]
+            state = {"recordings": packed, "films": [dict(film) for film in films]}
+            save_state(self.path / "evaluations" / f"{suite}.safetensors", state)
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The evaluation results by suite."""
+        return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "evaluations").glob("*.json"))}
+
+    def recordings(self) -> list[dict[str, Any]]:
+        """Recorded episodes, as `Evaluation.recordings` gives them, and their `suite`."""
+        self.domain()  # imports the world, whose kinds of levels are then known by name
+        return [
+            {**entry, "suite": suite, "levels": LevelBatch.kind(entry["kind"]).from_tensors(entry["levels"])}
+            for suite, state in self._recorded()
+            for entry in state["recordings"]
+        ]
+
+    def films(self) -> list[dict[str, Any]]:
+        """Filmed episodes, as `Evaluation.films` gives them, and their `suite`."""
+        return [{**film, "suite": suite} for suite, state in self._recorded() for film in state.get("films", [])]
+
+    def _recorded(self) -> list[tuple[str, dict[str, Any]]]:
+        paths = sorted((self.path / "evaluations").glob("*.safetensors"))
+        return [(path.stem, load_state(path)) for path in paths]
+
+
+def _update_of(path: Path) -> int:
+    match = re.search(r"update-(\d+)", path.name)
+    return int(match.group(1)) if match else -1

@@ -1,0 +1,1 @@
+"""Running experiments: presets, the training loop, pretrained manifolds, the demo."""

@@ -1,0 +1,122 @@
+"""What a person sees in the terminal while something runs, and what a file or pipe gets instead."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
+
+from clutr.envs.domain import Figure
+from clutr.experiments.training.runner import UpdateReport
+from clutr.manifold.base import Progress as ManifoldProgress
+
+console = Console(highlight=False)
+
+PLAIN_LINES = 10
+PLAIN_EVERY_SECONDS = 30.0
+"""Outside a terminal a line is printed as each tenth of the work is done, and after this time without one."""
+
+
+class ProgressBar(Progress):
+    """The progress of one task: in a terminal a bar with the status below it, elsewhere a plain line now and then."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=False)),  # so the title gives way first
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self.add_task(title, total=None, status="")
+        self._printed, self._printed_at = 0, time.monotonic()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, and the status on a line of its own: in one line it would squeeze everything else."""
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            yield Text(f"  {task.fields['status']}", no_wrap=True, overflow="ellipsis")
+
+    def show(self, done: int, total: int, status: str) -> None:
+        """Set how much is done, and a few words about it."""
+        self.update(self._task, completed=done, total=total, status=status)
+        if self.disable:
+            self._print_now_and_then(done, total)
+
+    def _print_now_and_then(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < self._printed:  # another part of the work has begun
+            self._printed = 0
+        same_part = done * PLAIN_LINES // total == self._printed * PLAIN_LINES // total
+        if done == self._printed or (same_part and now < self._printed_at + PLAIN_EVERY_SECONDS):
+            return
+        self._printed, self._printed_at = done, now
+        task = self.tasks[0]
+        left = "" if task.time_remaining is None or done == total else f", left {_clock(task.time_remaining)}"
+        status = f": {task.fields['status']}" if task.fields["status"] else ""
+        say(f"{task.description} {done / total:.0%} after {_clock(task.elapsed or 0)}{left}{status}")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
+
+
+class TrainingDisplay:
+    """Progress over environment steps with speed, mean return, regret and the last evaluation."""
+
+    def __init__(self, bar: ProgressBar, protagonist: str, figure: Figure) -> None:
+        self._bar = bar
+        self._protagonist = protagonist
+        self._figure = figure
+        self._evaluation = ""
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, report: UpdateReport) -> None:
+        """Show one update."""
+        metrics = report.metrics
+        if self._first is None:
+            self._first = (report.steps, report.seconds)
+        parts = []
+        steps, seconds = report.steps - self._first[0], report.seconds - self._first[1]
+        if seconds > 0:
+            parts.append(f"{steps / seconds:,.0f} steps/s")
+        parts.append(f"return {metrics[f'{self._protagonist}/mean_return']:.2f}")
+        if "regret" in metrics:
+            parts.append(f"regret {metrics['regret']:.2f}")
+        for name, value in metrics.items():
+            if name.startswith("evaluation/") and name.endswith(f"/mean_{self._figure}"):
+                shown = f"{value:.0%}" if self._figure == "solved" else f"{value:,.1f}"
+                self._evaluation = f"{name.split('/')[1]} {self._figure} {shown}"
+        if self._evaluation:
+            parts.append(self._evaluation)
+        self._bar.show(min(report.steps, report.total_steps), report.total_steps, " · ".join(parts))
+
+
+@contextmanager
+def training_display(title: str, protagonist: str, figure: Figure = "solved") -> Iterator[TrainingDisplay]:
+    """Show progress while the body trains; of evaluations their `figure`."""
+    with ProgressBar(title) as bar:
+        yield TrainingDisplay(bar, protagonist, figure)
+
+
+@contextmanager
+def work_display(title: str) -> Iterator[ManifoldProgress]:
+    """Show progress of work that reports `(done, total, metrics)`."""
+    with ProgressBar(title) as bar:
+
+        def progress(done: int, total: int, metrics: Mapping[str, float]) -> None:
+            bar.show(done, total, " · ".join(f"{name} {value:.3g}" for name, value in metrics.items()))
+
+        yield progress
+
+
+def say(line: str) -> None:
+    """Print a line as it is: no markup, no wrapping of paths."""
+    console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,197 @@
+"""The experiment: one loop that reads like the paper, and what is needed to stop and resume it anywhere."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from clutr.agents.student import EpisodeStatistics, Student
+from clutr.curricula.base import Context, Curriculum, Outcome
+from clutr.envs.domain import Engine, LevelBatch
+from clutr.envs.randomness import derive_seed, named_generator
+from clutr.experiments.config import Experiment
+from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.run_directory import ProposalRecord, RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.manifold.base import Manifold
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What the runner tells after each update."""
+
+    update: int
+    steps: int
+    """Environment steps of one student so far."""
+    total_steps: int
+    metrics: Mapping[str, float]
+    seconds: float
+    """Training time of this run so far, over all its processes."""
+
+
+NO_GPU = "Start it with --device cpu, or, to go on with a run, write `device: cpu` into its config.yaml"
+
+
+def require_device(name: str) -> torch.device:
+    """A device that is there. Raises `RunError` if it is not."""
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {NO_GPU}")
+    return device
+
+
+class Runner:
+    """Trains one experiment in its run directory, from the newest checkpoint there if there is one.
+
+    Args:
+        run: where the run lives; its config.yaml says what to train.
+        manifold: the pretrained task manifold, for curricula that choose latents.
+        say: receives a line whenever there is something that the user should know.
+    """
+
+    def __init__(
+        self, run: RunDirectory, manifold: Manifold | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.run = run
+        self.experiment: Experiment = run.experiment
+        domain, seed = self.experiment.domain, self.experiment.seed
+        self.suite = domain.suites()[self.experiment.evaluate_suite] if self.experiment.evaluate_every else None
+        device = require_device(self.experiment.device)
+        self.engine: Engine = domain.engine(self.experiment.num_envs, device)
+        context = Context(domain, derive_seed(seed, "curriculum"), manifold)
+        self.curriculum: Curriculum = self.experiment.curriculum.build(context)
+        self.students: dict[str, Student] = self.experiment.backend.students(
+            self.experiment.student, self.curriculum.students, domain, self.engine, seed, device
+        )
+        self.update, self.steps, self.seconds = 0, 0, 0.0
+        self.stop_requested = False
+        self._resume(say)
+
+    def _resume(self, say: Callable[[str], None]) -> None:
+        state, problems = self.run.load_checkpoint()
+        for problem in problems:
+            say(f"{problem}; falling back to the checkpoint before")
+        if state is None and self.run.checkpoints():
+            say("no checkpoint can be read; starting from the beginning")
+        if state is not None:
+            self.load_state_dict(state)
+            say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The complete state between two updates. Every rollout starts new episodes, so engines hold none of it."""
+        return {
+            "update": self.update,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "curriculum": self.curriculum.state_dict(),
+            "students": {name: student.state_dict() for name, student in self.students.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.update, self.steps, self.seconds = state["update"], state["steps"], state["seconds"]
+        self.curriculum.load_state_dict(state["curriculum"])
+        for name, student in self.students.items():
+            student.load_state_dict(state["students"][name])
+
+    @property
+    def protagonist(self) -> Student:
+        """The student that is evaluated."""
+        return self.students[self.curriculum.students[0]]
+
+    def train(self, report: Callable[[UpdateReport], None] = lambda _: None) -> bool:
+        """Run until the step budget is spent or `stop_requested` is set. Returns whether the budget is spent."""
+        with (
+            self.run.lock(),
+            SummaryWriter(str(self.run.path), purge_step=self.steps + 1 if self.update else None) as board,
+        ):
+            self.run.drop_after(self.update)  # not before the lock: another process may be writing
+            while self.steps < self.experiment.total_steps and not self.stop_requested:
+                started, steps_before = time.perf_counter(), self.steps
+                metrics = self._step()
+                elapsed = time.perf_counter() - started
+                self.seconds += elapsed
+                speed = (self.steps - steps_before) / elapsed
+                self._write(metrics, speed, board)
+                report(UpdateReport(self.update, self.steps, self.experiment.total_steps, metrics, self.seconds))
+            self._checkpoint()
+        return self.steps >= self.experiment.total_steps
+
+    def _step(self) -> dict[str, float]:
+        """One update: propose, roll out, observe, learn, now and then evaluate."""
+        proposal = self.curriculum.propose(self.experiment.num_envs)
+        played = {}
+        for index, (name, student) in enumerate(self.students.items()):
+            played[name] = student.rollout(self.engine, proposal.levels[proposal.assignment[index]])
+        statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
+        outcome = Outcome.stack(proposal, list(statistics.values()))
+        observed = self.curriculum.observe(outcome)
+        learned = {
+            name: student.learn(played[name], proposal.train[proposal.assignment[index]])
+            for index, (name, student) in enumerate(self.students.items())
+        }
+        self.update += 1
+        self.steps += next(iter(played.values())).rewards.numel()
+
+        metrics = {name: float(value.float().mean()) for name, value in observed.items()}
+        metrics |= {f"levels/{k}": float(v.mean()) for k, v in self._describe(proposal.levels).items()}
+        metrics["trained"] = float(proposal.train[proposal.assignment].float().mean())
+        for name in self.students:
+            metrics |= {f"{name}/{k}": v for k, v in _episode_metrics(statistics[name]).items()}
+            metrics |= {f"{name}/{k}": v for k, v in learned[name].items()}
+        if self.suite is not None and self._due(self.experiment.evaluate_every):
+            metrics |= self._evaluate()
+        if self._due(self.experiment.record_every):
+            self._record(outcome, observed)
+        return metrics
+
+    def _due(self, every: int) -> bool:
+        return self.update % every == 0 or self.update == 1 or self.steps >= self.experiment.total_steps
+
+    def _describe(self, levels: LevelBatch) -> dict[str, Tensor]:
+        return self.experiment.domain.describe(levels)
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.suite is not None
+        rng = named_generator(self.experiment.seed, "evaluation", self.update, device=self.experiment.device)
+        result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng)
+        means = {"mean_solved": result.mean_solved, "mean_return": result.mean_return}
+        return {f"evaluation/{self.suite.name}/{name}": v for name, v in {**means, **result.by_level()}.items()}
+
+    def _record(self, outcome: Outcome, observed: Mapping[str, Tensor]) -> None:
+        proposal = outcome.proposal
+        scores = {name: value for name, value in observed.items() if value.ndim == 1}
+        for index, name in enumerate(self.students):
+            result, played = outcome.by_level(index), torch.zeros(len(proposal.levels), dtype=torch.bool)
+            played[proposal.assignment[index]] = True
+            for quantity in ("mean_return", "solved", "episodes"):
+                scores[f"{name}/{quantity}"] = torch.where(played, getattr(result, quantity), torch.nan)
+        self.run.save_proposal(ProposalRecord(self.update, self.steps, proposal.levels, proposal.latents, scores))
+
+    def _write(self, metrics: Mapping[str, float], speed: float, board: SummaryWriter) -> None:
+        self.run.metrics_file.append({"update": self.update, "steps": self.steps, **metrics})
+        timing = {"seconds": self.seconds, "steps_per_second": speed}
+        self.run.timing_file.append({"update": self.update, **timing})
+        for name, value in {**metrics, "timing/steps_per_second": speed}.items():
+            board.add_scalar(name, value, self.steps)
+        if self.update % self.experiment.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.run.save_checkpoint(self.update, self.state_dict())
+
+
+def _episode_metrics(statistics: EpisodeStatistics) -> dict[str, float]:
+    """Means over levels with a finished episode; counts are summed."""
+    finished = statistics.episodes > 0
+    share = finished.float().sum().clamp(min=1)
+    return {
+        "mean_return": float(statistics.mean_return.sum() / share),
+        "solved": float(statistics.solved.sum() / share),
+        "length": float(statistics.length.sum() / share),
+        "episodes": float(statistics.episodes.sum()),
+    }

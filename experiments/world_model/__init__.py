@@ -1,0 +1,1 @@
+"""World models as experiments: recording, training, dreaming, probing, and their directories."""

@@ -1,0 +1,170 @@
+"""A world model as a value: what is recorded, what sees, what remembers, and how it is judged."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.domain import DOMAINS, Domain
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.registry import Registry
+from clutr.experiments.storage import RunError
+from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
+from clutr.world_model.backbones.vae import VAEConfig
+from clutr.world_model.cores.base import CORES
+from clutr.world_model.cores.lstm_gru import LSTMConfig
+from clutr.world_model.evaluation import EvaluationOptions
+from clutr.world_model.memory import MemoryConfig
+from clutr.world_model.training import MemoryTrainingOptions
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What is recorded."""
+
+    episodes: int = 640
+    """Episodes, each on a level of its own."""
+    num_envs: int = 32
+    """Episodes that are played side by side, and kept in one file."""
+    length: int = 125
+    """Most actions of an episode."""
+    walk: float = 0.3
+    """Share of the environments that wander at random."""
+    guide: float = 0.7
+    """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
+    lapse: float = 0.0
+    """Chance a moment that such a driver stops looking and repeats its action for a while, so that errors are seen."""
+    students: float = 0.0
+    """Share that is driven by the trained students of `runs`."""
+    runs: tuple[str, ...] = ()
+    """Runs whose students drive, each at the ages of which checkpoints are kept."""
+    proposed: float = 0.0
+    """Share of the levels that are drawn from what the curricula of `runs` proposed, instead of at random."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "num_envs", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("walk", "guide", "students"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.walk + self.guide + self.students <= 0:
+            raise ValueError("somebody has to drive: one of walk, guide and students must be above 0")
+        for name in ("lapse", "proposed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
+        if (self.students or self.proposed) and not self.runs:
+            raise ValueError("students and proposed levels come from runs: name at least one with --record.runs")
+
+
+@dataclass(frozen=True)
+class WorldExperiment:
+    """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
+
+    domain: Domain
+    """The world."""
+    record: RecordOptions = field(default_factory=RecordOptions)
+    """What is recorded."""
+    backbone: BackboneConfig = field(default_factory=VAEConfig)
+    """What sees."""
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    """What remembers and predicts."""
+    training: MemoryTrainingOptions = field(default_factory=MemoryTrainingOptions)
+    """How the memory is trained."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    """How dreams are judged."""
+    seed: int = 1
+    """Seed of everything."""
+
+
+_DEBUG = {
+    "backbone": VAEConfig(latents=6, channels=(4, 8, 8), iterations=20, batch_size=8),
+    "memory": MemoryConfig(core=LSTMConfig(width=12), gaussians=2),
+    "training": MemoryTrainingOptions(epochs=2, streams=4, length=8, dreamt=4),
+    "evaluation": EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 3, 5)),
+}
+
+_LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
+"""Half as wide as the published one, and four times as fast: two cores have no hour for it."""
+
+WORLD_PRESETS: dict[str, WorldExperiment] = {
+    # 25 moments a second: with the students' 6 even the next view is hardly predictable
+    # and dreams of two seconds in training, without which longer ones run away;
+    # drivers who now and then do not look, without whom dreams pay for speed, steered or not
+    "car": WorldExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(length=250, lapse=0.02),
+        backbone=_LIGHT_VAE,
+        training=MemoryTrainingOptions(streams=32, length=64, dreamt=48),
+    ),
+    "maze": WorldExperiment(
+        MazeDomain(),
+        RecordOptions(episodes=1_280, num_envs=64, length=100),
+        backbone=_LIGHT_VAE,
+        evaluation=EvaluationOptions(context=10, horizon=50, horizons=(1, 2, 5, 10, 20, 35, 50)),
+    ),
+    "car-debug": WorldExperiment(
+        CarDomain(shaped=False),
+        RecordOptions(episodes=24, num_envs=8, length=12),
+        **_DEBUG,  # type: ignore[arg-type]
+    ),
+    "maze-debug": WorldExperiment(
+        MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20),
+        RecordOptions(episodes=96, num_envs=32, length=20, walk=0.6, guide=0.4),
+        **_DEBUG,  # type: ignore[arg-type]
+    ),
+}
+"""World models by name."""
+
+_REGISTRIES: dict[str, Registry[Any]] = {"domain": DOMAINS, "backbone": BACKBONES, "base": BACKBONES, "core": CORES}
+"""Where the kinds of parts are looked up, by the name of their field."""
+_PARTS = {
+    "record": RecordOptions,
+    "memory": MemoryConfig,
+    "training": MemoryTrainingOptions,
+    "evaluation": EvaluationOptions,
+}
+"""Parts of which there is one kind only."""
+
+
+def _to_plain(name: str, value: Any) -> Any:
+    """A field as plain data; parts of which there are several kinds say which."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {each.name: _to_plain(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)}
+    return {"kind": _REGISTRIES[name].name_of(type(value)), **fields} if name in _REGISTRIES else fields
+
+
+def _from_plain(name: str, plain: Any) -> Any:
+    """The inverse of `_to_plain`. Raises `RunError` naming what is wrong."""
+    if not isinstance(plain, Mapping):
+        return tuple(plain) if isinstance(plain, list) else plain
+    options = {each: _from_plain(each, value) for each, value in plain.items()}
+    try:
+        kind = _REGISTRIES[name][options.pop("kind", "")] if name in _REGISTRIES else _PARTS[name]
+        return kind(**options)
+    except KeyError as error:
+        raise RunError(f"world.yaml: {name}: {error.args[0]}") from None
+    except (TypeError, ValueError) as error:
+        raise RunError(f"world.yaml: {name}: {error}") from None
+
+
+def to_yaml(experiment: WorldExperiment) -> str:
+    """A world model's configuration as text."""
+    plain = {
+        field.name: _to_plain(field.name, getattr(experiment, field.name)) for field in dataclasses.fields(experiment)
+    }
+    return yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False)
+
+
+def from_yaml(text: str) -> WorldExperiment:
+    """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
+    plain = yaml.safe_load(text)
+    try:
+        return WorldExperiment(**{name: _from_plain(name, value) for name, value in plain.items()})
+    except TypeError as error:
+        raise RunError(f"world.yaml: {error}") from None

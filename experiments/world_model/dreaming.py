@@ -1,0 +1,190 @@
+"""One dream of a recorded moment, and how it might have gone otherwise: branches under recorded or other actions."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clutr.envs.randomness import named_generator
+from clutr.experiments.plots.dreams import player
+from clutr.experiments.plots.html import text, tiles
+from clutr.experiments.plots.page import render_page
+from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.world_model.episodes import Recorded
+from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.training import MEMORIES, load_world
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dataset import SPLITS, Recording
+from clutr.world_model.dream import Dream
+from clutr.world_model.policies import RandomWalk
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """Which moment is dreamt on from, and how."""
+
+    split: str = "test"
+    """Of which episodes: train, valid or test."""
+    episode: int = 0
+    """Which of them, from 0."""
+    start: int = 20
+    """Frames that are watched before the dream begins."""
+    horizon: int = 100
+    """Moments that are dreamt; fewer where the actions end before."""
+    actions: str = "recorded"
+    """recorded; random, a walk of its own in each branch; or a CSV file with an action a row (its numbers or index)."""
+    branches: int = 3
+    """Dreams side by side."""
+    temperature: float = 1.0
+    """Of the draws of latents; 0 for the expected ones, which all branches share if their actions do."""
+    seed: int = 1
+    """Of draws and walks."""
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        for name in ("horizon", "branches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.start < 2:
+            raise ValueError(f"start must be at least 2, so that an action is seen, got {self.start}")
+        if self.episode < 0:
+            raise ValueError(f"episode must be at least 0, got {self.episode}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+
+
+def dream_on(run: WorldRun, options: DreamOptions) -> Path:
+    """Dream, and write `dreams/NAME.html` with `NAME.npz` (latents, rewards, ends, actions) beside it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: if there is no such moment, or the actions cannot be read.
+    """
+    model, recording = load_world(run), run.recording()
+    dreamer = model.dreamers[MEMORIES[0]]
+    episode = _episode(recording, options)
+    with torch.no_grad():
+        means = model.backbone.encode(episode.frames)[0]
+    actions = _actions(options, episode, run.experiment.domain.engine(1).action_space)
+    latents = means[: options.start, None].expand(-1, options.branches, -1)
+    past = episode.actions[: options.start - 1, None].expand(-1, options.branches, -1)
+    moment, _ = dreamer.watch(latents, past)
+    warm = options.temperature or None
+    dream = dreamer.dream(moment, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
+    name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
+    folder = run.path / "dreams"
+    folder.mkdir(exist_ok=True)
+    _keep(folder / f"{name}.npz", dream, actions)
+    film = _film(model.backbone, episode.frames, means, dream, options.start)
+    kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
+    source = f"{run.path.name}: seed {options.seed}"
+    panel = player([film], options.start, source, kinds)
+    page = render_page(
+        f"{run.path.name}: {name}", "Dream", _summary(options, dream), [panel], "Made from the run's files alone."
+    )
+    path = folder / f"{name}.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _episode(recording: Recording, options: DreamOptions) -> Recorded:
+    """The chosen episode."""
+    known = recording.played(options.split)
+    if options.episode >= len(known):
+        raise RunError(f"the split {options.split} has {len(known)} episodes, numbered from 0: no {options.episode}")
+    chosen = known[options.episode]
+    if options.start >= chosen.rows:
+        raise RunError(f"episode {options.episode} has {chosen.rows} frames: start must be less, got {options.start}")
+    return Recorded(recording, chosen)
+
+
+def _actions(options: DreamOptions, episode: Recorded, space: gymnasium.Space[Any]) -> Tensor:
+    """What is done in the dreams, `[H, B, A]`."""
+    if options.actions == "recorded":
+        ahead = episode.actions[options.start - 1 :][: options.horizon]
+        return ahead[:, None].expand(-1, options.branches, -1)
+    if options.actions == "random":
+        walk, rng = RandomWalk(space, options.branches), named_generator(options.seed, "dream", "walk")
+        steps = torch.stack([walk.draw(rng) for _ in range(options.horizon)])
+    else:
+        chosen = read_actions(Path(options.actions), space)[: options.horizon]
+        steps = chosen[:, None].expand(-1, options.branches, *chosen.shape[1:])
+    return F.one_hot(steps, int(space.n)).float() if isinstance(space, spaces.Discrete) else steps
+
+
+def read_actions(path: Path, space: gymnasium.Space[Any]) -> Tensor:
+    """Actions of a CSV file, a row each, `[H, ...]`: as an engine takes them.
+
+    Raises:
+        RunError: naming the line that is wrong.
+    """
+    try:
+        lines = [row for row in csv.reader(path.read_text().splitlines()) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"actions: recorded, random, or a CSV file; cannot read {path}: {error}") from None
+    found = []
+    for number, row in enumerate(lines, 1):
+        try:
+            values = [float(cell) for cell in row]
+        except ValueError:
+            raise RunError(f"{path}, line {number}: {','.join(row)!r} is not numbers") from None
+        action: Any = np.array(values, np.float32)
+        if isinstance(space, spaces.Discrete):
+            action = int(values[0]) if len(values) == 1 and values[0].is_integer() else None
+        if action is None or not space.contains(action):
+            raise RunError(f"{path}, line {number}: {','.join(row)} is no action of {space}")
+        found.append(torch.as_tensor(action))
+    if not found:
+        raise RunError(f"{path} holds no actions")
+    return torch.stack(found)
+
+
+def _keep(path: Path, dream: Dream, actions: Tensor) -> None:
+    arrays = {"latents": dream.latents, "rewards": dream.rewards, "ends": dream.ends, "actions": actions}
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **{name: value.numpy() for name, value in arrays.items()})
+    write_atomically(path, content.getvalue())
+
+
+def _film(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, start: int) -> NDArray[np.uint8]:
+    """Reality (black where nothing was recorded), reconstruction and each branch, `[2 + B, T, side, side, 3]`."""
+    total = start + len(dream.latents)
+    frames = frames[:total]
+    real = torch.zeros(total, *frames.shape[1:], dtype=torch.uint8)
+    real[: len(frames)] = frames
+    again = torch.zeros_like(real)
+    again[: len(frames)] = _pictures(backbone, means[:total])
+    seen = _pictures(backbone, means[:start])
+    branches = [torch.cat([seen, _pictures(backbone, dream.latents[:, b])]) for b in range(dream.latents.shape[1])]
+    return torch.stack([real, again, *branches]).numpy()
+
+
+@torch.no_grad()
+def _pictures(backbone: Backbone, latents: Tensor) -> Tensor:
+    shown: Tensor = backbone.decode(latents).clamp(0, 1)
+    return (shown * 255).round().to(torch.uint8)
+
+
+def _summary(options: DreamOptions, dream: Dream) -> str:
+    total = dream.rewards.sum(0)
+    facts = [
+        ("Moment", str(options.start), f"of {options.split} episode {options.episode}"),
+        ("Actions", Path(options.actions).stem, f"{len(dream.latents)} moments"),
+        ("Temperature", f"{options.temperature:g}", f"{options.branches} branches"),
+        ("Reward dreamt", f"{float(total.mean()):.2f}", f"{float(total.min()):.2f} to {float(total.max()):.2f}"),
+        ("Chance of an end", f"{100 * float(1 - (1 - dream.ends).prod(0).mean()):.0f} %", "mean over branches"),
+    ]
+    lead = "One recorded moment, dreamt on several times: what the branches share, the memory is sure of."
+    return f'<p class="lead">{text(lead)}</p>{tiles(facts)}'

@@ -1,0 +1,113 @@
+"""What really happens: a recorded episode, or the simulator with a person at the wheel."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from clutr.envs.domain import Domain, LevelBatch
+from clutr.experiments.storage import RunError, load_state
+from clutr.world_model.dataset import Episode, Recording
+from clutr.world_model.recorder import part_path
+
+
+class Footage(Protocol):
+    """T frames and what was done between them; what is still to come of it may not be known yet."""
+
+    about: str
+    """In words."""
+    frames: Tensor
+    """`[T, side, side, 3]` uint8."""
+    masks: Tensor
+    """`[T, side, side]` uint8."""
+    truth: Tensor
+    """`[T, Q]`: the true state."""
+    actions: Tensor
+    """`[T - 1, A]`: one-hot where actions are discrete."""
+    rewards: Tensor
+    """`[T - 1]`."""
+
+    over: bool
+    """Whether no frame comes behind the last one."""
+
+    @property
+    def driven(self) -> bool:
+        """Whether somebody has to say what is done next."""
+        ...
+
+    def advance(self, action: Tensor) -> bool:
+        """Take an action `[A]`. Returns whether a frame came of it: none does behind the end."""
+        ...
+
+
+class Recorded:
+    """An episode of a recording, all of it.
+
+    Args:
+        recording: where it is.
+        episode: which.
+    """
+
+    driven = False
+    over = True
+
+    def __init__(self, recording: Recording, episode: Episode) -> None:
+        rows = episode.places
+        self.frames, self.masks, self.truth = (recording.column(name, rows) for name in ("frames", "masks", "truth"))
+        self.actions, self.rewards = recording.actions(rows[:-1]), recording.column("rewards", rows[:-1])
+        self.about = f"recorded, driven by {episode.policy}"
+
+    def advance(self, action: Tensor) -> bool:  # noqa: ARG002
+        """What was recorded does not change."""
+        return False
+
+
+class Driven:
+    """A level in the simulator, from its start, one action at a time.
+
+    Args:
+        domain: the world.
+        level: one level.
+    """
+
+    driven = True
+    about = "the simulator, and you drive"
+
+    def __init__(self, domain: Domain, level: LevelBatch) -> None:
+        self._engine = domain.engine(1)
+        self._sight = domain.sight(self._engine)
+        self._discrete = int(getattr(self._engine.action_space, "n", 0))
+        width = self._discrete or int((self._engine.action_space.shape or (1,))[0])
+        self._engine.reset(level)
+        self._sight.reset()
+        self.over = False
+        self.actions, self.rewards = torch.zeros(0, width), torch.zeros(0)
+        self.frames, self.masks, self.truth = self._sight.pictures(), self._sight.masks(), self._true()
+
+    def _true(self) -> Tensor:
+        return torch.stack(list(self._sight.truth().values()), 1)
+
+    def advance(self, action: Tensor) -> bool:
+        """See `Footage`."""
+        if self.over:
+            return False
+        step = self._engine.step(action.argmax(0, keepdim=True) if self._discrete else action[None])
+        self.over = bool((step.terminated | step.truncated).any())
+        self.frames = torch.cat([self.frames, self._sight.pictures()])
+        self.masks = torch.cat([self.masks, self._sight.masks()])
+        self.truth = torch.cat([self.truth, self._true()])
+        self.actions = torch.cat([self.actions, action[None]])
+        self.rewards = torch.cat([self.rewards, step.reward.cpu()])
+        return True
+
+
+def level_of(recording: Recording, domain: Domain, episode: Episode) -> LevelBatch:
+    """The level that an episode was played on. Raises `RunError` if the recording does not hold it."""
+    path = part_path(recording.path, episode.part).with_suffix(".safetensors")
+    if not path.exists():
+        raise RunError(f"{path} is missing: the recording does not hold the levels of its episodes")
+    levels = domain.level_type.from_tensors(load_state(path))
+    keys = levels.key()
+    if episode.key not in keys:
+        raise RunError(f"{path} does not hold the level {episode.key}")
+    return levels[keys.index(episode.key)]

@@ -1,0 +1,277 @@
+"""The sections of a probe report: each takes a world model on the table to plain values and arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, Bench, Found
+from clutr.experiments.world_model.training import MEMORIES
+from clutr.probes import attribution, feature_maps, memory_dynamics
+from clutr.probes import latent_health as frame_health
+from clutr.probes import latent_traversals as latent_grid
+from clutr.probes import pixel_attribution as pixels
+from clutr.probes import state_probes as knowledge
+from clutr.probes.attribution_inputs import Past
+from clutr.probes.dynamics import fixed_points
+from clutr.probes.linear_probes import fit
+from clutr.probes.open_lstm import OpenLSTM, gate_statistics
+from clutr.probes.sanity_checks import judge_latents, judge_moments, judge_pixels, mask_agreement
+from clutr.world_model.cores.aaren import AarenCore
+from clutr.world_model.cores.lmu import LMUCore
+from clutr.world_model.cores.lstm_gru import LSTMCore
+
+
+def attributions(bench: Bench) -> Found:
+    """To what predictions are due: past latents, moments and pixels, each map with its checks."""
+    past, memory = bench.past(), bench.dreamer.memory
+    rows, arrays = [], {}
+    targets, done = bench.targets(), 0
+    methods, on_pixels = attribution.methods_for(memory), dict(pixels.PIXEL_METHODS)
+    if "layer-wise relevance" not in methods:
+        on_pixels.pop("layer-wise relevance")
+    of_moments = {"attention": attribution.attention} if isinstance(memory.core, AarenCore) else {}
+    total = len(targets) * (len(methods) + len(of_moments) + 1 + len(on_pixels))
+    few = past._replace(
+        inputs=past.inputs[: bench.options.pictured],
+        state=past.state[: bench.options.pictured],
+        places=past.places[: bench.options.pictured],
+    )
+    present = torch.tensor([bench.episodes[number][0].first + moment for number, moment in few.places])
+    frames, masks = (bench.recording.column(name, present) for name in ("frames", "masks"))
+    encode = pixels.differentiable(bench.model.backbone)
+    arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
+    for target in targets:
+        asked = attribution.Question(memory, target, past)
+        chance_rng = bench.rng(f"chance {target.name}")
+        chance: dict[str, attribution.Explain] = {"chance": lambda q, rng=chance_rng: attribution.by_chance(q, rng)}  # type: ignore[misc]
+        for name, explain in {**methods, **chance}.items():
+            relevance, verdict = judge_latents(asked, explain, bench.rng(f"{target.name} {name}"))
+            complete = attribution.completeness(asked, relevance)
+            rows.append(
+                {"target": target.name, "method": name, "of": "past latents", "left_out": complete} | verdict.plain()
+            )
+            arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
+            arrays[f"map/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
+            done += 1
+            bench.progress(done, total, {})
+        for name, explain in of_moments.items():
+            relevance, verdict = judge_moments(asked, explain, bench.rng(f"{target.name} {name}"))
+            rows.append({"target": target.name, "method": name, "of": "past moments"} | verdict.plain())
+            arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
+            done += 1
+            bench.progress(done, total, {})
+        inner = attribution.Question(memory, target, few)
+        seen = pixels.PixelQuestion(inner, encode, bench.dreamer.scale, frames.float(), bench.mean_frame)
+        for name, explain_pixels in on_pixels.items():
+            rng = bench.rng(f"{target.name} {name} pixels")
+            relevance, verdict = judge_pixels(seen, bench.model.backbone, explain_pixels, rng)
+            objects = mask_agreement(relevance, masks, bench.recording.objects)
+            rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | verdict.plain())
+            arrays[f"pixels/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
+            done += 1
+            bench.progress(done, total, {})
+    linear = bench.model.backbone.pixel_maps() is not None
+    values: dict[str, Any] = {
+        "rows": rows,
+        "past": past.inputs.shape[1],
+        "latents": memory.latents,
+        "linear_backbone": linear,
+    }
+    if isinstance(memory.core, LMUCore):
+        values["recall"] = _recall(memory.core, past)
+    return values, arrays
+
+
+def _recall(core: LMUCore, past: Past) -> list[float]:
+    """R^2 of what the Legendre memory says was its input 0, 1, ... moments ago, by closed form."""
+    with torch.no_grad():
+        state, _ = core.scan(past.state, past.inputs.transpose(0, 1))
+        true = core.encoder(past.inputs).flip(1)  # [N, T, channels] by lag
+        steps = min(past.inputs.shape[1], int(core.config.window))
+        read = core.recall(state, torch.arange(steps)).transpose(1, 2)
+        wrong = (read - true[:, :steps]).square().sum((0, 2))
+        spread = (true[:, :steps] - true[:, :steps].mean(0)).square().sum((0, 2)).clamp(min=1e-12)
+    return [round(float(value), 6) for value in 1 - wrong / spread]
+
+
+def state_knowledge(bench: Bench) -> Found:
+    """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
+    found, readings, probes = bench.known
+    quantities, dreamer = bench.recording.quantities, bench.dreamer
+    rng, moments = bench.rng("causal"), 3
+    try:
+        state_probe, starts, actions = knowledge.state_probe_and_moments(
+            bench.recording, bench.episodes, dreamer, moments, 200, rng
+        )
+    except ValueError:
+        causal: list[knowledge.Used] = []
+    else:
+        read_out, spreads = probes["latents now"], found.truth.std(0)
+        causal = knowledge.used(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
+    values = knowledge.plain(readings, causal)
+    read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
+    for answer in values["causal"]:
+        answer["read_out"] = read[answer["quantity"]]
+    return values | {"ahead": found.horizon}, {}
+
+
+def features(bench: Bench) -> Found:
+    """What each layer of the backbone shows of each object, and in which layer it is lost."""
+    rng, backbone = bench.rng("features"), bench.model.backbone
+    test = torch.cat([bench.recording.rows("test"), bench.recording.rows("valid")])
+    train = bench.recording.rows("train")
+    sets = []
+    for rows, count in ((train, bench.options.frames), (test, max(1, bench.options.frames // 2))):
+        chosen = rows[torch.randperm(len(rows), generator=rng)[:count]].sort().values
+        sets.append(tuple(bench.recording.column(name, chosen) for name in ("frames", "masks")))
+    (frames, masks), (new_frames, new_masks) = sets
+    found = feature_maps.visibility(backbone, (frames, masks), (new_frames, new_masks), bench.recording.objects)
+    shown = feature_maps.thumbnails(backbone, new_frames[0])
+    arrays = {f"thumbnails/{name}": values.numpy() for name, values in shown.items()} | {"frame": new_frames[0].numpy()}
+    return {
+        "objects": [each.plain() for each in found],
+        "channels": feature_maps.channel_statistics(backbone, new_frames[:200]),
+        "frames": [len(frames), len(new_frames)],
+    }, arrays
+
+
+def dynamics(bench: Bench) -> Found:
+    """Gates, memory horizon, effective dimension, fixed points, exponents and state collapse of the memory."""
+    options, past = bench.options, bench.past()
+    values: dict[str, Any] = {"horizons": {}, "dimensions": {}, "past": past.inputs.shape[1]}
+    arrays: Arrays = {}
+    following = torch.stack(
+        [bench.dreamer.scale.normalise(bench.seen[number].mean[moment + 1]) for number, moment in past.places]
+    )
+    known, _, _ = bench.known
+    for name, dreamer in bench.model.dreamers.items():
+        memory = dreamer.memory
+        mine = past if name == MEMORIES[0] else past._replace(state=memory.initial_state(len(past.inputs)))
+        looked = memory_dynamics.gradient_horizon(memory, mine)
+        lost = memory_dynamics.occlusion_horizon(memory, mine, following)
+        arrays[f"gradient/{name}"], arrays[f"occlusion/{name}"] = looked.mass.numpy(), lost.numpy()
+        values["horizons"][name] = {"half": looked.half, "ninety": looked.ninety, "mean": looked.mean}
+        spread = memory_dynamics.effective_dimension(known.representations[f"features, {name}"])
+        values["dimensions"][name] = spread._asdict()
+        bench.progress(len(values["horizons"]), 6, {})
+    memory = bench.dreamer.memory
+    if isinstance(memory.core, LSTMCore):
+        opened = OpenLSTM.of(memory.core.lstm)
+        with torch.no_grad():
+            gates = gate_statistics(opened.run(past.inputs.transpose(0, 1), *past.state.chunk(2, 1)))
+        arrays["half_life"] = gates.half_life.numpy()
+        values["gates"] = {
+            gate: {
+                "mean": float(gates.mean[gate].mean()),
+                "low": float(gates.saturated_low[gate].mean()),
+                "high": float(gates.saturated_high[gate].mean()),
+            }
+            for gate in gates.mean
+        }
+    bench.progress(3, 6, {})
+    spectra = memory_dynamics.spectra(bench.dreamer, bench.seen, options.steps, options.warm_up, options.exponents)
+    values["exponents"] = {
+        name: {
+            "exponents": found.exponents.tolist(),
+            "dimension": found.dimension,
+            "whole": bool(found.exponents.cumsum(0)[-1] < 0),
+        }
+        for name, found in spectra.items()
+    }
+    bench.progress(4, 6, {})
+    values["fixed_points"] = _fixed_points(bench, past)
+    bench.progress(5, 6, {})
+    trained = bench.run.experiment.training.length
+    run = memory_dynamics.collapse(bench.dreamer, bench.seen, trained, options.beyond * trained)
+    arrays |= {f"size/{name}": rows.numpy() for name, rows in run.sizes.items()}
+    arrays |= {f"outside/{name}": rows.numpy() for name, rows in run.outside.items()}
+    arrays["nats"] = run.nats.numpy()
+    values["collapse"] = {"trained": trained, "moments": options.beyond * trained, "flagged": run.flagged}
+    states = known.representations[f"features, {MEMORIES[0]}"]
+    away = states - states.mean(0)
+    axes = torch.linalg.eigh(away.T.double() @ away.double()).eigenvectors[:, -2:].flip(1).float()
+    chosen = torch.linspace(0, len(states) - 1, min(len(states), 600)).long()
+    arrays["plane"] = (away[chosen] @ axes).numpy()
+    bench.progress(6, 6, {})
+    return values, arrays
+
+
+def _fixed_points(bench: Bench, past: Past) -> dict[str, Any]:
+    """Where the memory comes to rest under the mean latent and the mean action, and in the closed loop of a dream."""
+    memory = memory_dynamics.in_double(bench.dreamer.memory)
+    action = past.baseline[memory.latents :].double()
+    starts = past.state[: bench.options.starts].double()
+    loop = torch.cat([starts, past.inputs[: bench.options.starts, -1, : memory.latents].double()], 1)
+    maps = {
+        "mean latent": (memory_dynamics.driven_map(memory, past.baseline.double()), starts),
+        "dream": (memory_dynamics.dreaming_map(memory, action), loop),
+    }
+    found = {}
+    for name, (step, states) in maps.items():
+        points = fixed_points(step, memory_dynamics.jacobian_of(step), states, iterations=bench.options.search)
+        found[name] = memory_dynamics.summary_of(points)
+    return found
+
+
+def latents(bench: Bench) -> Found:
+    """What each latent shows: sweeps on a real frame, and the true quantity that goes with it."""
+    scale, backbone = bench.dreamer.scale, bench.model.backbone
+    known, _, _ = bench.known
+    means = known.representations["latents"]
+    kl = bench.kl
+    matches = latent_grid.best_matches(means, known.truth, bench.recording.quantities)
+    row = known.rows[len(known.rows) // 2]
+    frame = bench.recording.column("frames", row[None])
+    code = backbone.encode(frame)[0][0]
+    grid = latent_grid.latent_grid(backbone.decode, code, scale.signal_std, kl, bench.options.sweeps)
+    read_out = fit(means, known.truth, 1e-2)
+
+    def again(pictures: Tensor) -> Tensor:
+        return backbone.encode((pictures.clamp(0, 1) * 255).round().to(torch.uint8))[0]
+
+    values = []
+    for each in grid:
+        follows = latent_grid.monotonicity(each, again, read_out.__call__)
+        match = matches[each.latent]
+        column = bench.recording.quantities.index(match.quantity)
+        values.append(
+            {
+                "latent": each.latent,
+                "kl": float(kl[each.latent]),
+                "energy": each.energy,
+                "area": each.area,
+                "frequency": each.frequency,
+                "quantity": match.quantity,
+                "correlation": match.correlation,
+                "rank": match.monotonicity,
+                "in_sweep": float(follows[column]),
+            }
+        )
+    shown = torch.stack([each.pictures for each in grid])
+    arrays = {
+        "pictures": (shown.clamp(0, 1) * 255).round().to(torch.uint8).numpy(),
+        "difference": torch.stack([each.difference for each in grid]).numpy(),
+        "frame": frame[0].numpy(),
+    }
+    return {"sweeps": values, "row": int(row), "latents": len(kl), "moments": len(means)}, arrays
+
+
+def health(bench: Bench) -> Found:
+    """The health of the backbone's latents, by the code that measures task manifolds."""
+    rows = bench.recording.rows("test")
+    rng = bench.rng("health")
+    chosen = rows[torch.randperm(len(rows), generator=rng)[: bench.options.frames]]
+    return frame_health.frame_health(bench.model.backbone, bench.recording.column("frames", chosen), rng), {}
+
+
+PROBES: dict[str, Callable[[Bench], Found]] = {
+    "attribution": attributions,
+    "knowledge": state_knowledge,
+    "features": features,
+    "dynamics": dynamics,
+    "latents": latents,
+    "health": health,
+}
+"""Sections of a probe report by name."""

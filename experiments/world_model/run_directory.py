@@ -1,0 +1,186 @@
+"""A world model's directory: what was asked for, what was recorded, and what was learnt from it."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from clutr.envs.capabilities import SIDE
+from clutr.envs.domain import Domain, Engine, LevelBatch
+from clutr.experiments.evaluation.commands import load_student, student_of
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+from clutr.experiments.world_model.config import RecordOptions, WorldExperiment, from_yaml, to_yaml
+from clutr.manifold.base import Progress
+from clutr.world_model.dataset import SPLITS, Episode, Recording, describe, write_part
+from clutr.world_model.policies import Driver, Guided, RandomWalk, Trained, shares_to_counts
+from clutr.world_model.recorder import Recorder, part_path
+
+
+class WorldRun:
+    """Reads and writes a world model's directory: `world.yaml`, `recording/`, and what training adds.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        RunError: if it holds no world model.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "world.yaml").is_file():
+            raise RunError(f"{self.path} holds no world model: `clutr world record` begins one")
+
+    @classmethod
+    def create(cls, path: Path | str, experiment: WorldExperiment) -> "WorldRun":
+        """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
+        path, text = Path(path), to_yaml(experiment)
+        known = path / "world.yaml"
+        if known.exists() and known.read_text() != text:
+            raise RunError(f"{path} holds a world model with other options: name another directory with --run")
+        if not known.exists():
+            write_atomically(known, text.encode())
+        return cls(path)
+
+    @cached_property
+    def experiment(self) -> WorldExperiment:
+        """What was asked for."""
+        return from_yaml((self.path / "world.yaml").read_text())
+
+    @property
+    def recording_path(self) -> Path:
+        """Where the recording is."""
+        return self.path / "recording"
+
+    def recording(self) -> Recording:
+        """The recording. Raises `RunError` if there is none yet, or it is unfinished."""
+        try:
+            found = Recording(self.recording_path)
+        except FileNotFoundError as error:
+            raise RunError(str(error)) from None
+        wanted = self.experiment.record.episodes
+        if len(found.episodes) < wanted:
+            raise RunError(
+                f"{self.recording_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
+            )
+        return found
+
+
+def record(run: WorldRun, progress: Progress = lambda *_: None) -> Recording:
+    """Record what the run asks for, from wherever an earlier recording stopped.
+
+    Raises:
+        RunError: if a run that was named cannot drive or proposes levels of another world.
+    """
+    options, domain, folder = run.experiment.record, run.experiment.domain, run.recording_path
+    folder.mkdir(exist_ok=True)
+    students = [each for path in options.runs for each in _students(path)] if options.students else []
+    recorder = Recorder(
+        domain,
+        min(options.num_envs, options.episodes),
+        options.length,
+        lambda engine: _drivers(options, engine, students),
+        run.experiment.seed,
+        _level_source(options, domain),
+    )
+    about = _known(folder, recorder)
+    done = sum(len(part["episodes"]) for part in about["parts"])
+    while done < options.episodes:
+        number = len(about["parts"])
+        found = recorder.round(number)
+        write_part(part_path(folder, number), found.part)
+        save_state(part_path(folder, number).with_suffix(".safetensors"), found.levels.tensors())
+        episodes = [
+            {"rows": rows, "key": key, "policy": policy}
+            for rows, key, policy in zip(found.rows, found.levels.key(), found.policies, strict=True)
+        ]
+        about["parts"].append({"rows": sum(found.rows), "episodes": episodes})
+        # only now does the part count: killed before, it is recorded again, to the same frames
+        write_atomically(folder / "recording.json", json.dumps(about).encode())
+        done += len(episodes)
+        progress(
+            min(done, options.episodes), options.episodes, {"frames": float(sum(p["rows"] for p in about["parts"]))}
+        )
+    return run.recording()
+
+
+def _students(path: str) -> list[tuple[str, Any]]:
+    """A run's student at each age of which a checkpoint is kept, and what to call it."""
+    run = RunDirectory(path)
+    load_student(run)  # one clear error if there is none
+    found = []
+    for checkpoint in run.checkpoints():
+        try:
+            student, steps = student_of(run, load_state(checkpoint))
+        except CorruptFileError:
+            continue  # the newest one that can be read is among the others
+        found.append((f"{run.path.name} at {steps:,} steps", student))
+    return found
+
+
+def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
+    """What an earlier recording left, or the beginning of one."""
+    path = folder / "recording.json"
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text())
+        return known
+    space = recorder.engine.action_space
+    numbers = int(space.shape[0]) if space.shape else 1
+    discrete = int(getattr(space, "n", 0))
+    return describe(SIDE, numbers, recorder.sight.quantities, recorder.sight.objects, discrete=discrete)
+
+
+def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]) -> list[tuple[Driver, int]]:
+    """Who drives, and how many environments."""
+    n, space = engine.num_envs, engine.action_space
+    everyone: list[tuple[Driver, float]] = [
+        (RandomWalk(space, n), options.walk),
+        (Guided(space, n, lapse=options.lapse), options.guide),
+        *((Trained(name, student, n), options.students / len(students)) for name, student in students),
+    ]
+    chosen = [(driver, share) for driver, share in everyone if share > 0]
+    counts = shares_to_counts([share for _, share in chosen], n)
+    return [(driver, count) for (driver, _), count in zip(chosen, counts, strict=True)]
+
+
+def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torch.Generator], LevelBatch] | None:
+    """Draws levels at random and from what curricula proposed."""
+    if not options.proposed:
+        return None
+    proposed = [proposal.levels for path in options.runs for proposal in RunDirectory(path).proposals()]
+    if not proposed or not all(isinstance(levels, domain.level_type) for levels in proposed):
+        raise RunError(f"the runs {', '.join(options.runs)} hold no proposed levels of this world")
+    pool = domain.level_type.concatenate(proposed)
+
+    def draw(n: int, rng: torch.Generator) -> LevelBatch:
+        count = round(options.proposed * n)
+        rows: Tensor = torch.randint(len(pool), (count,), generator=rng)
+        return domain.level_type.concatenate([pool[rows], domain.sample(n - count, rng)])
+
+    return draw
+
+
+def recording_table(recording: Recording) -> Table:
+    """What a recording holds: by split, and by who drove."""
+    table = Table(title="recording", title_justify="left", title_style="bold")
+    for heading in ("", "episodes", "frames", "mean return"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    returns = recording.column("rewards", torch.arange(len(recording)))
+    for split in SPLITS:
+        _add_row(table, split, recording.of_split(split), returns)
+    table.add_section()
+    for policy in sorted({episode.policy for episode in recording.episodes}):
+        _add_row(table, policy, [e for e in recording.episodes if e.policy == policy], returns)
+    return table
+
+
+def _add_row(table: Table, name: str, episodes: Sequence[Episode], rewards: Tensor) -> None:
+    totals = [float(rewards[episode.first : episode.first + episode.rows].sum()) for episode in episodes]
+    mean = f"{sum(totals) / len(totals):,.2f}" if totals else "-"
+    table.add_row(name, str(len(episodes)), f"{sum(e.rows for e in episodes):,}", mean)

@@ -1,0 +1,142 @@
+"""Training a world model: what sees, then what remembers, and the untrained control beside it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from clutr.envs.capabilities import SIDE
+from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
+from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.manifold.base import Progress
+from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.dataset import Recording
+from clutr.world_model.dream import Dreamer
+from clutr.world_model.latents import LatentEpisode, encode_episodes
+from clutr.world_model.memory import Memory, Scale
+from clutr.world_model.training import MemoryTraining
+
+SAVE_EVERY_SECONDS = 20.0
+MEMORIES = ("trained", "untrained core")
+"""The memory, and the control whose core stays as it was drawn: only its heads learn."""
+
+
+class Resumable(Protocol):
+    """A training that can be saved between two of its steps."""
+
+    def run(self, progress: Progress) -> None:
+        """Train to the end."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """A trained world model and its control."""
+
+    backbone: Backbone
+    dreamers: dict[str, Dreamer]
+    """By the names in `MEMORIES`."""
+    metrics: dict[str, Any]
+    """What fitting and training told: `backbone`, and the history of each memory."""
+
+
+def backbone_path(run: WorldRun) -> Path:
+    """Where the fitted backbone is kept."""
+    return run.path / "backbone.safetensors"
+
+
+def memory_path(run: WorldRun, name: str) -> Path:
+    """Where a trained memory is kept."""
+    return run.path / f"memory-{name.replace(' ', '-')}.safetensors"
+
+
+def _train(training: Resumable, path: Path, progress: Progress) -> None:
+    """Run a training from wherever an earlier one stopped, saving it now and then and at the end."""
+    if path.exists():
+        try:
+            training.load_state_dict(load_state(path))
+        except CorruptFileError:
+            path.unlink()  # it can be made again
+    saved = time.monotonic()
+
+    def report(done: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal saved
+        progress(done, total, metrics)
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            save_state(path, training.state_dict())
+            saved = time.monotonic()
+
+    training.run(report)
+    save_state(path, training.state_dict())
+
+
+def fit_backbone(run: WorldRun, recording: Recording, progress: Progress = lambda *_: None) -> Backbone:
+    """Fit the backbone on the training frames, unless that was done before."""
+    experiment = run.experiment
+    backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
+    fitting = experiment.backbone.fitting(backbone, recording.frames("train"), experiment.seed)
+    _train(fitting, backbone_path(run), progress)
+    return backbone
+
+
+def encoded(
+    recording: Recording, backbone: Backbone, split: str, progress: Progress = lambda *_: None
+) -> list[LatentEpisode]:
+    """The episodes of a split as the backbone sees them."""
+    return encode_episodes(recording, split, backbone.encode, progress)
+
+
+def _memory(run: WorldRun, recording: Recording, name: str) -> Memory:
+    experiment = run.experiment
+    latents = int(getattr(experiment.backbone, "latents", 0)) or int(experiment.backbone.base.latents)  # type: ignore[attr-defined]
+    memory = experiment.memory.build(latents, recording.action_width, experiment.seed)
+    if name != MEMORIES[0]:
+        memory.freeze_core()
+    return memory
+
+
+def train_memories(
+    run: WorldRun, recording: Recording, backbone: Backbone, progress: Progress = lambda *_: None
+) -> None:
+    """Train the memory and its control, unless that was done before.
+
+    Raises:
+        RunError: if there are no episodes to train or to validate on.
+    """
+    train, valid = (encoded(recording, backbone, split) for split in ("train", "valid"))
+    for name in MEMORIES:
+        memory = _memory(run, recording, name)
+        try:
+            training = MemoryTraining(memory, run.experiment.training, train, valid, run.experiment.seed)
+        except ValueError as error:
+            raise RunError(str(error)) from None
+        _train(training, memory_path(run, name), progress)
+
+
+def load_world(run: WorldRun) -> WorldModel:
+    """The trained world model of a run. Raises `RunError` if it is not trained."""
+    recording, experiment = run.recording(), run.experiment
+    paths = [backbone_path(run), *(memory_path(run, name) for name in MEMORIES)]
+    if not all(path.exists() for path in paths):
+        raise RunError(f"{run.path} is not trained: `clutr world train --run {run.path}` does it")
+    backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
+    fitting = experiment.backbone.fitting(backbone, recording.frames("train"), experiment.seed)
+    fitting.load_state_dict(load_state(paths[0]))
+    metrics: dict[str, Any] = {"backbone": fitting.metrics}
+    dreamers = {}
+    for name in MEMORIES:
+        memory = _memory(run, recording, name)
+        state = load_state(memory_path(run, name))
+        memory.load_state_dict(state["best"])
+        dreamers[name] = Dreamer(memory, Scale.from_state(state["scale"]))
+        metrics[name] = {"history": state["history"], "best_epoch": state["best_epoch"]}
+    return WorldModel(backbone, dreamers, metrics)

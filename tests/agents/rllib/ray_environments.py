@@ -1,0 +1,69 @@
+"""What the tests with Ray share: a tiny world, tiny students, and how to take processes away."""
+
+import dataclasses
+import os
+import subprocess
+from typing import Any
+
+import torch
+
+from clutr.agents.backend import NativeBackend
+from clutr.agents.pixel_ppo import PixelPPOConfig
+from clutr.agents.ppo import PPOConfig, PPOOptions
+from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.student import Trajectories
+from clutr.envs.domain import Domain
+from clutr.envs.maze.domain import MazeDomain
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
+
+MAZES = MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10)
+SMALL: dict[str, Any] = {"torso": "symbols", "torso_width": 8, "hidden": 8, "head": 8}
+RECURRENT = PPOConfig(rollout_steps=24, epochs=2, **SMALL)
+PIXELS = PixelPPOConfig(torso="light", rollout_steps=4, epochs=1, minibatches=1)
+NUM_ENVS = 6
+
+
+def students(
+    backend: Any, config: PPOOptions = RECURRENT, names: tuple[str, ...] = ("student",), domain: Domain = MAZES
+) -> dict[str, Any]:
+    """The students called `names`."""
+    return dict(backend.students(config, names, domain, domain.engine(NUM_ENVS), 1, torch.device("cpu")))
+
+
+def native(config: PPOOptions = RECURRENT, domain: Domain = MAZES) -> Any:
+    """A student of this process."""
+    return students(NativeBackend(), config, domain=domain)["student"]
+
+
+def distributed(config: PPOOptions = RECURRENT, domain: Domain = MAZES, **options: Any) -> Any:
+    """The same student, elsewhere, with all runners there even on a busy machine."""
+    return students(RLlibBackend(**{"patience": 120.0} | options), config, domain=domain)["student"]
+
+
+def play(student: Any, seed: int = 0, domain: Domain = MAZES) -> Trajectories:
+    """A rollout on the levels of `seed`."""
+    levels = domain.sample(NUM_ENVS, torch.Generator().manual_seed(seed))
+    played: Trajectories = student.rollout(domain.engine(NUM_ENVS), levels)
+    return played
+
+
+def unequal(left: Trajectories, right: Trajectories) -> list[str]:
+    """The columns that differ in any bit."""
+
+    def same(a: Any, b: Any) -> bool:
+        return all(same(a[name], b[name]) for name in a) if isinstance(a, dict) else torch.equal(a, b)
+
+    names = [field.name for field in dataclasses.fields(Trajectories)]
+    return [name for name in names if not same(getattr(left, name), getattr(right, name))]
+
+
+def processes(student: Any) -> list[int]:
+    """Of the runners."""
+    found: list[int] = student.cluster.runners.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)
+    return found
+
+
+def kill_after(seconds: float, process: int) -> "subprocess.Popen[bytes]":
+    """SIGKILL a process, a while from now."""
+    return subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -9 {process}"])

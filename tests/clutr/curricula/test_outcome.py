@@ -1,0 +1,59 @@
+"""Outcomes told by level, where environments share levels and students play different ones."""
+
+import torch
+from torch import Tensor
+
+from clutr.agents.student import EpisodeStatistics
+from clutr.curricula.base import Outcome, Proposal
+from clutr.envs.maze.level import empty_levels
+
+
+def statistics(mean: list[float], best: list[float], episodes: list[float], value: list[float]) -> EpisodeStatistics:
+    column: list[Tensor] = [torch.tensor(values, dtype=torch.float32) for values in (mean, best, episodes)]
+    average, top, count = column
+    return EpisodeStatistics(
+        mean_return=average,
+        best_return=top,
+        square_return=average.square(),
+        solved=(average > 0).float(),
+        episodes=count,
+        length=10 * count,
+        scores={"value_l1": torch.tensor(value, dtype=torch.float32)},
+    )
+
+
+# Three levels; the first student plays 0, 2, 0, 2 and the second 1, 1, 1, 0.
+PROPOSAL = Proposal(empty_levels(3, 3, 3), torch.tensor([[0, 2, 0, 2], [1, 1, 1, 0]]), torch.ones(3, dtype=torch.bool))
+OUTCOME = Outcome.stack(
+    PROPOSAL,
+    [
+        statistics([0.5, -1.0, 0.25, 0.0], [0.5, -0.5, 0.75, 0.0], [1, 2, 3, 0], [1, 2, 3, 4]),
+        statistics([0.0, 0.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.5], [0, 0, 0, 2], [1, 2, 6, 8]),
+    ],
+)
+
+
+def test_environments_that_share_a_level_are_joined_by_episodes() -> None:
+    found = OUTCOME.by_level(0)
+    # level 0: one episode of 0.5 and three of 0.25; level 2: two of -1, and an environment that finished none
+    assert found.mean_return.tolist() == [0.3125, 0.0, -1.0]
+    assert found.square_return.tolist() == [(0.25 + 3 * 0.0625) / 4, 0.0, 1.0]
+    assert found.best_return.tolist() == [0.75, 0.0, -0.5]
+    assert found.episodes.tolist() == [4, 0, 2]
+    assert found.length.tolist() == [(10 + 90) / 4, 0, 20]
+    assert found.scores["value_l1"].tolist() == [2, 0, 3], "scores are averaged over environments, finished or not"
+
+
+def test_a_level_that_was_not_played_or_not_finished_counts_0() -> None:
+    found = OUTCOME.by_level(1)
+    assert found.mean_return.tolist() == [0.5, 0.0, 0.0]
+    assert found.best_return.tolist() == [0.5, 0.0, 0.0]
+    assert found.episodes.tolist() == [2, 0, 0]
+    assert found.scores["value_l1"].tolist() == [8, 3, 0]
+
+
+def test_one_environment_a_level_changes_nothing() -> None:
+    alone = statistics([0.5, 0.1], [0.7, 0.2], [3, 1], [1, 2])
+    found = Outcome.stack(Proposal.everyone(empty_levels(2, 3, 3), 1), [alone]).by_level()
+    for name in ("mean_return", "best_return", "square_return", "solved", "episodes", "length"):
+        torch.testing.assert_close(getattr(found, name), getattr(alone, name))

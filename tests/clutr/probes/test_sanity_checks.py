@@ -1,0 +1,155 @@
+"""Verdicts: a map that matters passes, chance and maps that do not notice the weights do not."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clutr.probes.attribution import Question, attention, integrated_gradients, occlusion
+from clutr.probes.attribution_inputs import Past, Target
+from clutr.probes.faithfulness import masked_infidelity
+from clutr.probes.pixel_attribution import PixelQuestion, differentiable, gradient_times_pixels
+from clutr.probes.sanity_checks import (
+    judge,
+    judge_latents,
+    judge_moments,
+    judge_pixels,
+    mask_agreement,
+    parts_of,
+    shuffle_backbone,
+    shuffle_memory,
+)
+from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.cores.aaren import AarenConfig
+from clutr.world_model.cores.lstm_gru import LSTMConfig
+from clutr.world_model.memory import MemoryConfig, Scale
+
+D, A, T, N = 4, 1, 5, 12
+WEIGHTS = torch.tensor([4.0, -2.0, 1.0, 0.5, 0.0, 3.0])
+
+
+def generator(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def question(core: object, seed: int = 1) -> Question:
+    memory = MemoryConfig(core=core, gaussians=1).build(D, A, seed)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.mul_(3.0)
+        if isinstance(core, LSTMConfig):  # as if learnt: two latents and the far past matter, the others do not
+            lstm: Any = memory.get_submodule("core.lstm")
+            lstm.weight_ih_l0[:, 1:4] = 0
+            lstm.bias_ih_l0[8:16] = 4.0
+    inputs = torch.randn(N, T, D + A, generator=generator(seed))
+    return Question(memory, Target("reward"), Past(inputs, memory.initial_state(N), torch.zeros(D + A), []))
+
+
+def test_the_verdict_of_a_linear_model_by_hand() -> None:
+    inputs = torch.rand(N, 6, generator=generator()) + 0.5
+    oracle = inputs * WEIGHTS
+
+    def model(present: Tensor) -> Tensor:
+        return (present * inputs) @ WEIGHTS
+
+    other = torch.randn(N, 6, generator=generator(2))
+    good = judge(model, oracle, {"everything": other}, generator(), moved=[oracle, 1.5 * oracle])
+    assert good.passed
+    assert good.why == "what it calls relevant matters, and it depends on what was learnt"
+    assert good.infidelity == pytest.approx(0, abs=1e-9), "its parts add up to what removing them does"
+    assert good.sensitivity == pytest.approx(0.5)
+    assert good.predictions == N
+    backwards = judge(model, -oracle, {"everything": other}, generator())
+    assert backwards.abpc == pytest.approx(-good.abpc, rel=1e-4)
+    assert not backwards.passed
+    assert backwards.why == "what it calls relevant matters no more than chance"
+    blind = judge(model, oracle, {"everything": oracle}, generator())
+    assert not blind.passed
+    assert blind.why == "it looks much the same for shuffled weights (rank correlation 1.00)"
+    noise = judge(model, other, {"everything": torch.randn(N, 6, generator=generator(3))}, generator())
+    assert not noise.passed
+    assert noise.plain()["passed"] is False
+
+
+def test_infidelity_of_a_map_that_says_nothing_is_one() -> None:
+    inputs = torch.ones(3, 6)
+    found = masked_infidelity(lambda x: x @ WEIGHTS, inputs, torch.zeros(3, 6), torch.zeros(1), generator())
+    assert found == pytest.approx(1)
+
+
+def test_parts_are_shuffled_and_nothing_else() -> None:
+    memory = question(LSTMConfig(width=6)).memory
+    assert parts_of(memory) == ("head", "candidate", "gates", "everything")
+    for part in parts_of(memory):
+        other = shuffle_memory(memory, part, generator())
+        for name in ("weight_ih_l0", "weight_hh_l0"):
+            mine, theirs = (dict(m.named_parameters())[f"core.lstm.{name}"].chunk(4) for m in (memory, other))
+            same = [torch.equal(a, b) for a, b in zip(mine, theirs, strict=True)]
+            expected = {
+                "head": [True] * 4,
+                "candidate": [True, True, False, True],
+                "gates": [False, False, True, False],
+                "everything": [False] * 4,
+            }
+            assert same == expected[part]
+            for a, b in zip(mine, theirs, strict=True):
+                assert sorted(a.flatten().tolist()) == sorted(b.flatten().tolist())
+        assert torch.equal(memory.outcome.weight, other.outcome.weight) == (part in ("candidate", "gates"))
+    assert parts_of(question(AarenConfig(width=4, heads=2, values=2)).memory) == ("head", "core", "everything")
+
+
+def test_good_maps_of_an_lstm_pass_and_chance_does_not() -> None:
+    asked = question(LSTMConfig(width=8))
+    relevance, verdict = judge_latents(asked, integrated_gradients, generator())
+    assert relevance.shape == asked.past.inputs.shape
+    assert verdict.passed, verdict.why
+    assert set(verdict.similarity) == set(parts_of(asked.memory))
+    assert judge_latents(asked, occlusion, generator(), nudges=0)[1].sensitivity is None
+    rng = generator(5)
+    _, chance = judge_latents(asked, lambda q: torch.randn(q.past.inputs.shape, generator=rng), generator())
+    assert not chance.passed
+
+
+def test_maps_of_moments_have_no_sign() -> None:
+    asked = question(AarenConfig(width=8, heads=2, values=3))
+    relevance, verdict = judge_moments(asked, attention, generator())
+    assert relevance.shape == (N, T)
+    assert verdict.infidelity is None
+
+
+def test_maps_of_pixels() -> None:
+    rng = generator()
+    frames = (torch.rand(N, 4, 4, 3, generator=rng).repeat_interleave(4, 1).repeat_interleave(4, 2) * 255).byte()
+    config = ModesConfig(latents=D)
+    backbone = config.build((16, 16), 1)
+    config.fitting(backbone, frames, 1).run()
+    asked = PixelQuestion(
+        question(LSTMConfig(width=8)),
+        differentiable(backbone),
+        Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0),
+        frames.float(),
+        frames.float().mean(0),
+    )
+    relevance, verdict = judge_pixels(asked, backbone, gradient_times_pixels, rng)
+    assert relevance.shape == (N, 16, 16)
+    assert set(verdict.similarity) == {"head", "candidate", "gates", "encoder", "everything"}
+    assert verdict.random_gap > 0
+    other: Any = shuffle_backbone(backbone, rng)
+    assert not torch.equal(other.directions, backbone.directions)
+    assert torch.equal(other.variances, backbone.variances)
+
+
+def test_agreement_by_object() -> None:
+    masks = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    masks[0, :2] = 1  # half the picture
+    masks[1, 0, 0] = 1
+    relevance = torch.zeros(3, 4, 4)
+    relevance[0, 0, 0] = -2.0  # inside, and of either sign
+    relevance[1, 3, 3] = 1.0
+    found = mask_agreement(relevance, masks, ("nothing", "thing", "never"))
+    assert set(found) == {"nothing", "thing"}
+    assert found["thing"]["frames"] == 2
+    assert found["thing"]["mass"] == 0.5
+    assert found["thing"]["pointing"] == 0.5
+    assert found["thing"]["chance"] == pytest.approx((8 / 16 + 1 / 16) / 2)

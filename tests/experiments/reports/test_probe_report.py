@@ -1,0 +1,154 @@
+"""The probe report of a world model from its command line to its page, in both worlds; and that of students."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clutr.experiments.cli.main import main
+from clutr.experiments.plots.probes import is_used, reading_holds, verdict_rows, verdicts
+from clutr.experiments.reports.probe_report import build_probe_page, load_bundle, load_section, probe_world
+from clutr.experiments.reports.student_probes import build_student_page
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.world_model.config import WORLD_PRESETS
+from clutr.experiments.world_model.probe_context import ProbeOptions
+from clutr.experiments.world_model.probe_sections import PROBES
+from clutr.experiments.world_model.run_directory import WorldRun, record
+from clutr.experiments.world_model.training import fit_backbone, train_memories
+from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.cores.aaren import AarenConfig
+from clutr.world_model.cores.lmu import LMUConfig
+from clutr.world_model.memory import MemoryConfig
+
+SMALL = ProbeOptions(
+    past=5, predictions=4, pictured=2, quantities=1, ahead=3, moments=300, frames=40, sweeps=2, exponents=2, steps=30,
+    warm_up=5, starts=2, search=50, beyond=3,
+)  # fmt: skip
+PANELS = ("verdicts", "attribution", "pixels", "knowledge", "features", "dynamics", "latents", "health")
+
+
+def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "world")
+    assert main(["world", "record", "--preset", "car-debug", "--run", run]) == 0
+    assert main(["world", "probe", "--run", run]) == 2
+    assert "is not trained" in capsys.readouterr().err
+    assert main(["world", "train", "--run", run]) == 0
+    assert main(["world", "probe", "--run", run, *_flags()]) == 0
+    bundle = load_bundle(Path(run) / "probes")
+    assert set(bundle) == set(PROBES)
+    rows = bundle["attribution"][0]["rows"]
+    assert {row["of"] for row in rows} == {"past latents", "pixels"}
+    assert {row["method"] for row in rows} == {
+        "gradient x input", "integrated gradients", "occlusion", "layer-wise relevance", "chance",
+    }  # fmt: skip
+    assert all(row["left_out"] < 0.02 for row in rows if row["method"] == "integrated gradients" and "left_out" in row)
+    assert all(values["about"]["seed"] == 1 for values, _ in bundle.values())
+    page = (Path(run) / "probes.html").read_text()
+    assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
+    for panel in PANELS:
+        assert f'id="{panel}"' in page
+    assert "nan" not in json.dumps(bundle["attribution"][0]).lower()
+
+
+def _flags() -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in vars(SMALL).items()]
+
+
+@pytest.mark.parametrize(
+    ("core", "extra"),
+    [
+        (AarenConfig(width=8, heads=2, values=4), "attention"),
+        (LMUConfig(width=8, channels=3, order=4, window=6), "recall"),
+    ],
+)
+def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Path) -> None:
+    preset = WORLD_PRESETS["maze-debug"]
+    parts = replace(preset, backbone=ModesConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
+    run = WorldRun.create(tmp_path, parts)
+    recording = record(run)
+    train_memories(run, recording, fit_backbone(run, recording))
+    told: list[str] = []
+
+    def progress(name: str) -> Any:
+        told.append(name)
+        return lambda *_: None
+
+    folder = probe_world(run, SMALL, progress)
+    assert told == list(PROBES)
+    values, arrays = load_section(folder, "attribution")
+    assert values["linear_backbone"]
+    methods = {row["method"] for row in values["rows"]}
+    assert "layer-wise relevance" not in methods
+    assert ("attention" in methods) == (extra == "attention")
+    assert ("recall" in values) == (extra == "recall")
+    assert arrays["by_lag/the reward/occlusion"].shape == (5,)
+    assert build_probe_page(run).exists()
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no probe 'attribution': `clutr world probe` makes it"):
+        load_bundle(tmp_path)
+    with pytest.raises(ValueError, match="past must be at least 1, got 0"):
+        ProbeOptions(past=0)
+    with pytest.raises(ValueError, match="steps must be more than the warm-up's 100, got 100"):
+        ProbeOptions(steps=100)
+    with pytest.raises(ValueError, match="beyond must be at least 2, got 1"):
+        ProbeOptions(beyond=1)
+
+
+def test_verdicts_by_hand() -> None:
+    rows = [
+        {"of": "pixels", "method": "occlusion", "target": "the reward", "passed": True, "why": "fine"},
+        {"of": "pixels", "method": "occlusion", "target": "speed", "passed": False, "why": "it looks (rank .9)"},
+        {"of": "pixels", "method": "chance", "target": "speed", "passed": False, "why": "no more than chance"},
+    ]
+    reading = {"quantity": "speed", "when": "now", "score": 0.6, "selectivity": 0.5}
+    readings = [
+        reading | {"representation": "features, trained"},
+        reading | {"representation": "features, untrained core", "score": 0.5},
+    ]
+    answer = {"score": 0.5, "read_out": 0.5, "slope": 0.9, "correlation": 0.9, "control_slope": 0.1}
+    answer |= {f"typical_{name}": 0.0 for name in ("slope", "correlation", "control_slope")}
+    bundle: Any = {
+        "attribution": ({"rows": rows}, {}),
+        "knowledge": ({"readings": readings, "causal": [answer | {"quantity": "yaw_rate"}]}, {}),
+    }
+    found = {row["what"]: row for row in verdict_rows(bundle)}
+    assert (found["occlusion, by pixels"]["passed"], found["occlusion, by pixels"]["checked"]) == (1, 2)
+    assert found["occlusion, by pixels"]["words"] == "of the reward; otherwise it looks"
+    assert found["chance, by pixels"]["control"]
+    assert found["linear probes of the memory"]["words"] == "speed (now)"
+    assert found["what probes read is used"]["words"] == "yaw rate"
+    assert "a control, which ought to fail" in verdicts(bundle, "run").body
+    assert not reading_holds(reading, 0.58)
+    assert not reading_holds(reading | {"selectivity": 0.05}, 0.0)
+    assert not is_used(answer | {"score": 0.05})
+    assert not is_used(answer | {"read_out": 0.05})
+    assert not is_used(answer | {"control_slope": 0.4})
+    assert is_used(answer | {"slope": 0.0, "typical_slope": 0.8, "typical_correlation": 0.9})
+
+
+def test_students_are_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    assert main(["train", "maze-dr-debug", "--run", run]) == 0
+    assert main(["probe", run, "--levels", "32"]) == 0
+    kept = json.loads((tmp_path / "run" / "probes" / "students.json").read_text())
+    assert list(kept["students"]) == ["protagonist"]
+    assert kept["students"]["protagonist"]["levels"] == 32
+    page = (tmp_path / "run" / "probes.html").read_text()
+    assert "What the protagonist remembers" in page
+    assert "untrained" in page
+    assert main(["list", "probes"]) == 0
+    assert "students" in capsys.readouterr().out
+
+
+def test_students_that_were_not_probed(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", PRESETS["maze-dr-debug"])
+    with pytest.raises(RunError, match="holds no probes of students"):
+        build_student_page(run)
+    assert main(["probe", str(run.path)]) == 2

@@ -1,0 +1,91 @@
+"""The world model from nothing to its report, in both worlds, and picked up where it was left."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clutr.experiments.cli.main import main
+from clutr.experiments.storage import RunError, load_state
+from clutr.experiments.world_model.config import WORLD_PRESETS
+from clutr.experiments.world_model.run_directory import WorldRun, record
+from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world, memory_path, train_memories
+from clutr.world_model.backbones.haar import HaarConfig
+from clutr.world_model.backbones.residual import RefinedConfig
+from clutr.world_model.cores.aaren import AarenConfig
+from clutr.world_model.memory import MemoryConfig
+
+METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", "linear"}
+
+
+@pytest.mark.parametrize("world", ["car", "maze"])
+def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
+    run = str(tmp_path / "world")
+    assert main(["world", "record", "--preset", f"{world}-debug", "--run", run]) == 0
+    assert main(["world", "train", "--run", run]) == 0
+    assert main(["world", "report", "--run", run]) == 0
+    found = json.loads((Path(run) / "dreams.json").read_text())
+    horizon = WORLD_PRESETS[f"{world}-debug"].evaluation.horizon
+    assert set(found["latents"]) == set(found["pictures"]) == set(found["physical"]) == METHODS
+    assert all(len(curve["nrmse"]) == horizon for curve in found["latents"].values())
+    assert set(found["outcomes"]) == set(found["one_step"]) == set(found["foresight"]) == set(MEMORIES)
+    assert found["windows"] > 0
+    assert found["split"] == "test"
+    page = (Path(run) / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
+    assert page.count('class="dream fed"') == min(3, found["windows"])
+    for words in (
+        "Dreams beside reality",
+        "Step through a dream",
+        "Calibration",
+        "Error by spatial frequency",
+        "How long a dream holds",
+        "untrained core",
+        "Coverage",
+        "ends foretold 1 moment ahead" if found["foresight"]["trained"]["ends"] else "no test episode was ended",
+    ):
+        assert words in page
+    assert bool(found["foresight"]["trained"]["ends"]) == (world == "maze"), "a few moments end no drive"
+
+
+def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:
+    run = WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    recording = record(run)
+    backbone = fit_backbone(run, recording)
+    train_memories(run, recording, backbone)
+    before = {name: load_state(memory_path(run, name)) for name in MEMORIES}
+    told: list[int] = []
+    fit_backbone(run, recording, lambda *_: told.append(1))
+    train_memories(run, recording, backbone, lambda *_: told.append(1))
+    assert not told or before == {}, "nothing was left to do"
+    world = load_world(run)
+    trained, control = (world.dreamers[name].memory for name in MEMORIES)
+    drawn = run.experiment.memory.build(trained.latents, trained.actions, run.experiment.seed)
+    for name, value in drawn.core.state_dict().items():
+        assert torch.equal(control.core.state_dict()[name], value)
+    assert not all(torch.equal(trained.core.state_dict()[n], v) for n, v in drawn.core.state_dict().items())
+    assert world.metrics["trained"]["history"]
+
+
+def test_other_parts_fit_in(tmp_path: Path) -> None:
+    parts = replace(
+        WORLD_PRESETS["maze-debug"],
+        backbone=RefinedConfig(base=HaarConfig(latents=12, levels=5), width=4, iterations=2, batch_size=4),
+        memory=MemoryConfig(core=AarenConfig(width=8, heads=2, values=4), gaussians=1),
+    )
+    run = WorldRun.create(tmp_path, parts)
+    assert WorldRun(tmp_path).experiment == parts
+    train_memories(run, record(run), fit_backbone(run, run.recording()))
+    assert load_world(run).dreamers["trained"].memory.latents == 12
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    run = WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    with pytest.raises(RunError, match="holds no recording"):
+        load_world(run)
+    record(run)
+    with pytest.raises(RunError, match="is not trained: `clutr world train --run"):
+        load_world(run)

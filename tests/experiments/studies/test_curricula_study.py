@@ -1,0 +1,101 @@
+"""Studies: complete from their file, resumable, and told from committed CSV files alone."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.experiments.studies.curricula import Study, result_path, train_one
+from clutr.experiments.studies.curricula_tables import collect, comparison, page, read, risk
+
+TINY = """
+about: Two curricula.
+preset: maze-dr-debug
+experiment:
+  domain: {max_obstacles: 5}
+  evaluate_every: 0
+seeds: [1, 2]
+steps: 512
+seconds: 0.01
+suite: small
+episodes: 2
+cvar_suite: random
+cvar_levels: 10
+methods:
+  dr:
+    curriculum: {kind: dr}
+  plr:
+    curriculum: {kind: plr, capacity: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.yaml").write_text(TINY)
+    study, out = Study.read(folder / "study.yaml"), folder / "out"
+    for method in study.methods:
+        for seed in study.seeds:
+            train_one(study, out, method, seed)
+    collect(study, out)
+    return study, out
+
+
+def test_a_study_names_whole_experiments(study: tuple[Study, Path]) -> None:
+    found, out = study
+    experiment = found.experiment("plr", 2)
+    assert experiment.seed == 2
+    assert getattr(experiment.curriculum, "capacity") == 4  # noqa: B009
+    assert getattr(experiment.domain, "max_obstacles") == 5  # noqa: B009
+    assert getattr(experiment.domain, "height") == 5, "what is not named stays the preset's"  # noqa: B009
+    assert RunDirectory(out / "plr-s2").experiment == experiment
+    with pytest.raises(RunError, match=r"has no method 'sfl'; it has: dr, plr"):
+        found.experiment("sfl", 1)
+
+
+def test_runs_stop_once_both_budgets_are_tested(study: tuple[Study, Path]) -> None:
+    found, out = study
+    run = RunDirectory(out / "dr-s1")
+    steps = run.metrics()["steps"]
+    assert steps[-1] == 512
+    assert result_path(out, "dr", 1, "steps").exists()
+    assert result_path(out, "dr", 1, "seconds").exists()
+    before = (run.path / "metrics.csv").read_bytes()
+    train_one(found, out, "dr", 1)  # there is nothing left to do
+    assert (run.path / "metrics.csv").read_bytes() == before
+
+
+def test_another_experiment_under_the_same_name_is_refused(study: tuple[Study, Path], tmp_path: Path) -> None:
+    _, out = study
+    (tmp_path / "other.yaml").write_text(TINY.replace("max_obstacles: 5", "max_obstacles: 4"))
+    with pytest.raises(RunError, match=r"holds another experiment than .*other.yaml asks for"):
+        train_one(Study.read(tmp_path / "other.yaml"), out, "dr", 1)
+
+
+def test_the_page_is_made_of_the_csv_files(study: tuple[Study, Path]) -> None:
+    found, _ = study
+    folder = found.path.parent
+    rows, risks = read(folder / "runs.csv"), read(folder / "cvar.csv")
+    levels = len(found.base.domain.suites()["small"].tasks)
+    assert len(rows) == 2 * 2 * 2 * levels
+    assert {row["budget"] for row in rows} == {"steps", "seconds"}
+    compared = comparison(rows, found, "steps")
+    assert compared is not None
+    assert [method.method for method in compared.methods] == ["dr", "plr"]
+    mine = [float(row["solved"]) for row in rows if row["method"] == "plr" and row["budget"] == "steps"]
+    assert compared.methods[1].mean.value == pytest.approx(sum(mine) / len(mine))
+    worst = [float(r["solved"]) for r in risks if (r["method"], r["budget"], r["alpha"]) == ("dr", "steps", "0.1")]
+    assert risk(risks, "dr", "steps", "0.1").value == pytest.approx(sum(worst) / 2)
+    text = page(found, rows, risks)
+    assert "At equal steps: 512 environment steps" in text
+    assert "P(better than dr)" in text
+    with (folder / "curriculum.csv").open(newline="") as file:
+        points = [row for row in csv.DictReader(file) if row["method"] == "plr"]
+    assert max(int(row["point"]) for row in points) == 512
+
+
+def test_nothing_to_collect_is_said(study: tuple[Study, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no finished run of"):
+        collect(study[0], tmp_path)

@@ -1,0 +1,95 @@
+"""World models on disk: recording begins, stops, goes on to the same frames, and says what is missing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clutr.experiments.cli.main import main
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
+from clutr.experiments.world_model.run_directory import WorldRun, record
+
+TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
+
+
+@pytest.mark.parametrize("name", list(WORLD_PRESETS))
+def test_configurations_are_complete(name: str) -> None:
+    assert from_yaml(to_yaml(WORLD_PRESETS[name])) == WORLD_PRESETS[name]
+
+
+def test_an_interrupted_recording_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = record(WorldRun.create(tmp_path / "whole", TINY))
+    parted = WorldRun.create(tmp_path / "parted", TINY)
+
+    class StopHereError(Exception):
+        pass
+
+    def stop(done: int, total: int, _: dict[str, float]) -> None:
+        assert total == 12
+        if done >= 8:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        record(parted, stop)
+    with pytest.raises(RunError, match="holds 8 of 12 episodes: `clutr world record` goes on"):
+        parted.recording()
+    # a part that was written but not yet counted is recorded again
+    about = json.loads((parted.recording_path / "recording.json").read_text())
+    about["parts"].pop()
+    (parted.recording_path / "recording.json").write_text(json.dumps(about))
+    found = record(WorldRun.create(tmp_path / "parted", TINY))
+    rows = torch.arange(len(whole))
+    for name in ("frames", "actions", "truth", "rewards", "ended"):
+        assert torch.equal(whole.column(name, rows), found.column(name, rows)), name
+    assert whole.episodes == found.episodes
+
+
+def test_other_options_need_another_directory(tmp_path: Path) -> None:
+    WorldRun.create(tmp_path, TINY)
+    with pytest.raises(RunError, match="holds a world model with other options: name another directory with --run"):
+        WorldRun.create(tmp_path, replace(TINY, seed=2))
+    with pytest.raises(RunError, match="holds no world model: `clutr world record` begins one"):
+        WorldRun(tmp_path / "nothing")
+    with pytest.raises(RunError, match="holds no recording: `clutr world record` makes one"):
+        WorldRun(tmp_path).recording()
+
+
+def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_path: Path) -> None:
+    student = str(tmp_path / "student")
+    assert (
+        main(["train", "maze-dr-debug", "--evaluate-every", "0", "--domain.max-obstacles", "5", "--run", student]) == 0
+    )
+    options = RecordOptions(episodes=8, num_envs=8, length=6, students=0.5, runs=(student,), proposed=0.5)
+    found = record(WorldRun.create(tmp_path / "world", replace(TINY, record=options)))
+    drivers = {episode.policy for episode in found.episodes}
+    ages = {f"student at {steps:,} steps" for steps in (512, 1_024, 1_536)}  # a checkpoint every second update
+    assert drivers == {"walk", "guide"} | ages
+    proposed = {key for proposal in RunDirectory(student).proposals() for key in proposal.levels.key()}
+    assert [episode.key in proposed for episode in found.episodes[:4]] == [True] * 4
+
+
+def test_messages() -> None:
+    for options, message in [
+        ({"episodes": 0}, "episodes must be at least 1, got 0"),
+        ({"walk": 0.0, "guide": 0.0}, "somebody has to drive"),
+        ({"students": 1.0}, "students and proposed levels come from runs: name at least one with --record.runs"),
+        ({"proposed": 1.5}, r"proposed must be in 0\.\.1, got 1\.5"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            RecordOptions(**options)  # type: ignore[arg-type]
+
+
+def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "world")
+    assert main(["world", "record", "--preset", "maze-debug", "--run", run]) == 0
+    said = capsys.readouterr().out
+    assert "guide" in said
+    assert f"kept as {run}/recording" in said
+    assert main(["world", "record", "--preset", "quilt"]) == 2
+    assert "no preset is called 'quilt'; there are: car, maze, car-debug, maze-debug" in capsys.readouterr().err
+    assert main(["world", "paint"]) == 2
+    assert "no part is called 'paint'; there are: record" in capsys.readouterr().err
