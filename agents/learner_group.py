@@ -7,7 +7,7 @@ from torch import Tensor
 from clutr.agents.losses import normalise
 
 
-class Peers(Protocol):
+class LearnerGroup(Protocol):
     """The learners that make an update together, each with some of the samples; every sum is over all of them.
 
     The samples are shared evenly: two learners' numbers differ by one at most.
@@ -29,7 +29,7 @@ class Peers(Protocol):
         ...
 
 
-class Alone:
+class SingleLearner:
     """The only learner."""
 
     learners = 1

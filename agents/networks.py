@@ -59,17 +59,17 @@ class Network(nn.Module):
         """A rollout's column `[T, N, ...]` as `[L, M, ...]`: M independent samples, each a sequence of L steps."""
 
     @abstractmethod
-    def prepare(self, observations: Observation, starts: Tensor) -> Prepared:
+    def prepare(self, observations: Observation, episode_starts: Tensor) -> Prepared:
         """What does not depend on the weights, `[L, M, ...]`, so that epochs over the same rollout share it.
 
         Args:
             observations: of a rollout, `[T, N, ...]`.
-            starts: `[T, N]` bool, where episodes start.
+            episode_starts: `[T, N]` bool, where episodes start.
         """
 
     @abstractmethod
-    def forward(self, prepared: Any, starts: Tensor) -> tuple[Distribution, Tensor]:
-        """Distributions over actions and values, `[L, M]` each, of what `prepare` gave; `starts` `[L, M]` bool."""
+    def forward(self, prepared: Any, episode_starts: Tensor) -> tuple[Distribution, Tensor]:
+        """Distributions over actions and values, `[L, M]` each; `episode_starts` is `[L, M]` bool."""
 
 
 class ConvTorso(nn.Module):
@@ -188,13 +188,13 @@ class ActorCritic(Network):
         """As it is: the LSTM needs all steps of an environment."""
         return column
 
-    def prepare(self, observations: Observation, starts: Tensor) -> Tensor:  # noqa: ARG002
+    def prepare(self, observations: Observation, episode_starts: Tensor) -> Tensor:  # noqa: ARG002
         """See `Network`."""
         return self.torso.prepare(observations)
 
-    def forward(self, prepared: Tensor, starts: Tensor) -> tuple[Categorical, Tensor]:
+    def forward(self, prepared: Tensor, episode_starts: Tensor) -> tuple[Categorical, Tensor]:
         """Distributions and values `[T, N]` over sequences that begin in the initial state."""
-        hidden, _ = self.core(self.torso(prepared), starts, self.initial_state(starts.shape[1]))
+        hidden, _ = self.core(self.torso(prepared), episode_starts, self.initial_state(episode_starts.shape[1]))
         return self._heads(hidden)
 
     @torch.no_grad()

@@ -25,17 +25,17 @@ class ReturnNormaliser:
         self.moments = torch.tensor([1e-4, 0.0, 1e-4], dtype=torch.float64, device=device)
         """Number, sum, and sum of squares of the discounted returns seen: `[3]` float64, all that there is to save."""
 
-    def __call__(self, rewards: Tensor, ended: Tensor) -> Tensor:
+    def __call__(self, rewards: Tensor, dones: Tensor) -> Tensor:
         """Normalise a rollout in the order of its steps, and learn from it.
 
         Args:
             rewards: `[T, N]`; the discounted returns start from zero with the first.
-            ended: `[T, N]` bool; the discounted return starts again after these steps.
+            dones: `[T, N]` bool; the discounted return starts again after these steps.
 
         Returns:
             Normalised rewards `[T, N]`.
         """
-        keep = self.discount * (~ended).to(torch.float64)
+        keep = self.discount * (~dones).to(torch.float64)
         returns = torch.empty_like(keep)
         carried = torch.zeros_like(keep[0])
         for t, reward in enumerate(rewards):

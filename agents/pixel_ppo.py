@@ -20,7 +20,7 @@ class PixelPPOConfig(PPOOptions):
     rollout_steps: int = 125
     learning_rate: float = 3e-4
     discount: float = 0.99
-    trace: float = 0.9
+    gae_lambda: float = 0.9
     epochs: int = 8
     minibatches: int = 4
     entropy_coefficient: float = 0.0

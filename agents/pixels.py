@@ -55,19 +55,19 @@ class Stacks:
         self.frames, self.index, self.known = frames, index, known
 
     @classmethod
-    def of(cls, frames: Tensor, starts: Tensor) -> "Stacks":
+    def of(cls, frames: Tensor, episode_starts: Tensor) -> "Stacks":
         """The stacks of all steps of a rollout, `[1, T * N]`.
 
         Args:
             frames: `[T, N, height, width, 3]` uint8.
-            starts: `[T, N]` bool, where episodes start; the first step is a start whether it says so or not.
+            episode_starts: `[T, N]` bool, where episodes start; the first step is a start whether it says so or not.
         """
-        steps, envs = starts.shape
-        time = torch.arange(steps, device=starts.device).unsqueeze(1)
-        began = torch.where(starts, time, 0).cummax(0).values
-        back = torch.arange(FRAMES - 1, -1, -1, device=starts.device)
+        steps, envs = episode_starts.shape
+        time = torch.arange(steps, device=episode_starts.device).unsqueeze(1)
+        began = torch.where(episode_starts, time, 0).cummax(0).values
+        back = torch.arange(FRAMES - 1, -1, -1, device=episode_starts.device)
         times = time.unsqueeze(2) - back
-        index = times.clamp(min=0) * envs + torch.arange(envs, device=starts.device).unsqueeze(1)
+        index = times.clamp(min=0) * envs + torch.arange(envs, device=episode_starts.device).unsqueeze(1)
         known = times >= began.unsqueeze(2)
         return cls(frames.flatten(0, 1), index.view(1, -1, FRAMES), known.view(1, -1, FRAMES))
 
@@ -210,13 +210,13 @@ class PixelActorCritic(Network):
         """`[1, T * N, ...]`: without memory, each step stands for itself."""
         return column.flatten(0, 1).unsqueeze(0)
 
-    def prepare(self, observations: Observation, starts: Tensor) -> Stacks:
+    def prepare(self, observations: Observation, episode_starts: Tensor) -> Stacks:
         """See `Network`; frames are copied only if they are shrunk."""
-        return Stacks.of(self.torso.see(observations["image"]), starts)
+        return Stacks.of(self.torso.see(observations["image"]), episode_starts)
 
-    def forward(self, prepared: Stacks, starts: Tensor) -> tuple[ScaledBeta, Tensor]:
+    def forward(self, prepared: Stacks, episode_starts: Tensor) -> tuple[ScaledBeta, Tensor]:
         """See `Network`."""
-        return self._heads(self.torso(prepared.pixels()).view(*starts.shape, -1))
+        return self._heads(self.torso(prepared.pixels()).view(*episode_starts.shape, -1))
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[ScaledBeta, Tensor, Tensor]:

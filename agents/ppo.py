@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clutr.agents.distributions import Distribution
-from clutr.agents.learner_group import Alone, Peers
+from clutr.agents.learner_group import LearnerGroup, SingleLearner
 from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses
 from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
@@ -31,7 +31,7 @@ class PPOOptions(ABC):
     """Adam's step size."""
     discount: float = 0.995
     """Gamma."""
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     epochs: int = 5
     """Passes over each rollout."""
@@ -57,7 +57,7 @@ class PPOOptions(ABC):
         for name in ("learning_rate", "clip", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("discount", "trace"):
+        for name in ("discount", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.value_loss not in VALUE_LOSSES:
@@ -137,7 +137,7 @@ class PPOStudent:
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")
-        self.peers: Peers = Alone()
+        self.peers: LearnerGroup = SingleLearner()
 
     def initial_state(self, n: int) -> Tensor:
         """Zeros `[n, ...]`, what the network remembers at an episode's start."""
@@ -161,7 +161,7 @@ class PPOStudent:
             config.rollout_steps,
             self.action_rng,
             config.discount,
-            config.trace,
+            config.gae_lambda,
             self.normaliser,
         )
 
@@ -197,8 +197,10 @@ class PPOStudent:
         batch = replace(batch, advantages=self.peers.normalise(batch.advantages))
         samples = self.peers.count(len(batch))
         self.optimiser.zero_grad()
-        totals = torch.zeros(len(METRICS), device=batch.starts.device)
-        parts = torch.arange(len(batch), device=batch.starts.device).split(self.network.chunk or max(1, len(batch)))
+        totals = torch.zeros(len(METRICS), device=batch.episode_starts.device)
+        parts = torch.arange(len(batch), device=batch.episode_starts.device).split(
+            self.network.chunk or max(1, len(batch))
+        )
         for index in parts if len(batch) else ():
             share = len(index) / samples
             loss, metrics = self._loss(batch if len(parts) == 1 else batch.select(index))
@@ -212,7 +214,7 @@ class PPOStudent:
         return dict(zip(METRICS, self.peers.sum(totals), strict=True)) | {"gradient_norm": norm}
 
     def _loss(self, batch: "_Batch") -> tuple[Tensor, Tensor]:
-        policy, values = self.network(batch.prepared, batch.starts)
+        policy, values = self.network(batch.prepared, batch.episode_starts)
         return self.loss(policy, values, batch)
 
     def loss(self, policy: Distribution, values: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
@@ -260,7 +262,7 @@ class _Batch:
     """What an update needs of trajectories: M samples that are trained on, `[L, M, ...]`."""
 
     prepared: Prepared
-    starts: Tensor
+    episode_starts: Tensor
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor
@@ -269,16 +271,16 @@ class _Batch:
 
     @classmethod
     def of(cls, network: Network, trajectories: Trajectories, train: Tensor | None) -> "_Batch":
-        names = ("starts", "actions", "log_probs", "advantages", "values", "returns")
+        names = ("episode_starts", "actions", "log_probs", "advantages", "values", "returns")
         columns: dict[str, Any] = {name: network.samples(getattr(trajectories, name)) for name in names}
-        batch = cls(prepared=network.prepare(trajectories.observations, trajectories.starts), **columns)
+        batch = cls(prepared=network.prepare(trajectories.observations, trajectories.episode_starts), **columns)
         if train is not None and not bool(train.all()):
-            trained = train.to(trajectories.starts.device).expand_as(trajectories.starts)
+            trained = train.to(trajectories.episode_starts.device).expand_as(trajectories.episode_starts)
             batch = batch.select(network.samples(trained)[0].nonzero().squeeze(1))
         return batch
 
     def __len__(self) -> int:
-        return self.starts.shape[1]
+        return self.episode_starts.shape[1]
 
     def select(self, index: Tensor) -> "_Batch":
         return _Batch(**{name: value[:, index] for name, value in vars(self).items()})

@@ -64,13 +64,19 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, starts: Tensor, state: Tensor
+        ctx: Any,
+        inputs: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias: Tensor,
+        episode_starts: Tensor,
+        state: Tensor,
     ) -> Any:
         """See `LSTM.forward`; `weight_ih` is `[4H, I]`, `weight_hh` `[4H, H]`, `bias` `[4H]`."""
         steps, num_envs, _ = inputs.shape
         width, size = weight_hh.shape
-        keep = (~starts).to(inputs.dtype).unsqueeze(-1)
-        resets = starts.any(1).tolist()  # one look at the device a sequence; most steps then need no masking
+        keep = (~episode_starts).to(inputs.dtype).unsqueeze(-1)
+        resets = episode_starts.any(1).tolist()  # one look at the device a sequence; most steps then need no masking
         scale = torch.ones_like(bias)
         scale[2 * size : 3 * size] = 2
         rows = inputs.flatten(0, 1)
@@ -198,12 +204,12 @@ class LSTM(nn.Module):
         for weight in (self.weight_ih_l0, self.weight_hh_l0):
             nn.init.orthogonal_(weight, generator=rng)
 
-    def forward(self, inputs: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, episode_starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Run over a sequence.
 
         Args:
             inputs: `[T, N, input_size]`.
-            starts: `[T, N]` bool; the state is zeroed before these steps.
+            episode_starts: `[T, N]` bool; the state is zeroed before these steps.
             state: `[N, 2H]` before the first step; no gradient flows into it.
 
         Returns:
@@ -211,7 +217,7 @@ class LSTM(nn.Module):
         """
         bias = self.bias_ih_l0 + self.bias_hh_l0
         result: tuple[Tensor, Tensor] = _Sequence.apply(
-            inputs, self.weight_ih_l0, self.weight_hh_l0, bias, starts, state
+            inputs, self.weight_ih_l0, self.weight_hh_l0, bias, episode_starts, state
         )
         return result
 

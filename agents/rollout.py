@@ -31,7 +31,7 @@ def collect(
     steps: int,
     rng: torch.Generator,
     discount: float,
-    trace: float,
+    gae_lambda: float,
     normaliser: ReturnNormaliser | None = None,
 ) -> Trajectories:
     """Let every environment play its own level again and again for T steps.
@@ -46,18 +46,18 @@ def collect(
         steps: T.
         rng: draws the actions, on the engine's device.
         discount: gamma.
-        trace: lambda of generalised advantage estimation.
+        gae_lambda: lambda of generalised advantage estimation.
         normaliser: turns rewards into what values and advantages are made of; None takes them as they are.
     """
     num_envs, device = engine.num_envs, engine.device
     observation = engine.reset(levels)
     state = network.initial_state(num_envs)
-    starts = torch.ones(num_envs, dtype=torch.bool, device=device)
+    episode_starts = torch.ones(num_envs, dtype=torch.bool, device=device)
     seen = {name: value.new_empty(steps, *value.shape) for name, value in observation.items()}
     columns: dict[str, list[Tensor]] = {
         name: []
         for name in (
-            *("actions", "log_probs", "rewards", "terminated", "truncated", "solved", "starts", "values"),
+            *("actions", "log_probs", "rewards", "terminated", "truncated", "solved", "episode_starts", "values"),
             "last_values",
         )
     }
@@ -68,9 +68,9 @@ def collect(
         for name, value in observation.items():
             seen[name][t] = value
         observation, reward, terminated, truncated = engine.step(policy.to_engine(actions))
-        ended = terminated | truncated
+        dones = terminated | truncated
         last_values = nothing
-        some_ended = bool(ended.any())
+        some_ended = bool(dones.any())
         if some_ended and bool((truncated & ~terminated).any()):
             # the value of an episode's last observation, with the memory of that episode
             _, last_values, _ = network.step(observation, state)
@@ -80,36 +80,36 @@ def collect(
             "rewards": reward,
             "terminated": terminated,
             "truncated": truncated & ~terminated,
-            "solved": engine.solved & ended,
-            "starts": starts,
+            "solved": engine.solved & dones,
+            "episode_starts": episode_starts,
             "values": values,
             "last_values": last_values,
         }
         for name, value in row.items():
             columns[name].append(value)
         if some_ended:
-            observation = engine.reset(mask=ended)
-            state = state.masked_fill(ended.view(-1, *[1] * (state.ndim - 1)), 0)
-        starts = ended
+            observation = engine.reset(mask=dones)
+            state = state.masked_fill(dones.view(-1, *[1] * (state.ndim - 1)), 0)
+        episode_starts = dones
     _, following, _ = network.step(observation, state)
     stacked = {name: torch.stack(column) for name, column in columns.items()}
     next_values = torch.cat([stacked["values"][1:], following.unsqueeze(0)])
     next_values = torch.where(stacked["truncated"], stacked.pop("last_values"), next_values)
     next_values = next_values.masked_fill(stacked["terminated"], 0.0)
     played = Trajectories(observations=seen, next_values=next_values, advantages=torch.empty(0), **stacked)
-    estimate(played, discount, trace, normaliser)
+    estimate(played, discount, gae_lambda, normaliser)
     return played
 
 
-def estimate(played: Trajectories, discount: float, trace: float, normaliser: ReturnNormaliser | None) -> None:
+def estimate(played: Trajectories, discount: float, gae_lambda: float, normaliser: ReturnNormaliser | None) -> None:
     """Fill in `played.advantages`, from all else that is in it; see `collect` for the arguments."""
-    ended = played.terminated | played.truncated
-    rewards = played.rewards if normaliser is None else normaliser(played.rewards, ended)
-    played.advantages = generalised_advantages(rewards, played.values, played.next_values, ended, discount, trace)
+    dones = played.terminated | played.truncated
+    rewards = played.rewards if normaliser is None else normaliser(played.rewards, dones)
+    played.advantages = generalised_advantages(rewards, played.values, played.next_values, dones, discount, gae_lambda)
 
 
 def generalised_advantages(
-    rewards: Tensor, values: Tensor, next_values: Tensor, ended: Tensor, discount: float, trace: float
+    rewards: Tensor, values: Tensor, next_values: Tensor, dones: Tensor, discount: float, gae_lambda: float
 ) -> Tensor:
     """Generalised advantage estimates (arXiv 1506.02438, equation 16), all tensors `[T, N]`.
 
@@ -117,12 +117,12 @@ def generalised_advantages(
         rewards: of each step.
         values: V of the observation before it.
         next_values: V of the observation after it, 0 where the world ended the episode.
-        ended: bool; nothing after this step belongs to its episode.
+        dones: bool; nothing after this step belongs to its episode.
         discount: gamma.
-        trace: lambda.
+        gae_lambda: lambda.
     """
     errors = rewards + discount * next_values - values
-    carry = discount * trace * (~ended).to(errors.dtype)
+    carry = discount * gae_lambda * (~dones).to(errors.dtype)
     running = torch.zeros_like(errors[0])
     advantages = torch.empty_like(errors)
     for t in range(len(errors) - 1, -1, -1):

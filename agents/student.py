@@ -27,7 +27,7 @@ class Trajectories:
     truncated: Tensor
     solved: Tensor
     """bool: this step ended its episode with success."""
-    starts: Tensor
+    episode_starts: Tensor
     """bool: this step is an episode's first, so the recurrent state was zeroed before it."""
     values: Tensor
     """V of each observation, under the policy that acted. Values and what is made of them are in units of the rewards

@@ -30,7 +30,7 @@ class CurriculumCallback(BaseCallback):
     Args:
         curriculum: chooses the levels. It needs one student that learns on whatever it plays.
         steps: off-policy, steps of each environment between two proposals.
-        trace: off-policy, lambda of the generalised advantages that scores are made of.
+        gae_lambda: off-policy, lambda of the generalised advantages that scores are made of.
 
     Raises:
         TypeError: when training starts, if the model's environment is no `LevelVecEnv`.
@@ -38,7 +38,7 @@ class CurriculumCallback(BaseCallback):
             learnt from. Stable-Baselines3's loop can do neither.
     """
 
-    def __init__(self, curriculum: Curriculum, steps: int = 256, trace: float = 0.95) -> None:
+    def __init__(self, curriculum: Curriculum, steps: int = 256, gae_lambda: float = 0.95) -> None:
         super().__init__()
         if len(curriculum.students) != 1:
             raise ValueError(
@@ -47,7 +47,7 @@ class CurriculumCallback(BaseCallback):
             )
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.curriculum, self.steps, self.trace = curriculum, steps, trace
+        self.curriculum, self.steps, self.gae_lambda = curriculum, steps, gae_lambda
         self.observed: dict[str, float] = {}
         """Means of what the curriculum said about the last proposal."""
         self._proposal: Proposal | None = None
@@ -125,8 +125,8 @@ class CurriculumCallback(BaseCallback):
             next_values = torch.cat([values[1:], value_of(model, model._last_obs).unsqueeze(0)])
             next_values = torch.where(truncated, torch.stack(self._last_values), next_values)
             next_values = next_values.masked_fill(terminated, 0.0)
-            ended = terminated | truncated
-            advantages = generalised_advantages(rewards, values, next_values, ended, model.gamma, self.trace)
+            dones = terminated | truncated
+            advantages = generalised_advantages(rewards, values, next_values, dones, model.gamma, self.gae_lambda)
         nothing = torch.empty(0)
         return summarise(
             Trajectories(
@@ -137,7 +137,7 @@ class CurriculumCallback(BaseCallback):
                 terminated=terminated,
                 truncated=truncated,
                 solved=solved,
-                starts=nothing,
+                episode_starts=nothing,
                 values=values,
                 next_values=next_values,
                 advantages=advantages,

@@ -1,6 +1,6 @@
 """What an observer of a world model may know of running environments: pictures, objects on them, and the true state.
 
-Students never see this. A `Sight` belongs to one engine and tells of its state as it is now.
+Students never see this. A `PrivilegedObserver` belongs to one engine and tells of its state as it is now.
 """
 
 from typing import Protocol
@@ -11,7 +11,7 @@ SIDE = 64
 """Pixels along either side of a picture."""
 
 
-class Sight(Protocol):
+class PrivilegedObserver(Protocol):
     """Looks at the environments of one engine."""
 
     objects: tuple[str, ...]
@@ -23,11 +23,11 @@ class Sight(Protocol):
         """Take note that episodes began in the environments of `mask` `[N]` bool (None: all)."""
         ...
 
-    def guide(self, boldness: Tensor) -> Tensor:
+    def expert_action(self, aggressiveness: Tensor) -> Tensor:
         """Actions `[N, ...]` of a driver or walker who knows the true state.
 
         Args:
-            boldness: `[N]` in [0, 1]: how fast to go, in worlds with speeds.
+            aggressiveness: `[N]` in [0, 1]: how fast to go, in worlds with speeds.
         """
         ...
 
@@ -39,6 +39,6 @@ class Sight(Protocol):
         """Which object each pixel shows for the most part, `[N, SIDE, SIDE]` uint8."""
         ...
 
-    def truth(self) -> dict[str, Tensor]:
+    def privileged_state(self) -> dict[str, Tensor]:
         """The true state, `[N]` float32 for each of `quantities`."""
         ...

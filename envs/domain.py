@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clutr.envs.capabilities import Sight
+from clutr.envs.capabilities import PrivilegedObserver
 from clutr.envs.registry import Registry
 
 Observation = dict[str, Tensor]
 """What a batch of students sees: one tensor a name, each `[N, ...]`."""
 
-Figure = Literal["solved", "return"]
+Metric = Literal["solved", "return"]
 """What a test is told by: the share of its episodes that was solved, or their mean return."""
 
 
@@ -126,7 +126,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """`[N, ...]`: where the agents are, in the world's own terms; a map can be drawn from it."""
         ...
 
@@ -159,7 +159,7 @@ class Task:
     """`draw(n, rng)` gives n levels: copies of a fixed level, or fresh ones."""
     engine: Callable[[int], Engine]
     """`engine(n)` gives n environments that can play what `draw` gives."""
-    slots: int = 2_048
+    max_num_envs: int = 2_048
     """Environments that play at once at the most: fewer where each is dear in memory or time."""
 
 
@@ -170,7 +170,7 @@ class Suite:
     name: str
     about: str
     tasks: tuple[Task, ...]
-    figure: Figure = "solved"
+    metric: Metric = "solved"
     """What its results are told by."""
 
     def __getitem__(self, name: str) -> Task:
@@ -231,13 +231,13 @@ class Domain(Protocol):
         ...
 
     @property
-    def tail_tokens(self) -> int:
+    def ordered_suffix_length(self) -> int:
         """How many tokens at the end of a task have a part of their own; those before them are a sorted set."""
         ...
 
     @property
     def token_grid(self) -> tuple[int, int]:
-        """Rows and columns of the sketch whose cells the content tokens 1..C number row by row."""
+        """Rows and columns of the grid whose cells the content tokens 1..C number row by row."""
         ...
 
     def sample(self, n: int, rng: torch.Generator) -> LevelBatch:
@@ -276,7 +276,7 @@ class Domain(Protocol):
         """N training environments."""
         ...
 
-    def sight(self, engine: Engine) -> Sight:
+    def observer(self, engine: Engine) -> PrivilegedObserver:
         """An observer of one of this world's training engines. Raises `TypeError` for another world's engine."""
         ...
 
@@ -299,12 +299,13 @@ class Domain(Protocol):
         """Pictures `[B, height, width, 3]` uint8."""
         ...
 
-    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
+    def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
         """Draw where agents went, on any levels of the suites; None for a kind of level that cannot be drawn.
 
         Args:
             levels: B levels.
-            places: `[B, L, ...]`, the `Engine.place` of each before and after every step, padded at the end: -1 where
+            positions: `[B, L, ...]`, the `Engine.agent_position` of each before and after every step, padded at the
+                end: -1 where
                 places are whole numbers, NaN elsewhere.
         """
         ...

@@ -125,7 +125,7 @@ def _check_render_mode(render_mode: str | None) -> str | None:
     return render_mode
 
 
-class WorldEnv(gymnasium.Env[Any, Any]):
+class DomainEnv(gymnasium.Env[Any, Any]):
     """One environment of a world; a world's own class says how its `Game` is made."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # Gymnasium declares its type
@@ -159,7 +159,7 @@ def _first(observation: Any) -> Any:
     return observation[0]
 
 
-class WorldVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
+class DomainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
     """N environments of a world; a world's own class says how its `Game` is made."""
 
     metadata = {  # noqa: RUF012  # Gymnasium declares its type
@@ -196,6 +196,6 @@ class WorldVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self._ended = terminated | truncated
         return observation, (step.reward * going).numpy(), terminated.numpy(), truncated.numpy(), {}
 
-    def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]  # as in `WorldEnv`
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]  # as in `DomainEnv`
         """Pictures of the current states, one an environment; None without a render mode."""
         return None if self.render_mode is None else tuple(self._game.draw())

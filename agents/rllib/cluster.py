@@ -145,48 +145,48 @@ class Cluster:
         self.runners: Any = EnvRunnerGroup(config=self.settings, local_env_runner=False)
         for runner in self.runners.healthy_env_runner_ids():  # so they are called, also those that do not exist yet
             self.runners._worker_manager.set_actor_state(runner, healthy=False)
-        self.runners.probe_unhealthy_env_runners(timeout_seconds=backend.patience)
+        self.runners.probe_unhealthy_env_runners(timeout_seconds=backend.sample_timeout_s)
         self._held: list[LearnerGroup] = []
         weakref.finalize(self, _shut_down, self._held)  # while Ray is there still: RLlib's own `__del__` is too late
         self._make_learners()
         self.learner_generation = 0
         """Grows when learners were replaced, and have to be told their students' states again."""
         self.play_seconds: list[float] = []
-        """Of the last rollout: how long each share was played, all else left out."""
+        """Of the last rollout: how long each shard was played, all else left out."""
         self._rollouts = 0
         self._probed = 0.0
 
     # --- playing
 
-    def play(self, shares: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Have each share played once, by whichever runner is there, and return the results in order.
+    def play(self, shards: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Have each shard played once, by whichever runner is there, and return the results in order.
 
-        A share whose runner dies is played by another one; what a runner does follows from the share alone, so the
-        result is the same. A share that takes far longer than the others is given to a second runner, and whatever
+        A shard whose runner dies is played by another one; what a runner does follows from the shard alone, so the
+        result is the same. A shard that takes far longer than the others is given to a second runner, and whatever
         comes first counts.
 
         Args:
-            shares: the arguments of `LevelEnvRunner.sample` of each.
+            shards: the arguments of `LevelEnvRunner.sample` of each.
 
         Raises:
             RuntimeError: if a runner raises an error, or none answers for `timeout` seconds.
         """
         self._rollouts += 1
         tag = f"rollout {self._rollouts}"
-        for share in shares:
-            self.ledger.give(share["levels"]["keys"])
+        for shard in shards:
+            self.ledger.give(shard["levels"]["keys"])
         results: dict[int, dict[str, Any]] = {}
-        waiting, at_work = deque(range(len(shares))), dict[int, tuple[int, float]]()  # runner: share and start
+        waiting, at_work = deque(range(len(shards))), dict[int, tuple[int, float]]()  # runner: shard and start
         longest, heard = 0.0, time.monotonic()
         self.ledger.doubled += len(self.runners.fetch_ready_async_reqs())  # late answers to earlier rollouts
         self._probe()
-        while len(results) < len(shares):
+        while len(results) < len(shards):
             now = time.monotonic()
             for runner in self._idle(at_work):
                 if not waiting:
                     break
                 index = waiting.popleft()
-                self.runners.foreach_env_runner_async(sample, tag, kwargs=shares[index], remote_worker_ids=[runner])
+                self.runners.foreach_env_runner_async(sample, tag, kwargs=shards[index], remote_worker_ids=[runner])
                 at_work[runner] = index, now
             outcome = self.runners.fetch_ready_async_reqs(tags=[tag], timeout_seconds=POLL if waiting else PROBE)
             for runner, result in outcome:
@@ -199,7 +199,7 @@ class Cluster:
                     continue
                 longest = max(longest, heard - started)
                 results[index] = result
-                if result["keys"] != shares[index]["levels"]["keys"]:
+                if result["keys"] != shards[index]["levels"]["keys"]:
                     raise RuntimeError("a runner played other levels than it was given")
                 self.ledger.play(result["keys"])
             self._take_from_the_dead(waiting, at_work, results)  # before a probe may bring them back
@@ -208,8 +208,8 @@ class Cluster:
             if time.monotonic() - heard > self.backend.timeout:
                 raise RuntimeError(f"no runner has answered for {self.backend.timeout:g} seconds")
             self._probe()
-        self.play_seconds = [results[index]["seconds"] for index in range(len(shares))]
-        return [results[index] for index in range(len(shares))]
+        self.play_seconds = [results[index]["seconds"] for index in range(len(shards))]
+        return [results[index] for index in range(len(shards))]
 
     def _idle(self, at_work: dict[int, tuple[int, float]]) -> list[int]:
         return [runner for runner in self.runners.healthy_env_runner_ids() if runner not in at_work]
@@ -230,7 +230,7 @@ class Cluster:
     ) -> list[int]:
         """Shares that take suspiciously long, and that no second runner has yet."""
         counts = Counter(index for index, _ in at_work.values())
-        limit = max(self.backend.patience, 3 * longest)
+        limit = max(self.backend.sample_timeout_s, 3 * longest)
         now = time.monotonic()
         return [
             index
@@ -258,14 +258,14 @@ class Cluster:
         _shut_down(self._held)
         self._held[:] = [LearnerGroup(config=self.settings, module_spec=self.settings.env_config["modules"])]
 
-    def learn(self, name: str, parcels: list[Any]) -> list[dict[str, Any]]:
-        """Have each learner make an update with its parcel; results are in the order of the learners.
+    def learn(self, name: str, payloads: list[Any]) -> list[dict[str, Any]]:
+        """Have each learner make an update with its payload; results are in the order of the learners.
 
         Raises:
             LearnersLostError: if a learner died. They have been replaced, and know no student's state.
         """
         work: Any = learn
-        outcome = self.learners.foreach_learner(work, name=name, parcels=parcels)
+        outcome = self.learners.foreach_learner(work, name=name, payloads=payloads)
         results = [each.get() for each in outcome]
         for result in results:
             if isinstance(result, RayError):

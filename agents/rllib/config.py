@@ -32,8 +32,8 @@ class RLlibBackend:
     runners: int = 2
     """Processes that play. The levels of an update are shared between them."""
     learners: int = 0
-    """Processes that learn, each on its share of the environments; 0: this process learns."""
-    shares: int = 0
+    """Processes that learn, each on its shard of the environments; 0: this process learns."""
+    shards: int = 0
     """Into how many parts levels are split; 0: one for each runner. Results depend on it by rounding alone where
     actions are discrete, and by the random draws where they are continuous; on the number of runners they do not."""
     cpus_per_runner: float = 1.0
@@ -44,17 +44,17 @@ class RLlibBackend:
     """GPUs of each learner. Runners play on processors."""
     object_store_mb: int = 256
     """Shared memory of a cluster that is started on this machine, in MiB."""
-    patience: float = 20.0
-    """Seconds after which a share that takes three times as long as the others is given to a second runner too. At the
+    sample_timeout_s: float = 20.0
+    """Seconds after which a shard that takes three times as long as the others is given to a second runner too. At the
     start, seconds to wait for all runners; those that come later join in."""
     timeout: float = 300.0
     """Seconds without any runner, or any answer, after which training gives up."""
 
     def __post_init__(self) -> None:
-        for name, least in (("runners", 1), ("learners", 0), ("shares", 0), ("object_store_mb", 80)):
+        for name, least in (("runners", 1), ("learners", 0), ("shards", 0), ("object_store_mb", 80)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("cpus_per_runner", "patience", "timeout"):
+        for name in ("cpus_per_runner", "sample_timeout_s", "timeout"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         for name in ("cpus_per_learner", "gpus_per_learner"):

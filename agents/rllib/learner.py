@@ -22,11 +22,11 @@ class ProcessGroup:
         self.learners = learners
 
     def count(self, samples: int) -> int:
-        """See `Peers`."""
+        """See `LearnerGroup`."""
         return int(self.sum(torch.tensor(samples)))
 
     def normalise(self, advantages: Tensor) -> Tensor:
-        """See `Peers`. Sums of squares are taken in double precision, about zero."""
+        """See `LearnerGroup`. Sums of squares are taken in double precision, about zero."""
         values = advantages.double()
         moments = torch.stack([torch.tensor(float(values.numel())).to(values), values.sum(), values.square().sum()])
         number, total, square = self.sum(moments).unbind()
@@ -35,7 +35,7 @@ class ProcessGroup:
         return ((values - mean) / (deviation + 1e-5)).to(advantages.dtype)
 
     def sum(self, values: Tensor) -> Tensor:
-        """See `Peers`."""
+        """See `LearnerGroup`."""
         values = values.clone()
         torch.distributed.all_reduce(values)
         return values
@@ -44,7 +44,7 @@ class ProcessGroup:
 class StudentLearner(TorchLearner):
     """Learns each student's module as `PPOStudent.learn` does, together with the other learners if there are any.
 
-    Each learner has its share of the environments. Every gradient step is on all learners' samples of a minibatch:
+    Each learner has its shard of the environments. Every gradient step is on all learners' samples of a minibatch:
     advantages are normalised over all of them, and gradients are summed over learners once they are complete, so
     several learners do as one does where a rollout is one minibatch.
     """
@@ -74,12 +74,12 @@ class StudentLearner(TorchLearner):
         samples = SimpleNamespace(**dict(batch) | {"advantages": normalise(batch["advantages"])})
         return student.loss(fwd_out["policy"], fwd_out["values"], samples)[0]
 
-    def learn(self, module_id: str, parcel: dict[str, Any]) -> dict[str, Any]:
+    def learn(self, module_id: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Make one update of a student.
 
         Args:
             module_id: the student's name.
-            parcel: `trajectories` (as `pack_trajectories` gives them) and `train` of this learner's environments, the
+            payload: `trajectories` (as `pack_trajectories` gives them) and `train` of this learner's environments, the
                 state `rng` of the student's generator of minibatches, and the student's whole `state`, None where this
                 learner has it from the last update.
 
@@ -87,20 +87,20 @@ class StudentLearner(TorchLearner):
             `metrics`, and the student's `state` after the update if this is the first learner.
         """
         student = self.student(module_id)
-        if parcel["state"] is not None:
-            student.load_state_dict(unpack(parcel["state"]))
-        student.batch_rng.set_state(unpack(parcel["rng"]))
+        if payload["state"] is not None:
+            student.load_state_dict(unpack(payload["state"]))
+        student.batch_rng.set_state(unpack(payload["rng"]))
         first = self._learner_index == 0
         after = student.batch_rng
         if self.config.num_learners > 1:  # each mixes its own environments
             seed = int(torch.randint(2**62, (), generator=student.batch_rng))
             after, student.batch_rng = student.batch_rng, named_generator(seed, "learner", self._learner_index)
-        metrics = student.learn(unpack_trajectories([parcel["trajectories"]], self.device), unpack(parcel["train"]))
+        metrics = student.learn(unpack_trajectories([payload["trajectories"]], self.device), unpack(payload["train"]))
         student.batch_rng = after
         return {"metrics": metrics, "state": student.state_dict() if first else None}
 
 
-def learn(learner: StudentLearner, name: str, parcels: list[Any]) -> dict[str, Any]:
-    """`StudentLearner.learn` with the parcel of this learner, a reference if it is on another machine."""
-    parcel = parcels[learner._learner_index]
-    return learner.learn(name, ray.get(parcel) if isinstance(parcel, ray.ObjectRef) else parcel)
+def learn(learner: StudentLearner, name: str, payloads: list[Any]) -> dict[str, Any]:
+    """`StudentLearner.learn` with the payload of this learner, a reference if it is on another machine."""
+    payload = payloads[learner._learner_index]
+    return learner.learn(name, ray.get(payload) if isinstance(payload, ray.ObjectRef) else payload)

@@ -16,7 +16,8 @@ class StudentModule(TorchRLModule):
 
     `model_config` has the student's `config`, its `seed` and `name`. With RLlib's own words, batches have `obs` and
     `state_in` for a step, to which it answers `actions` and `state_out`; for training they have what
-    `clutr.agents.networks.Network.prepare` gives as `prepared`, and `starts`; the answer is `policy` and `values`.
+    `clutr.agents.networks.Network.prepare` gives as `prepared`, and `episode_starts`; the answer is `policy` and
+    `values`.
     """
 
     def setup(self) -> None:
@@ -32,7 +33,7 @@ class StudentModule(TorchRLModule):
         return self.network.initial_state(1)[0]
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        policy, values = self.network(batch["prepared"], batch["starts"])
+        policy, values = self.network(batch["prepared"], batch["episode_starts"])
         return {"policy": policy, "values": values}
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:

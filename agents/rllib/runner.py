@@ -9,7 +9,7 @@ import torch
 from ray.rllib.env.env_runner import EnvRunner
 
 from clutr.agents.ppo import PPOStudent
-from clutr.agents.rllib.serialization import Share, generator, pack, pack_trajectories, unpack, unpack_levels
+from clutr.agents.rllib.serialization import Shard, generator, pack, pack_trajectories, unpack, unpack_levels
 from clutr.agents.rollout import collect
 from clutr.agents.student import EpisodeStatistics
 from clutr.envs.domain import Domain, Engine
@@ -43,7 +43,7 @@ class LevelEnvRunner(EnvRunner):
         return self._engines[n]
 
     def sample(self, **kwargs: Any) -> dict[str, Any]:
-        """Play a share of a rollout.
+        """Play a shard of a rollout.
 
         Args:
             kwargs: `student` (a name), `weights` (of its network), `levels` (as `pack_levels` gives them), `first` and
@@ -58,12 +58,12 @@ class LevelEnvRunner(EnvRunner):
         student.network.load_state_dict(unpack(kwargs["weights"]))
         levels = unpack_levels(kwargs["levels"])
         rng = generator(kwargs["rng"])
-        share = Share(student.network, kwargs["first"], kwargs["total"])
-        player = student.network if kwargs["total"] == len(levels) else share
+        shard = Shard(student.network, kwargs["first"], kwargs["total"])
+        player = student.network if kwargs["total"] == len(levels) else shard
         options = student.config
         started = time.perf_counter()
         played = collect(
-            player, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.trace
+            player, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.gae_lambda
         )
         seconds = time.perf_counter() - started
         self.num_env_steps_sampled_lifetime += played.rewards.numel()

@@ -42,10 +42,10 @@ def pack_levels(levels: LevelBatch) -> dict[str, Any]:
     return {"type": type(levels), "keys": levels.key(), "tensors": pack(levels.tensors())}
 
 
-def unpack_levels(parcel: dict[str, Any]) -> LevelBatch:
+def unpack_levels(payload: dict[str, Any]) -> LevelBatch:
     """The inverse of `pack_levels`. Raises `RuntimeError` if these are not the levels of the keys."""
-    levels: LevelBatch = parcel["type"].from_tensors(unpack(parcel["tensors"]))
-    if levels.key() != parcel["keys"]:
+    levels: LevelBatch = payload["type"].from_tensors(unpack(payload["tensors"]))
+    if levels.key() != payload["keys"]:
         raise RuntimeError("levels arrived that are not those of their keys")
     return levels
 
@@ -55,15 +55,15 @@ def pack_trajectories(played: Trajectories) -> dict[str, Any]:
     return {column.name: pack(getattr(played, column.name)) for column in fields(Trajectories)}
 
 
-def unpack_trajectories(parcels: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Trajectories:
-    """Trajectories of several shares, `[T, n]` each, side by side on `device`."""
+def unpack_trajectories(payloads: Sequence[dict[str, Any]], device: torch.device | str = "cpu") -> Trajectories:
+    """Trajectories of several shards, `[T, n]` each, side by side on `device`."""
 
     def join(columns: Sequence[Any]) -> Any:
         if isinstance(columns[0], dict):
             return {name: join([column[name] for column in columns]) for name in columns[0]}
         return torch.from_numpy(np.concatenate(columns, axis=1)).to(device)
 
-    return Trajectories(**join(parcels))
+    return Trajectories(**join(payloads))
 
 
 def select(played: Trajectories, envs: Tensor) -> Trajectories:
@@ -83,12 +83,12 @@ def generator(state: np.ndarray) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """A network that plays environments `first` to `first + n` of `total`, with those environments' random draws.
 
-    Where actions are discrete, each step takes one number an environment from the generator. A share draws the numbers
+    Where actions are discrete, each step takes one number an environment from the generator. A shard draws the numbers
     of all environments and uses its own, so that it acts as it would in one process, and leaves the generator as it
-    would be there. Draws from a Beta distribution take who knows how many numbers; there, each share but that of all
+    would be there. Draws from a Beta distribution take who knows how many numbers; there, each shard but that of all
     environments has a generator of its own, made from the student's.
     """
 
@@ -114,7 +114,7 @@ class Share:
 
 
 class SharedDraws:
-    """A distribution over the actions of a share's environments; see `Share`."""
+    """A distribution over the actions of a shard's environments; see `Shard`."""
 
     def __init__(
         self, policy: Distribution, first: int, total: int, own: Callable[[torch.Generator], torch.Generator]

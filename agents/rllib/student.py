@@ -80,13 +80,13 @@ class RLlibStudent:
             "total": total,
             "rng": pack(local.action_rng.get_state()),
         }
-        parts = torch.arange(total).tensor_split(min(total, backend.shares or backend.runners))
-        shares = [common | {"levels": pack_levels(levels[part]), "first": int(part[0])} for part in parts]
-        results = self.cluster.play(shares)
+        parts = torch.arange(total).tensor_split(min(total, backend.shards or backend.runners))
+        shards = [common | {"levels": pack_levels(levels[part]), "first": int(part[0])} for part in parts]
+        results = self.cluster.play(shards)
         local.action_rng.set_state(unpack(results[0]["rng"]))
         played = unpack_trajectories([result["trajectories"] for result in results])
         if local.normaliser is not None:  # it learns from all environments at once
-            estimate(played, self.config.discount, self.config.trace, local.normaliser)
+            estimate(played, self.config.discount, self.config.gae_lambda, local.normaliser)
         return played
 
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
@@ -96,7 +96,7 @@ class RLlibStudent:
             return {}
         while True:
             try:
-                results = self.cluster.learn(self.name, self._parcels(trajectories, trained))
+                results = self.cluster.learn(self.name, self._payloads(trajectories, trained))
             except LearnersLostError:
                 continue
             break
@@ -116,8 +116,8 @@ class RLlibStudent:
         names = ("action_rng", "moments")
         return {name: value for name, value in self.local.state_dict().items() if name in names}
 
-    def _parcels(self, trajectories: Trajectories, trained: Tensor) -> list[Any]:
-        """What each learner gets: the whole rollout if there is one, else its share of the environments."""
+    def _payloads(self, trajectories: Trajectories, trained: Tensor) -> list[Any]:
+        """What each learner gets: the whole rollout if there is one, else its shard of the environments."""
         known = self._learners_know == self.cluster.learner_generation
         common = {
             "state": None if known else pack(self.local.state_dict()),
@@ -125,15 +125,15 @@ class RLlibStudent:
         }
         learners = self.cluster.backend.learners
         if learners <= 1:
-            parcel = common | {"trajectories": pack_trajectories(trajectories), "train": pack(trained)}
-            return [ray.put(parcel) if learners else parcel]
-        parcels = []
+            payload = common | {"trajectories": pack_trajectories(trajectories), "train": pack(trained)}
+            return [ray.put(payload) if learners else payload]
+        payloads = []
         for envs in trained.nonzero().squeeze(1).tensor_split(learners):
-            share = pack_trajectories(select(trajectories, envs))
-            parcels.append(
-                ray.put(common | {"trajectories": share, "train": pack(torch.ones(len(envs), dtype=torch.bool))})
+            shard = pack_trajectories(select(trajectories, envs))
+            payloads.append(
+                ray.put(common | {"trajectories": shard, "train": pack(torch.ones(len(envs), dtype=torch.bool))})
             )
-        return parcels
+        return payloads
 
     def state_dict(self) -> dict[str, Any]:
         """That of the native student."""

@@ -105,7 +105,7 @@ def make(making: Making) -> OnPolicyStudent | OffPolicyStudent:
 def _on_policy(config: SB3PPOConfig | SB3A2CConfig) -> dict[str, Any]:
     return {
         "n_steps": config.rollout_steps,
-        "gae_lambda": config.trace,
+        "gae_lambda": config.gae_lambda,
         "ent_coef": config.entropy_coefficient,
         "vf_coef": config.value_coefficient,
         "max_grad_norm": config.max_gradient_norm,

@@ -23,7 +23,7 @@ class SB3Options:
     """The optimiser's step size, constant."""
     discount: float = 0.99
     """Gamma."""
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation; off-policy, of the curriculum's scores alone."""
     hidden: int = 128
     """Width of both hidden layers of actor and critic."""
@@ -40,7 +40,7 @@ class SB3Options:
         for name in ("learning_rate", *self._positive()):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("discount", "trace", *self._shares()):
+        for name in ("discount", "gae_lambda", *self._shares()):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 

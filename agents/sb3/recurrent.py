@@ -33,12 +33,12 @@ class RecurrentStudent(OnPolicyStudent):
         return super()._empty_buffer(steps, num_envs, (steps, layers, num_envs, width), *shape)
 
     @torch.no_grad()
-    def _memories(self, observations: Observation, starts: Tensor) -> dict[str, np.ndarray]:
+    def _memories(self, observations: Observation, episode_starts: Tensor) -> dict[str, np.ndarray]:
         """Computed again: the weights are still those of the rollout."""
         self.model.policy.set_training_mode(False)
-        state = self.player.initial_state(starts.shape[1])
+        state = self.player.initial_state(episode_starts.shape[1])
         before = []
-        for t, started in enumerate(starts):
+        for t, started in enumerate(episode_starts):
             state = state.masked_fill(started.view(-1, 1, 1, 1), 0)
             before.append(state.permute(1, 2, 0, 3))
             _, _, state = self.player.step({name: value[t] for name, value in observations.items()}, state)

@@ -44,9 +44,9 @@ class WithNextObservations:
         return self._engine.solved
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """See `Engine`."""
-        return self._engine.place
+        return self._engine.agent_position
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """See `Engine`."""
@@ -80,16 +80,16 @@ class Replay:
             shown: what the student saw before each step, `[T, N, ...]`.
             chosen: indices of environments.
         """
-        ended = transitions.terminated | transitions.truncated
+        dones = transitions.terminated | transitions.truncated
         columns: dict[str, Tensor] = {
             "observations": shown,
             "next_observations": transitions.next_shown,
-            "actions": transitions.actions.view(*ended.shape, -1),
+            "actions": transitions.actions.view(*dones.shape, -1),
             "rewards": transitions.rewards,
-            "dones": ended,
+            "dones": dones,
             "timeouts": transitions.truncated,
         }
-        total = len(ended) * len(chosen)
+        total = len(dones) * len(chosen)
         size, kept = self.buffer.buffer_size, min(total, self.buffer.buffer_size)
         rows = (self.buffer.pos + total - kept + np.arange(kept)) % size
         for name, column in columns.items():

@@ -63,7 +63,7 @@ class SB3Student:
         unused = torch.Generator(device=self.device)  # players draw from the generators that are in place
         self.model.policy.set_training_mode(False)
         with self.randomness():
-            return collect(player, engine, levels, steps, unused, config.discount, config.trace, normaliser)
+            return collect(player, engine, levels, steps, unused, config.discount, config.gae_lambda, normaliser)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -139,20 +139,20 @@ class OnPolicyStudent(SB3Student):
         }
         steps, num_envs = columns["rewards"].shape
         columns["actions"] = columns["actions"].reshape(steps, num_envs, -1)
-        columns["episode_starts"] = trajectories.starts[:, chosen].cpu().numpy().astype(np.float32)
+        columns["episode_starts"] = trajectories.episode_starts[:, chosen].cpu().numpy().astype(np.float32)
         observations = {name: value[:, chosen] for name, value in trajectories.observations.items()}
         columns["observations"] = self.player.view.show(observations).cpu().numpy()
         buffer = self._empty_buffer(steps, num_envs)
-        vars(buffer).update(columns, **self._memories(observations, trajectories.starts[:, chosen]))
+        vars(buffer).update(columns, **self._memories(observations, trajectories.episode_starts[:, chosen]))
         buffer.pos, buffer.full = steps, True
         return buffer
 
     def _empty_buffer(self, steps: int, num_envs: int, *shape: tuple[int, ...]) -> Any:
         model, config = self.model, self.config
-        options = {"gamma": config.discount, "gae_lambda": config.trace, "n_envs": num_envs, "device": self.device}
+        options = {"gamma": config.discount, "gae_lambda": config.gae_lambda, "n_envs": num_envs, "device": self.device}
         return self.buffer_type(steps, model.observation_space, model.action_space, *shape, **options)
 
-    def _memories(self, observations: Observation, starts: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def _memories(self, observations: Observation, episode_starts: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
         """What the policy remembered before each step, as the rollout buffer names it: nothing."""
         return {}
 

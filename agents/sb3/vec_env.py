@@ -101,28 +101,28 @@ class LevelVecEnv(VecEnv):
             raise RuntimeError("give actions with step_async before step_wait")
         actions, self._actions = torch.from_numpy(self._actions), None
         step = self.engine.step(actions.to(self.engine.device))
-        ended = step.terminated | step.truncated
+        dones = step.terminated | step.truncated
         truncated = step.truncated & ~step.terminated
         if self._recording:
-            self.record.append((step.reward, step.terminated, truncated, self.engine.solved & ended))
+            self.record.append((step.reward, step.terminated, truncated, self.engine.solved & dones))
         infos: list[dict[str, Any]] = [
             {"level": key, "TimeLimit.truncated": late}
             for key, late in zip(self._keys, truncated.tolist(), strict=True)
         ]
         observation = step.observation
-        if bool(ended.any()):
+        if bool(dones.any()):
             last, solved = self._shown(observation), self.engine.solved.tolist()
-            for index in ended.nonzero().squeeze(1).tolist():
+            for index in dones.nonzero().squeeze(1).tolist():
                 infos[index]["terminal_observation"] = _row(last, index)
                 infos[index]["is_success"] = solved[index]
-            observation = self._restart(ended)
+            observation = self._restart(dones)
         # copies: algorithms add to the rewards that they are given
-        return self._shown(observation), step.reward.cpu().numpy().copy(), ended.cpu().numpy().copy(), infos
+        return self._shown(observation), step.reward.cpu().numpy().copy(), dones.cpu().numpy().copy(), infos
 
-    def _restart(self, ended: Tensor) -> Observation:
+    def _restart(self, dones: Tensor) -> Observation:
         if self._next is self.levels:
-            return self.engine.reset(mask=ended)
-        old, mask = self.levels.tensors(), ended.cpu()
+            return self.engine.reset(mask=dones)
+        old, mask = self.levels.tensors(), dones.cpu()
         tensors = {
             name: torch.where(mask.view(-1, *[1] * (value.ndim - 1)), value, old[name])
             for name, value in self._next.tensors().items()
@@ -131,7 +131,7 @@ class LevelVecEnv(VecEnv):
         self._keys = self.levels.key()
         if self._keys == self._next.key():
             self.levels = self._next
-        return self.engine.reset(self.levels, ended)
+        return self.engine.reset(self.levels, dones)
 
     def _shown(self, observation: Observation) -> Any:
         shown = self.view.show(observation)

@@ -39,7 +39,7 @@ class PAIREDOptions(TeacherOptions):
     """Divide regret by its running standard deviation (published for car racing)."""
     discount: float = 0.995
     """Discount of the teacher's reward for each step before the last."""
-    trace: float = 0.95
+    gae_lambda: float = 0.95
     """Decay of generalised advantage estimation."""
     noise: int = 50
     """Width of the noise that the teacher sees, the same in all steps of a level."""
@@ -158,14 +158,14 @@ def canvases(actions: Tensor, vocabulary: int) -> Tensor:
     return torch.cat([torch.zeros_like(before[:1]), before[:-1]])
 
 
-def final_reward_advantages(values: Tensor, reward: Tensor, discount: float, trace: float) -> Tensor:
+def final_reward_advantages(values: Tensor, reward: Tensor, discount: float, gae_lambda: float) -> Tensor:
     """Generalised advantage estimates (arXiv 1506.02438) where only the last step is rewarded.
 
     Args:
         values: `[T, B]`.
         reward: `[B]`, after the last step.
         discount: gamma.
-        trace: lambda.
+        gae_lambda: lambda.
 
     Returns:
         Advantages `[T, B]`.
@@ -173,7 +173,7 @@ def final_reward_advantages(values: Tensor, reward: Tensor, discount: float, tra
     advantage = reward - values[-1]
     advantages = [advantage]
     for value, next_value in zip(values[:-1].flip(0), values[1:].flip(0), strict=True):
-        advantage = discount * next_value - value + discount * trace * advantage
+        advantage = discount * next_value - value + discount * gae_lambda * advantage
         advantages.append(advantage)
     return torch.stack(advantages[::-1])
 
@@ -240,7 +240,7 @@ class PAIRED:
         if self.scale is not None:
             self.scale.update(regret)
             reward = self.scale.divide(regret)
-        advantages = final_reward_advantages(old.values, reward, self.config.discount, self.config.trace)
+        advantages = final_reward_advantages(old.values, reward, self.config.discount, self.config.gae_lambda)
         metrics = self.learner.update(
             lambda index: self.designer.evaluate(canvas[:, index], noise[index], actions[:, index]),
             old,

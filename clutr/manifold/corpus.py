@@ -78,7 +78,7 @@ class Corpus:
         else:
             tokens = self._fixed[self._in_pass(number, count)].long()
         if self.shuffle:
-            tokens = shuffle_sets(tokens, self.domain.tail_tokens, rng)
+            tokens = shuffle_sets(tokens, self.domain.ordered_suffix_length, rng)
         if self.by_length:
             tokens = tokens[lengths(tokens).argsort(stable=True)]
         pools: Tensor = tokens.unflatten(0, (POOL, self.batch_size))

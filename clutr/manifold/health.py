@@ -186,7 +186,7 @@ def measure(
         "solvable": float(solvable["data"].float().mean()),
         "coverage": covered(cells, grid_cells(drawn, edges)),
     }
-    parts = (domain.vocabulary, domain.tail_tokens)
+    parts = (domain.vocabulary, domain.ordered_suffix_length)
 
     def decode(latents: Tensor) -> Tensor:
         return domain.to_tokens(manifold.decode(latents))
@@ -201,7 +201,7 @@ def _prior(manifold: Measurable, points: Tensor, levels: LevelBatch, repairs: Re
     Returns:
         `agreement` of point and code; `hole_rate`, share of points that lie more than `HOLE` standard deviations from
         their level's code, and the median `deviation`; `returns`, share of levels that their own code decodes to;
-        `validity`, share that needed no repair, and `repairs_per_task` by reason; `unique` share.
+        `policy_ranking`, share that needed no repair, and `repairs_per_task` by reason; `unique` share.
     """
     codes = manifold.encode(levels)
     deviations = manifold.deviations(points, levels)
@@ -236,13 +236,13 @@ def _distributions(
 def _recovery(manifold: Measurable, levels: LevelBatch) -> dict[str, float]:
     domain = manifold.domain
     decoded = domain.to_tokens(manifold.decode(manifold.encode(levels)))
-    return recovery(domain.to_tokens(levels), decoded, domain.vocabulary, domain.tail_tokens)
+    return recovery(domain.to_tokens(levels), decoded, domain.vocabulary, domain.ordered_suffix_length)
 
 
 def _levels_of_size(domain: Domain, rng: torch.Generator, draws: int = 20_000) -> LevelBatch | None:
     """Those of `draws` tasks that have `CHOSEN_SIZE` set tokens; None if there are none."""
-    if domain.max_tokens < CHOSEN_SIZE + domain.tail_tokens:
+    if domain.max_tokens < CHOSEN_SIZE + domain.ordered_suffix_length:
         return None
     levels = domain.sample(draws, rng)
-    size = lengths(domain.to_tokens(levels)) - domain.tail_tokens
+    size = lengths(domain.to_tokens(levels)) - domain.ordered_suffix_length
     return levels[size == CHOSEN_SIZE] if bool((size == CHOSEN_SIZE).any()) else None

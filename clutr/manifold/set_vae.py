@@ -52,7 +52,8 @@ class SetNetwork(nn.Module):
 
     Args:
         config: the options.
-        domain: the world; tasks are its token sets, with `domain.tail_tokens` tokens that have a part of their own.
+        domain: the world; tasks are its token sets, with `domain.ordered_suffix_length` tokens that have a part of
+            their own.
         seed: of the initial weights.
     """
 
@@ -61,7 +62,7 @@ class SetNetwork(nn.Module):
         self.config = config
         self.domain = domain
         self.tokens = domain.vocabulary
-        self.parts = 1 + domain.tail_tokens
+        self.parts = 1 + domain.ordered_suffix_length
         width = self.parts * self.tokens
         rng = named_generator(seed, "set-vae", "weights")
         self.mean = nn.Linear(width, config.latent)
@@ -84,7 +85,7 @@ class SetNetwork(nn.Module):
         # Measurements of about unit variance over random tasks, from the set and its special tokens alike.
         levels = self.domain.sample(256, rng)
         tokens = self.domain.to_tokens(levels)
-        sizes = (tokens > 0).sum(1) - self.domain.tail_tokens
+        sizes = (tokens > 0).sum(1) - self.domain.ordered_suffix_length
         self.fewest = int(sizes.min()) if int(sizes.min()) == int(sizes.max()) else 0
         indicators = self.indicators(tokens)
         share = indicators[:, : self.tokens].mean()
@@ -171,7 +172,7 @@ class SetNetwork(nn.Module):
         Where all of the world's tasks are of one size, the likeliest members make up that size.
         """
         logits = self.refine(x)
-        room = self.domain.max_tokens - self.domain.tail_tokens
+        room = self.domain.max_tokens - self.domain.ordered_suffix_length
         members = logits[:, 0].topk(min(room, self.tokens), 1)
         nothing = self.tokens + 1
         wanted = (members.values > 0) | (torch.arange(members.values.shape[1], device=x.device) < self.fewest)

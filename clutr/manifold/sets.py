@@ -40,12 +40,12 @@ class TaskShape:
     def of(cls, domain: Domain) -> "TaskShape":
         """The shape of `domain`'s tasks. Sets that are not all of one size are of any from 0 up to the largest."""
         tokens = domain.to_tokens(domain.sample(DRAWS, named_generator(0, "task shape")))
-        sizes = lengths(tokens) - domain.tail_tokens
-        most = domain.max_tokens - domain.tail_tokens
+        sizes = lengths(tokens) - domain.ordered_suffix_length
+        most = domain.max_tokens - domain.ordered_suffix_length
         constant = int(sizes[0]) if bool((sizes == sizes[0]).all()) else -1
         if constant >= 0:
-            return cls(domain.vocabulary, constant, constant, domain.tail_tokens)
-        return cls(domain.vocabulary, 0, most, domain.tail_tokens)
+            return cls(domain.vocabulary, constant, constant, domain.ordered_suffix_length)
+        return cls(domain.vocabulary, 0, most, domain.ordered_suffix_length)
 
     @property
     def sizes(self) -> int:

@@ -25,7 +25,7 @@ STEPS = 32
 
 
 @dataclass(frozen=True)
-class Question:
+class AttributionInput:
     """What a memory says of a target, and the past that it says it of."""
 
     memory: Memory
@@ -40,16 +40,16 @@ class Question:
         """The same from states of their own; captum repeats both."""
         return answer(self.memory, self.target, inputs, state)
 
-    def over(self, inputs: Tensor) -> "Question":
+    def over(self, inputs: Tensor) -> "AttributionInput":
         """The same question about other inputs."""
-        return Question(self.memory, self.target, self.past._replace(inputs=inputs))
+        return AttributionInput(self.memory, self.target, self.past._replace(inputs=inputs))
 
 
-Explain = Callable[[Question], Tensor]
+Explain = Callable[[AttributionInput], Tensor]
 """Relevance `[N, T, I]` of the inputs."""
 
 
-def gradient_times_input(question: Question) -> Tensor:
+def gradient_times_input(question: AttributionInput) -> Tensor:
     """Slope of the answer times what differs from the baseline: right for small differences."""
     past = question.past
     inputs = past.inputs.detach().clone().requires_grad_()
@@ -57,7 +57,7 @@ def gradient_times_input(question: Question) -> Tensor:
     return slope * (past.inputs - past.baseline)
 
 
-def integrated_gradients(question: Question) -> Tensor:
+def integrated_gradients(question: AttributionInput) -> Tensor:
     """Slopes along the straight way from the baseline; they add up to the difference that the past makes."""
     past = question.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
@@ -68,7 +68,7 @@ def integrated_gradients(question: Question) -> Tensor:
 
 
 @torch.no_grad()
-def occlusion(question: Question) -> Tensor:
+def occlusion(question: AttributionInput) -> Tensor:
     """By how much the answer falls if one input of one moment is replaced by the baseline."""
     past = question.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
@@ -78,7 +78,7 @@ def occlusion(question: Question) -> Tensor:
     return found.detach()
 
 
-def frame_occlusion(question: Question) -> Tensor:
+def frame_occlusion(question: AttributionInput) -> Tensor:
     """The same with a whole moment replaced, latents and action: `[N, T]`."""
     past = question.past
     columns = []
@@ -91,7 +91,7 @@ def frame_occlusion(question: Question) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def layerwise(question: Question) -> Tensor:
+def layerwise(question: AttributionInput) -> Tensor:
     """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
 
     Raises:
@@ -108,7 +108,7 @@ def layerwise(question: Question) -> Tensor:
     return relevance_by_gradient(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
 
 
-def attention(question: Question) -> Tensor:
+def attention(question: AttributionInput) -> Tensor:
     """How much Aaren's heads read of each moment, `[N, T]`, mean over heads; the rest went to what came before.
 
     Raises:
@@ -126,7 +126,7 @@ def attention(question: Question) -> Tensor:
         return torch.cat([earlier[:, None], scores], 1).softmax(1)[:, 1:].mean(-1)
 
 
-def by_chance(question: Question, rng: torch.Generator) -> Tensor:
+def by_chance(question: AttributionInput, rng: torch.Generator) -> Tensor:
     """Random relevance, the control of all others."""
     return torch.randn(question.past.inputs.shape, generator=rng)
 
@@ -156,7 +156,7 @@ def by_lag(relevance: Tensor) -> Tensor:
     return shares.mean(0).flip(0)
 
 
-def completeness(question: Question, relevance: Tensor) -> float:
+def completeness(question: AttributionInput, relevance: Tensor) -> float:
     """How much of the difference between answer and baseline the relevance leaves out, as a share of its size.
 
     0 for integrated gradients with enough steps, whose relevance adds up.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clutr.probes.linear_probes import fit
 from clutr.world_model.backbones.base import Backbone, visible
-from clutr.world_model.backbones.patch_pca import PatchesBackbone
+from clutr.world_model.backbones.patch_pca import PatchPCABackbone
 from clutr.world_model.backbones.vae import VAEBackbone
 
 PENALTY = 1e-3
@@ -47,7 +47,7 @@ def layers_of(backbone: Backbone, frames: Tensor) -> dict[str, Tensor]:
             if isinstance(layer, torch.nn.ReLU):
                 number += 1
                 found[f"conv{number}"] = field.permute(0, 2, 3, 1)
-    elif isinstance(inner, PatchesBackbone):
+    elif isinstance(inner, PatchPCABackbone):
         for number in range(1, len(inner.kernels) + 1):
             found[f"patches{number}"] = inner.lift(pictures, number)
     return found

@@ -15,7 +15,7 @@ from clutr.world_model.backbones.locality import locality
 
 Decode = Callable[[Tensor], Tensor]
 """Latents `[n, D]` to pictures `[n, H, W, 3]`."""
-REACH = 3.0
+MAX_DEVIATION = 3.0
 """Standard deviations to either side."""
 
 
@@ -38,8 +38,8 @@ class Sweep(NamedTuple):
 
 
 def sweep(decode: Decode, code: Tensor, latent: int, spread: float, steps: int = 7) -> Sweep:
-    """Move one latent of a frame's `code` `[D]` by up to `REACH` times its `spread` over the data."""
-    values = code[latent] + spread * torch.linspace(-REACH, REACH, steps)
+    """Move one latent of a frame's `code` `[D]` by up to `MAX_DEVIATION` times its `spread` over the data."""
+    values = code[latent] + spread * torch.linspace(-MAX_DEVIATION, MAX_DEVIATION, steps)
     codes = code.repeat(steps, 1)
     codes[:, latent] = values
     pictures = decode(codes)
@@ -92,12 +92,12 @@ class Match(NamedTuple):
     """Spearman's: how far one is any monotone function of the other."""
 
 
-def best_matches(latents: Tensor, truth: Tensor, quantities: Sequence[str]) -> list[Match]:
-    """For each latent of `[n, D]` the column of `truth` `[n, Q]` with the largest absolute correlation.
+def best_matches(latents: Tensor, privileged_state: Tensor, quantities: Sequence[str]) -> list[Match]:
+    """For each latent of `[n, D]` the column of `privileged_state` `[n, Q]` with the largest absolute correlation.
 
     Quantities and latents that never change match nothing: correlation 0.
     """
-    joined = torch.cat([latents, truth], 1).double()
+    joined = torch.cat([latents, privileged_state], 1).double()
     away = joined - joined.mean(0)
     size = away.norm(dim=0).clamp(min=1e-12)
     count = latents.shape[1]
@@ -106,6 +106,10 @@ def best_matches(latents: Tensor, truth: Tensor, quantities: Sequence[str]) -> l
     for latent, row in enumerate(correlations):
         column = int(row.abs().argmax())
         moves = float(size[latent]) > 1e-9 and float(size[count + column]) > 1e-9
-        rank = float(stats.spearmanr(latents[:, latent].numpy(), truth[:, column].numpy()).statistic) if moves else 0.0
+        rank = (
+            float(stats.spearmanr(latents[:, latent].numpy(), privileged_state[:, column].numpy()).statistic)
+            if moves
+            else 0.0
+        )
         found.append(Match(quantities[column], float(row[column]) if moves else 0.0, rank))
     return found

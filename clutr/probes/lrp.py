@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clutr.probes.open_lstm import Moment, OpenLSTM
+from clutr.probes.open_lstm import LSTMStep, OpenLSTM
 
 EPSILON = 1e-3
 """The stabiliser."""
@@ -80,7 +80,7 @@ def relevance(
     of_h = _share(read[None], moments.h[-1], target, target, epsilon, bias_factor)
     of_c, found = zero, torch.zeros_like(xs)
     for t in range(steps - 1, -1, -1):
-        before = Moment(*(part[t - 1] for part in moments)) if t else None
+        before = LSTMStep(*(part[t - 1] for part in moments)) if t else None
         h = first_h if before is None else before.h
         c = first_c if before is None else before.c
         of_c = of_c + of_h  # the output gate gets nothing, tanh passes on

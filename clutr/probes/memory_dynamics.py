@@ -15,7 +15,7 @@ from torch.func import jacrev, jvp, vmap
 
 from clutr.probes.attribution_inputs import Past
 from clutr.probes.dynamics import Lyapunov, Map, MemoryHorizon, kaplan_yorke, memory_horizon
-from clutr.world_model.dream import Dreamer, within_reach
+from clutr.world_model.dream import Dreamer, clip_latents
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.memory import Memory
 
@@ -85,7 +85,7 @@ def dreaming_map(memory: Memory, action: Tensor) -> Map:
         flat = joined.reshape(-1, joined.shape[-1])
         state, latent = flat.split([flat.shape[1] - memory.latents, memory.latents], 1)
         after, expected = memory.step(state, latent, action.expand(len(flat), -1))
-        return torch.cat([after, within_reach(expected.latent.mean())], 1).view_as(joined)
+        return torch.cat([after, clip_latents(expected.latent.mean())], 1).view_as(joined)
 
     return step
 
@@ -239,7 +239,7 @@ def collapse(
         nats.append(-expected.latent.log_density(latents[moment + 1]).mean())
         states["constant"], _ = memory.step(states["constant"], still, idle)
         states["dream"], ahead = memory.step(states["dream"], dreamt, actions[moment])
-        dreamt = within_reach(ahead.latent.mean())
+        dreamt = clip_latents(ahead.latent.mean())
         for name, state in states.items():
             seen[name].append(state.square().mean(0).sqrt())
     units = {name: torch.stack(rows) for name, rows in seen.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Moment(NamedTuple):
+class LSTMStep(NamedTuple):
     """One step's insides, each `[..., H]`."""
 
     i: Tensor
@@ -54,14 +54,14 @@ class OpenLSTM:
         """The same layer in another precision: dynamics want float64."""
         return OpenLSTM(self.inputs.to(dtype), self.recurrent.to(dtype), self.bias.to(dtype))
 
-    def step(self, x: Tensor, h: Tensor, c: Tensor) -> Moment:
+    def step(self, x: Tensor, h: Tensor, c: Tensor) -> LSTMStep:
         """One step for inputs `[..., I]`, outputs and cells `[..., H]`."""
         i, f, g, o = (x @ self.inputs.T + h @ self.recurrent.T + self.bias).chunk(4, -1)
         i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
         c = f * c + i * g
-        return Moment(i, f, g, o, c, o * c.tanh())
+        return LSTMStep(i, f, g, o, c, o * c.tanh())
 
-    def run(self, xs: Tensor, h: Tensor | None = None, c: Tensor | None = None) -> Moment:
+    def run(self, xs: Tensor, h: Tensor | None = None, c: Tensor | None = None) -> LSTMStep:
         """All steps of inputs `[T, ..., I]`: each part `[T, ..., H]`."""
         zero = xs.new_zeros(*xs.shape[1:-1], self.width)
         h, c = zero if h is None else h, zero if c is None else c
@@ -69,7 +69,7 @@ class OpenLSTM:
         for x in xs:
             moments.append(self.step(x, h, c))
             h, c = moments[-1].h, moments[-1].c
-        return Moment(*(torch.stack(part) for part in zip(*moments, strict=True)))
+        return LSTMStep(*(torch.stack(part) for part in zip(*moments, strict=True)))
 
     def map(self, x: Tensor, state: Tensor) -> Tensor:
         """The state (h, c) `[..., 2 H]` after a step from such a state: the dynamical system."""
@@ -107,7 +107,7 @@ class GateStatistics(NamedTuple):
     """Steps after which half of a cell is forgotten: ln 2 / -E ln f."""
 
 
-def gate_statistics(moments: Moment) -> GateStatistics:
+def gate_statistics(moments: LSTMStep) -> GateStatistics:
     """Of a run's moments `[T, ..., H]`."""
     gates = {name: getattr(moments, name).flatten(0, -2) for name in ("i", "f", "o")}
     forgotten = -gates["f"].clamp(min=1e-12).log().mean(0)

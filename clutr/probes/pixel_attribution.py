@@ -12,7 +12,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.attribution import Question, layerwise
+from clutr.probes.attribution import AttributionInput, layerwise
 from clutr.probes.attribution_inputs import answer
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.memory import Scale
@@ -33,10 +33,10 @@ def differentiable(backbone: Backbone) -> Callable[[Tensor], Tensor]:
 
 
 @dataclass(frozen=True)
-class PixelQuestion:
+class PixelAttributionInput:
     """What a memory says of a target as a function of the present frame; what came before stays as it was."""
 
-    question: Question
+    question: AttributionInput
     encode: Callable[[Tensor], Tensor]
     """Of `differentiable`."""
     scale: Scale
@@ -61,27 +61,27 @@ class PixelQuestion:
         """The answer `[N]` to frames in place of the present ones."""
         return self.answers(frames, self.question.past.inputs, self.question.past.state)
 
-    def over(self, frames: Tensor) -> "PixelQuestion":
+    def over(self, frames: Tensor) -> "PixelAttributionInput":
         """The same question about other frames."""
-        return PixelQuestion(self.question, self.encode, self.scale, frames, self.baseline)
+        return PixelAttributionInput(self.question, self.encode, self.scale, frames, self.baseline)
 
-    def asked_of(self, question: Question, encode: Callable[[Tensor], Tensor]) -> "PixelQuestion":
+    def asked_of(self, question: AttributionInput, encode: Callable[[Tensor], Tensor]) -> "PixelAttributionInput":
         """The same frames, put to another memory or encoder."""
-        return PixelQuestion(question, encode, self.scale, self.frames, self.baseline)
+        return PixelAttributionInput(question, encode, self.scale, self.frames, self.baseline)
 
 
-ExplainPixels = Callable[[PixelQuestion], Tensor]
+ExplainPixels = Callable[[PixelAttributionInput], Tensor]
 """Relevance `[N, H, W]`, summed over colours."""
 
 
-def gradient_times_pixels(question: PixelQuestion) -> Tensor:
+def gradient_times_pixels(question: PixelAttributionInput) -> Tensor:
     """Slopes times what differs from the mean frame."""
     frames = question.frames.clone().requires_grad_()
     (slope,) = torch.autograd.grad(question(frames).sum(), frames)
     return (slope * (question.frames - question.baseline)).sum(-1)
 
 
-def integrated_pixels(question: PixelQuestion) -> Tensor:
+def integrated_pixels(question: PixelAttributionInput) -> Tensor:
     """Slopes along the straight way from the mean frame; they add up to the difference that the frame makes."""
     past = question.question.past
     found: Tensor = IntegratedGradients(question.answers).attribute(
@@ -95,7 +95,7 @@ def integrated_pixels(question: PixelQuestion) -> Tensor:
 
 
 @torch.no_grad()
-def occluded_pixels(question: PixelQuestion) -> Tensor:
+def occluded_pixels(question: PixelAttributionInput) -> Tensor:
     """By how much the answer falls if a square of the frame is hidden behind the mean frame, evenly over the square."""
     before, found = question(question.frames), torch.zeros(question.frames.shape[:3])
     rows, columns = question.frames.shape[1:3]
@@ -108,7 +108,7 @@ def occluded_pixels(question: PixelQuestion) -> Tensor:
     return found
 
 
-def shared_out(question: PixelQuestion, relevance: Tensor) -> Tensor:
+def shared_out(question: PixelAttributionInput, relevance: Tensor) -> Tensor:
     """Share out the relevance `[N, D]` of the present latents among pixels `[N, H, W]`.
 
     Each pixel gets of a latent what it contributes to the latent's difference from that of the mean frame. Exact for a
@@ -124,7 +124,7 @@ def shared_out(question: PixelQuestion, relevance: Tensor) -> Tensor:
     return (slope * (question.frames - question.baseline)).sum(-1)
 
 
-def layerwise_pixels(question: PixelQuestion) -> Tensor:
+def layerwise_pixels(question: PixelAttributionInput) -> Tensor:
     """Layer-wise relevance of the present latents, shared out among pixels."""
     return shared_out(question, layerwise(question.question)[:, -1, : question.question.memory.latents])
 

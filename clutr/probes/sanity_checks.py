@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clutr.probes.attribution import Explain, Question
+from clutr.probes.attribution import AttributionInput, Explain
 from clutr.probes.attribution_inputs import Target
 from clutr.probes.faithfulness import agreement, masked_infidelity, perturb, randomisation
-from clutr.probes.pixel_attribution import ExplainPixels, PixelQuestion, differentiable
+from clutr.probes.pixel_attribution import ExplainPixels, PixelAttributionInput, differentiable
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.cores.lstm_gru import LSTMCore
 from clutr.world_model.memory import Memory
@@ -33,7 +33,7 @@ NUDGE, PIXEL_NUDGE = 0.05, 2.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SanityChecks:
     """What the checks say of one explanation, over N predictions."""
 
     passed: bool
@@ -68,7 +68,7 @@ def judge(
     rng: torch.Generator,
     moved: Sequence[Tensor] = (),
     signed: bool = True,
-) -> Verdict:
+) -> SanityChecks:
     """Check a map.
 
     Args:
@@ -97,7 +97,7 @@ def judge(
         )
     scale = relevance.flatten(1).norm(dim=1).clamp(min=1e-12)
     worst = [(other - relevance).flatten(1).norm(dim=1) / scale for other in moved]
-    return Verdict(
+    return SanityChecks(
         passed=not failures,
         why=" and ".join(failures) or "what it calls relevant matters, and it depends on what was learnt",
         abpc=found.abpc,
@@ -152,13 +152,13 @@ def shuffle_backbone(backbone: Backbone, rng: torch.Generator) -> Backbone:
 
 
 def judge_latents(
-    question: Question, explain: Explain, rng: torch.Generator, nudges: int = 2
-) -> tuple[Tensor, Verdict]:
+    question: AttributionInput, explain: Explain, rng: torch.Generator, nudges: int = 2
+) -> tuple[Tensor, SanityChecks]:
     """Explain a prediction by past latents and actions, and check the map. Relevance `[N, T, I]` and the verdict."""
     past, memory = question.past, question.memory
     relevance = explain(question)
     others = {
-        part: explain(Question(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
         for part in parts_of(memory)
     }
     moved = [
@@ -174,18 +174,18 @@ def judge_latents(
     return relevance, judge(model, relevance.flatten(1), flat, rng, [other.flatten(1) for other in moved])
 
 
-def _shuffled_target(question: Question, part: str, rng: torch.Generator) -> Target:
+def _shuffled_target(question: AttributionInput, part: str, rng: torch.Generator) -> Target:
     return question.target.shuffled(rng) if part in ("head", "everything") else question.target
 
 
 def judge_moments(
-    question: Question, explain: Callable[[Question], Tensor], rng: torch.Generator
-) -> tuple[Tensor, Verdict]:
+    question: AttributionInput, explain: Callable[[AttributionInput], Tensor], rng: torch.Generator
+) -> tuple[Tensor, SanityChecks]:
     """The same for maps without a sign that tell of whole moments, such as attention: relevance `[N, T]`."""
     past, memory = question.past, question.memory
     relevance = explain(question)
     others = {
-        part: explain(Question(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
         for part in parts_of(memory)
     }
 
@@ -196,8 +196,8 @@ def judge_moments(
 
 
 def judge_pixels(
-    question: PixelQuestion, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
-) -> tuple[Tensor, Verdict]:
+    question: PixelAttributionInput, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
+) -> tuple[Tensor, SanityChecks]:
     """Explain a prediction by the present frame's pixels, and check the map. Relevance `[N, H, W]` and the verdict."""
     relevance = explain(question)
     inner = question.question
@@ -208,7 +208,7 @@ def judge_pixels(
         encode = question.encode
         if part in ("encoder", "everything"):
             encode = differentiable(shuffle_backbone(backbone, rng))
-        others[part] = explain(question.asked_of(Question(memory, target, inner.past), encode))
+        others[part] = explain(question.asked_of(AttributionInput(memory, target, inner.past), encode))
     noise = [2 * torch.rand(question.frames.shape, generator=rng) - 1 for _ in range(nudges)]
     moved = [explain(question.over(question.frames + PIXEL_NUDGE * each)) for each in noise]
     rows, columns = (size // CELL for size in relevance.shape[1:])

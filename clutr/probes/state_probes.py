@@ -17,18 +17,18 @@ from clutr.envs.randomness import named_generator
 from clutr.probes.linear_probes import CausalTest, Probe, ProbeResult, causal_test, probe
 from clutr.world_model.backbones.base import visible
 from clutr.world_model.backbones.covariance import principal_modes
-from clutr.world_model.dataset import Episode, Recording
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dataset import Episode, EpisodeDataset
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class StateProbeData:
     """Moments of the probed episodes, with everything that is read from them."""
 
     representations: dict[str, Tensor]
     """`[n, H]` by name, the same moments in each."""
-    truth: Tensor
+    privileged_state: Tensor
     """`[n, Q]`."""
     ahead: Tensor
     """`[n, Q]`: the truth `horizon` moments later; NaN past an episode's end."""
@@ -41,12 +41,12 @@ class Knowledge:
     horizon: int
 
 
-def places(truth: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
+def places(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
     """The place `[n]` int64 of each moment: its cell in a grid over x and y, or row and column."""
-    cells = torch.zeros(len(truth), dtype=torch.int64)
+    cells = torch.zeros(len(privileged_state), dtype=torch.int64)
     pair = ("x", "y") if "x" in quantities else ("row", "column")
     for name in pair:
-        values = truth[:, list(quantities).index(name)]
+        values = privileged_state[:, list(quantities).index(name)]
         edges = torch.quantile(values.double(), torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
         cells = cells * bins + torch.bucketize(values.double(), edges)
     return cells
@@ -54,13 +54,13 @@ def places(truth: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
 
 @torch.no_grad()
 def gather(
-    recording: Recording,
+    recording: EpisodeDataset,
     episodes: Sequence[tuple[Episode, LatentEpisode]],
     dreamers: Mapping[str, Dreamer],
     horizon: int,
     most: int,
     rng: torch.Generator,
-) -> Knowledge:
+) -> StateProbeData:
     """Watch episodes and keep random moments of them.
 
     Args:
@@ -72,7 +72,7 @@ def gather(
         rng: chooses them.
     """
     columns: dict[str, list[Tensor]] = {}
-    truth, ahead, groups, rows = [], [], [], []
+    privileged_state, ahead, groups, rows = [], [], [], []
     names = sorted({episode.key for episode, _ in episodes})
     keys = {key: number for number, key in enumerate(names)}
     share = min(1.0, most / max(sum(len(seen) for _, seen in episodes), 1))
@@ -94,8 +94,8 @@ def gather(
                     state, _ = memory.core.step(state, x)
                     cells.append(state[0, memory.core.width :])
                 columns.setdefault(f"cells, {name}", []).append(torch.stack(cells)[chosen])
-        every = recording.column("truth", torch.arange(episode.first, episode.first + count + 1))
-        truth.append(every[:-1][chosen])
+        every = recording.column("privileged_state", torch.arange(episode.first, episode.first + count + 1))
+        privileged_state.append(every[:-1][chosen])
         later = torch.full_like(every[:-1], torch.nan)
         if count + 1 > horizon:
             later[: count + 1 - horizon] = every[horizon:][:count]
@@ -103,8 +103,8 @@ def gather(
         groups.append(torch.full((len(chosen),), keys[episode.key]))
         rows.append(episode.first + chosen)
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    true = torch.cat(truth)
-    return Knowledge(
+    true = torch.cat(privileged_state)
+    return StateProbeData(
         joined,
         true,
         torch.cat(ahead),
@@ -115,7 +115,9 @@ def gather(
     )
 
 
-def pixel_modes(recording: Recording, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
+def pixel_modes(
+    recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000
+) -> Tensor:
     """As many principal modes of the pixels as there are latents `[n, count]`, the control of what V adds."""
     chunks = list(rows.split(250))
     few = list(rows[torch.linspace(0, len(rows) - 1, min(len(rows), fitted_on)).long()].split(250))
@@ -144,7 +146,7 @@ class Reading:
     levels: int
 
 
-def read_all(found: Knowledge, quantities: Sequence[str], seed: int) -> tuple[list[Reading], dict[str, Probe]]:
+def read_all(found: StateProbeData, quantities: Sequence[str], seed: int) -> tuple[list[Reading], dict[str, Probe]]:
     """Probe every representation for the truth now and ahead, all with the same split.
 
     Returns:
@@ -154,7 +156,7 @@ def read_all(found: Knowledge, quantities: Sequence[str], seed: int) -> tuple[li
     later = ~found.ahead.isnan().any(1)
     levels = len(found.groups.unique())
     for when, targets, kept in (
-        ("now", found.truth, torch.ones_like(later)),
+        ("now", found.privileged_state, torch.ones_like(later)),
         (f"{found.horizon} ahead", found.ahead, later),
     ):
         if len(found.groups[kept].unique()) < 3:
@@ -192,7 +194,7 @@ class Used:
 @torch.no_grad()
 def used(
     dreamer: Dreamer,
-    moments: Moment,
+    moments: LatentState,
     actions: Tensor,
     state_probe: ProbeResult,
     read_out: Probe,
@@ -220,7 +222,7 @@ def used(
             continue
 
         def says(states: Tensor, column: int = column) -> Tensor:
-            dreamt = dreamer.dream(Moment(states, moments.latent), actions, horizon)
+            dreamt = dreamer.dream(LatentState(states, moments.latent), actions, horizon)
             return read_out(dreamt.latents[-1])[:, column]
 
         amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
@@ -232,19 +234,19 @@ def used(
 
 @torch.no_grad()
 def state_probe_and_moments(
-    recording: Recording,
+    recording: EpisodeDataset,
     episodes: Sequence[tuple[Episode, LatentEpisode]],
     dreamer: Dreamer,
     horizon: int,
     most: int,
     rng: torch.Generator,
-) -> tuple[ProbeResult, Moment, Tensor]:
+) -> tuple[ProbeResult, LatentState, Tensor]:
     """A probe of the whole state on some episodes, and moments of it to push, with the actions that followed.
 
     The state is the one before the present frame is taken in: what the memory brings along of its own. Returns the
     probe, moments `[n]` and actions `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
     """
-    states, truth, latents, actions, levels = [], [], [], [], []
+    states, privileged_state, latents, actions, levels = [], [], [], [], []
     for number, (episode, seen) in enumerate(episodes):
         count = len(seen) - horizon + 1
         if count < 2:
@@ -252,11 +254,11 @@ def state_probe_and_moments(
         memory = dreamer.memory
         normal = dreamer.scale.normalise(seen.mean[:-1])
         state = memory.initial_state(1)
-        every = recording.column("truth", torch.arange(episode.first, episode.first + count))
+        every = recording.column("privileged_state", torch.arange(episode.first, episode.first + count))
         for moment in range(count):
             if moment and moment % 3 == 0:
                 states.append(state[0])
-                truth.append(every[moment])
+                privileged_state.append(every[moment])
                 latents.append(normal[moment])
                 actions.append(seen.actions[moment : moment + horizon])
                 levels.append(number)
@@ -266,9 +268,9 @@ def state_probe_and_moments(
     if len(set(levels)) < 3:
         raise ValueError(f"fewer than 3 episodes have enough moments to dream {horizon} on")
     joined, groups = torch.stack(states), torch.tensor(levels)
-    found = probe(joined, torch.stack(truth), groups, groups, rng)
+    found = probe(joined, torch.stack(privileged_state), groups, groups, rng)
     chosen = torch.linspace(0, len(states) - 1, min(most, len(states))).long()
-    moments = Moment(joined[chosen], torch.stack(latents)[chosen])
+    moments = LatentState(joined[chosen], torch.stack(latents)[chosen])
     return found, moments, torch.stack(actions)[chosen].transpose(0, 1)
 
 

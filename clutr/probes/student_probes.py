@@ -24,7 +24,7 @@ class Walks:
 
     representations: dict[str, Tensor]
     """`[n, H]` by name."""
-    truth: Tensor
+    privileged_state: Tensor
     """`[n, Q]`."""
     quantities: list[str]
     visited: Tensor
@@ -56,16 +56,16 @@ def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed
     rng = named_generator(seed, "probe", "walk")
     engine: Any = domain.engine(levels)
     observation = engine.reset(domain.sample(levels, rng))
-    sight = domain.sight(engine)
-    quantities = list(sight.quantities)
-    sight.reset(torch.ones(levels, dtype=torch.bool))
+    observer = domain.observer(engine)
+    quantities = list(observer.quantities)
+    observer.reset(torch.ones(levels, dtype=torch.bool))
     states = [each.initial_state(levels) for each in (student, untrained)]
     alive = torch.ones(levels, dtype=torch.bool)
     been = torch.zeros(levels, engine.height * engine.width)
     columns: dict[str, list[Tensor]] = {name: [] for name in ("view", "hidden", "cells", "untrained hidden")}
-    truth, visited, groups, places = [], [], [], []
+    privileged_state, visited, groups, places = [], [], [], []
     for _ in range(most_steps):
-        true = torch.stack(list(sight.truth().values()), 1)
+        true = torch.stack(list(observer.privileged_state().values()), 1)
         cell, heading = engine.cell.cpu().long(), engine.heading.cpu().long()
         been[torch.arange(levels), cell] = 1.0
         actions, states[0] = student.act(observation, states[0], rng)
@@ -82,7 +82,7 @@ def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed
             "untrained hidden": states[1].chunk(2, 1)[0],
         }.items():
             columns[name].append(values[alive].clone())
-        truth.append(true[alive])
+        privileged_state.append(true[alive])
         visited.append(been[alive].clone())
         groups.append(torch.arange(levels)[alive])
         places.append((cell * 4 + heading)[alive])
@@ -92,7 +92,9 @@ def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed
         if not bool(alive.any()):
             break
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    return Walks(joined, torch.cat(truth), quantities, torch.cat(visited), torch.cat(groups), torch.cat(places))
+    return Walks(
+        joined, torch.cat(privileged_state), quantities, torch.cat(visited), torch.cat(groups), torch.cat(places)
+    )
 
 
 def remembered(walks: Walks, seed: int) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def remembered(walks: Walks, seed: int) -> dict[str, Any]:
     """
     share = walks.visited.mean(0)
     known = (share > 0.02) & (share < 0.98)
-    targets = torch.cat([walks.truth, walks.visited[:, known]], 1)
+    targets = torch.cat([walks.privileged_state, walks.visited[:, known]], 1)
     count = len(walks.quantities)
     readings = []
     scores: dict[str, dict[str, float]] = {}

@@ -89,12 +89,12 @@ def controller_returns(
     if not isinstance(space, spaces.Box):
         raise TypeError(f"a linear controller steers in a box of actions, not in {space}")
     engine.reset(levels[torch.arange(episodes).repeat(population)])
-    sight, controller = domain.sight(engine), LinearController(weights, space)
-    sight.reset()
+    observer, controller = domain.observer(engine), LinearController(weights, space)
+    observer.reset()
     state = dreamer.memory.initial_state(population * episodes)
     total, alive = torch.zeros(population * episodes), torch.ones(population * episodes, dtype=torch.bool)
     for _ in range(options.horizon):
-        normal = dreamer.scale.normalise(backbone.encode(sight.pictures())[0])
+        normal = dreamer.scale.normalise(backbone.encode(observer.pictures())[0])
         inputs = normal if options.sees == "latent" else torch.cat([normal, state], 1)
         actions = controller(inputs.view(population, episodes, -1)).flatten(0, 1)
         if options.sees == "both":

@@ -50,7 +50,7 @@ class Part:
     """`[R]` float32: for that action."""
     ended: Tensor
     """`[R]` uint8: what that action did (`GOES_ON`, `TERMINATED`, `TRUNCATED`)."""
-    truth: Tensor
+    privileged_state: Tensor
     """`[R, Q]` float32."""
     episodes: Tensor
     """`[R]` int64: which of the part's episodes."""
@@ -81,7 +81,12 @@ class Episode:
         return torch.arange(self.first, self.first + self.rows)
 
 
-_COLUMNS: dict[str, Any] = {"frames": np.uint8, "masks": np.uint8, "actions": np.float32, "truth": np.float32}
+_COLUMNS: dict[str, Any] = {
+    "frames": np.uint8,
+    "masks": np.uint8,
+    "actions": np.float32,
+    "privileged_state": np.float32,
+}
 
 
 def write_part(path: Path, part: Part) -> None:
@@ -103,7 +108,7 @@ def write_part(path: Path, part: Part) -> None:
     temporary.replace(path)
 
 
-class Recording:
+class EpisodeDataset:
     """Reads a recording, of which only what is asked for is loaded.
 
     Args:
@@ -134,8 +139,13 @@ class Recording:
         """The columns of a part as arrays on mapped memory."""
         with pa.memory_map(str(self.path / f"part-{number:04d}.arrow")) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
-        side, actions, truth = self.about["side"], self.about["actions"], len(self.about["quantities"])
-        shapes = {"frames": (side, side, 3), "masks": (side, side), "actions": (actions,), "truth": (truth,)}
+        side, actions, privileged_state = self.about["side"], self.about["actions"], len(self.about["quantities"])
+        shapes = {
+            "frames": (side, side, 3),
+            "masks": (side, side),
+            "actions": (actions,),
+            "privileged_state": (privileged_state,),
+        }
         found: dict[str, NDArray[Any]] = {}
         for name, dtype in _COLUMNS.items():
             buffer = batch.column(name).buffers()[1]
@@ -196,7 +206,7 @@ class Recording:
 
     @cached_property
     def quantities(self) -> list[str]:
-        """Names of the columns of `truth`."""
+        """Names of the columns of `privileged_state`."""
         return list(self.about["quantities"])
 
     @property
@@ -214,7 +224,7 @@ class FrameSource:
         rows: `[n]` int64, which of its rows.
     """
 
-    def __init__(self, recording: Recording, rows: Tensor) -> None:
+    def __init__(self, recording: EpisodeDataset, rows: Tensor) -> None:
         self.recording = recording
         self.rows = rows
 

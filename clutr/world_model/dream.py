@@ -13,19 +13,19 @@ Chooser = Callable[[Tensor, Tensor], Tensor]
 """Actions `[N, A]` given latents `[N, D]` in the backbone's units and the memory's state `[N, S]`."""
 
 
-REACH = 4.0
+LATENT_CLIP = 4.0
 """Standard deviations from the mean beyond which no dreamt latent goes, as hardly one in ten thousand seen ones does.
 
 A memory that is fed with what it never saw may answer with something stranger still, and so on.
 """
 
 
-def within_reach(latent: Tensor) -> Tensor:
+def clip_latents(latent: Tensor) -> Tensor:
     """Normalised latents `[..., D]` as a dream may have them."""
-    return latent.clamp(-REACH, REACH)
+    return latent.clamp(-LATENT_CLIP, LATENT_CLIP)
 
 
-class Moment(NamedTuple):
+class LatentState(NamedTuple):
     """Where N dreams are; tensors, so a dream is branched by indexing."""
 
     state: Tensor
@@ -33,9 +33,9 @@ class Moment(NamedTuple):
     latent: Tensor
     """`[N, D]`: normalised, of the present."""
 
-    def branch(self, rows: Tensor) -> "Moment":
+    def branch(self, rows: Tensor) -> "LatentState":
         """The moments of `rows` `[M]` int64, which may repeat."""
-        return Moment(self.state[rows], self.latent[rows])
+        return LatentState(self.state[rows], self.latent[rows])
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Dreamer:
         self.memory, self.scale = memory, scale
 
     @torch.no_grad()
-    def watch(self, latents: Tensor, actions: Tensor, state: Tensor | None = None) -> tuple[Moment, Prediction]:
+    def observe(self, latents: Tensor, actions: Tensor, state: Tensor | None = None) -> tuple[LatentState, Prediction]:
         """Follow C + 1 latents `[C + 1, N, D]`, in the backbone's units, and the C actions between them `[C, N, A]`.
 
         Args:
@@ -80,12 +80,12 @@ class Dreamer:
         if not len(actions):
             raise ValueError("watching needs at least one action between two frames")
         state, expected = self.memory.scan(state, normal[:-1], actions)
-        return Moment(state, normal[-1]), expected
+        return LatentState(state, normal[-1]), expected
 
     @torch.no_grad()
     def step(
-        self, moment: Moment, actions: Tensor, temperature: float | None, rng: torch.Generator | None = None
-    ) -> tuple[Moment, Prediction]:
+        self, moment: LatentState, actions: Tensor, temperature: float | None, rng: torch.Generator | None = None
+    ) -> tuple[LatentState, Prediction]:
         """One moment of dreaming: actions `[N, A]`.
 
         Args:
@@ -96,14 +96,14 @@ class Dreamer:
         """
         state, expected = self.memory.step(moment.state, moment.latent, actions)
         if temperature is None:
-            return Moment(state, within_reach(expected.latent.mean())), expected
+            return LatentState(state, clip_latents(expected.latent.mean())), expected
         drawn = expected.latent.sample(rng or torch.Generator(), temperature)
-        return Moment(state, within_reach(drawn)), expected
+        return LatentState(state, clip_latents(drawn)), expected
 
     @torch.no_grad()
     def dream(
         self,
-        moment: Moment,
+        moment: LatentState,
         actions: Tensor | Chooser,
         horizon: int,
         temperature: float | None = None,

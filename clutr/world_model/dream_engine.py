@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clutr.envs.domain import LevelBatch, Observation, Step
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dream import Dreamer, LatentState
 
 
 class DreamEngine:
@@ -24,7 +24,7 @@ class DreamEngine:
     Args:
         dreamer: whose dreams.
         backbone: draws them.
-        starts: moments at which episodes may begin, as `Dreamer.watch` gives them.
+        starts: moments at which episodes may begin, as `Dreamer.observe` gives them.
         num_envs: N.
         action_space: of one environment, as in the world.
         horizon: moments after which an episode is truncated.
@@ -40,7 +40,7 @@ class DreamEngine:
         self,
         dreamer: Dreamer,
         backbone: Backbone,
-        starts: Moment,
+        starts: LatentState,
         num_envs: int,
         action_space: gymnasium.Space[Any],
         *,
@@ -58,11 +58,11 @@ class DreamEngine:
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
         self._dreamer, self._backbone, self._starts = dreamer, backbone, starts
         self._horizon, self._side, self._temperature, self._rng = horizon, side, temperature, rng
-        self._now: Moment | None = None
+        self._now: LatentState | None = None
         self._clock = torch.zeros(num_envs, dtype=torch.int64)
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """`[N, D]`: the latents where the dreams are, in the backbone's units."""
         assert self._now is not None
         return self._dreamer.scale.restore(self._now.latent)
@@ -80,7 +80,7 @@ class DreamEngine:
         fresh = self._starts.branch(rows)
         now = fresh if self._now is None else self._now
         pick = chosen[:, None]
-        self._now = Moment(torch.where(pick, fresh.state, now.state), torch.where(pick, fresh.latent, now.latent))
+        self._now = LatentState(torch.where(pick, fresh.state, now.state), torch.where(pick, fresh.latent, now.latent))
         self._clock = torch.where(chosen, 0, self._clock)
         return self._observation()
 
@@ -103,7 +103,7 @@ class DreamEngine:
         return actions.float()
 
     def _observation(self) -> Observation:
-        pictures = self._backbone.decode(self.place).clamp(0, 1)
+        pictures = self._backbone.decode(self.agent_position).clamp(0, 1)
         if pictures.shape[1] != self._side:
             planes = pictures.permute(0, 3, 1, 2)
             pictures = F.interpolate(planes, self._side, mode="bilinear", antialias=True).permute(0, 2, 3, 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clutr.world_model.dream import Moment
+from clutr.world_model.dream import LatentState
 from clutr.world_model.memory import Memory, Scale
 
 
@@ -40,7 +40,7 @@ class RegressionOptions:
 class Explanation:
     """A window and the causes that explain it."""
 
-    moment: Moment
+    moment: LatentState
     """Of the window's last frame: dreams go on from here."""
     start: Tensor
     """`[N, S]`: the inferred state before the window."""
@@ -86,4 +86,4 @@ def explain(
         optimiser.step()
     with torch.no_grad():
         end, _ = memory.scan(start, normal[:-1] + corrections, actions)
-    return Explanation(Moment(end, normal[-1]), start.detach(), corrections.detach(), misfit)
+    return Explanation(LatentState(end, normal[-1]), start.detach(), corrections.detach(), misfit)

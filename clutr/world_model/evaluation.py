@@ -117,7 +117,7 @@ def roll_out(
     }
     rewards = {}
     for name, dreamer in dreamers.items():
-        moment, _ = dreamer.watch(seen, windows.actions[: context - 1])
+        moment, _ = dreamer.observe(seen, windows.actions[: context - 1])
         dream = dreamer.dream(moment, ahead, horizon)
         latents[name], rewards[name] = dream.latents, dream.rewards
     return Rollouts(latents, rewards)
@@ -148,7 +148,7 @@ def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Sca
 
 
 def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
-    """For each method that predicts rewards: `reward_mae` by horizon. Ends are beyond windows: see `foresee_ends`."""
+    """`reward_mae` by horizon of each method that predicts rewards; `predict_terminations` measures the ends."""
     return {
         name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
         for name, rewards in rollouts.rewards.items()
@@ -204,39 +204,39 @@ class ReadOut(NamedTuple):
     """`[D + 1, Q]`; the last row is the constant."""
 
     @classmethod
-    def fit(cls, latents: Tensor, truth: Tensor, penalty: float = 1e-2) -> "ReadOut":
+    def fit(cls, latents: Tensor, privileged_state: Tensor, penalty: float = 1e-2) -> "ReadOut":
         """On n frames: latents `[n, D]` and true numbers `[n, Q]`; the penalty is relative to the latents' variance."""
         inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
         square = inputs.T @ inputs / len(inputs)
         ridge = penalty * latents.double().var(0).mean() * torch.eye(len(square), dtype=torch.float64)
         ridge[-1, -1] = 0.0  # the constant is free
-        return cls(torch.linalg.solve(square + ridge, inputs.T @ truth.double() / len(inputs)).float())
+        return cls(torch.linalg.solve(square + ridge, inputs.T @ privileged_state.double() / len(inputs)).float())
 
     def __call__(self, latents: Tensor) -> Tensor:
         """True numbers `[..., Q]` as read from latents `[..., D]`."""
         return latents @ self.weights[:-1] + self.weights[-1]
 
 
-def determination(read: Tensor, truth: Tensor) -> Tensor:
+def r2(read: Tensor, privileged_state: Tensor) -> Tensor:
     """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
-    spread = (truth - truth.mean(0)).square().sum(0)
-    return torch.where(spread > 0, 1 - (read - truth).square().sum(0) / spread.clamp(min=1e-12), 0.0)
+    spread = (privileged_state - privileged_state.mean(0)).square().sum(0)
+    return torch.where(spread > 0, 1 - (read - privileged_state).square().sum(0) / spread.clamp(min=1e-12), 0.0)
 
 
 def physical_curves(
-    rollouts: Rollouts, read_out: ReadOut, truth: Tensor, quantities: Sequence[str]
+    rollouts: Rollouts, read_out: ReadOut, privileged_state: Tensor, quantities: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
     """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
 
     Args:
         rollouts: `[H, E, D]` by method.
         read_out: fitted on training frames.
-        truth: `[H, E, Q]`.
+        privileged_state: `[H, E, Q]`.
         quantities: names.
     """
     found = {}
     for name, latents in rollouts.latents.items():
-        errors = (read_out(latents) - truth).square().mean(1).sqrt()
+        errors = (read_out(latents) - privileged_state).square().mean(1).sqrt()
         found[name] = {quantity: _list(errors[:, column]) for column, quantity in enumerate(quantities)}
     return found
 
@@ -250,7 +250,7 @@ def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, A
     """
     logs, naive, places = [], [], []
     for episode in episodes:
-        _, expected = dreamer.watch(episode.mean[:, None], episode.actions[:, None])
+        _, expected = dreamer.observe(episode.mean[:, None], episode.actions[:, None])
         following = dreamer.scale.normalise(episode.mean[1:, None])
         logs.append(expected.latent.log_density(following).flatten())
         places.append(expected.latent.distribution(following).flatten())

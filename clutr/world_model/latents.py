@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clutr.manifold.base import Progress
-from clutr.world_model.dataset import TERMINATED, Recording
+from clutr.world_model.dataset import TERMINATED, EpisodeDataset
 
 CHUNK = 512
 """Frames that are encoded at a time."""
@@ -37,9 +37,9 @@ class LatentEpisode:
 
 @torch.no_grad()
 def encode_episodes(
-    recording: Recording, split: str, encode: Encode, progress: Progress = lambda *_: None
+    recording: EpisodeDataset, split: str, encode: Encode, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
-    """The episodes of a split, as in `Recording.played`, as latents.
+    """The episodes of a split, as in `EpisodeDataset.played`, as latents.
 
     Args:
         recording: what was recorded.

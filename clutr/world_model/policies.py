@@ -9,11 +9,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from clutr.agents.student import Policy
-from clutr.envs.capabilities import Sight
+from clutr.envs.capabilities import PrivilegedObserver
 from clutr.envs.domain import Observation
 
-LAPSE = 25
-"""Moments that a guided driver does not look, on average."""
+STICKY_STEPS = 25
+"""Steps for which an action sticks, on average."""
 
 
 class Driver(Protocol):
@@ -25,7 +25,7 @@ class Driver(Protocol):
         """Episodes began in the environments of `mask` `[N]` bool."""
         ...
 
-    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
+    def act(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
         """Actions `[N, ...]`, as the engine takes them."""
         ...
 
@@ -55,7 +55,7 @@ class RandomWalk:
         """Start from rest."""
         self._now[mask] = 0
 
-    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def act(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         """The next step of the walk."""
         return self.draw(rng)
 
@@ -70,23 +70,26 @@ class RandomWalk:
         return self._now.clone()
 
 
-class Guided:
-    """Follows the sight's guide, with a boldness of its own in each environment and some random actions.
+class NoisyExpert:
+    """The observer's expert action with noise, and with an aggressiveness of its own in each environment.
 
     Args:
         space: of one environment's actions.
         num_envs: N.
         noise: size of the random part, as a share of the box; or the chance of a random action.
-        lapse: the chance a moment that it stops looking, and repeats its last action for `LAPSE` moments on average.
+        sticky_action_probability: the chance a moment that it stops looking, and repeats its last action for
+            `STICKY_STEPS` moments on average.
             Who never errs never shows what comes of errors, and a model of such drivers dreams that all goes well.
     """
 
-    name = "guide"
+    name = "expert"
 
-    def __init__(self, space: gymnasium.Space[Any], num_envs: int, noise: float = 0.1, lapse: float = 0.0) -> None:
-        self._noise, self._lapse = noise, lapse
+    def __init__(
+        self, space: gymnasium.Space[Any], num_envs: int, noise: float = 0.1, sticky_action_probability: float = 0.0
+    ) -> None:
+        self._noise, self._sticky_action_probability = noise, sticky_action_probability
         self._space = space
-        self._boldness = torch.linspace(0, 1, num_envs)
+        self._aggressiveness = torch.linspace(0, 1, num_envs)
         self._wander = RandomWalk(space, num_envs)
         self._away = torch.zeros(num_envs, dtype=torch.bool)
         self._last: Tensor | None = None
@@ -96,23 +99,23 @@ class Guided:
         self._wander.reset(mask)
         self._away[mask] = False
 
-    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
-        """The guide's actions, disturbed; or those of the last moment."""
-        actions = self._look(observation, sight, rng)
-        if self._lapse:
+    def act(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
+        """The expert's actions with noise, or those of the last step where they stick."""
+        actions = self._look(observation, observer, rng)
+        if self._sticky_action_probability:
             if self._last is not None:
                 actions = torch.where(self._away.view(-1, *[1] * (actions.ndim - 1)), self._last, actions)
             chance = torch.rand(self._away.shape, generator=rng)
-            self._away = torch.where(self._away, chance >= 1 / LAPSE, chance < self._lapse)
+            self._away = torch.where(self._away, chance >= 1 / STICKY_STEPS, chance < self._sticky_action_probability)
             self._last = actions
         return actions
 
-    def _look(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:
-        guided, wandering = sight.guide(self._boldness), self._wander.act(observation, sight, rng)
+    def _look(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
+        expert, wandering = observer.expert_action(self._aggressiveness), self._wander.act(observation, observer, rng)
         if isinstance(self._space, spaces.Discrete):
-            return torch.where(torch.rand(guided.shape, generator=rng) < self._noise, wandering, guided)
+            return torch.where(torch.rand(expert.shape, generator=rng) < self._noise, wandering, expert)
         low, high = torch.from_numpy(self._space.low), torch.from_numpy(self._space.high)  # type: ignore[attr-defined]
-        return torch.minimum(torch.maximum(guided + 2 * self._noise * wandering, low), high)
+        return torch.minimum(torch.maximum(expert + 2 * self._noise * wandering, low), high)
 
 
 class Trained:
@@ -134,7 +137,7 @@ class Trained:
         self._state = self._state.masked_fill(mask.view(-1, *[1] * (self._state.ndim - 1)), 0)
 
     @torch.no_grad()
-    def act(self, observation: Observation, sight: Sight, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def act(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         """Sampled actions."""
         actions, self._state = self._policy.act(observation, self._state, rng)
         return actions

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.evaluation import ReadOut
 
 RESAMPLES = 4000
@@ -32,12 +32,12 @@ def real_returns(
     """Returns `[N]` of `horizon` actions in the world, one environment a level; fewer where an episode ends before."""
     engine = domain.engine(len(levels))
     engine.reset(levels)
-    sight = domain.sight(engine)
-    sight.reset()
+    observer = domain.observer(engine)
+    observer.reset()
     state = dreamer.memory.initial_state(len(levels))
     total, alive = torch.zeros(len(levels)), torch.ones(len(levels), dtype=torch.bool)
     for _ in range(horizon):
-        latents = backbone.encode(sight.pictures())[0]
+        latents = backbone.encode(observer.pictures())[0]
         actions = policy(latents, state)
         state, _ = dreamer.memory.step(state, dreamer.scale.normalise(latents), actions)
         result = engine.step(actions)
@@ -49,14 +49,14 @@ def real_returns(
 
 
 @torch.no_grad()
-def dreamt_returns(policy: Policy, dreamer: Dreamer, starts: Moment, horizon: int, rng: torch.Generator) -> Tensor:
+def dreamt_returns(policy: Policy, dreamer: Dreamer, starts: LatentState, horizon: int, rng: torch.Generator) -> Tensor:
     """Returns `[N]` of `horizon` moments of N dreams, each weighted by the chance that its episode still goes on."""
     dream = dreamer.dream(starts, policy, horizon, temperature=1.0, rng=rng)
     going_on = torch.cat([torch.ones(1, dream.ends.shape[1]), (1 - dream.ends).cumprod(0)[:-1]])
     return (dream.rewards * going_on).sum(0)
 
 
-class Validity(NamedTuple):
+class PolicyRanking(NamedTuple):
     """How returns in the dream go with returns in the world, over policies."""
 
     policies: int
@@ -71,14 +71,14 @@ class Validity(NamedTuple):
     dreamt: list[float]
 
 
-def validity(real: Sequence[float], dreamt: Sequence[float]) -> Validity:
+def policy_ranking(real: Sequence[float], dreamt: Sequence[float]) -> PolicyRanking:
     """Compare mean returns of policies, in both places in the same order. Raises `ValueError` for fewer than 3."""
     if len(real) != len(dreamt) or len(real) < 3:
         raise ValueError(f"validity needs at least 3 policies with both returns, got {len(real)} and {len(dreamt)}")
     x, y = np.asarray(dreamt, dtype=np.float64), np.asarray(real, dtype=np.float64)
     drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
     low, high = np.quantile(_spearman(x[drawn], y[drawn]), [0.025, 0.975])
-    return Validity(
+    return PolicyRanking(
         policies=len(real),
         pearson=float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
         spearman=float(_spearman(x[None], y[None])[0]),

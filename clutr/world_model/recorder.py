@@ -1,4 +1,4 @@
-"""Recording episodes for the world model: one part a round, each from a generator of its own."""
+"""EpisodeDataset episodes for the world model: one part a round, each from a generator of its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Recorder:
         self.length = length
         self.seed = seed
         self.engine = domain.engine(num_envs)
-        self.sight = domain.sight(self.engine)
+        self.observer = domain.observer(self.engine)
         self._levels = levels or domain.sample
         self._make_drivers = drivers
 
@@ -71,15 +71,20 @@ class Recorder:
             start_at(torch.rand(n, generator=rng))
             observation = engine.reset()
         everyone = torch.ones(n, dtype=torch.bool)
-        self.sight.reset(everyone)
+        self.observer.reset(everyone)
         for driver, _ in drivers:
             driver.reset(everyone)
         shown: list[dict[str, Tensor]] = []
         alive = everyone
         for step in range(self.length + 1):
             last = step == self.length or not bool(alive.any())
-            row = {"frames": self.sight.pictures(), "masks": self.sight.masks(), "truth": self._truth(), "seen": alive}
-            chosen = [driver.act(observation, self.sight, rng) for driver, _ in drivers]
+            row = {
+                "frames": self.observer.pictures(),
+                "masks": self.observer.masks(),
+                "privileged_state": self._truth(),
+                "seen": alive,
+            }
+            chosen = [driver.act(observation, self.observer, rng) for driver, _ in drivers]
             actions = _pick(chosen, [count for _, count in drivers])
             if last:
                 actions = torch.zeros_like(actions)
@@ -105,7 +110,7 @@ class Recorder:
         return self._gather(shown, levels, drivers)
 
     def _truth(self) -> Tensor:
-        return torch.stack(list(self.sight.truth().values()), 1)
+        return torch.stack(list(self.observer.privileged_state().values()), 1)
 
     def _gather(
         self, shown: list[dict[str, Tensor]], levels: LevelBatch, drivers: Sequence[tuple[Driver, int]]

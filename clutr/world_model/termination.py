@@ -12,7 +12,9 @@ AHEAD = (1, 5, 10)
 """Moments that are dreamt."""
 
 
-def foresee_ends(episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Sequence[int] = AHEAD) -> dict[str, Any]:
+def predict_terminations(
+    episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Sequence[int] = AHEAD
+) -> dict[str, Any]:
     """How well a moment that ends an episode is told from one that does not.
 
     Asked for the last moment of each episode, which the world ended or which nobody played on from, and for its middle,
@@ -39,7 +41,7 @@ def foresee_ends(episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Seq
                 continue
             if begin > at:
                 latents, actions = episode.mean[at : begin + 1, None], episode.actions[at:begin, None]
-                seen, _ = dreamer.watch(latents, actions, state)
+                seen, _ = dreamer.observe(latents, actions, state)
                 state, at = seen.state, begin
             dream = dreamer.dream(seen, episode.actions[begin : begin + moments, None], moments)
             chances[moments].append(float(dream.ends[-1, 0]))

@@ -41,7 +41,7 @@ class MemoryTrainingOptions:
     """Weight of the end's cross-entropy."""
     patience: int = 5
     """Passes without a better validation loss after which it stops."""
-    dreamt: int = 16
+    imagination_steps: int = 16
     """Moments at the end of each gradient step's that are also dreamt; 0 for none."""
     dream_weight: float = 1.0
     """Weight of the losses of what is dreamt."""
@@ -55,8 +55,11 @@ class MemoryTrainingOptions:
         for name in ("learning_rate", "max_gradient_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.dreamt < self.length:
-            raise ValueError(f"dreamt must be at least 0 and less than length, {self.length}, got {self.dreamt}")
+        if not 0 <= self.imagination_steps < self.length:
+            raise ValueError(
+                f"imagination_steps must be at least 0 and less than length, {self.length}, "
+                + f"got {self.imagination_steps}"
+            )
 
 
 def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
@@ -180,7 +183,10 @@ class MemoryTraining:
         rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
         memory.train(learn)
         state = memory.initial_state(options.streams)
-        sums, moments = torch.zeros(2 if options.dreamt else 1, 3), torch.zeros(2 if options.dreamt else 1, 1)
+        sums, moments = (
+            torch.zeros(2 if options.imagination_steps else 1, 3),
+            torch.zeros(2 if options.imagination_steps else 1, 1),
+        )
         for chunk in Streams(episodes, options.streams, options.length, rng, options.sample and learn).epoch():
             state = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
             state, parts = self._losses(chunk, state)
@@ -189,7 +195,9 @@ class MemoryTraining:
                 self._total(parts).backward()
                 nn.utils.clip_grad_norm_(memory.parameters(), options.max_gradient_norm)
                 self.optimiser.step()
-            count = torch.stack([each.real.sum() for each in (chunk, chunk.after(options.length - options.dreamt))])
+            count = torch.stack(
+                [each.real.sum() for each in (chunk, chunk.after(options.length - options.imagination_steps))]
+            )
             sums += parts.detach() * count[: len(parts), None]
             moments += count[: len(parts), None]
         memory.train(False)
@@ -198,10 +206,10 @@ class MemoryTraining:
     def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
         """The state after the chunk, and the losses `[K, 3]` of what was watched and of what was dreamt."""
         memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
-        if not self.options.dreamt:
+        if not self.options.imagination_steps:
             state, found = memory.scan(state, latents[:-1], chunk.actions)
             return state, losses(found, chunk, latents, reward_std)[None]
-        begin = self.options.length - self.options.dreamt
+        begin = self.options.length - self.options.imagination_steps
         state, before = memory.scan(state, latents[:begin], chunk.actions[:begin])
         dreaming, latent, dreamt = state, latents[begin], []
         state, behind = memory.scan(state, latents[begin:-1], chunk.actions[begin:])

@@ -120,9 +120,9 @@ class Box2DEngine:
         return torch.tensor([car.solved for car in self._cars])
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """`[N, 4]` float32: x and y in units, the hull's angle in radians, speed in units a second."""
-        return torch.tensor([car.place() for car in self._cars], dtype=torch.float32)
+        return torch.tensor([car.agent_position() for car in self._cars], dtype=torch.float32)
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes: see `clutr.envs.domain.Engine.reset`.
@@ -219,6 +219,6 @@ class _Car:
             self.terminated, self.truncated = True, False
         return float(reward)
 
-    def place(self) -> tuple[float, float, float, float]:
+    def agent_position(self) -> tuple[float, float, float, float]:
         hull = self._environment.car.hull
         return hull.position[0], hull.position[1], hull.angle, float(np.hypot(*hull.linearVelocity))

@@ -10,18 +10,18 @@ from torch import Tensor
 from clutr.envs.car.drawing.thumbnail import render_tracks
 from clutr.envs.car.drawing.trajectory_map import draw_maps, speed_scale
 from clutr.envs.car.engine import PLAYFIELD, CarEngine
-from clutr.envs.car.observer import CarSight
+from clutr.envs.car.observer import CarObserver
 from clutr.envs.car.road.level import BezierLevels, RoadLevels
-from clutr.envs.car.road.sampling import SKETCH, in_line, sketches_at
+from clutr.envs.car.road.sampling import GRID_SIZE, grid_cells_at, in_line
 from clutr.envs.car.road.text import collinear, format_levels, parse
 from clutr.envs.car.suites import suites
 from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
 from clutr.envs.parameters import clamp_parameters
 
-SPACING = PLAYFIELD / SKETCH
-"""Between two cells of the sketch, in units; cell (0, 0) lies one spacing from the corner."""
-CORNERS = (1, SKETCH, SKETCH * (SKETCH - 1) + 1, SKETCH**2)
-"""Tokens of the sketch's corners, which are added in this order to points that all lie on one line."""
+SPACING = PLAYFIELD / GRID_SIZE
+"""Between two cells of the grid, in units; cell (0, 0) lies one spacing from the corner."""
+CORNERS = (1, GRID_SIZE, GRID_SIZE * (GRID_SIZE - 1) + 1, GRID_SIZE**2)
+"""Tokens of the grid's corners, which are added in this order to points that all lie on one line."""
 SPREAD = 0.7 / 12
 """Least distance of neighbouring points of a continuous draw, in sides of the square."""
 ROUNDS = 200
@@ -33,14 +33,14 @@ ROUNDS = 200
 class CarDomain:
     """CarRacing on roads through control points.
 
-    A task is written as the cells of its control points on a sketch of 10x10, in ascending order; token t stands for
+    A task is written as the cells of its control points on a grid of 10x10, in ascending order; token t stands for
     column (t - 1) % 10 and row (t - 1) // 10.
     """
 
     control_points: int = 12
     """Control points of a sampled road, and the most that a token sequence holds."""
-    sampler: Literal["sketch", "continuous"] = "sketch"
-    """Distinct cells of the sketch, uniform; or points of the square, redrawn until neighbours are far enough apart."""
+    sampler: Literal["grid", "continuous"] = "grid"
+    """Distinct cells of the grid, uniform; or points of the square, redrawn until neighbours are far enough apart."""
     max_frames: int = 1000
     """Frames, 50 a second, after which an episode is cut."""
     action_repeat: int = 8
@@ -51,12 +51,12 @@ class CarDomain:
     """Our compiled engine, or the real package: slow, for reference."""
 
     def __post_init__(self) -> None:
-        if not 3 <= self.control_points <= SKETCH**2:
-            raise ValueError(f"control_points must be in 3..{SKETCH**2}, got {self.control_points}")
+        if not 3 <= self.control_points <= GRID_SIZE**2:
+            raise ValueError(f"control_points must be in 3..{GRID_SIZE**2}, got {self.control_points}")
         for name in ("max_frames", "action_repeat"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.sampler not in ("sketch", "continuous"):
+        if self.sampler not in ("grid", "continuous"):
             raise ValueError(f"sampler must be sketch or continuous, got {self.sampler!r}")
         if self.backend not in ("fast", "box2d"):
             raise ValueError(f"backend must be fast or box2d, got {self.backend!r}")
@@ -68,8 +68,8 @@ class CarDomain:
 
     @property
     def vocabulary(self) -> int:
-        """Number of cells of the sketch."""
-        return SKETCH**2
+        """Number of cells of the grid."""
+        return GRID_SIZE**2
 
     @property
     def max_tokens(self) -> int:
@@ -77,14 +77,14 @@ class CarDomain:
         return self.control_points
 
     @property
-    def tail_tokens(self) -> int:
+    def ordered_suffix_length(self) -> int:
         """None: control points are a set."""
         return 0
 
     @property
     def token_grid(self) -> tuple[int, int]:
-        """The sketch's rows and columns."""
-        return SKETCH, SKETCH
+        """The grid's rows and columns."""
+        return GRID_SIZE, GRID_SIZE
 
     def sample(self, n: int, rng: torch.Generator) -> BezierLevels:
         """Draw n roads with `control_points` points each; those few on one line are repaired as in `from_tokens`."""
@@ -100,21 +100,21 @@ class CarDomain:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """How many control points a road has, and how far they spread over the sketch."""
+        """How many control points a road has, and how far they spread over the grid."""
         return (
             Parameter("control_points", 3, self.control_points, "control points of the road"),
-            Parameter("spread", 4, SKETCH, "side, in cells, of the square of the sketch that holds them"),
+            Parameter("spread", 4, GRID_SIZE, "side, in cells, of the square of the sketch that holds them"),
         )
 
     def sample_at(self, parameters: Tensor, rng: torch.Generator) -> BezierLevels:
         """Draw a road for each row `(control_points, spread)` of `parameters` `[n, 2]`, each rounded (halves to even).
 
         The points are distinct cells of a square with sides of `spread` cells, or as many as it takes to hold them;
-        where it lies on the sketch is uniform, and so are its cells, but for points that all lie on one line, which are
+        where it lies on the grid is uniform, and so are its cells, but for points that all lie on one line, which are
         drawn again. Also with the continuous sampler points are cells.
         """
         count, spread = clamp_parameters(parameters, self.parameters).round().long().unbind(1)
-        return self._build(sketches_at(count, spread, self.control_points, rng), count)
+        return self._build(grid_cells_at(count, spread, self.control_points, rng), count)
 
     def _continuous(self, n: int, rng: torch.Generator) -> BezierLevels:
         """Points uniform in the square, redrawn while neighbours by angle lie closer than `SPREAD` sides.
@@ -137,14 +137,14 @@ class CarDomain:
 
     def _build(self, cells: Tensor, count: Tensor) -> BezierLevels:
         """Levels from cells `[B, P]`, of which the first `count` `[B]` are used."""
-        points = torch.stack([cells % SKETCH + 1, cells // SKETCH + 1], dim=2) * torch.tensor(SPACING)
+        points = torch.stack([cells % GRID_SIZE + 1, cells // GRID_SIZE + 1], dim=2) * torch.tensor(SPACING)
         used = torch.arange(cells.shape[1]) < count[:, None]
         return BezierLevels(torch.where(used[..., None], points.float(), 0.0), count)
 
     def to_tokens(self, levels: LevelBatch) -> Tensor:
         """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right.
 
-        Points are moved to the nearest cells, so only roads on the sketch come back as they were.
+        Points are moved to the nearest cells, so only roads on the grid come back as they were.
 
         Raises:
             ValueError: a road has more than `control_points` points.
@@ -155,8 +155,8 @@ class CarDomain:
             row = int(roads.count.argmax())
             raise ValueError(f"level {row} has {most} control points, a token sequence holds at most {self.max_tokens}")
         used = torch.arange(roads.points.shape[1], device=roads.count.device) < roads.count[:, None]
-        places = (roads.points / SPACING).round().long().sub(1).clamp(0, SKETCH - 1)
-        tokens = torch.where(used, places[..., 1] * SKETCH + places[..., 0] + 1, 0)
+        positions = (roads.points / SPACING).round().long().sub(1).clamp(0, GRID_SIZE - 1)
+        tokens = torch.where(used, positions[..., 1] * GRID_SIZE + positions[..., 0] + 1, 0)
         return self._canonical(tokens)[0]
 
     def _canonical(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,7 +182,7 @@ class CarDomain:
 
         - `repeated_point`: it counts once.
         - `too_many_points`: those with the highest cell numbers vanish.
-        - `points_on_a_line`: while there are not three points off one line, the sketch's corners are added, in the
+        - `points_on_a_line`: while there are not three points off one line, the grid's corners are added, in the
           order of `CORNERS`; counted is how many were. Where there is no room left, the last points make room.
         """
         kept, repeated, surplus = self._canonical(tokens.cpu())
@@ -206,7 +206,7 @@ class CarDomain:
     def mutate(self, levels: LevelBatch, edits: int, rng: torch.Generator) -> BezierLevels:
         """Copies of roads with `edits` edits each: an edit moves one control point to a cell that is still free.
 
-        Control points stay as many as they are, and edited ones lie on the sketch; where it is full, nothing moves. A
+        Control points stay as many as they are, and edited ones lie on the grid; where it is full, nothing moves. A
         road whose points have come to lie on one line is repaired as in `from_tokens`.
         """
         roads = self._own(levels)
@@ -217,12 +217,12 @@ class CarDomain:
         rows = torch.arange(len(roads))
         for pick, key in zip(picks, keys, strict=True):
             moved = (pick * count).long()
-            cells = (points / SPACING).round().long().sub(1).clamp(0, SKETCH - 1)
+            cells = (points / SPACING).round().long().sub(1).clamp(0, GRID_SIZE - 1)
             used = torch.arange(points.shape[1]) < count[:, None]
             taken = torch.zeros(len(roads), self.vocabulary + 1, dtype=torch.bool)
-            taken.scatter_(1, torch.where(used, cells[..., 1] * SKETCH + cells[..., 0], self.vocabulary), True)
+            taken.scatter_(1, torch.where(used, cells[..., 1] * GRID_SIZE + cells[..., 0], self.vocabulary), True)
             best, cell = key.masked_fill(taken[:, :-1], -1.0).max(1)
-            place = torch.stack([cell % SKETCH + 1, cell // SKETCH + 1], 1).float() * SPACING
+            place = torch.stack([cell % GRID_SIZE + 1, cell // GRID_SIZE + 1], 1).float() * SPACING
             points[rows, moved] = torch.where(best[:, None] < 0, points[rows, moved], place)
         on_a_line = [row for row in range(len(roads)) if collinear(points[row, : int(count[row])].double().numpy())]
         if on_a_line:
@@ -244,11 +244,11 @@ class CarDomain:
             n, max_frames=self.max_frames, action_repeat=self.action_repeat, shaped=self.shaped, device=device
         )
 
-    def sight(self, engine: Engine) -> CarSight:
+    def observer(self, engine: Engine) -> CarObserver:
         """An observer of pictures, objects and the true state (see `clutr.envs.car.observer`)."""
         if not isinstance(engine, CarEngine):
             raise TypeError(f"the observer looks at a CarEngine, got a {type(engine).__name__}")
-        return CarSight(engine)
+        return CarObserver(engine)
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `clutr.envs.car.suites`)."""
@@ -280,11 +280,11 @@ class CarDomain:
         """Bird's-eye pictures `[B, 160, 160, 3]` uint8."""
         return torch.from_numpy(render_tracks(self._own(levels).tracks()))
 
-    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
+    def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
         """Maps of roads with the driven line in the colours of its speed: see `clutr.envs.domain.Domain.draw_paths`."""
         if not isinstance(levels, RoadLevels):  # a seed of the package's own road
             return None
-        driven = places.cpu().float().numpy()
+        driven = positions.cpu().float().numpy()
         return Paths(
             torch.from_numpy(draw_maps(levels.tracks(), driven)),
             tuple(f"{speed:.0f} units/s" for speed in np.nanmean(driven[..., 3], axis=1)),
@@ -309,5 +309,5 @@ class CarDomain:
 
 def _on_a_line(tokens: list[int]) -> bool:
     """Whether no three of the cells span a triangle."""
-    cells = np.array([((token - 1) % SKETCH, (token - 1) // SKETCH) for token in tokens], dtype=np.float64)
+    cells = np.array([((token - 1) % GRID_SIZE, (token - 1) // GRID_SIZE) for token in tokens], dtype=np.float64)
     return collinear(cells.reshape(-1, 2))

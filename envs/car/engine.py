@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
 from clutr.envs.car.physics.arrays import Cars, Double, Roads
-from clutr.envs.car.physics.car_dynamics import drive, new_cars, place
+from clutr.envs.car.physics.car_dynamics import drive, new_cars, place_car
 from clutr.envs.car.road.level import RoadLevels
 from clutr.envs.car.road.packing import RoadBank
 from clutr.envs.car.road.track import Track
@@ -136,7 +136,7 @@ class CarEngine:
         return self._tensor(self._episodes.solved.copy())
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """`[N, 4]` float32: x and y in units, the hull's angle in radians, speed in units a second."""
         cars = self._cars
         speed = np.linalg.norm(cars.velocity[:, 0], axis=1)
@@ -313,7 +313,7 @@ def _begin(i: int, start: Double, cars: Cars, roads: Roads, episodes: _Episodes)
     """One car's start. A function of its own: inside the parallel loop, numba loses assignments to whole rows."""
     roads.visited[i, :] = False
     roads.touched[i, :] = False
-    place(cars, i, start[0], start[1], start[2])
+    place_car(cars, i, start[0], start[1], start[2])
     episodes.frames[i] = 0
     episodes.terminated[i] = False
     episodes.truncated[i] = False

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.road.level import RoadLevels
 from clutr.envs.domain import Engine, LevelBatch, Observation
-from clutr.envs.gym_env import Game, WorldEnv, WorldVectorEnv
+from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, Game
 
 Level = RoadLevels | str | Path | None
 """Roads as such, text that `clutr.envs.car.road.text.parse` reads (control points, a centre line), a file of it,
@@ -46,7 +46,7 @@ def _domain(options: dict[str, Any]) -> CarDomain:
     return CarDomain(**{"action_repeat": 1, "shaped": False, **options})
 
 
-class CarEnv(WorldEnv):
+class CarEnv(DomainEnv):
     """One car: `gymnasium.make("clutr/CarRacing-v0", level=...)`.
 
     Observations, actions and rewards are those of `CarRacing-v3`: uint8 `[96, 96, 3]`; steering, gas and brake; -0.1 a
@@ -68,7 +68,7 @@ class CarEnv(WorldEnv):
         super().__init__(_CarGame(1, level, _domain(options)), render_mode)
 
 
-class CarVectorEnv(WorldVectorEnv):
+class CarVectorEnv(DomainVectorEnv):
     """N cars at once: `gymnasium.make_vec("clutr/CarRacing-v0", num_envs=N, level=...)`.
 
     Observations, rewards (float32) and ends are as `CarEnv`'s with a leading axis N. An environment whose episode

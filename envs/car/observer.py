@@ -78,8 +78,8 @@ def _majority(samples: NDArray[np.uint8], masks: NDArray[np.uint8], classes: NDA
                 masks[i, row, column] = np.argmax(counts)
 
 
-class CarSight:
-    """Looks at the cars of an engine. See `clutr.envs.capabilities.Sight`.
+class CarObserver:
+    """Looks at the cars of an engine. See `clutr.envs.capabilities.PrivilegedObserver`.
 
     `lateral_offset` is positive to the left of the centre line and ends at `LOST`, `heading_error` where the car looks
     left of the road, `curvature_ahead` where the road turns left over the next `AHEAD` units, and `wheels_on_road`
@@ -98,11 +98,11 @@ class CarSight:
     def reset(self, mask: Tensor | None = None) -> None:
         """Nothing is remembered of earlier frames."""
 
-    def guide(self, boldness: Tensor) -> Tensor:
+    def expert_action(self, aggressiveness: Tensor) -> Tensor:
         """Follow the centre line, at 15 to 60 units a second on straights and slower where the road turns. `[N, 3]`."""
         now = self._state()
         turn = now["curvature_ahead"]
-        wanted = (15 + 45 * boldness) / (1 + 25 * turn.abs())
+        wanted = (15 + 45 * aggressiveness) / (1 + 25 * turn.abs())
         error = now["heading_error"] + 0.06 * now["lateral_offset"] - 12 * turn
         steer = (1.2 * error + 0.1 * now["yaw_rate"]).clamp(-1, 1)
         lack = wanted - now["forward_speed"]
@@ -118,7 +118,7 @@ class CarSight:
         _majority(self._engine.samples, masks, _CLASSES, len(OBJECTS))
         return torch.from_numpy(masks)
 
-    def truth(self) -> dict[str, Tensor]:
+    def privileged_state(self) -> dict[str, Tensor]:
         """`[N]` float32 for each of `QUANTITIES`."""
         found = self._state()
         return found | {"lateral_offset": found["lateral_offset"].clamp(-LOST, LOST)}

@@ -32,26 +32,26 @@ def suites(domain: "CarDomain") -> dict[str, Suite]:
             "bezier-heldout",
             f"{HELD_OUT} fixed Bezier roads through continuous points, off the sketch that teachers draw on",
             held_out,
-            figure="return",
+            metric="return",
         ),
-        Suite("bezier-small", f"the first {SMALL} of bezier-heldout", held_out[:SMALL], figure="return"),
+        Suite("bezier-small", f"the first {SMALL} of bezier-heldout", held_out[:SMALL], metric="return"),
         Suite(
             "f1",
             "20 Formula 1 circuits (arXiv 2110.02439), scaled to that paper's lengths",
             tuple(_circuit_task(circuit, domain) for circuit in CIRCUITS),
-            figure="return",
+            metric="return",
         ),
         Suite(
             "gymnasium",
             "CarRacing-v3 of the installed gymnasium package, played as it is",
             (_gymnasium_task("CarRacing-v3", domain, recoloured=False),),
-            figure="return",
+            metric="return",
         ),
         Suite(
             "gymnasium-recoloured",
             "the same with the package's random colours (domain_randomize)",
             (_gymnasium_task("CarRacing-v3-recoloured", domain, recoloured=True),),
-            figure="return",
+            metric="return",
         ),
     )
     return {suite.name: suite for suite in found}

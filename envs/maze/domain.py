@@ -8,7 +8,7 @@ from torch import Tensor
 from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
-from clutr.envs.maze.observer import MazeSight
+from clutr.envs.maze.observer import MazeObserver
 from clutr.envs.maze.paths import actions_to_goal, shortest_paths
 from clutr.envs.maze.render import render_mazes
 from clutr.envs.maze.sampling import mazes_at
@@ -73,7 +73,7 @@ class MazeDomain:
         return self.max_obstacles + 2
 
     @property
-    def tail_tokens(self) -> int:
+    def ordered_suffix_length(self) -> int:
         """Goal and agent."""
         return 2
 
@@ -194,13 +194,13 @@ class MazeDomain:
         mazes = self._own(levels)
         batch, cells, device = len(mazes), self.vocabulary, mazes.walls.device
         rows = torch.arange(batch, device=device)
-        places = torch.randint(0, cells, (edits, batch), generator=rng, device=rng.device).to(device)
+        positions = torch.randint(0, cells, (edits, batch), generator=rng, device=rng.device).to(device)
         choices = torch.randint(0, 3, (edits, batch), generator=rng, device=rng.device).to(device)
         keys = torch.rand(2, batch, cells, generator=rng, device=rng.device).to(device)
         walls, goal, agent = mazes.walls.flatten(1).clone(), mazes.goal, mazes.agent
         for edit in range(edits):
-            place, choice = places[edit], choices[edit]
-            active = ~(places[:edit] == place).any(0)
+            place, choice = positions[edit], choices[edit]
+            active = ~(positions[:edit] == place).any(0)
             walls[rows, place] = torch.where(active, choice == 0, walls[rows, place])
             goal = torch.where(active & (goal == place), -1, goal)
             goal = torch.where(active & (choice == 2), place, goal)
@@ -223,11 +223,11 @@ class MazeDomain:
             device=device,
         )
 
-    def sight(self, engine: Engine) -> MazeSight:
+    def observer(self, engine: Engine) -> MazeObserver:
         """An observer of pictures, objects and the true state (see `clutr.envs.maze.observer`)."""
         if not isinstance(engine, MazeEngine):
             raise TypeError(f"the observer looks at a MazeEngine, got a {type(engine).__name__}")
-        return MazeSight(engine)
+        return MazeObserver(engine)
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `clutr.envs.maze.suites`)."""
@@ -257,15 +257,15 @@ class MazeDomain:
         """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8."""
         return render_mazes(self._own(levels))
 
-    def draw_paths(self, levels: LevelBatch, places: Tensor) -> Paths | None:
-        """Mazes with the cells visited, `places` `[B, L]`: see `clutr.envs.domain.Domain.draw_paths`."""
+    def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
+        """Mazes with the cells visited, `positions` `[B, L]`: see `clutr.envs.domain.Domain.draw_paths`."""
         if not isinstance(levels, MazeLevels):  # a seed of somebody else's maze
             return None
         tile = min(_PATH_TILE, max(4, _PATH_PIXELS // (max(levels.height, levels.width) + 2)))
-        visited = places >= 0
-        moves = ((places[:, 1:] != places[:, :-1]) & visited[:, 1:]).sum(1).tolist()
+        visited = positions >= 0
+        moves = ((positions[:, 1:] != positions[:, :-1]) & visited[:, 1:]).sum(1).tolist()
         return Paths(
-            render_mazes(levels, tile, paths=places),
+            render_mazes(levels, tile, paths=positions),
             tuple(f"{count} move{'s' * (count != 1)}" for count in moves),
             "The line from the start to where the episode ended grows stronger with time.",
         )

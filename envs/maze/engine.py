@@ -222,7 +222,7 @@ class MazeEngine:
     def _visible(self, codes: Tensor) -> Tensor:
         """Which of the codes `[N, view * view]` the agents see: int32, 1 or 0.
 
-        MiniGrid walks through the rows from the agent's outwards. In each, sight spreads from the cells seen so far
+        MiniGrid walks through the rows from the agent's outwards. In each, observer spreads from the cells seen so far
         through free cells, to the right and then to the left; each free cell that it reaches shows its neighbours
         and the three cells beyond. So the runs of free cells that hold a cell seen so far are seen, with one cell
         more at both ends, and as much of the next row. A row is one integer here, bit x being column x.
@@ -261,7 +261,7 @@ class MazeEngine:
         return y * self.width + position % self._row - self._margin
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """The same as `cell`."""
         return self.cell
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clutr.envs.domain import Engine, LevelBatch
-from clutr.envs.gym_env import Game, WorldEnv, WorldVectorEnv
+from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, Game
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
@@ -51,7 +51,7 @@ class _MazeGame(Game):
         return np.asarray(pictures.numpy())
 
 
-class MazeEnv(WorldEnv):
+class MazeEnv(DomainEnv):
     """One maze: `gymnasium.make("clutr/Maze-v0", level=...)`.
 
     An observation has `image`, uint8 `[view, view, 3]` in MiniGrid's codes, and `direction` in 0..3; actions are
@@ -73,7 +73,7 @@ class MazeEnv(WorldEnv):
         super().__init__(_MazeGame(1, level, MazeDomain(**options)), render_mode)
 
 
-class MazeVectorEnv(WorldVectorEnv):
+class MazeVectorEnv(DomainVectorEnv):
     """N mazes at once: `gymnasium.make_vec("clutr/Maze-v0", num_envs=N, level=...)`.
 
     Observations, rewards (float32) and ends are as `MazeEnv`'s with a leading axis N. An environment whose episode

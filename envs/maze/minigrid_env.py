@@ -105,7 +105,7 @@ class MinigridEngine:
         return Step(self._observation(), reward, terminated, truncated)
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """The cells inside the outer walls, row by row, where the agents are: `[N]` int64."""
         cells = [
             (environment.agent_pos[1] - 1) * (environment.width - 2) + environment.agent_pos[0] - 1

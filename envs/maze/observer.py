@@ -24,8 +24,8 @@ _CODES = {0: 0, 1: 1, 2: 2, 8: 3}
 """Object of each of MiniGrid's codes: unseen, empty, wall, goal."""
 
 
-class MazeSight:
-    """Looks at the agents of an engine. See `clutr.envs.capabilities.Sight`.
+class MazeObserver:
+    """Looks at the agents of an engine. See `clutr.envs.capabilities.PrivilegedObserver`.
 
     A picture shows what the agent sees, itself at the bottom looking up: cells of `SIDE // view` pixels, centred.
     `goal_ahead` and `goal_right` say where the goal is, seen from the agent, whether or not it is in view; `visited` is
@@ -46,7 +46,7 @@ class MazeSight:
         """Forget where the agents of `mask` `[N]` bool have been (None: all)."""
         self._visited[torch.ones(len(self._visited), dtype=torch.bool) if mask is None else mask.cpu()] = False
 
-    def guide(self, boldness: Tensor) -> Tensor:  # noqa: ARG002 (there are no speeds)
+    def expert_action(self, aggressiveness: Tensor) -> Tensor:  # noqa: ARG002 (there are no speeds)
         """The next action of a shortest way to the goal, forward where there is none. `[N]` int64."""
         engine = self._engine
         cell, heading = engine.cell.cpu(), engine.heading.cpu()
@@ -78,7 +78,7 @@ class MazeSight:
         masks[:, first : first + picture.shape[1], first : first + picture.shape[2]] = picture
         return masks
 
-    def truth(self) -> dict[str, Tensor]:
+    def privileged_state(self) -> dict[str, Tensor]:
         """`[N]` float32 for each of `QUANTITIES`."""
         engine = self._engine
         cell, heading, goal = engine.cell.cpu(), engine.heading.cpu(), engine.goal.cpu()

@@ -13,8 +13,8 @@ Ints = NDArray[np.int64]
 def fewest_actions(walls: NDArray[Any], agents: Ints, headings: Ints, goals: Ints, actions: Ints) -> None:
     """A breadth-first search a maze, over cell and heading, from the start to the first pose on the goal.
 
-    A pose is a number, `4 * place + heading`; places number the cells row by row, the ring of walls among them, so that
-    a move never needs to ask for the edge.
+    A pose is a number, `4 * agent_position + heading`; places number the cells row by row, the ring of walls among
+    them, so that a move never needs to ask for the edge.
 
     Args:
         walls: `[B, height, width]` bool.

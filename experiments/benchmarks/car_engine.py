@@ -18,7 +18,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 
 BATCH_SIZES = (16, 64)
 REPEAT = 8
@@ -31,7 +31,7 @@ TRACKS = 64
 MEMORY_ENVS = 64
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Frames per second under random actions, resets not counted; actions are drawn before the clock starts."""
     progress("one gymnasium CarRacing-v3")
     real = _gymnasium_frames_per_second(drawn=True)
@@ -43,24 +43,24 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
         rate = _frames_per_second(batch, REPEAT)
         progress(f"{batch} cars, a picture every {REPEAT} frames: {rate:,.0f} frames/s")
         what = f"frames, {batch} cars, a picture every {REPEAT} frames"
-        figures.append(Figure.beside(what, rate, "frames/s", gymnasium_name, real))
+        figures.append(Measurement.beside(what, rate, "frames/s", gymnasium_name, real))
         if pool is not None:
-            figures.append(Figure.beside(what, rate, "frames/s", pool_name, pool))
+            figures.append(Measurement.beside(what, rate, "frames/s", pool_name, pool))
     every = _frames_per_second(BATCH_SIZES[-1], 1)
     progress(f"{BATCH_SIZES[-1]} cars, every frame drawn: {every:,.0f} frames/s")
     what = f"frames, {BATCH_SIZES[-1]} cars, every frame drawn"
-    figures.append(Figure.beside(what, every, "frames/s", gymnasium_name, real))
+    figures.append(Measurement.beside(what, every, "frames/s", gymnasium_name, real))
     if pool is not None:
-        figures.append(Figure.beside(what, every, "frames/s", pool_name, pool))
+        figures.append(Measurement.beside(what, every, "frames/s", pool_name, pool))
     physics = _frames_per_second(BATCH_SIZES[-1], 1000)
     undrawn_name = "one gymnasium CarRacing-v3, its drawing switched off"
     what = f"frames, {BATCH_SIZES[-1]} cars, hardly any drawn"
-    figures.append(Figure.beside(what, physics, "frames/s", undrawn_name, undrawn))
+    figures.append(Measurement.beside(what, physics, "frames/s", undrawn_name, undrawn))
     progress("new tracks and memory")
-    figures.append(Figure("one new Bezier track, drawn at random, built and loaded", _track_seconds() * 1e3, "ms"))
+    figures.append(Measurement("one new Bezier track, drawn at random, built and loaded", _track_seconds() * 1e3, "ms"))
     memory = _memory_of(MEMORY_ENVS)
     if memory is not None:
-        figures.append(Figure(f"resident memory of {MEMORY_ENVS} cars", memory / 2**20, "MiB"))
+        figures.append(Measurement(f"resident memory of {MEMORY_ENVS} cars", memory / 2**20, "MiB"))
     return figures
 
 

@@ -19,7 +19,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import Engine, LevelBatch, Observation, Step
 from clutr.envs.randomness import named_generator
 from clutr.experiments.benchmarks.maze_train import matrix_multiply_peak
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 
 NUM_ENVS = 16
 UPDATES = 3
@@ -32,17 +32,20 @@ class WholeStacks(PixelActorCritic):
 
     chunk = None
 
-    def prepare(self, observations: Observation, starts: Tensor) -> Any:
+    def prepare(self, observations: Observation, episode_starts: Tensor) -> Any:
         """Bytes `[1, T * N, channels, height, width]`, every frame in up to four places."""
-        parts = [Stacks.of(observations["image"], starts)[:, index] for index in torch.arange(starts.numel()).split(50)]
+        parts = [
+            Stacks.of(observations["image"], episode_starts)[:, index]
+            for index in torch.arange(episode_starts.numel()).split(50)
+        ]
         return torch.cat([part.pixels().to(torch.uint8).permute(0, 3, 1, 2) for part in parts]).contiguous()[None]
 
-    def forward(self, prepared: Any, starts: Tensor) -> tuple[ScaledBeta, Tensor]:
+    def forward(self, prepared: Any, episode_starts: Tensor) -> tuple[ScaledBeta, Tensor]:
         """See `Network`."""
         features = prepared.flatten(0, 1).float() / 128 - 1
         for weight, bias, (_, _, stride) in zip(self.torso.weights, self.torso.biases, self.torso.layers, strict=True):
             features = F.relu(F.conv2d(features, weight.permute(0, 3, 1, 2).contiguous(), bias, stride))
-        return self._heads(features.flatten(1).view(*starts.shape, -1))
+        return self._heads(features.flatten(1).view(*episode_starts.shape, -1))
 
 
 class TimedEngine:
@@ -64,9 +67,9 @@ class TimedEngine:
         return self.engine.solved
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """See `Engine`."""
-        return self.engine.place
+        return self.engine.agent_position
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """See `Engine`."""
@@ -97,7 +100,7 @@ class Seconds:
         return self.engine + self.policy + self.learning
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure full updates: sampling tracks, driving, learning. Needs about a minute."""
     progress("matrix multiplication")
     peak = matrix_multiply_peak()
@@ -118,18 +121,19 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
     multiply = "matrix multiplication 2048^3 in float32"
     updates = learning_flops(_network(published)) * config.epochs * decisions / ours.learning
     return [
-        Figure.beside(f"published student, {shape}", decisions / ours.total, "decisions/s", PLAIN, decisions / whole),
-        Figure.beside(
+        Measurement.beside(f"published student, {shape}", decisions / ours.total, "decisions/s", PLAIN, decisions /
+        whole), Measurement.beside(
             f"update of the published student, {shape}", decisions / ours.learning, "decisions/s", PLAIN,
             decisions / plain,
         ),
-        Figure.beside(
+        Measurement.beside(
             f"light student, {shape}", decisions / light.total, "decisions/s", "published student",
             decisions / ours.total,
         ),
-        Figure(f"engine in the published student's rollout, {NUM_ENVS} cars", decisions / ours.engine, "decisions/s"),
-        Figure(f"policy in the published student's rollout, {NUM_ENVS} cars", decisions / ours.policy, "decisions/s"),
-        Figure.beside("arithmetic of the published student's update", updates / 1e9, "GFLOP/s", multiply, peak / 1e9),
+        Measurement(f"engine in the published student's rollout, {NUM_ENVS} cars", decisions / ours.engine,
+        "decisions/s"), Measurement(f"policy in the published student's rollout, {NUM_ENVS} cars", decisions /
+        ours.policy, "decisions/s"), Measurement.beside("arithmetic of the published student's update", updates / 1e9,
+        "GFLOP/s", multiply, peak / 1e9),
     ]  # fmt: skip
 
 

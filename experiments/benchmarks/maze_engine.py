@@ -15,7 +15,7 @@ from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
 from clutr.envs.randomness import named_generator
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 
 BATCH_SIZES = (256, 1024, 2048, 4096, 8192, 16384)
 TRAINING_BATCH = 32
@@ -48,7 +48,7 @@ class RealMaze(MiniGridEnv):
         self.agent_dir = int(self.level.heading[0])
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure random steps per second, restarts of ended episodes included on both sides.
 
     Levels are the default domain's. Actions are drawn before the clock starts, on both sides.
@@ -66,9 +66,9 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
             progress(f"{batch} mazes, {walls}: {rates[batch]:,.0f} steps/s")
         best = max(rates, key=lambda batch: rates[batch])
         peer = f"one minigrid environment, {walls}"
-        figures.append(Figure.beside(f"random steps, {best} mazes, {walls}", rates[best], "steps/s", peer, real))
+        figures.append(Measurement.beside(f"random steps, {best} mazes, {walls}", rates[best], "steps/s", peer, real))
         latency = _seconds_per_step(domain, TRAINING_BATCH)
-        figures.append(Figure(f"one step of {TRAINING_BATCH} mazes, {walls}", latency * 1e6, "microseconds"))
+        figures.append(Measurement(f"one step of {TRAINING_BATCH} mazes, {walls}", latency * 1e6, "microseconds"))
     return figures
 
 

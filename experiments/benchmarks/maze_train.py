@@ -13,7 +13,7 @@ from clutr.agents.recurrent import LSTM, product_with
 from clutr.envs.domain import Engine
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.training.presets import LIGHT_STUDENT
 
 NUM_ENVS = 32
@@ -26,19 +26,19 @@ JAXUED_STEPS_PER_SECOND = 3_700.0
 class LoopedLSTM(LSTM):
     """The same layer as most torch code writes it: an `LSTMCell` step at a time under autograd."""
 
-    def forward(self, inputs: Tensor, starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, episode_starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """See `LSTM.forward`."""
         hidden, cell = state.split(self.hidden_size, 1)
         weights = self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
         hiddens = []
         for t in range(len(inputs)):
-            keep = (~starts[t]).to(inputs.dtype).unsqueeze(1)
+            keep = (~episode_starts[t]).to(inputs.dtype).unsqueeze(1)
             hidden, cell = torch.lstm_cell(inputs[t], (hidden * keep, cell * keep), *weights)
             hiddens.append(hidden)
         return torch.stack(hiddens), torch.cat([hidden, cell], 1)
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure full updates: sampling levels, rolling out, learning. Needs about a minute."""
     progress("matrix multiplication")
     peak = matrix_multiply_peak()
@@ -63,17 +63,17 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
     published = f"published student (LSTM {config.hidden}), {shape}, {config.epochs} epochs, domain randomisation"
     light_name = f"light student (LSTM {LIGHT_STUDENT.hidden}, {LIGHT_STUDENT.epochs} epochs), {shape}"
     return [
-        Figure.beside(published, ours, "steps/s", "the same with torch.lstm_cell in a loop", loop),
-        Figure.beside(f"{published}: quoted peer", ours, "steps/s", JAXUED, JAXUED_STEPS_PER_SECOND),
-        Figure.beside(light_name, light, "steps/s", "published student", ours),
-        Figure.beside(
+        Measurement.beside(published, ours, "steps/s", "the same with torch.lstm_cell in a loop", loop),
+        Measurement.beside(f"{published}: quoted peer", ours, "steps/s", JAXUED, JAXUED_STEPS_PER_SECOND),
+        Measurement.beside(light_name, light, "steps/s", "published student", ours),
+        Measurement.beside(
             "arithmetic of the published student's training",
             ours * flops / 1e9,
             "GFLOP/s",
             "matrix multiplication 2048^3 in float32",
             peak / 1e9,
         ),
-        Figure.beside(
+        Measurement.beside(
             "LSTM 149 -> 256 with resets, 256 steps of 32, forward and backward",
             1 / mine,
             "passes/s",
@@ -130,7 +130,7 @@ def _layer_seconds() -> tuple[float, float]:
     """Seconds of a forward and backward pass of our layer and of torch's."""
     ours, theirs = LSTM(149, 256, named_generator(0, "bench", "layer")), nn.LSTM(149, 256)
     inputs = torch.rand(256, NUM_ENVS, 149)
-    starts = torch.zeros(256, NUM_ENVS, dtype=torch.bool)
+    episode_starts = torch.zeros(256, NUM_ENVS, dtype=torch.bool)
     state = torch.zeros(NUM_ENVS, 512)
 
     def best(forward: Callable[[], Tensor]) -> float:
@@ -141,4 +141,4 @@ def _layer_seconds() -> tuple[float, float]:
             seconds.append(time.perf_counter() - started)
         return min(seconds[1:])
 
-    return best(lambda: ours(inputs, starts, state)[0]), best(lambda: theirs(inputs)[0])
+    return best(lambda: ours(inputs, episode_starts, state)[0]), best(lambda: theirs(inputs)[0])

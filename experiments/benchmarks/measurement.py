@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """A measurement beside that of a peer in the same run."""
 
     what: str
@@ -23,7 +23,7 @@ class Figure:
     """Ours over the peer's."""
 
     @classmethod
-    def beside(cls, what: str, value: float, unit: str, peer: str, peer_value: float) -> "Figure":
+    def beside(cls, what: str, value: float, unit: str, peer: str, peer_value: float) -> "Measurement":
         """A figure with a peer's."""
         return cls(what, value, unit, peer, peer_value, value / peer_value)
 
@@ -48,6 +48,6 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def to_json(name: str, figures: Sequence[Figure]) -> dict[str, Any]:
+def to_json(name: str, figures: Sequence[Measurement]) -> dict[str, Any]:
     """What `clutr bench NAME --json` prints."""
     return {"name": name, "machine": describe_machine(), "figures": [asdict(figure) for figure in figures]}

@@ -16,7 +16,7 @@ from clutr.agents.rllib.config import RLlibBackend, require_ray
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
 from clutr.experiments.benchmarks.maze_train import training_flops
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.benchmarks.plain_rllib import minigrids_maze, our_maze, plain_rllib
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import LIGHT_STUDENT
@@ -63,7 +63,7 @@ class CostModel:
     """
 
     play: float
-    """Of one runner's share."""
+    """Of one runner's shard."""
     fixed: float
     """Of the driver for each rollout."""
     each: float
@@ -71,7 +71,7 @@ class CostModel:
     sent: float
     """Bytes to and from each runner in a rollout."""
     learn: float
-    """For one runner's share on one learner."""
+    """For one runner's shard on one learner."""
     weights: float
     """Bytes of the network."""
 
@@ -102,7 +102,7 @@ def fit(rollouts: Sequence[Rollouts], sent: float, learn: float, weights: float)
     return CostModel(rollouts[0].play_seconds, intercept, slope, sent, learn, weights)
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure. Needs about two minutes, and Ray. Raises `RunError` without it."""
     try:
         require_ray()
@@ -122,7 +122,7 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
         ray.shutdown()
 
 
-def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDomain) -> list[Figure]:
+def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDomain) -> list[Measurement]:
     progress("one process")  # before other processes take their share of the processor
     alone = _student(NativeBackend(), config, domain, ENVS)
     here = _best_rollouts(alone, domain, ENVS, 1)
@@ -136,18 +136,18 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         student = None  # let go of the last one's processes before others start
         student = _student(RLlibBackend(runners=runners), config, domain, ENVS * runners)
         rollouts.append(_best_rollouts(student, domain, ENVS * runners, runners))
-    parcels = _parcels(student, domain, runners=RUNNERS[-1])
+    payloads = _payloads(student, domain, runners=RUNNERS[-1])
     progress(f"1 runner, {WIDE} mazes")
     student = None
     wide = _best_rollouts(_student(RLlibBackend(runners=1), config, domain, WIDE), domain, WIDE, 1)
     size = f"{ENVS} mazes x {config.rollout_steps} steps a runner"
-    figures = [Figure(f"rollout in one process, {size}", native_speed, "steps/s")]
+    figures = [Measurement(f"rollout in one process, {size}", native_speed, "steps/s")]
     for each in rollouts:
         speed = steps * each.runners / each.seconds
         label = f"rollout, {each.runners} runners on {cores} cores, {size}"
-        figures.append(Figure.beside(label, speed, "steps/s", "one process", native_speed))
+        figures.append(Measurement.beside(label, speed, "steps/s", "one process", native_speed))
         per_core = speed / min(each.runners, cores)
-        figures.append(Figure.beside(f"{label}: per core", per_core, "steps/s", "one process", native_speed))
+        figures.append(Measurement.beside(f"{label}: per core", per_core, "steps/s", "one process", native_speed))
     speed, wide_speed = steps / rollouts[0].seconds, WIDE * config.rollout_steps / wide.seconds
     update = steps / (rollouts[0].seconds + learning)
     for mazes, make in (("clutr/Maze-v0", our_maze(domain)), ("minigrid's mazes", minigrids_maze(domain))):
@@ -155,42 +155,43 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         plain = f"RLlib's own PPO, 1 runner, no memory, {{}} x {mazes}"
         sampling, training = plain_rllib(make, config, ENVS, config.epochs)
         figures.append(
-            Figure.beside(f"rollout, 1 runner, {ENVS} mazes", speed, "steps/s", plain.format(ENVS), sampling)
+            Measurement.beside(f"rollout, 1 runner, {ENVS} mazes", speed, "steps/s", plain.format(ENVS), sampling)
         )
         what = f"update, 1 runner, {ENVS} mazes, {config.epochs} epochs, the driver learns"
-        figures.append(Figure.beside(what, update, "steps/s", plain.format(ENVS), training))
+        figures.append(Measurement.beside(what, update, "steps/s", plain.format(ENVS), training))
         sampling, _ = plain_rllib(make, config, WIDE, 1)
         figures.append(
-            Figure.beside(f"rollout, 1 runner, {WIDE} mazes", wide_speed, "steps/s", plain.format(WIDE), sampling)
+            Measurement.beside(f"rollout, 1 runner, {WIDE} mazes", wide_speed, "steps/s", plain.format(WIDE), sampling)
         )
     figures += [
-        Figure(f"serialised, for each runner and update: {name}", size_, "bytes") for name, size_ in parcels.items()
+        Measurement(f"serialised, for each runner and update: {name}", size_, "bytes")
+        for name, size_ in payloads.items()
     ]
     lost = rollouts[0].overhead / rollouts[0].seconds
-    figures.append(Figure("share of a rollout lost to serialisation and transport, 1 runner", lost, "of the time"))
-    weights, sent = parcels["weights"], sum(parcels.values())
+    figures.append(Measurement("share of a rollout lost to serialisation and transport, 1 runner", lost, "of the time"))
+    weights, sent = payloads["weights"], sum(payloads.values())
     return figures + _predictions(fit(rollouts, sent, learning, weights), steps, alone.network, config)
 
 
-def _predictions(model: CostModel, steps: int, network: ActorCritic, config: PPOConfig) -> list[Figure]:
+def _predictions(model: CostModel, steps: int, network: ActorCritic, config: PPOConfig) -> list[Measurement]:
     """What the model says, and what it was fitted to."""
     forward = training_flops(network, config) / (1 + 3 * config.epochs)
     figures = [
-        Figure("cost model: arithmetic of the policy", forward, "floating-point operations a step"),
-        Figure("cost model: a runner's playing", model.play, "s an update"),
-        Figure("cost model: the driver, fixed", model.fixed, "s an update"),
-        Figure("cost model: the driver, for each runner", model.each, "s an update"),
-        Figure("cost model: learning from a runner's share on one learner", model.learn, "s an update"),
+        Measurement("cost model: arithmetic of the policy", forward, "floating-point operations a step"),
+        Measurement("cost model: a runner's playing", model.play, "s an update"),
+        Measurement("cost model: the driver, fixed", model.fixed, "s an update"),
+        Measurement("cost model: the driver, for each runner", model.each, "s an update"),
+        Measurement("cost model: learning from a runner's shard on one learner", model.learn, "s an update"),
     ]
     one = steps / model.rollout(1)
     network_said = f"assuming {BANDWIDTH * 8e-9:.0f} Gbit/s to one driver, {LATENCY * 1e3:g} ms, a core a runner"
     for runners in PREDICTED:
         speed = steps * runners / model.rollout(runners)
         what = f"predicted rollout, {runners} runners, {network_said}"
-        figures.append(Figure.beside(what, speed, "steps/s", "as many single runners", one * runners))
+        figures.append(Measurement.beside(what, speed, "steps/s", "as many single runners", one * runners))
         speed = steps * runners / model.update(runners)
         what = f"predicted update, {runners} runners, a learner for {RUNNERS_PER_LEARNER} of them, {network_said}"
-        figures.append(Figure(what, speed, "steps/s"))
+        figures.append(Measurement(what, speed, "steps/s"))
     return figures
 
 
@@ -228,7 +229,7 @@ def _learn_seconds(student: Any, domain: MazeDomain) -> float:
     return best
 
 
-def _parcels(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]:
+def _payloads(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]:
     """Bytes of what goes to and comes from each runner, as Ray serialises it."""
     from ray import cloudpickle  # noqa: PLC0415
 
@@ -236,9 +237,9 @@ def _parcels(student: Any, domain: MazeDomain, runners: int) -> dict[str, float]
 
     levels = domain.sample(ENVS * runners, named_generator(0, "bench", "parcels"))
     played = student.rollout(domain.engine(ENVS * runners), levels)
-    parcels = {
+    payloads = {
         "weights": pack(dict(student.local.network.state_dict())),
         "levels": pack_levels(levels[torch.arange(ENVS)]),
         "trajectories": pack_trajectories(select(played, torch.arange(ENVS))),
     }
-    return {name: float(len(cloudpickle.dumps(parcel, protocol=5))) for name, parcel in parcels.items()}
+    return {name: float(len(cloudpickle.dumps(payload, protocol=5))) for name, payload in payloads.items()}

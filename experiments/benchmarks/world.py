@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from clutr.envs.capabilities import SIDE
 from clutr.envs.car.domain import CarDomain
-from clutr.experiments.benchmarks.measurement import Figure
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.experiments.benchmarks.measurement import Measurement
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.memory import Memory, MemoryConfig, Scale
-from clutr.world_model.policies import Guided, RandomWalk
+from clutr.world_model.policies import NoisyExpert, RandomWalk
 from clutr.world_model.recorder import Recorder
 from clutr.world_model.training import MemoryTraining, MemoryTrainingOptions
 
@@ -74,7 +74,7 @@ def _memory(core: str = "lstm") -> Memory:
 
 def _trained_moments(core: str) -> float:
     """Moments a second of our training, one pass over made-up episodes."""
-    options = MemoryTrainingOptions(streams=STREAMS, length=LENGTH, dreamt=0)  # as the plain network learns
+    options = MemoryTrainingOptions(streams=STREAMS, length=LENGTH, imagination_steps=0)  # as the plain network learns
     episodes = _episodes()
     training = MemoryTraining(_memory(core), options, episodes, episodes[:1], 1)
 
@@ -107,7 +107,7 @@ def _dreamt_moments(n: int) -> float:
     """Moments a second of n dreams side by side, with drawn latents."""
     nothing, one = torch.zeros(LATENTS), torch.ones(LATENTS)
     dreamer = Dreamer(_memory(), Scale(nothing, one, one, 1.0))
-    moment = Moment(dreamer.memory.initial_state(n), torch.zeros(n, LATENTS))
+    moment = LatentState(dreamer.memory.initial_state(n), torch.zeros(n, LATENTS))
     actions, rng = torch.zeros(HORIZON, n, ACTIONS), torch.Generator().manual_seed(1)
 
     def work() -> int:
@@ -124,7 +124,7 @@ def _recorded_frames() -> float:
         60,
         lambda engine: [
             (RandomWalk(engine.action_space, CARS), CARS // 2),
-            (Guided(engine.action_space, CARS), CARS // 2),
+            (NoisyExpert(engine.action_space, CARS), CARS // 2),
         ],
         1,
     )
@@ -151,14 +151,16 @@ def _package_frames() -> float | None:
     return _best(work)
 
 
-def run(progress: Callable[[str], None]) -> list[Figure]:
+def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure recording, both kinds of training, and dreaming. Needs about a minute."""
     progress("recording")
     recorded, package = _recorded_frames(), _package_frames()
     what = f"recording: frames of {CARS} cars with masks and true state, one decision each"
-    found = [Figure(what, recorded, "frames/s")]
+    found = [Measurement(what, recorded, "frames/s")]
     if package is not None:
-        found = [Figure.beside(what, recorded, "frames/s", "decisions of one CarRacing-v3, pictures only", package)]
+        found = [
+            Measurement.beside(what, recorded, "frames/s", "decisions of one CarRacing-v3, pictures only", package)
+        ]
     progress("the backbones")
     frames = torch.randint(0, 256, (2_000, SIDE, SIDE, 3), dtype=torch.uint8)
     vae = VAEConfig(iterations=10**6)
@@ -169,20 +171,20 @@ def run(progress: Callable[[str], None]) -> list[Figure]:
             training.step()
         return 8 * vae.batch_size
 
-    found.append(Figure("V: VAE, 32 latents, training", _best(steps), "frames/s"))
+    found.append(Measurement("V: VAE, 32 latents, training", _best(steps), "frames/s"))
 
     def modes() -> int:
-        config = ModesConfig()
+        config = PPCAConfig()
         config.fitting(config.build((SIDE, SIDE), 1), frames, 1).run()
         return len(frames)
 
-    found.append(Figure("V: 32 principal modes, fitting", _best(modes, 1), "frames/s"))
+    found.append(Measurement("V: 32 principal modes, fitting", _best(modes, 1), "frames/s"))
     progress("the memories")
     peer, plain = "plain nn.LSTM mixture-density network, the same size", _plain_moments()
     for core in CORES:
         what = f"M: {core} {WIDTH}, {GAUSSIANS} Gaussians, {STREAMS} x {LENGTH}, training"
-        found.append(Figure.beside(what, _trained_moments(core), "moments/s", peer, plain))
+        found.append(Measurement.beside(what, _trained_moments(core), "moments/s", peer, plain))
     progress("dreams")
     for n in (1, 256):
-        found.append(Figure(f"dreaming, {n} at once", _dreamt_moments(n), "moments/s"))
+        found.append(Measurement(f"dreaming, {n} at once", _dreamt_moments(n), "moments/s"))
     return found

@@ -24,7 +24,7 @@ from clutr.experiments.cli.arguments import Arguments, about_of, choose, options
 from clutr.experiments.cli.inspect import inspect_command
 from clutr.experiments.cli.sb3 import eval_model, wants_model
 from clutr.experiments.cli.train import RUNS, pretrain_command, resume_command, train_command
-from clutr.experiments.cli.world import probe_command, world_command
+from clutr.experiments.cli.world import probe_command, world_model_command
 from clutr.experiments.evaluation import commands, compare
 from clutr.experiments.reports.run_report import build_comparison, build_report
 from clutr.experiments.run_directory import RunDirectory
@@ -197,7 +197,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "compare": _compare,
     "report": _report,
     "bench": _bench,
-    "world": world_command,
+    "world": world_model_command,
     "probe": probe_command,
     "inspect": inspect_command,
 }

@@ -13,16 +13,16 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.display import console, say, work_display
 from clutr.experiments.world_model import run_directory as world_run
 from clutr.experiments.world_model import training as world_train
-from clutr.experiments.world_model.config import WORLD_PRESETS, WorldExperiment
+from clutr.experiments.world_model.config import WORLD_PRESETS, WorldModelExperiment
 from clutr.experiments.world_model.dreaming import DreamOptions, dream_on
 from clutr.experiments.world_model.probe_context import ProbeOptions
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.manifold.base import Progress
 
 WORLD = Path("runs") / "world"
 
 
-def world_command(args: Arguments) -> None:
+def world_model_command(args: Arguments) -> None:
     """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
     parts = {
         "record": _world_record,
@@ -46,8 +46,8 @@ def _world_record(args: Arguments) -> None:
         experiment=(narrowed, narrowed(), ""),
         run=(Path, WORLD, "The world model's directory."),
     )
-    fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldExperiment)}
-    run = WorldRun.create(options.run, WorldExperiment(**fields))
+    fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(WorldModelExperiment)}
+    run = WorldModelRun.create(options.run, WorldModelExperiment(**fields))
     with work_display("recording") as progress:
         found = world_run.record(run, progress)
     console.print(world_run.recording_table(found))
@@ -59,7 +59,7 @@ def _world_train(args: Arguments) -> None:
     options = options_of(
         "world train", args, _world_train.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
     )
-    run = WorldRun(options.run)
+    run = WorldModelRun(options.run)
     recording = run.recording()
     with work_display("fitting the backbone") as progress:
         backbone = world_train.fit_backbone(run, recording, progress)
@@ -77,7 +77,7 @@ def _world_dream(args: Arguments) -> None:
         run=(Path, WORLD, "The world model's directory."),
         dream=(DreamOptions, DreamOptions(), ""),
     )
-    say(f"open {dream_on(WorldRun(options.run), options.dream)}")
+    say(f"open {dream_on(WorldModelRun(options.run), options.dream)}")
 
 
 def _world_report(args: Arguments) -> None:
@@ -85,8 +85,8 @@ def _world_report(args: Arguments) -> None:
     options = options_of(
         "world report", args, _world_report.__doc__ or "", run=(Path, WORLD, "The world model's directory.")
     )
-    run = WorldRun(options.run)
-    path = world_report.build_world_report(run)
+    run = WorldModelRun(options.run)
+    path = world_report.build_world_model_report(run)
     say(f"open {path}; the numbers are in {run.path / 'dreams.json'}")
 
 
@@ -99,14 +99,14 @@ def _world_probe(args: Arguments) -> None:
         probes=(ProbeOptions, ProbeOptions(), ""),
         run=(Path, WORLD, "The world model's directory."),
     )
-    run = WorldRun(options.run)
+    run = WorldModelRun(options.run)
     with ExitStack() as shown:
 
         def section(name: str) -> Progress:
             shown.close()
             return shown.enter_context(work_display(f"probing: {name}"))
 
-        world_probe.probe_world(run, options.probes, section)
+        world_probe.probe_world_model(run, options.probes, section)
     path = world_probe.build_probe_page(run)
     console.print(world_probe.verdict_table(run))
     say(f"open {path}; the numbers are in {run.path / 'probes'}")

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from clutr.agents.student import Student
-from clutr.envs.domain import Domain, Figure, Suite
+from clutr.envs.domain import Domain, Metric, Suite
 from clutr.experiments.config import method_of
-from clutr.experiments.evaluation.compare import EvaluationJson, figure_name, figure_of, require_evaluation
+from clutr.experiments.evaluation.compare import EvaluationJson, metric_name, metric_of, require_evaluation
 from clutr.experiments.evaluation.cvar import cvar
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import RunDirectory
@@ -29,7 +29,7 @@ from clutr.manifold.base import Progress
 RECORDED_EPISODES = 4
 """Episodes a level whose paths are kept for the report."""
 
-FORMATS: dict[Figure, Callable[[float], str]] = {
+FORMATS: dict[Metric, Callable[[float], str]] = {
     "solved": lambda share: f"{share:.1%}",
     "return": lambda value: f"{value:,.0f}",
 }
@@ -55,8 +55,8 @@ def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> boo
     except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"{run.path} cannot be trained: {error}") from error
     title = run.path.name
-    figure = runner.suite.figure if runner.suite is not None else "solved"
-    with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0], figure) as report:
+    metric = runner.suite.metric if runner.suite is not None else "solved"
+    with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0], metric) as report:
         return runner.train(report)
 
 
@@ -166,30 +166,30 @@ def evaluate_run(
 def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """Solve rates or returns level by level, one column a method; the last rows are means and interquartile means."""
     first = next(iter(results.values()))
-    figure = figure_of(first)
-    say = FORMATS[figure]
-    table = Table(title=f"{figure_name(figure)} on {first['suite']}, zero-shot", title_justify="left")
+    metric = metric_of(first)
+    say = FORMATS[metric]
+    table = Table(title=f"{metric_name(metric)} on {first['suite']}, zero-shot", title_justify="left")
     table.add_column("level")
     for name in results:
         table.add_column(escape(name), justify="right")
     for index, level in enumerate(first["levels"]):
-        table.add_row(level["level"], *(_level_cell(result["levels"][index], figure) for result in results.values()))
+        table.add_row(level["level"], *(_level_cell(result["levels"][index], metric) for result in results.values()))
     table.add_section()
-    for name, key in (("mean", f"mean_{figure}"), ("IQM", f"iqm_{figure}")):
+    for name, key in (("mean", f"mean_{metric}"), ("IQM", f"iqm_{metric}")):
         cells = []
         for result in results.values():
             low, high = result["summary"][f"{key}_interval"]
             cells.append(f"{say(result['summary'][key])} [{say(low)}, {say(high)}]")
         table.add_row(name, *cells, style="bold")
-    if figure == "return":
+    if metric == "return":
         table.add_row("solved", *(f"{result['summary']['mean_solved']:.1%}" for result in results.values()))
-    remark = "± standard deviation of the episodes. " if figure == "return" else ""
+    remark = "± standard deviation of the episodes. " if metric == "return" else ""
     table.caption = f"{first['levels'][0]['episodes']} episodes a level. {remark}{first['summary']['uncertainty']}"
     return table
 
 
-def _level_cell(row: Mapping[str, Any], figure: Figure) -> str:
-    if figure == "solved":
+def _level_cell(row: Mapping[str, Any], metric: Metric) -> str:
+    if metric == "solved":
         return f"{row['solved']:.0%}"
     return f"{row['return_mean']:.0f} ± {row['return_std']:.0f}"
 

@@ -9,7 +9,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
-from clutr.envs.domain import Figure
+from clutr.envs.domain import Metric
 from clutr.experiments.evaluation import statistics
 from clutr.experiments.evaluation.statistics import Interval, Sample
 from clutr.experiments.storage import RunError
@@ -22,15 +22,15 @@ FEW_SEEDS = 5
 of the IQM hold the truth in 82 % of cases with 2 runs, 87 % with 3 and 92 % with 5."""
 
 
-def figure_of(evaluation: EvaluationJson) -> Figure:
+def metric_of(evaluation: EvaluationJson) -> Metric:
     """What the results of an evaluation's suite are told by."""
-    figure: Figure = (evaluation.get("summary") or {}).get("figure", "solved")
-    return figure
+    metric: Metric = (evaluation.get("summary") or {}).get("metric", "solved")
+    return metric
 
 
-def figure_name(figure: Figure) -> str:
+def metric_name(metric: Metric) -> str:
     """The figure as a person says it."""
-    return {"solved": "solve rate", "return": "mean return"}[figure]
+    return {"solved": "solve rate", "return": "mean return"}[metric]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MethodResult:
     """One method on the suite. Scores are solve rates in [0, 1], or returns."""
 
     method: str
-    figure: Figure
+    metric: Metric
     """What the scores are."""
     runs: tuple[str, ...]
     resampled: str
@@ -64,7 +64,7 @@ class MethodResult:
             "resampled": self.resampled,
             "levels": {level: interval.to_json() for level, interval in self.levels.items()},
             **means,
-            **{f"{name}_{self.figure}": interval.to_json() for name, interval in aggregates.items()},
+            **{f"{name}_{self.metric}": interval.to_json() for name, interval in aggregates.items()},
             **({"optimality_gap": self.optimality_gap.to_json()} if self.optimality_gap else {}),
             "probability_of_improvement": self.improvement.to_json() if self.improvement else None,
         }
@@ -80,9 +80,9 @@ class Comparison:
     methods: tuple[MethodResult, ...]
 
     @property
-    def figure(self) -> Figure:
+    def metric(self) -> Metric:
         """What the scores are."""
-        return self.methods[0].figure
+        return self.methods[0].metric
 
     @property
     def baseline(self) -> str:
@@ -100,7 +100,7 @@ class Comparison:
         if single:
             sentences.append(
                 f"One run only of {', '.join(single)}: its episodes are resampled instead of seeds"
-                + (" (levels: Wilson)" if self.figure == "solved" else "")
+                + (" (levels: Wilson)" if self.metric == "solved" else "")
                 + ", so its intervals speak of that run, not of the method."
             )
         few = [result.method for result in self.methods if 1 < len(result.runs) < FEW_SEEDS]
@@ -112,7 +112,7 @@ class Comparison:
         """What `clutr compare --json` prints: plain values only."""
         return {
             "suite": self.suite,
-            "figure": self.figure,
+            "metric": self.metric,
             "baseline": self.baseline,
             "episodes": self.episodes,
             "methods": [result.to_json() for result in self.methods],
@@ -156,7 +156,7 @@ def compare(evaluations: Mapping[str, Sequence[EvaluationJson]], rng: torch.Gene
         for run in runs:
             _check_alike(first, run)
     levels = [row["level"] for row in first["levels"]]
-    baseline = _sample(next(iter(evaluations.values())), figure_of(first))
+    baseline = _sample(next(iter(evaluations.values())), metric_of(first))
     results = [
         _summarise(method, runs, levels, baseline if index else None, rng)
         for index, (method, runs) in enumerate(evaluations.items())
@@ -191,12 +191,12 @@ def _successes(row: Mapping[str, Any]) -> int:
     return round(float(row["solved"]) * episodes)
 
 
-def _sample(runs: Sequence[EvaluationJson], figure: Figure) -> Sample:
+def _sample(runs: Sequence[EvaluationJson], metric: Metric) -> Sample:
     """The scores of several runs, or those of the episodes of the only one."""
     if len(runs) > 1:
-        key = "solved" if figure == "solved" else "return_mean"
+        key = "solved" if metric == "solved" else "return_mean"
         return Sample(np.array([[row[key] for row in run["levels"]] for run in runs], dtype=np.float64), "seeds")
-    if figure == "return":
+    if metric == "return":
         columns = [np.asarray(row["returns"]) for row in runs[0]["levels"]]
     else:
         columns = [np.arange(row["episodes"]) < _successes(row) for row in runs[0]["levels"]]
@@ -206,9 +206,9 @@ def _sample(runs: Sequence[EvaluationJson], figure: Figure) -> Sample:
 def _summarise(
     method: str, runs: Sequence[EvaluationJson], levels: Sequence[str], baseline: Sample | None, rng: torch.Generator
 ) -> MethodResult:
-    figure = figure_of(runs[0])
-    sample = _sample(runs, figure)
-    if sample.resampled == "seeds" or figure == "return":
+    metric = metric_of(runs[0])
+    sample = _sample(runs, metric)
+    if sample.resampled == "seeds" or metric == "return":
         scores = [
             statistics.estimate(statistics.mean, Sample(sample.values[:, [i]], sample.resampled), rng=rng)
             for i in range(len(levels))
@@ -218,11 +218,11 @@ def _summarise(
     improvement, gap = None, None
     if baseline is not None:
         improvement = statistics.estimate(statistics.probability_of_improvement, sample, baseline, rng=rng)
-    if figure == "solved":
+    if metric == "solved":
         gap = statistics.estimate(statistics.optimality_gap, sample, rng=rng)
     return MethodResult(
         method=method,
-        figure=figure,
+        metric=metric,
         runs=tuple(str(run["run"]) for run in runs),
         resampled=sample.resampled,
         levels=dict(zip(levels, scores, strict=True)),
@@ -242,7 +242,7 @@ def _plain_mean(runs: Sequence[EvaluationJson], key: str) -> float:
 
 def table(comparison: Comparison) -> Table:
     """A text table: one column a method, solve rates in per cent or returns, with their intervals."""
-    returns = comparison.figure == "return"
+    returns = comparison.metric == "return"
     name, say = ("Mean return", _number) if returns else ("Solve rate", _percent)
     result = Table(
         title=f"{name} on {escape(comparison.suite)}{'' if returns else ' (%)'}, "

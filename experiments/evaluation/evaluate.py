@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.student import Policy
-from clutr.envs.domain import Engine, Figure, LevelBatch, Observation, Suite, Task
+from clutr.envs.domain import Engine, LevelBatch, Metric, Observation, Suite, Task
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation import statistics
 from clutr.manifold.base import Progress
@@ -39,7 +39,8 @@ class Episodes:
     lengths: Tensor
     """`[E]` int64, in steps."""
     places: Tensor
-    """`[K, L + 1, ...]`: `Engine.place` in the first K episodes, start and end included, padded with -1 or NaN."""
+    """`[K, L + 1, ...]`: `Engine.agent_position` in the first K episodes, start and end included, padded with -1
+    or NaN."""
     film: Tensor
     """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not filmed."""
 
@@ -115,7 +116,7 @@ def _places(engine: Engine, playing: Tensor, record: int) -> Tensor:
     """`[record, ...]`: where the first environments' agents are; -1 or NaN where no episode goes on."""
     if not record:
         return torch.empty(0)
-    place = engine.place[:record]
+    place = engine.agent_position[:record]
     here = playing[:record].view(-1, *(1,) * (place.ndim - 1))
     return torch.where(here, place, torch.nan if place.is_floating_point() else -1)
 
@@ -156,11 +157,11 @@ def play_in_batches(
     record: int = 0,
     film: bool = False,
 ) -> Episodes:
-    """One episode on each of any number of levels, at most `task.slots` at once. Recorded are the first batch's."""
+    """One episode on each level, at most `task.max_num_envs` at once. Recorded are the first batch's."""
     parts: list[Episodes] = []
     engine: Engine | None = None
-    for start in range(0, len(levels), task.slots):
-        batch = levels[start : start + task.slots]
+    for start in range(0, len(levels), task.max_num_envs):
+        batch = levels[start : start + task.max_num_envs]
         if engine is None or engine.num_envs != len(batch):
             engine = task.engine(len(batch))
         on_device = batch.to(engine.device)
@@ -178,7 +179,7 @@ class LevelEvaluation:
     recorded: LevelBatch
     """The levels of the episodes in `episodes.places`; none if nothing was recorded."""
 
-    def to_json(self, figure: Figure) -> dict[str, Any]:
+    def to_json(self, metric: Metric) -> dict[str, Any]:
         """One row of `clutr eval --json`. `solved` is a share; the deviation is that of the episodes (n - 1).
 
         Where returns are the figure, those of all episodes are added: their means' intervals cannot be had without.
@@ -191,7 +192,7 @@ class LevelEvaluation:
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std()) if len(returns) > 1 else 0.0,
         }
-        return row | ({"returns": returns.tolist()} if figure == "return" else {})
+        return row | ({"returns": returns.tolist()} if metric == "return" else {})
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Evaluation:
     seed: int
     """Initial seed of the generator that was passed: a fresh generator with it gives the same evaluation."""
     deterministic: bool
-    figure: Figure = "solved"
+    metric: Metric = "solved"
     """What the suite is told by."""
 
     @property
@@ -217,13 +218,13 @@ class Evaluation:
         return float(self._values("returns").mean())
 
     @property
-    def mean_figure(self) -> float:
+    def mean_metric(self) -> float:
         """The suite's figure, averaged over levels."""
-        return self.mean_solved if self.figure == "solved" else self.mean_return
+        return self.mean_solved if self.metric == "solved" else self.mean_return
 
     def by_level(self) -> dict[str, float]:
         """The suite's figure on each level, by name."""
-        column = "solved" if self.figure == "solved" else "returns"
+        column = "solved" if self.metric == "solved" else "returns"
         return {level.level: float(getattr(level.episodes, column).double().mean()) for level in self.levels}
 
     def _values(self, what: str) -> statistics.Scores:
@@ -236,24 +237,24 @@ class Evaluation:
         rng = named_generator(self.seed, "bootstrap", self.suite)
         solved = statistics.Sample(self._values("solved"), "episodes")
         returns = statistics.Sample(self._values("returns"), "episodes")
-        figures = {
+        suite_metrics = {
             "mean_solved": statistics.estimate(statistics.mean, solved, rng=rng),
             "median_solved": statistics.estimate(statistics.median, solved, rng=rng),
             "iqm_solved": statistics.estimate(statistics.interquartile_mean, solved, rng=rng),
             "optimality_gap": statistics.estimate(statistics.optimality_gap, solved, rng=rng),
             "mean_return": statistics.estimate(statistics.mean, returns, rng=rng),
         }
-        if self.figure == "return":
-            figures |= {
+        if self.metric == "return":
+            suite_metrics |= {
                 "median_return": statistics.estimate(statistics.median, returns, rng=rng),
                 "iqm_return": statistics.estimate(statistics.interquartile_mean, returns, rng=rng),
             }
         summary: dict[str, Any] = {}
-        for name, interval in figures.items():
+        for name, interval in suite_metrics.items():
             summary[name] = interval.value
             summary[f"{name}_interval"] = [interval.low, interval.high]
         return summary | {
-            "figure": self.figure,
+            "metric": self.metric,
             "mean_length": float(self._values("lengths").mean()),
             "seed": self.seed,
             "deterministic": self.deterministic,
@@ -265,7 +266,7 @@ class Evaluation:
 
     def to_json(self, run: str) -> dict[str, Any]:
         """What `clutr eval --json` prints: plain values only."""
-        levels = [level.to_json(self.figure) for level in self.levels]
+        levels = [level.to_json(self.metric) for level in self.levels]
         return {"run": run, "suite": self.suite, "levels": levels, "summary": self.summary()}
 
     def recordings(self) -> list[dict[str, Any]]:
@@ -339,9 +340,9 @@ def evaluate(
         options = {"deterministic": deterministic, "film": film and len(results) < FILMED_LEVELS}
         played = play_in_batches(policy, task, levels, actions, record=record, **options)
         results.append(LevelEvaluation(task.name, played, levels[: len(played.places)]))
-        evaluation = Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.figure)
+        evaluation = Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.metric)
         if progress is not None:
-            progress(len(results), len(suite.tasks), {suite.figure: evaluation.mean_figure})
+            progress(len(results), len(suite.tasks), {suite.metric: evaluation.mean_metric})
     return evaluation
 
 

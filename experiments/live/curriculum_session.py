@@ -11,8 +11,8 @@ from torch import Tensor
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.commands import load_student
-from clutr.experiments.plots.latent_map import LatentBundle, Plane, principal_plane
-from clutr.experiments.reports.report_data import latent_bundle
+from clutr.experiments.plots.latent_map import LatentMapData, Plane, principal_plane
+from clutr.experiments.reports.report_data import latent_map_data
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
@@ -65,10 +65,10 @@ class CurriculumSession:
         self.run, self.seed = run, seed
         self.domain = run.domain()
         self.records = [record for record in run.proposals() if record.latents is not None]
-        bundle = latent_bundle(run, self.records, run.metrics())
+        bundle = latent_map_data(run, self.records, run.metrics())
         if bundle is None:
             raise RunError(f"{run.path} has no map of tasks: its curriculum chooses no latents, or recorded none yet")
-        self.bundle: LatentBundle = bundle
+        self.bundle: LatentMapData = bundle
         self.plane: Plane = principal_plane(bundle.latents)
         self.places = self.plane.project(bundle.latents)
         self.levels = type(self.records[0].levels).concatenate([record.levels for record in self.records])
@@ -124,12 +124,12 @@ class Play:
     def __init__(self, session: CurriculumSession) -> None:
         self._session, self.levels = session, session.chosen.levels
         self._engine = session.domain.engine(1)
-        self._sight = session.domain.sight(self._engine)
+        self._sight = session.domain.observer(self._engine)
         self._observation = self._engine.reset(self.levels)
         self._sight.reset()
         self._state = session.student.initial_state(1)
         self._rng = named_generator(session.seed, "inspect", "student")
-        self._places: list[Tensor] = [self._engine.place.clone()]
+        self._places: list[Tensor] = [self._engine.agent_position.clone()]
         self._step, self._total, self._over, self._solved = 0, 0.0, False, False
 
     @torch.no_grad()
@@ -140,7 +140,7 @@ class Play:
             action, self._state = student.act(self._observation, self._state, self._rng)
             step = self._engine.step(action)
             self._observation = step.observation
-            self._places.append(self._engine.place.clone())
+            self._places.append(self._engine.agent_position.clone())
             self._step += 1
             self._total += float(step.reward[0])
             self._over = bool((step.terminated | step.truncated)[0])

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.experiments.live.state_readout import Knowledge
+from clutr.experiments.live.state_readout import StateProbeData
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import Footage
-from clutr.probes.attribution import Question
+from clutr.probes.attribution import AttributionInput
 from clutr.probes.attribution_inputs import Past, Target
-from clutr.probes.pixel_attribution import ExplainPixels, PixelQuestion, differentiable
+from clutr.probes.pixel_attribution import ExplainPixels, PixelAttributionInput, differentiable
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer
 
@@ -23,7 +23,7 @@ LOOK_BACK = 8
 def explain_pixels(
     dreamer: Dreamer,
     backbone: Backbone,
-    known: Knowledge,
+    known: StateProbeData,
     footage: Footage,
     means: Tensor,
     state: Callable[[int], Tensor],
@@ -53,8 +53,8 @@ def explain_pixels(
     stretch = slice(begin, frame + 1)
     inputs = torch.cat([means[stretch], footage.actions[stretch]], 1)[None]
     baseline = torch.cat([torch.zeros(means.shape[1]), footage.actions.mean(0)])
-    question = Question(dreamer.memory, target, Past(inputs, state(begin), baseline, [(0, frame)]))
-    asked = PixelQuestion(
+    question = AttributionInput(dreamer.memory, target, Past(inputs, state(begin), baseline, [(0, frame)]))
+    asked = PixelAttributionInput(
         question, differentiable(backbone), dreamer.scale, footage.frames[[frame]].float(), known.mean_frame
     )
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from nicegui import ui
 
 from clutr.experiments.live.views import Reading, View
-from clutr.experiments.live.world_model_session import WorldSession
+from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.html import text
 
 SHOWN = 12
@@ -23,7 +23,7 @@ class Readings:
         session: what is inspected.
     """
 
-    def __init__(self, session: WorldSession) -> None:
+    def __init__(self, session: WorldModelSession) -> None:
         head = "<tr><th></th><th>true</th><th>seen</th><th>dreamt</th><th>R²</th></tr>"
         with ui.element("div").classes("card"):
             ui.label("What the latents tell").classes("title")
@@ -58,7 +58,7 @@ class Latents:
         changed: called when a person has changed one.
     """
 
-    def __init__(self, session: WorldSession, changed: Callable[[], None]) -> None:
+    def __init__(self, session: WorldModelSession, changed: Callable[[], None]) -> None:
         self._session, self._changed = session, changed
         self._sliders: dict[int, Any] = {}
         known = session.known

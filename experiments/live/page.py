@@ -14,15 +14,15 @@ from clutr.experiments.live.csrf import OwnRequests, is_loopback
 from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.curriculum_tab import CurriculumTab
 from clutr.experiments.live.probes_page import has_probes, probes_page
-from clutr.experiments.live.world_model_session import WorldSession
-from clutr.experiments.live.world_model_tab import WorldTab
+from clutr.experiments.live.world_model_session import WorldModelSession
+from clutr.experiments.live.world_model_tab import WorldModelTab
 from clutr.experiments.plots.charts import PALETTE
 from clutr.experiments.plots.page import theme
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 
-Session = WorldSession | CurriculumSession
+Session = WorldModelSession | CurriculumSession
 
 
 def open_session(path: Path, manifolds: Path) -> Session:
@@ -32,7 +32,7 @@ def open_session(path: Path, manifolds: Path) -> Session:
         RunError: if `path` is no run, or there is nothing to inspect yet.
     """
     if (path / "world.yaml").is_file():
-        return WorldSession(WorldRun(path))
+        return WorldModelSession(WorldModelRun(path))
     if (path / "config.yaml").is_file():
         return CurriculumSession(RunDirectory(path), manifolds)
     raise RunError(f"{path} is neither a world model (world.yaml) nor a curriculum run (config.yaml)")
@@ -83,7 +83,7 @@ def build(sessions: Sequence[Session]) -> None:
     def listen() -> None:
         """The keys are those of the tab that is seen; a tab that was seen before would hear them too."""
         for number, tab in enumerate(filled):
-            if isinstance(tab, WorldTab):
+            if isinstance(tab, WorldModelTab):
                 tab.keyboard.active = str(number) == panels.value
 
     panels.on_value_change(listen)
@@ -104,11 +104,11 @@ def _probes(number: int) -> None:
 
 
 def _kind(session: Session) -> str:
-    return "World model" if isinstance(session, WorldSession) else "Curriculum"
+    return "World model" if isinstance(session, WorldModelSession) else "Curriculum"
 
 
 def _tab(session: Session) -> Any:
-    return WorldTab(session) if isinstance(session, WorldSession) else CurriculumTab(session)
+    return WorldModelTab(session) if isinstance(session, WorldModelSession) else CurriculumTab(session)
 
 
 def add_routes(sessions: Sequence[Session], remote: bool) -> None:

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from clutr.experiments.live.curriculum_session import CurriculumSession
-from clutr.experiments.live.world_model_session import WorldSession
+from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes_dynamics import students_panel
-from clutr.experiments.reports.probe_report import load_bundle, probe_panels
+from clutr.experiments.reports.probe_report import load_sections, probe_panels
 from clutr.experiments.storage import RunError
 
 FOOTER = "Made from the run's probes alone."
@@ -19,24 +19,24 @@ th:first-child,td:first-child{min-width:6.5em}
 """In a frame on a phone: names break into lines, so that what a table says of them is seen without scrolling."""
 
 
-def has_probes(session: WorldSession | CurriculumSession) -> bool:
+def has_probes(session: WorldModelSession | CurriculumSession) -> bool:
     """Whether there is something to show."""
-    name = "attribution.json" if isinstance(session, WorldSession) else "students.json"
+    name = "attribution.json" if isinstance(session, WorldModelSession) else "students.json"
     return (session.run.path / "probes" / name).is_file()
 
 
-def probes_page(session: WorldSession | CurriculumSession) -> str:
+def probes_page(session: WorldModelSession | CurriculumSession) -> str:
     """A complete HTML document; one that says what is wrong if the probes cannot be shown."""
     name = session.run.path.name
     try:
-        panels = _of_world(session) if isinstance(session, WorldSession) else _of_students(session)
+        panels = _of_world(session) if isinstance(session, WorldModelSession) else _of_students(session)
     except (RunError, ValueError, KeyError, TypeError) as error:
         panels = [Panel("nothing", "The probes cannot be shown", "", f"Probe the run again ({error}).")]
     return render_page(name, "Probes", NARROW, panels, FOOTER)
 
 
-def _of_world(session: WorldSession) -> list[Panel]:
-    bundle = load_bundle(session.run.path / "probes")
+def _of_world(session: WorldModelSession) -> list[Panel]:
+    bundle = load_sections(session.run.path / "probes")
     about = bundle["attribution"][0]["about"]
     seeds = f"seed {session.run.experiment.seed}, probes' seed {about['seed']}"
     return probe_panels(bundle, f"{session.run.path.name}: {seeds}; {about['split']}")

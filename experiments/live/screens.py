@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from clutr.experiments.live.pictures import uri, with_objects, with_relevance
 from clutr.experiments.live.sanity_checks import verdict_of
 from clutr.experiments.live.views import View
-from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldSession
+from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
 from clutr.experiments.storage import RunError
 
 PLAIN, OBJECTS = "none", "objects"
@@ -22,7 +22,7 @@ class Screens:
         session: what is inspected.
     """
 
-    def __init__(self, session: WorldSession) -> None:
+    def __init__(self, session: WorldModelSession) -> None:
         self._session = session
         self._screens: dict[str, Any] = {}
         names = ["reality", "reconstruction", *(f"dream {n + 1}" for n in range(MOST_BRANCHES)), "error"]

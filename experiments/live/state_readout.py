@@ -10,16 +10,16 @@ from clutr.experiments.world_model.episodes import Recorded
 from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.probes.linear_probes import Probe, fit
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dataset import Recording
+from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
-from clutr.world_model.evaluation import ReadOut, determination
+from clutr.world_model.evaluation import ReadOut, r2
 
 EPISODES = 16
 """Most training episodes that read-outs are fitted on, and most test episodes that they are judged on."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class StateProbeData:
     """See the module."""
 
     kl: list[float]
@@ -40,7 +40,7 @@ class Knowledge:
 
 
 @torch.no_grad()
-def learn_about(backbone: Backbone, dreamer: Dreamer, recording: Recording) -> Knowledge:
+def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset) -> StateProbeData:
     """Fit read-outs on a few training episodes, and judge them on test episodes."""
     memory, scale = dreamer.memory, dreamer.scale
     means, spreads, truths, features = [], [], [], []
@@ -50,25 +50,25 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: Recording) -> K
         _, found = memory.core.scan(memory.initial_state(1), inputs[:, None])
         means.append(mean)
         spreads.append(spread)
-        truths.append(footage.truth)
+        truths.append(footage.privileged_state)
         features.append(found[:, 0])
     kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
     read_out = ReadOut.fit(torch.cat(means), torch.cat(truths))
     test = _some(recording, "test") or _some(recording, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
-    return Knowledge(
+    return StateProbeData(
         kl=kl.tolist(),
         order=kl.argsort(descending=True).tolist(),
         active=scale.active.tolist(),
         read_out=read_out,
-        r_squared=determination(read, torch.cat([each.truth for each in test])).tolist(),
+        r_squared=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
         frames=len(read),
-        probe=fit(torch.cat(features), torch.cat([truth[:-1] for truth in truths]), 1e-2),
+        probe=fit(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
         mean_frame=recording.mean_frame(),
     )
 
 
-def _some(recording: Recording, split: str) -> list[Recorded]:
+def _some(recording: EpisodeDataset, split: str) -> list[Recorded]:
     known = recording.played(split)
     places = np.linspace(0, len(known) - 1, min(EPISODES, len(known))).astype(int).tolist()
     return [Recorded(recording, known[place]) for place in sorted(set(places))]

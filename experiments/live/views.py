@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.world_model.dream import Moment
+from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
 
 COPIED = "the frame before the dream, shown again"
@@ -20,7 +20,7 @@ COPIED = "the frame before the dream, shown again"
 class Branch:
     """One dream."""
 
-    moment: Moment
+    moment: LatentState
     """Where it is."""
     began: int
     """The frame from which it dreams."""

@@ -16,12 +16,12 @@ from clutr.experiments.live.state_readout import learn_about
 from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import Driven, Footage, Recorded, level_of
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.experiments.world_model.training import MEMORIES, load_world
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.probes.attribution_inputs import Target
 from clutr.probes.pixel_attribution import PIXEL_METHODS
 from clutr.world_model.dataset import SPLITS
-from clutr.world_model.dream import Moment
+from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
 
 Actions = Literal["recorded", "wheel", "random"]
@@ -32,7 +32,7 @@ STEERING = 0.6
 """Of a pressed key: full lock throws a car off the road at once."""
 
 
-class WorldSession:
+class WorldModelSession:
     """See the module.
 
     Args:
@@ -43,13 +43,13 @@ class WorldSession:
         RunError: if the run is not trained.
     """
 
-    def __init__(self, run: WorldRun, seed: int = 1) -> None:
+    def __init__(self, run: WorldModelRun, seed: int = 1) -> None:
         self.run, self.seed = run, seed
-        self.model, self.recording = load_world(run), run.recording()
+        self.model, self.recording = load_world_model(run), run.recording()
         self.dreamer = self.model.dreamers[MEMORIES[0]]
         self.domain = run.experiment.domain
         engine = self.domain.engine(1)
-        self.space, self.units = engine.action_space, self.domain.sight(engine).quantities
+        self.space, self.units = engine.action_space, self.domain.observer(engine).quantities
         self.discrete = int(self.recording.about["discrete"])
         self.quantities: list[str] = list(self.recording.quantities)
         self.known = learn_about(self.model.backbone, self.dreamer, self.recording)
@@ -84,7 +84,7 @@ class WorldSession:
         self._states = [self.dreamer.memory.initial_state(1)]
         self._means = self._encode(footage.frames)
         self.frame = 0
-        self.wake()
+        self.stop()
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
@@ -102,11 +102,11 @@ class WorldSession:
     def seek(self, frame: int) -> None:
         """Go to a frame; dreams end."""
         self.frame = max(0, min(frame, len(self.footage.frames) - 1))
-        self.wake()
+        self.stop()
 
     # --- dreams
 
-    def wake(self) -> None:
+    def stop(self) -> None:
         """End all dreams, and forget what was changed."""
         self.branches: list[Branch] = []
         self._edits: dict[int, float] = {}
@@ -133,15 +133,17 @@ class WorldSession:
         """Whether a person's keys do something: in reality, or in dreams."""
         return self.footage.driven or (self.dreaming and self.actions == "wheel")
 
-    def _present(self) -> Moment:
+    def _present(self) -> LatentState:
         """Where the first dream is, or reality; with the latents that were changed."""
         moment = (
-            self.branches[0].moment if self.dreaming else Moment(self._state(self.frame), self._means[[self.frame]])
+            self.branches[0].moment
+            if self.dreaming
+            else LatentState(self._state(self.frame), self._means[[self.frame]])
         )
         latent = moment.latent.clone()
         for number, value in self._edits.items():
             latent[0, number] = value
-        return Moment(moment.state, latent)
+        return LatentState(moment.state, latent)
 
     def branch(self) -> None:
         """Begin a dream here: of reality, or, while dreaming, another one that leaves the first one here.
@@ -162,7 +164,7 @@ class WorldSession:
         if self.dreaming:
             latent = self.branches[0].moment.latent.clone()
             latent[0, number] = value
-            self.branches[0].moment = Moment(self.branches[0].moment.state, latent)
+            self.branches[0].moment = LatentState(self.branches[0].moment.state, latent)
         else:
             self._edits[number] = value
 
@@ -284,7 +286,7 @@ class WorldSession:
         )
 
     def _readings(self, latents: Tensor) -> list[Reading]:
-        read, true = self.known.read_out(latents), self.footage.truth[self.frame]
+        read, true = self.known.read_out(latents), self.footage.privileged_state[self.frame]
         return [
             Reading(
                 name=name.replace("_", " "),

@@ -1,4 +1,4 @@
-"""The world model's part of the page: controls and pictures over a `WorldSession`."""
+"""The world model's part of the page: controls and pictures over a `WorldModelSession`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from nicegui import ui
 from clutr.experiments.live.latent_controls import Latents, Readings
 from clutr.experiments.live.screens import OBJECTS, PLAIN, Screens
 from clutr.experiments.live.views import COPIED, View
-from clutr.experiments.live.world_model_session import ACTIONS, WorldSession
+from clutr.experiments.live.world_model_session import ACTIONS, WorldModelSession
 from clutr.experiments.plots.line_chart import small_chart
 from clutr.experiments.storage import RunError
 from clutr.probes.pixel_attribution import PIXEL_METHODS
@@ -19,14 +19,14 @@ KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "up", "ArrowDown"
 WORDS = {"recorded": "as in reality", "wheel": "yours (arrow keys)", "random": "a random walk"}
 
 
-class WorldTab:
+class WorldModelTab:
     """Builds itself into the present page; `refresh` shows the session as it is.
 
     Args:
         session: what is inspected.
     """
 
-    def __init__(self, session: WorldSession) -> None:
+    def __init__(self, session: WorldModelSession) -> None:
         self.session = session
         self._pressed: set[str] = set()
         targets = session.targets()
@@ -82,7 +82,7 @@ class WorldTab:
                 ui.button("Branch a dream here", on_click=self._branch).mark("branch").props(
                     "unelevated dense no-caps color=red-8"
                 )
-                ui.button("Wake up", on_click=self._wake).mark("wake").props("outline dense no-caps")
+                ui.button("Wake up", on_click=self._stop).mark("wake").props("outline dense no-caps")
                 names = {name: WORDS[name] for name in ACTIONS}
                 self._actions = ui.select(names, value=self.session.actions, label="Actions in dreams").mark("actions")
                 self._actions.on_value_change(self._choose_actions).style("min-width:12em")
@@ -156,8 +156,8 @@ class WorldTab:
     def _branch(self) -> None:
         self._try(self.session.branch)
 
-    def _wake(self) -> None:
-        self.session.wake()
+    def _stop(self) -> None:
+        self.session.stop()
         self.refresh()
 
     def _choose_actions(self, event: Any) -> None:

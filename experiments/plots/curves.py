@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from clutr.envs.domain import Figure
+from clutr.envs.domain import Metric
 from clutr.experiments.plots.charts import (
     axes,
     count_steps,
@@ -147,7 +147,7 @@ def _words(name: str) -> str:
     return name.rsplit("/", 1)[-1].replace("_", " ").capitalize()
 
 
-def _evaluations(columns: Iterable[str], figures: Mapping[str, Figure]) -> dict[str, str]:
+def _evaluations(columns: Iterable[str], suite_metrics: Mapping[str, Metric]) -> dict[str, str]:
     """Titles of the evaluations' means: the solve rates, and before them the returns of suites told by them."""
     found = {}
     for name in columns:
@@ -155,7 +155,7 @@ def _evaluations(columns: Iterable[str], figures: Mapping[str, Figure]) -> dict[
         if match is None:
             continue
         suite = match.group(1)
-        if figures.get(suite) == "return":
+        if suite_metrics.get(suite) == "return":
             found[f"evaluation/{suite}/mean_return"] = f"Zero-shot return, {suite}"
             found[name] = f"Zero-shot solve rate, {suite}"
         else:
@@ -163,20 +163,20 @@ def _evaluations(columns: Iterable[str], figures: Mapping[str, Figure]) -> dict[
     return found
 
 
-def training_curves(columns: Columns, source: str, figures: Mapping[str, Figure]) -> Panel:
+def training_curves(columns: Columns, source: str, suite_metrics: Mapping[str, Metric]) -> Panel:
     """Curves of one run: its students, what the curriculum proposed, its evaluations during training.
 
     Args:
         columns: the columns of metrics.csv by name, `[updates]` each, NaN where a row lacks a value.
         source: the run and its seed, for the caption.
-        figures: what each suite is told by; solve rates where it is not said.
+        suite_metrics: what each suite is told by; solve rates where it is not said.
     """
     students = students_in(columns)
     roles = student_roles(students or ["student"])
     evaluated = next(iter(roles))  # the first student is the one that is evaluated
     progress = [
         _chart(title, name, {evaluated: Curve.of(columns, name)}, roles)
-        for name, title in _evaluations(columns, figures).items()
+        for name, title in _evaluations(columns, suite_metrics).items()
     ]
     progress += [
         _chart(title, quantity, {name: Curve.of(columns, f"{name}/{quantity}") for name in students}, roles)
@@ -232,19 +232,19 @@ def _others(columns: Columns, students: Sequence[str]) -> list[str]:
     return [chart for chart in charts if chart]
 
 
-def method_curves(runs: Sequence[tuple[str, Columns]], source: str, figures: Mapping[str, Figure]) -> Panel:
+def method_curves(runs: Sequence[tuple[str, Columns]], source: str, suite_metrics: Mapping[str, Metric]) -> Panel:
     """Several methods over each other.
 
     Args:
         runs: (method, columns of metrics.csv), one entry a run; runs of one method are its seeds.
         source: what the runs have in common, for the caption.
-        figures: what each suite is told by; solve rates where it is not said.
+        suite_metrics: what each suite is told by; solve rates where it is not said.
     """
     methods = list(dict.fromkeys(method for method, _ in runs))
     roles = method_roles(methods)
     seeds = {method: sum(1 for name, _ in runs if name == method) for method in methods}
     names = list(dict.fromkeys(name for _, columns in runs for name in columns))
-    quantities = list(_evaluations(names, figures).items())
+    quantities = list(_evaluations(names, suite_metrics).items())
     quantities += [(f"<student>/{name}", title) for name, title in _STUDENTS.items()]
     quantities += list(_curriculum(names).items())
     charts = [chart for name, title in quantities if (chart := _method_chart(name, title, runs, roles))]
@@ -295,11 +295,11 @@ def _method_chart(quantity: str, title: str, runs: Sequence[tuple[str, Columns]]
     return card(title, svg, f"latest {_latest(latest, quantity)}" if len(latest) <= 3 else "")
 
 
-def headline(columns: Columns, figures: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
+def headline(columns: Columns, suite_metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     """Tiles of one run: the last smoothed value of what matters."""
     facts = []
-    for name, title in _evaluations(columns, figures).items():
-        figure = figures.get(name.split("/")[1], "solved")
+    for name, title in _evaluations(columns, suite_metrics).items():
+        figure = suite_metrics.get(name.split("/")[1], "solved")
         if name.endswith(f"/mean_{figure}") and len(curve := Curve.of(columns, name)):
             at = f"during training, at {short_count(curve.steps[-1])} steps"
             facts.append((title, say(figure, curve.values[-1]), at))

@@ -110,7 +110,7 @@ def certainty(found: Mapping[str, Any], source: str) -> Panel:
     """Calibration of the next moment, and which frequencies of the picture go wrong.
 
     Args:
-        found: what `evaluate_world` measured.
+        found: what `evaluate_world_model` measured.
         source: the run, for the caption.
     """
     step = found["one_step"]

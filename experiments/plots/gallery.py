@@ -13,7 +13,7 @@ from clutr.experiments.plots.page import Panel, join_caption
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """Some of the levels that were proposed at one moment."""
 
     steps: int
@@ -39,7 +39,7 @@ def order_by(scores: NDArray[Any] | None, length: int) -> NDArray[np.int64]:
     return np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
 
 
-def gallery(moments: Sequence[Moment], source: str, ranking: str = "") -> Panel:
+def gallery(moments: Sequence[Snapshot], source: str, ranking: str = "") -> Panel:
     """Rows of pictures, a moment each.
 
     Args:

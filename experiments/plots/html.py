@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clutr.envs.domain import Figure
+from clutr.envs.domain import Metric
 from clutr.experiments.plots.charts import css_colour, png_uri
 
 MISSING = "\u2013"
@@ -44,9 +44,9 @@ def percent(value: object, digits: int = 0) -> str:
     return f"{100 * float(value):.{digits}f}\u202f%" if is_number(value) else MISSING  # type: ignore[arg-type]
 
 
-def say(figure: Figure, value: object) -> str:
+def say(metric: Metric, value: object) -> str:
     """A solve rate as a percentage, a return as a whole number or, if it is small, with two decimals."""
-    if figure == "solved" or not is_number(value):
+    if metric == "solved" or not is_number(value):
         return percent(value)
     exact = float(value)  # type: ignore[arg-type]  # is_number has looked
     return number(round(exact)) if abs(exact) >= 10 else f"{exact:.2f}"

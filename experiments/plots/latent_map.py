@@ -22,7 +22,7 @@ MARGIN = 22.0
 
 
 @dataclass(frozen=True)
-class LatentBundle:
+class LatentMapData:
     """Proposed latents and what is known of them."""
 
     latents: NDArray[np.float64]
@@ -189,7 +189,7 @@ def script_json(value: Any) -> str:
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def latent_map(bundle: LatentBundle | None, source: str) -> Panel:
+def latent_map(bundle: LatentMapData | None, source: str) -> Panel:
     """Two maps of the same points, one coloured by score and one by time, with a preview of the level in question.
 
     Args:

@@ -26,12 +26,12 @@ def small_chart(curves: Mapping[str, Sequence[float]], roles: Mapping[str, str],
         return ""
     highest = max(max(values) for values in curves.values() if values) or 1.0
 
-    def place(number: int, value: float) -> str:
+    def point(number: int, value: float) -> str:
         across = LEFT + (WIDTH - LEFT - 4) * number / max(longest - 1, 1)
         return f"{across:.1f},{HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / highest:.1f}"
 
     def line(values: Sequence[float]) -> str:
-        places = [place(number, value) for number, value in enumerate(values)]
+        places = [point(number, value) for number, value in enumerate(values)]
         return " ".join(places if len(places) > 1 else 2 * places)  # a line of one point would not be seen
 
     drawn = "".join(

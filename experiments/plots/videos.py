@@ -20,7 +20,7 @@ REST = 1_500
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """One filmed episode."""
 
     level: str
@@ -50,7 +50,7 @@ def webp_uri(frames: NDArray[np.uint8]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def films(filmed: Sequence[Film], source: str) -> Panel:
+def films(filmed: Sequence[Video], source: str) -> Panel:
     """Moving pictures of episodes.
 
     Args:

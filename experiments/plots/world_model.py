@@ -77,7 +77,7 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
     """Errors by horizon of the world model and of everything that it must beat.
 
     Args:
-        found: what `evaluate_world` measured.
+        found: what `evaluate_world_model` measured.
         source: the run, for the captions.
     """
     latents = found["latents"]

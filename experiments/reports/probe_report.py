@@ -15,14 +15,14 @@ from clutr.experiments.plots.probes import attribution_panels, verdict_rows, ver
 from clutr.experiments.plots.probes_dynamics import dynamics_panel, health_panel
 from clutr.experiments.plots.probes_state import features_panel, knowledge_panel, latents_panel
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.experiments.world_model.probe_context import Bench, Found, ProbeOptions
+from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptions, SectionResult
 from clutr.experiments.world_model.probe_sections import PROBES
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.experiments.world_model.training import load_world
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import load_world_model
 from clutr.manifold.base import Progress
 
 
-def _save(folder: Path, name: str, found: Found) -> None:
+def _save(folder: Path, name: str, found: SectionResult) -> None:
     values, arrays = found
     buffer = io.BytesIO()
     named: dict[str, Any] = {key.replace("/", "|"): value for key, value in arrays.items()}  # a name is a file there
@@ -31,7 +31,7 @@ def _save(folder: Path, name: str, found: Found) -> None:
     write_atomically(folder / f"{name}.json", json.dumps(values, indent=1).encode())
 
 
-def load_section(folder: Path, name: str) -> Found:
+def load_section(folder: Path, name: str) -> SectionResult:
     """A section of a bundle as it was saved. Raises `RunError` if it is not there."""
     try:
         values = json.loads((folder / f"{name}.json").read_text())
@@ -41,8 +41,8 @@ def load_section(folder: Path, name: str) -> Found:
         raise RunError(f"{folder} holds no probe {name!r}: `clutr world probe` makes it ({error})") from None
 
 
-def probe_world(
-    run: WorldRun, options: ProbeOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None
+def probe_world_model(
+    run: WorldModelRun, options: ProbeOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None
 ) -> Path:
     """Probe a trained world model and keep each section as `probes/NAME.json` and `.npz`.
 
@@ -57,7 +57,7 @@ def probe_world(
     Raises:
         RunError: if the run is not trained or holds too few episodes.
     """
-    bench = Bench(run, load_world(run), run.recording(), options)
+    bench = ProbeContext(run, load_world_model(run), run.recording(), options)
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
     for name, section in PROBES.items():
@@ -68,12 +68,12 @@ def probe_world(
     return folder
 
 
-def load_bundle(folder: Path) -> Mapping[str, Found]:
+def load_sections(folder: Path) -> Mapping[str, SectionResult]:
     """All sections of a probe report. Raises `RunError` if one is not there."""
     return {name: load_section(folder, name) for name in PROBES}
 
 
-def probe_panels(bundle: Mapping[str, Found], source: str) -> list[Panel]:
+def probe_panels(bundle: Mapping[str, SectionResult], source: str) -> list[Panel]:
     """The panels of a bundle in reading order, the verdicts first."""
     return [
         verdicts(bundle, source),
@@ -86,9 +86,9 @@ def probe_panels(bundle: Mapping[str, Found], source: str) -> list[Panel]:
     ]
 
 
-def build_probe_page(run: WorldRun) -> Path:
+def build_probe_page(run: WorldModelRun) -> Path:
     """Write `probes.html` from the sections in `probes/`. Returns its path. Raises `RunError` if one is not there."""
-    bundle = load_bundle(run.path / "probes")
+    bundle = load_sections(run.path / "probes")
     about = bundle["attribution"][0]["about"]
     source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
     rows = [row for row in verdict_rows(bundle) if not row["control"]]
@@ -111,10 +111,10 @@ def build_probe_page(run: WorldRun) -> Path:
     return path
 
 
-def verdict_table(run: WorldRun) -> Table:
+def verdict_table(run: WorldModelRun) -> Table:
     """Which explanations passed, for the terminal."""
     table = Table("explanation", "passed", "which", title="verdicts", title_justify="left", title_style="bold")
-    for row in verdict_rows(load_bundle(run.path / "probes")):
+    for row in verdict_rows(load_sections(run.path / "probes")):
         words = "a control, which ought to fail" if row["control"] else row["words"]
         table.add_row(row["what"], f"{row['passed']} of {row['checked']}", words)
     return table

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clutr.envs.domain import Figure
+from clutr.envs.domain import Metric
 from clutr.experiments.config import method_of
-from clutr.experiments.evaluation.compare import figure_of
+from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.plots.charts import short_count
 from clutr.experiments.plots.curves import Columns, students_in
-from clutr.experiments.plots.gallery import Moment, gallery, order_by, spread
+from clutr.experiments.plots.gallery import Snapshot, gallery, order_by, spread
 from clutr.experiments.plots.html import is_number, number, percent
-from clutr.experiments.plots.latent_map import LatentBundle
+from clutr.experiments.plots.latent_map import LatentMapData
 from clutr.experiments.plots.page import Panel
 from clutr.experiments.plots.solve_table import Evaluation
 from clutr.experiments.plots.trajectories import Episode, Recorded
-from clutr.experiments.plots.videos import Film
+from clutr.experiments.plots.videos import Video
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 
 MOMENTS = 8
@@ -73,37 +73,37 @@ def _during_training(run: RunDirectory) -> list[Evaluation]:
     measured = np.flatnonzero(np.isfinite(columns.get(f"{prefix}mean_solved", np.empty(0))))
     if not len(measured):
         return []
-    figure = suite_figures(run).get(suite, "solved")
-    key = "solved" if figure == "solved" else "return_mean"
+    metric = suite_metrics(run).get(suite, "solved")
+    key = "solved" if metric == "solved" else "return_mean"
     means = {f"{prefix}mean_solved", f"{prefix}mean_return"}
     levels = [
         {"level": name.removeprefix(prefix), "episodes": run.config.get("evaluate_episodes", 0), key: value}
         for name, values in columns.items()
         if name.startswith(prefix) and name not in means and is_number(value := float(values[measured[-1]]))
     ]
-    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {"figure": figure}}] if levels else []
+    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {"metric": metric}}] if levels else []
 
 
-def suite_figures(run: RunDirectory) -> dict[str, Figure]:
+def suite_metrics(run: RunDirectory) -> dict[str, Metric]:
     """What each suite of a run's world is told by."""
-    return {name: suite.figure for name, suite in run.domain().suites().items()}
+    return {name: suite.metric for name, suite in run.domain().suites().items()}
 
 
-RESULT: dict[Figure, str] = {"solved": "solved", "return": "mean_return"}
+RESULT: dict[Metric, str] = {"solved": "solved", "return": "mean_return"}
 """The score of a proposal's levels that says how a student did, by what the world is told by."""
 
 
-def _told_by(run: RunDirectory) -> Figure:
+def _told_by(run: RunDirectory) -> Metric:
     """What the run's own evaluations are told by."""
-    return suite_figures(run).get(str(run.config.get("evaluate_suite")), "solved")
+    return suite_metrics(run).get(str(run.config.get("evaluate_suite")), "solved")
 
 
 def _score_of(
-    record: ProposalRecord, students: Sequence[str], figure: Figure
+    record: ProposalRecord, students: Sequence[str], metric: Metric
 ) -> tuple[str, NDArray[np.float64] | None]:
     """What to rank and colour a proposal by: regret, else another score of the curriculum, else how students did."""
     own = [name for name in record.scores if "/" not in name]
-    results = [f"{student}/{RESULT[figure]}" for student in students if f"{student}/{RESULT[figure]}" in record.scores]
+    results = [f"{student}/{RESULT[metric]}" for student in students if f"{student}/{RESULT[metric]}" in record.scores]
     name = "regret" if "regret" in own else next(iter([*own, *results]), "")
     return name, record.scores[name].double().cpu().numpy() if name else None
 
@@ -115,11 +115,11 @@ def _say(name: str, value: float) -> str:
 
 
 def _level_captions(
-    record: ProposalRecord, students: Sequence[str], figure: Figure, solvable: NDArray[Any]
+    record: ProposalRecord, students: Sequence[str], metric: Metric, solvable: NDArray[Any]
 ) -> list[str]:
     """Two short lines for each level of a proposal."""
-    name, scores = _score_of(record, students, figure)
-    key = RESULT[figure]
+    name, scores = _score_of(record, students, metric)
+    key = RESULT[metric]
     results = next((record.scores[f"{s}/{key}"].tolist() for s in students if f"{s}/{key}" in record.scores), None)
     captions = []
     for index in range(len(record.levels)):
@@ -134,20 +134,20 @@ def _level_captions(
 
 def curriculum_gallery(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns, source: str) -> Panel:
     """The gallery of a run's recorded proposals: a few moments, a few levels of each."""
-    domain, students, figure = run.domain(), students_in(columns), _told_by(run)
+    domain, students, metric = run.domain(), students_in(columns), _told_by(run)
     moments, ranked = [], ""
     for record in (records[index] for index in spread(len(records), MOMENTS)):
-        name, scores = _score_of(record, students, figure)
+        name, scores = _score_of(record, students, metric)
         order = order_by(scores, len(record.levels))
         chosen = torch.as_tensor(order[spread(len(order), LEVELS_A_MOMENT)])
-        captions = _level_captions(record, students, figure, domain.describe(record.levels)["solvable"].cpu().numpy())
+        captions = _level_captions(record, students, metric, domain.describe(record.levels)["solvable"].cpu().numpy())
         images = domain.render(record.levels[chosen]).cpu().numpy()
         remark = ""
         if scores is not None and np.isfinite(scores).any():
             remark, ranked = f"mean {_say(name, float(np.nanmean(scores)))}", name
-        moments.append(Moment(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
-    meaning = {"solved": "Solved: share of its episodes that", "return": "Mean return: of the episodes that"}[figure]
-    end = {"solved": "solved", "return": "finished"}[figure]
+        moments.append(Snapshot(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
+    meaning = {"solved": "Solved: share of its episodes that", "return": "Mean return: of the episodes that"}[metric]
+    end = {"solved": "solved", "return": "finished"}[metric]
     first = f" {meaning} {students[0]} {end}." if students else ""
     quantity = "solve rate" if ranked.endswith("/solved") else ranked.rsplit("/", 1)[-1].replace("_", " ")
     ranking = f"From the lowest {quantity} of the proposal (left) to the highest (right), evenly spaced.{first}"
@@ -163,7 +163,7 @@ def _shrink(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     return shrunk
 
 
-def latent_bundle(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns) -> LatentBundle | None:
+def latent_map_data(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns) -> LatentMapData | None:
     """All recorded latents with their scores, and the levels of some; None if the curriculum has no latents."""
     records = [record for record in records if record.latents is not None]
     if not records:
@@ -182,7 +182,7 @@ def latent_bundle(run: RunDirectory, records: Sequence[ProposalRecord], columns:
     sampled = np.array(spread(len(levels), PREVIEWS), dtype=np.int64)
     shown = levels[torch.as_tensor(sampled)]
     everything = np.concatenate(scores)
-    return LatentBundle(
+    return LatentMapData(
         latents=latents,
         steps=steps,
         scores=everything,
@@ -203,23 +203,23 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
     Of a suite that is told by solve rates, a solved and an unsolved episode where there are both, else the first two;
     of one that is told by returns, the episode of the median return.
     """
-    figures = {result["suite"]: figure_of(result) for result in run.evaluations().values() if "suite" in result}
+    suite_metrics = {result["suite"]: metric_of(result) for result in run.evaluations().values() if "suite" in result}
     episodes: list[Episode] = []
     about, scale = "", None
     for entry in run.recordings():
-        figure = figures.get(entry["suite"], "solved")
+        metric = suite_metrics.get(entry["suite"], "solved")
         solved, returns = entry["solved"].bool().cpu(), entry["returns"].cpu()
         if not len(solved):
             continue
         chosen = (
-            _solved_and_unsolved(solved) if figure == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
+            _solved_and_unsolved(solved) if metric == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
         )
         drawn = run.domain().draw_paths(entry["levels"][chosen], entry["places"][chosen].cpu())
         if drawn is None:
             continue
         about, scale = drawn.about, drawn.scale
         episodes += [
-            Episode(str(entry["level"]), image, bool(end), value if figure == "return" else None, remark)
+            Episode(str(entry["level"]), image, bool(end), value if metric == "return" else None, remark)
             for image, end, value, remark in zip(
                 drawn.pictures.cpu().numpy(),
                 solved[chosen].tolist(),
@@ -236,9 +236,9 @@ def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
     return chosen if len(chosen) > 1 else torch.arange(min(EPISODES_A_LEVEL, len(solved)))
 
 
-def recorded_films(run: RunDirectory) -> list[Film]:
+def recorded_films(run: RunDirectory) -> list[Video]:
     """What the student saw in the filmed episodes."""
     return [
-        Film(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))
+        Video(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))
         for film in run.films()
     ]

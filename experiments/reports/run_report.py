@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 import clutr
-from clutr.envs.domain import Figure
-from clutr.experiments.evaluation.compare import figure_of
+from clutr.envs.domain import Metric
+from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.plots.charts import short_count
 from clutr.experiments.plots.curves import Columns, headline, method_curves, students_in, training_curves
 from clutr.experiments.plots.html import duration, facts_table, is_number, number, say, text, tiles
@@ -22,11 +22,11 @@ from clutr.experiments.reports.report_data import (
     curriculum_gallery,
     evaluations_by_suite,
     kind_of,
-    latent_bundle,
+    latent_map_data,
     method_labels,
     recorded_episodes,
     recorded_films,
-    suite_figures,
+    suite_metrics,
 )
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import write_atomically
@@ -60,24 +60,24 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
     source = f"run {run.path.name}, seed {run.config.get('seed', 'unknown')}"
     records = run.proposals()
     runs = [run, *beside]
-    figures = suite_figures(run)
+    metrics = suite_metrics(run)
     tables = evaluations_by_suite(runs)
     panels = [
         solve_table(tables, "; ".join(_source(each) for each in runs)),
         trajectories(recorded_episodes(run), source),
-        training_curves(columns, source, figures),
+        training_curves(columns, source, metrics),
     ]
     filmed = recorded_films(run)
     if filmed:
         panels.insert(2, films(filmed, source))
     if beside:
         curves = list(zip(method_labels(runs), (each.metrics() for each in runs), strict=True))
-        panels.append(method_curves(curves, "; ".join(_source(each) for each in runs), figures))
+        panels.append(method_curves(curves, "; ".join(_source(each) for each in runs), metrics))
     panels.append(curriculum_gallery(run, records, columns, source))
     if run.config.get("manifold") is not None or any(record.latents is not None for record in records):
-        panels += [latent_map(latent_bundle(run, records, columns), source), manifold(run.manifold_health(), source)]
+        panels += [latent_map(latent_map_data(run, records, columns), source), manifold(run.manifold_health(), source)]
     panels.append(_configuration(run))
-    summary = _summary(run, columns, tables, figures)
+    summary = _summary(run, columns, tables, metrics)
     return render_page(run.path.name, "Curriculum experiment", summary, panels, _FOOTER)
 
 
@@ -95,7 +95,7 @@ def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory]
     sources = "; ".join(_source(run) for run in runs)
     methods = [(result["method"], _as_evaluation(result, comparison)) for result in comparison["methods"]]
     labelled = list(zip(method_labels(runs), (run.metrics() for run in runs), strict=True))
-    curves = method_curves(labelled, sources, suite_figures(runs[0]))
+    curves = method_curves(labelled, sources, suite_metrics(runs[0]))
     panels = [solve_table({comparison["suite"]: methods}, sources), curves]
     lead = f"{len(methods)} methods, {len(runs)} runs, on the suite {comparison['suite']}."
     page = render_page("Methods side by side", "Comparison", f'<p class="lead">{text(lead)}</p>', panels, _FOOTER)
@@ -105,13 +105,13 @@ def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory]
 
 def _as_evaluation(result: Mapping[str, Any], comparison: Mapping[str, Any]) -> Evaluation:
     """A method's results over its runs in the form of one evaluation, with intervals of its own."""
-    figure = comparison.get("figure", "solved")
-    key = "solved" if figure == "solved" else "return_mean"
+    metric = comparison.get("metric", "solved")
+    key = "solved" if metric == "solved" else "return_mean"
     levels = [
         {"level": level, "episodes": comparison["episodes"], key: found["value"], "interval": found["interval"]}
         for level, found in result["levels"].items()
     ]
-    summary: dict[str, Any] = {"uncertainty": comparison["uncertainty"], "figure": figure}
+    summary: dict[str, Any] = {"uncertainty": comparison["uncertainty"], "metric": metric}
     for name, found in result.items():
         if isinstance(found, Mapping) and "interval" in found:
             summary |= {name: found["value"], f"{name}_interval": found["interval"]}
@@ -128,7 +128,7 @@ def _summary(
     run: RunDirectory,
     columns: Columns,
     tables: Mapping[str, Sequence[tuple[str, Evaluation]]],
-    figures: Mapping[str, Figure],
+    metrics: Mapping[str, Metric],
 ) -> str:
     """The title block: what the run is, and its headline numbers."""
     config, timing = run.config, run.timing()
@@ -143,14 +143,14 @@ def _summary(
     for suite, found in tables.items():
         result = found[0][1]  # the run's own, unless only the runs beside it were tested on the suite
         summary = result.get("summary") or {}
-        figure = figure_of(result)
-        key = f"mean_{figure}"
+        metric = metric_of(result)
+        key = f"mean_{metric}"
         if Path(str(result["run"])).name == run.path.name and is_number(summary.get(key)):
             low, high = summary.get(f"{key}_interval") or (0.0, 0.0)
-            remark = f"95 %: {say(figure, low)} to {say(figure, high)}" if low < high else "mean over levels"
-            facts.append((f"Zero-shot{' return' * (figure == 'return')}, {suite}", say(figure, summary[key]), remark))
+            remark = f"95 %: {say(metric, low)} to {say(metric, high)}" if low < high else "mean over levels"
+            facts.append((f"Zero-shot{' return' * (metric == 'return')}, {suite}", say(metric, summary[key]), remark))
     shown = {what for what, _, _ in facts}
-    facts += [fact for fact in headline(columns, figures) if fact[0] not in shown]
+    facts += [fact for fact in headline(columns, metrics) if fact[0] not in shown]
     world = config.get("domain")
     size = ""
     if isinstance(world, Mapping) and {"height", "width"} <= world.keys():

@@ -14,33 +14,33 @@ from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.plots.world_model import coverage, curves_panel, strips
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world_model
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dataset import Recording
+from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.evaluation import (
     EvaluationOptions,
     ReadOut,
     Rollouts,
     Windows,
     cut_windows,
-    determination,
     fit_linear,
     latent_curves,
     one_step,
     outcome_curves,
     physical_curves,
     picture_curves,
+    r2,
     roll_out,
 )
 from clutr.world_model.latents import LatentEpisode
-from clutr.world_model.termination import foresee_ends
+from clutr.world_model.termination import predict_terminations
 
 SHOWN = 3
 """Dreams that are shown frame by frame."""
 
 
-def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
     """Measure the dreams on episodes of levels that nobody trained on, and keep the numbers as `dreams.json`.
 
     Returns:
@@ -49,7 +49,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
     Raises:
         RunError: if the run is not trained, or its test episodes are too short.
     """
-    model, recording, options = load_world(run), run.recording(), run.experiment.evaluation
+    model, recording, options = load_world_model(run), run.recording(), run.experiment.evaluation
     train, test = (encoded(recording, model.backbone, split) for split in ("train", "test"))
     try:
         windows = cut_windows(test, options.context, options.horizon, options.windows)
@@ -59,7 +59,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
     rows = rows_of(recording, windows, options)
     read_out, quality = read_out_of(recording, train, test)
-    truth = recording.column("truth", rows[options.context :].flatten()).view(
+    privileged_state = recording.column("privileged_state", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
     )
     found: dict[str, Any] = {
@@ -71,10 +71,10 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
         "latents": latent_curves(windows, rollouts, options.context, scale),
         "outcomes": outcome_curves(windows, rollouts),
         "pictures": pictures_of(model.backbone, recording, rollouts, rows, options),
-        "physical": physical_curves(rollouts, read_out, truth, recording.quantities),
+        "physical": physical_curves(rollouts, read_out, privileged_state, recording.quantities),
         "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
-        "foresight": {name: foresee_ends(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "foresight": {name: predict_terminations(test, dreamer) for name, dreamer in model.dreamers.items()},
         "training": model.metrics,
     }
     write_atomically(run.path / "dreams.json", json.dumps(found, indent=1).encode())
@@ -83,7 +83,7 @@ def evaluate_world(run: WorldRun) -> tuple[dict[str, Any], list[NDArray[np.uint8
     ]
 
 
-def rows_of(recording: Recording, windows: Windows, options: EvaluationOptions) -> Tensor:
+def rows_of(recording: EpisodeDataset, windows: Windows, options: EvaluationOptions) -> Tensor:
     """The recording's rows of all frames of the windows, `[C + H, E]`."""
     episodes = recording.played("test")
     length = options.context + options.horizon
@@ -92,21 +92,21 @@ def rows_of(recording: Recording, windows: Windows, options: EvaluationOptions) 
 
 
 def read_out_of(
-    recording: Recording, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
+    recording: EpisodeDataset, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
 ) -> tuple[ReadOut, Tensor]:
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
 
     def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
         rows = torch.cat([episode.places for episode in recording.played(split)])
-        return torch.cat([episode.mean for episode in episodes]), recording.column("truth", rows)
+        return torch.cat([episode.mean for episode in episodes]), recording.column("privileged_state", rows)
 
     read_out = ReadOut.fit(*pairs("train", train))
-    latents, truth = pairs("test", test)
-    return read_out, determination(read_out(latents), truth)
+    latents, privileged_state = pairs("test", test)
+    return read_out, r2(read_out(latents), privileged_state)
 
 
 def pictures_of(
-    backbone: Backbone, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
+    backbone: Backbone, recording: EpisodeDataset, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
 ) -> dict[str, Any]:
     """How the dreams look, at some horizons; `rows` as `rows_of` gives them."""
     wanted = rows[[options.context - 1 + horizon for horizon in options.horizons], : options.pictured]
@@ -122,7 +122,12 @@ def pictures_of(
 
 
 def _film(
-    model: WorldModel, recording: Recording, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions, window: int
+    model: WorldModel,
+    recording: EpisodeDataset,
+    rollouts: Rollouts,
+    rows: Tensor,
+    options: EvaluationOptions,
+    window: int,
 ) -> NDArray[np.uint8]:
     """Reality, what the backbone makes of it, the dream, and the difference of the two: `[4, C + H, side, side, 3]`."""
     real = recording.column("frames", rows[:, window])
@@ -133,13 +138,13 @@ def _film(
     return torch.stack([real, *shown, wrong]).numpy()
 
 
-def build_world_report(run: WorldRun) -> Any:
+def build_world_model_report(run: WorldModelRun) -> Any:
     """Measure, and write `report.html` in the run's directory. Returns its path.
 
     Raises:
-        RunError: as `evaluate_world`.
+        RunError: as `evaluate_world_model`.
     """
-    found, films = evaluate_world(run)
+    found, films = evaluate_world_model(run)
     recording, experiment = run.recording(), run.experiment
     source = f"{run.path.name}: seed {experiment.seed}"
     panels = [
@@ -157,14 +162,14 @@ def build_world_report(run: WorldRun) -> Any:
     return path
 
 
-def _coverage(recording: Recording) -> Mapping[str, NDArray[np.float64]]:
+def _coverage(recording: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
     """The two true numbers whose coverage matters, over all frames: curvature by speed, or where an agent was."""
     pair = ("curvature_ahead", "forward_speed") if "forward_speed" in recording.quantities else ("column", "row")
-    truth = recording.column("truth", torch.arange(len(recording))).double().numpy()
-    return {name: truth[:, recording.quantities.index(name)] for name in pair}
+    privileged_state = recording.column("privileged_state", torch.arange(len(recording))).double().numpy()
+    return {name: privileged_state[:, recording.quantities.index(name)] for name in pair}
 
 
-def _summary(found: Mapping[str, Any], recording: Recording) -> str:
+def _summary(found: Mapping[str, Any], recording: EpisodeDataset) -> str:
     """The title block: what was recorded, and for how long a dream holds."""
     held, control = (found["latents"][name]["valid_horizon"] for name in MEMORIES)
     step = found["one_step"][MEMORIES[0]]

@@ -4,7 +4,7 @@
 
 Trains the preset on the backend rllib for so many minutes. Every `--kill-every` seconds a runner, chosen at random,
 gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident and private bytes of the
-driver; kills, shares lost, levels given and levels played so far) and OUT/results.json: the slopes of the memory with
+driver; kills, shards lost, levels given and levels played so far) and OUT/results.json: the slopes of the memory with
 95% intervals, and whether all levels that were given were played once. The first fifth of the time, while caches fill,
 is left out of the slopes.
 """
@@ -33,7 +33,7 @@ from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.runner import Runner, UpdateReport
 
 WARM_UP = 0.2
-"""Share of the time that the slope leaves out."""
+"""Shard of the time that the slope leaves out."""
 BLOCKS = 20
 """Means of so many stretches of time are what the slope is fitted to: they are nearly independent."""
 

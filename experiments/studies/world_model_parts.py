@@ -24,17 +24,17 @@ from clutr.envs.randomness import named_generator
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.reports.world_model_report import pictures_of, read_out_of, rows_of
 from clutr.experiments.storage import write_atomically
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.probes.latent_health import frame_health
 from clutr.world_model.backbones.base import Backbone, BackboneConfig
 from clutr.world_model.backbones.haar import HaarConfig
-from clutr.world_model.backbones.patch_pca import PatchesConfig
-from clutr.world_model.backbones.ppca import ModesConfig
-from clutr.world_model.backbones.residual import RefinedConfig
+from clutr.world_model.backbones.patch_pca import PatchPCAConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
+from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES, CoreConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
-from clutr.world_model.dataset import SPLITS, Recording
+from clutr.world_model.dataset import SPLITS, EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.evaluation import (
     EvaluationOptions,
@@ -86,11 +86,11 @@ def rows() -> dict[str, Row]:
     for k in SIZES:
         transparent: dict[str, BackboneConfig] = {
             "haar": HaarConfig(latents=k, levels=_levels(k)),
-            "modes": ModesConfig(latents=k),
-            "patches": PatchesConfig(latents=k),
+            "ppca": PPCAConfig(latents=k),
+            "patch-pca": PatchPCAConfig(latents=k),
         }
         found |= {f"{name}-{k}": Row(config, LSTMConfig()) for name, config in transparent.items()}
-        found[f"modes-refined-{k}"] = Row(RefinedConfig(base=transparent["modes"]), LSTMConfig())
+        found[f"ppca-residual-{k}"] = Row(ResidualConfig(base=transparent["ppca"]), LSTMConfig())
         found[f"vae-{k}"] = Row(VAEConfig(latents=k, channels=CHANNELS), LSTMConfig())
     for core in CORES:
         if core != "lstm":
@@ -109,7 +109,7 @@ class Seen:
     """Seconds of fitting, and what was measured of the pictures, of the read-out and of the latents' use."""
 
 
-def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
+def look(config: BackboneConfig, recording: EpisodeDataset, seed: int) -> Seen:
     """Fit a backbone, and encode and measure all splits."""
     started = time.perf_counter()
     backbone = config.build((SIDE, SIDE), seed)
@@ -129,7 +129,7 @@ def look(config: BackboneConfig, recording: Recording, seed: int) -> Seen:
 
 
 def measure(
-    core: CoreConfig, seen: Seen, recording: Recording, seed: int, options: EvaluationOptions
+    core: CoreConfig, seen: Seen, recording: EpisodeDataset, seed: int, options: EvaluationOptions
 ) -> dict[str, Any]:
     """Train and measure one row."""
     splits = seen.splits
@@ -158,15 +158,15 @@ def measure(
 
 
 def _dream(
-    seen: Seen, recording: Recording, windows: Windows, rollouts: Rollouts, options: EvaluationOptions
+    seen: Seen, recording: EpisodeDataset, windows: Windows, rollouts: Rollouts, options: EvaluationOptions
 ) -> dict[str, Any]:
     """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state (at `AHEAD`)."""
     compared = {name: rollouts.latents[name] for name in (*CONTROLS, "copy last")}
     rollouts = rollouts._replace(latents=compared)
     rows = rows_of(recording, windows, options)
-    truth = recording.column("truth", rows[options.context :].flatten())
-    truth = truth.view(options.horizon, len(windows.episodes), -1)
-    physical = physical_curves(rollouts, seen.read_out, truth, recording.quantities)
+    privileged_state = recording.column("privileged_state", rows[options.context :].flatten())
+    privileged_state = privileged_state.view(options.horizon, len(windows.episodes), -1)
+    physical = physical_curves(rollouts, seen.read_out, privileged_state, recording.quantities)
     pictures = pictures_of(seen.backbone, recording, rollouts, rows, options)
     return {
         "horizons": options.horizons,
@@ -183,7 +183,7 @@ def _dream(
     }
 
 
-def _health(backbone: Backbone, recording: Recording) -> dict[str, Any]:
+def _health(backbone: Backbone, recording: EpisodeDataset) -> dict[str, Any]:
     """How many latents of test frames are active, and how many the frames' spectrum predicts."""
     frames = recording.column("frames", _spread_out(recording))
     found = frame_health(backbone, frames, named_generator(0, "world parts", "health"))
@@ -191,13 +191,13 @@ def _health(backbone: Backbone, recording: Recording) -> dict[str, Any]:
     return {name: found[name] for name in kept}
 
 
-def _spread_out(recording: Recording) -> Tensor:
+def _spread_out(recording: EpisodeDataset) -> Tensor:
     """`PICTURED` rows of the test split, or all."""
     rows = recording.rows("test")
     return rows[torch.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).long()]
 
 
-def _pictures(backbone: Backbone, recording: Recording) -> dict[str, float]:
+def _pictures(backbone: Backbone, recording: EpisodeDataset) -> dict[str, float]:
     """Reconstruction of test frames, whole and inside objects."""
     errors: dict[str, list[Tensor]] = {}
     for part in _spread_out(recording).split(100):
@@ -248,7 +248,7 @@ def _at(dream: Mapping[str, Any], horizon: int) -> str:
 
 def main() -> None:
     """Measure the rows named on the command line, or all."""
-    run, out = WorldRun(sys.argv[1]), Path(sys.argv[2])
+    run, out = WorldModelRun(sys.argv[1]), Path(sys.argv[2])
     recording, everything, seed = run.recording(), rows(), run.experiment.seed
     known: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
     wanted = [name for name in sys.argv[3:] or everything if name not in known]

@@ -18,13 +18,13 @@ from clutr.envs.randomness import named_generator
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.reports.world_model_report import read_out_of
 from clutr.experiments.storage import write_atomically
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world_model
 from clutr.world_model.controller import ControllerOptions, Sees, controller_returns, evolve
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.evaluation import ReadOut
 from clutr.world_model.latents import LatentEpisode
-from clutr.world_model.policy_ranking import dreamt_returns, real_returns, road_followers, validity
+from clutr.world_model.policy_ranking import dreamt_returns, policy_ranking, real_returns, road_followers
 
 LEVELS = 32
 """Roads on which each policy drives, the same for all."""
@@ -42,7 +42,9 @@ FINAL_EPISODES = 64
 """Fresh roads on which an evolved controller is judged in the end."""
 
 
-def dream_validity(run: WorldRun, model: WorldModel, read_out: ReadOut, test: list[LatentEpisode]) -> dict[str, Any]:
+def dream_validity(
+    run: WorldModelRun, model: WorldModel, read_out: ReadOut, test: list[LatentEpisode]
+) -> dict[str, Any]:
     """Mean returns of the road followers in both places, and how they go together, for the memory and its control."""
     recording = run.recording()
     levels = run.experiment.domain.sample(LEVELS, named_generator(run.experiment.seed, "validity"))
@@ -60,20 +62,20 @@ def dream_validity(run: WorldRun, model: WorldModel, read_out: ReadOut, test: li
         rng = named_generator(run.experiment.seed, "validity", name)
         starts = _starts(dreamer, test)
         dreamt = [float(dreamt_returns(each, dreamer, starts, HORIZON, rng).mean()) for each in followers]
-        found[name] = validity(real, dreamt)._asdict()
+        found[name] = policy_ranking(real, dreamt)._asdict()
     found["policies"] = [{"speed": each.speed, "gain": each.gain} for each in followers]
     return found
 
 
-def _starts(dreamer: Dreamer, episodes: list[LatentEpisode]) -> Moment:
+def _starts(dreamer: Dreamer, episodes: list[LatentEpisode]) -> LatentState:
     """Moments right after the first action of recorded episodes, which begin at rest like those in the world."""
     chosen = [episodes[i % len(episodes)] for i in range(DREAMS)]
     latents = torch.stack([episode.mean[:2] for episode in chosen], 1)
     actions = torch.stack([episode.actions[:1] for episode in chosen], 1)
-    return dreamer.watch(latents, actions)[0]
+    return dreamer.observe(latents, actions)[0]
 
 
-def controller(run: WorldRun, model: WorldModel, name: str, generations: int) -> dict[str, Any]:
+def controller(run: WorldModelRun, model: WorldModel, name: str, generations: int) -> dict[str, Any]:
     """Evolve one controller and judge it on fresh roads."""
     sees, memory = CONTROLLERS[name]
     options = ControllerOptions(sees=sees, generations=generations, horizon=EVOLVED)
@@ -108,8 +110,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--generations", type=int, default=40)
     arguments = parser.parse_args()
-    run = WorldRun(arguments.world)
-    model, recording = load_world(run), run.recording()
+    run = WorldModelRun(arguments.world)
+    model, recording = load_world_model(run), run.recording()
     train, test = (encoded(recording, model.backbone, split) for split in ("train", "test"))
     read_out, quality = read_out_of(recording, train, test)
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from rich.text import Text
 
-from clutr.envs.domain import Figure
+from clutr.envs.domain import Metric
 from clutr.experiments.training.runner import UpdateReport
 from clutr.manifold.base import Progress as ManifoldProgress
 
@@ -71,10 +71,10 @@ def _clock(seconds: float) -> str:
 class TrainingDisplay:
     """Progress over environment steps with speed, mean return, regret and the last evaluation."""
 
-    def __init__(self, bar: ProgressBar, protagonist: str, figure: Figure) -> None:
+    def __init__(self, bar: ProgressBar, protagonist: str, metric: Metric) -> None:
         self._bar = bar
         self._protagonist = protagonist
-        self._figure = figure
+        self._figure = metric
         self._evaluation = ""
         self._first: tuple[int, float] | None = None
 
@@ -100,10 +100,10 @@ class TrainingDisplay:
 
 
 @contextmanager
-def training_display(title: str, protagonist: str, figure: Figure = "solved") -> Iterator[TrainingDisplay]:
-    """Show progress while the body trains; of evaluations their `figure`."""
+def training_display(title: str, protagonist: str, metric: Metric = "solved") -> Iterator[TrainingDisplay]:
+    """Show progress while the body trains; of evaluations their `metric`."""
     with ProgressBar(title) as bar:
-        yield TrainingDisplay(bar, protagonist, figure)
+        yield TrainingDisplay(bar, protagonist, metric)
 
 
 @contextmanager

@@ -34,9 +34,9 @@ class RecordOptions:
     """Most actions of an episode."""
     walk: float = 0.3
     """Share of the environments that wander at random."""
-    guide: float = 0.7
+    expert: float = 0.7
     """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
-    lapse: float = 0.0
+    sticky_action_probability: float = 0.0
     """Chance a moment that such a driver stops looking and repeats its action for a while, so that errors are seen."""
     students: float = 0.0
     """Share that is driven by the trained students of `runs`."""
@@ -49,12 +49,12 @@ class RecordOptions:
         for name in ("episodes", "num_envs", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("walk", "guide", "students"):
+        for name in ("walk", "expert", "students"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.walk + self.guide + self.students <= 0:
-            raise ValueError("somebody has to drive: one of walk, guide and students must be above 0")
-        for name in ("lapse", "proposed"):
+        if self.walk + self.expert + self.students <= 0:
+            raise ValueError("somebody has to drive: one of walk, expert and students must be above 0")
+        for name in ("sticky_action_probability", "proposed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
         if (self.students or self.proposed) and not self.runs:
@@ -62,7 +62,7 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
-class WorldExperiment:
+class WorldModelExperiment:
     """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
 
     domain: Domain
@@ -84,37 +84,37 @@ class WorldExperiment:
 _DEBUG = {
     "backbone": VAEConfig(latents=6, channels=(4, 8, 8), iterations=20, batch_size=8),
     "memory": MemoryConfig(core=LSTMConfig(width=12), gaussians=2),
-    "training": MemoryTrainingOptions(epochs=2, streams=4, length=8, dreamt=4),
+    "training": MemoryTrainingOptions(epochs=2, streams=4, length=8, imagination_steps=4),
     "evaluation": EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 3, 5)),
 }
 
 _LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
 """Half as wide as the published one, and four times as fast: two cores have no hour for it."""
 
-WORLD_PRESETS: dict[str, WorldExperiment] = {
+WORLD_PRESETS: dict[str, WorldModelExperiment] = {
     # 25 moments a second: with the students' 6 even the next view is hardly predictable
     # and dreams of two seconds in training, without which longer ones run away;
     # drivers who now and then do not look, without whom dreams pay for speed, steered or not
-    "car": WorldExperiment(
+    "car": WorldModelExperiment(
         CarDomain(shaped=False, action_repeat=2),
-        RecordOptions(length=250, lapse=0.02),
+        RecordOptions(length=250, sticky_action_probability=0.02),
         backbone=_LIGHT_VAE,
-        training=MemoryTrainingOptions(streams=32, length=64, dreamt=48),
+        training=MemoryTrainingOptions(streams=32, length=64, imagination_steps=48),
     ),
-    "maze": WorldExperiment(
+    "maze": WorldModelExperiment(
         MazeDomain(),
         RecordOptions(episodes=1_280, num_envs=64, length=100),
         backbone=_LIGHT_VAE,
         evaluation=EvaluationOptions(context=10, horizon=50, horizons=(1, 2, 5, 10, 20, 35, 50)),
     ),
-    "car-debug": WorldExperiment(
+    "car-debug": WorldModelExperiment(
         CarDomain(shaped=False),
         RecordOptions(episodes=24, num_envs=8, length=12),
         **_DEBUG,  # type: ignore[arg-type]
     ),
-    "maze-debug": WorldExperiment(
+    "maze-debug": WorldModelExperiment(
         MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20),
-        RecordOptions(episodes=96, num_envs=32, length=20, walk=0.6, guide=0.4),
+        RecordOptions(episodes=96, num_envs=32, length=20, walk=0.6, expert=0.4),
         **_DEBUG,  # type: ignore[arg-type]
     ),
 }
@@ -153,7 +153,7 @@ def _from_plain(name: str, plain: Any) -> Any:
         raise RunError(f"world.yaml: {name}: {error}") from None
 
 
-def to_yaml(experiment: WorldExperiment) -> str:
+def to_yaml(experiment: WorldModelExperiment) -> str:
     """A world model's configuration as text."""
     plain = {
         field.name: _to_plain(field.name, getattr(experiment, field.name)) for field in dataclasses.fields(experiment)
@@ -161,10 +161,10 @@ def to_yaml(experiment: WorldExperiment) -> str:
     return yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False)
 
 
-def from_yaml(text: str) -> WorldExperiment:
+def from_yaml(text: str) -> WorldModelExperiment:
     """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
     plain = yaml.safe_load(text)
     try:
-        return WorldExperiment(**{name: _from_plain(name, value) for name, value in plain.items()})
+        return WorldModelExperiment(**{name: _from_plain(name, value) for name, value in plain.items()})
     except TypeError as error:
         raise RunError(f"world.yaml: {error}") from None

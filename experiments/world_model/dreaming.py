@@ -20,10 +20,10 @@ from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.episodes import Recorded
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.experiments.world_model.training import MEMORIES, load_world
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dataset import SPLITS, Recording
+from clutr.world_model.dataset import SPLITS, EpisodeDataset
 from clutr.world_model.dream import Dream
 from clutr.world_model.policies import RandomWalk
 
@@ -63,7 +63,7 @@ class DreamOptions:
             raise ValueError(f"temperature must not be negative, got {self.temperature}")
 
 
-def dream_on(run: WorldRun, options: DreamOptions) -> Path:
+def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     """Dream, and write `dreams/NAME.html` with `NAME.npz` (latents, rewards, ends, actions) beside it.
 
     Returns:
@@ -72,7 +72,7 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     Raises:
         RunError: if there is no such moment, or the actions cannot be read.
     """
-    model, recording = load_world(run), run.recording()
+    model, recording = load_world_model(run), run.recording()
     dreamer = model.dreamers[MEMORIES[0]]
     episode = _episode(recording, options)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     actions = _actions(options, episode, run.experiment.domain.engine(1).action_space)
     latents = means[: options.start, None].expand(-1, options.branches, -1)
     past = episode.actions[: options.start - 1, None].expand(-1, options.branches, -1)
-    moment, _ = dreamer.watch(latents, past)
+    moment, _ = dreamer.observe(latents, past)
     warm = options.temperature or None
     dream = dreamer.dream(moment, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
     name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
@@ -99,7 +99,7 @@ def dream_on(run: WorldRun, options: DreamOptions) -> Path:
     return path
 
 
-def _episode(recording: Recording, options: DreamOptions) -> Recorded:
+def _episode(recording: EpisodeDataset, options: DreamOptions) -> Recorded:
     """The chosen episode."""
     known = recording.played(options.split)
     if options.episode >= len(known):

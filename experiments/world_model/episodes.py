@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.storage import RunError, load_state
-from clutr.world_model.dataset import Episode, Recording
+from clutr.world_model.dataset import Episode, EpisodeDataset
 from clutr.world_model.recorder import part_path
 
 
@@ -20,7 +20,7 @@ class Footage(Protocol):
     """`[T, side, side, 3]` uint8."""
     masks: Tensor
     """`[T, side, side]` uint8."""
-    truth: Tensor
+    privileged_state: Tensor
     """`[T, Q]`: the true state."""
     actions: Tensor
     """`[T - 1, A]`: one-hot where actions are discrete."""
@@ -51,9 +51,11 @@ class Recorded:
     driven = False
     over = True
 
-    def __init__(self, recording: Recording, episode: Episode) -> None:
+    def __init__(self, recording: EpisodeDataset, episode: Episode) -> None:
         rows = episode.places
-        self.frames, self.masks, self.truth = (recording.column(name, rows) for name in ("frames", "masks", "truth"))
+        self.frames, self.masks, self.privileged_state = (
+            recording.column(name, rows) for name in ("frames", "masks", "privileged_state")
+        )
         self.actions, self.rewards = recording.actions(rows[:-1]), recording.column("rewards", rows[:-1])
         self.about = f"recorded, driven by {episode.policy}"
 
@@ -75,17 +77,17 @@ class Driven:
 
     def __init__(self, domain: Domain, level: LevelBatch) -> None:
         self._engine = domain.engine(1)
-        self._sight = domain.sight(self._engine)
+        self._sight = domain.observer(self._engine)
         self._discrete = int(getattr(self._engine.action_space, "n", 0))
         width = self._discrete or int((self._engine.action_space.shape or (1,))[0])
         self._engine.reset(level)
         self._sight.reset()
         self.over = False
         self.actions, self.rewards = torch.zeros(0, width), torch.zeros(0)
-        self.frames, self.masks, self.truth = self._sight.pictures(), self._sight.masks(), self._true()
+        self.frames, self.masks, self.privileged_state = self._sight.pictures(), self._sight.masks(), self._true()
 
     def _true(self) -> Tensor:
-        return torch.stack(list(self._sight.truth().values()), 1)
+        return torch.stack(list(self._sight.privileged_state().values()), 1)
 
     def advance(self, action: Tensor) -> bool:
         """See `Footage`."""
@@ -95,13 +97,13 @@ class Driven:
         self.over = bool((step.terminated | step.truncated).any())
         self.frames = torch.cat([self.frames, self._sight.pictures()])
         self.masks = torch.cat([self.masks, self._sight.masks()])
-        self.truth = torch.cat([self.truth, self._true()])
+        self.privileged_state = torch.cat([self.privileged_state, self._true()])
         self.actions = torch.cat([self.actions, action[None]])
         self.rewards = torch.cat([self.rewards, step.reward.cpu()])
         return True
 
 
-def level_of(recording: Recording, domain: Domain, episode: Episode) -> LevelBatch:
+def level_of(recording: EpisodeDataset, domain: Domain, episode: Episode) -> LevelBatch:
     """The level that an episode was played on. Raises `RunError` if the recording does not hold it."""
     path = part_path(recording.path, episode.part).with_suffix(".safetensors")
     if not path.exists():

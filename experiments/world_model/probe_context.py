@@ -10,19 +10,19 @@ from torch import Tensor
 
 from clutr.envs.randomness import named_generator
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
 from clutr.manifold.base import Progress
 from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.probes import state_probes as knowledge
 from clutr.probes.attribution_inputs import Past, Target, cut_pasts
 from clutr.probes.linear_probes import Probe
-from clutr.world_model.dataset import Episode, Recording
+from clutr.world_model.dataset import Episode, EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
 
 Arrays = dict[str, NDArray[Any]]
-Found = tuple[dict[str, Any], Arrays]
+SectionResult = tuple[dict[str, Any], Arrays]
 """A section's plain values, and its arrays by name."""
 
 READABLE = 0.1
@@ -77,12 +77,12 @@ class ProbeOptions:
 
 
 @dataclass
-class Bench:
+class ProbeContext:
     """A trained world model on the table: what every section takes from."""
 
-    run: WorldRun
+    run: WorldModelRun
     model: WorldModel
-    recording: Recording
+    recording: EpisodeDataset
     options: ProbeOptions
     progress: Progress = field(default=lambda *_: None)
 
@@ -117,11 +117,11 @@ class Bench:
 
     @cached_property
     def mean_frame(self) -> Tensor:
-        """Of training frames: see `Recording.mean_frame`."""
+        """Of training frames: see `EpisodeDataset.mean_frame`."""
         return self.recording.mean_frame()
 
     @cached_property
-    def known(self) -> tuple[knowledge.Knowledge, list[knowledge.Reading], dict[str, Probe]]:
+    def known(self) -> tuple[knowledge.StateProbeData, list[knowledge.Reading], dict[str, Probe]]:
         """Moments, readings and probes of the true state."""
         options = self.options
         longest = max(len(seen) for seen in self.seen)

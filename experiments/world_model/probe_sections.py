@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, Bench, Found
+from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, ProbeContext, SectionResult
 from clutr.experiments.world_model.training import MEMORIES
 from clutr.probes import attribution, feature_maps, memory_dynamics
 from clutr.probes import latent_health as frame_health
@@ -23,7 +23,7 @@ from clutr.world_model.cores.lmu import LMUCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
 
 
-def attributions(bench: Bench) -> Found:
+def attributions(bench: ProbeContext) -> SectionResult:
     """To what predictions are due: past latents, moments and pixels, each map with its checks."""
     past, memory = bench.past(), bench.dreamer.memory
     rows, arrays = [], {}
@@ -43,7 +43,7 @@ def attributions(bench: Bench) -> Found:
     encode = pixels.differentiable(bench.model.backbone)
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
     for target in targets:
-        asked = attribution.Question(memory, target, past)
+        asked = attribution.AttributionInput(memory, target, past)
         chance_rng = bench.rng(f"chance {target.name}")
         chance: dict[str, attribution.Explain] = {"chance": lambda q, rng=chance_rng: attribution.by_chance(q, rng)}  # type: ignore[misc]
         for name, explain in {**methods, **chance}.items():
@@ -62,8 +62,8 @@ def attributions(bench: Bench) -> Found:
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             done += 1
             bench.progress(done, total, {})
-        inner = attribution.Question(memory, target, few)
-        seen = pixels.PixelQuestion(inner, encode, bench.dreamer.scale, frames.float(), bench.mean_frame)
+        inner = attribution.AttributionInput(memory, target, few)
+        seen = pixels.PixelAttributionInput(inner, encode, bench.dreamer.scale, frames.float(), bench.mean_frame)
         for name, explain_pixels in on_pixels.items():
             rng = bench.rng(f"{target.name} {name} pixels")
             relevance, verdict = judge_pixels(seen, bench.model.backbone, explain_pixels, rng)
@@ -96,7 +96,7 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
     return [round(float(value), 6) for value in 1 - wrong / spread]
 
 
-def state_knowledge(bench: Bench) -> Found:
+def state_knowledge(bench: ProbeContext) -> SectionResult:
     """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
     found, readings, probes = bench.known
     quantities, dreamer = bench.recording.quantities, bench.dreamer
@@ -108,7 +108,7 @@ def state_knowledge(bench: Bench) -> Found:
     except ValueError:
         causal: list[knowledge.Used] = []
     else:
-        read_out, spreads = probes["latents now"], found.truth.std(0)
+        read_out, spreads = probes["latents now"], found.privileged_state.std(0)
         causal = knowledge.used(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
     values = knowledge.plain(readings, causal)
     read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
@@ -117,7 +117,7 @@ def state_knowledge(bench: Bench) -> Found:
     return values | {"ahead": found.horizon}, {}
 
 
-def features(bench: Bench) -> Found:
+def features(bench: ProbeContext) -> SectionResult:
     """What each layer of the backbone shows of each object, and in which layer it is lost."""
     rng, backbone = bench.rng("features"), bench.model.backbone
     test = torch.cat([bench.recording.rows("test"), bench.recording.rows("valid")])
@@ -137,7 +137,7 @@ def features(bench: Bench) -> Found:
     }, arrays
 
 
-def dynamics(bench: Bench) -> Found:
+def dynamics(bench: ProbeContext) -> SectionResult:
     """Gates, memory horizon, effective dimension, fixed points, exponents and state collapse of the memory."""
     options, past = bench.options, bench.past()
     values: dict[str, Any] = {"horizons": {}, "dimensions": {}, "past": past.inputs.shape[1]}
@@ -198,7 +198,7 @@ def dynamics(bench: Bench) -> Found:
     return values, arrays
 
 
-def _fixed_points(bench: Bench, past: Past) -> dict[str, Any]:
+def _fixed_points(bench: ProbeContext, past: Past) -> dict[str, Any]:
     """Where the memory comes to rest under the mean latent and the mean action, and in the closed loop of a dream."""
     memory = memory_dynamics.in_double(bench.dreamer.memory)
     action = past.baseline[memory.latents :].double()
@@ -215,18 +215,18 @@ def _fixed_points(bench: Bench, past: Past) -> dict[str, Any]:
     return found
 
 
-def latents(bench: Bench) -> Found:
+def latents(bench: ProbeContext) -> SectionResult:
     """What each latent shows: sweeps on a real frame, and the true quantity that goes with it."""
     scale, backbone = bench.dreamer.scale, bench.model.backbone
     known, _, _ = bench.known
     means = known.representations["latents"]
     kl = bench.kl
-    matches = latent_grid.best_matches(means, known.truth, bench.recording.quantities)
+    matches = latent_grid.best_matches(means, known.privileged_state, bench.recording.quantities)
     row = known.rows[len(known.rows) // 2]
     frame = bench.recording.column("frames", row[None])
     code = backbone.encode(frame)[0][0]
     grid = latent_grid.latent_grid(backbone.decode, code, scale.signal_std, kl, bench.options.sweeps)
-    read_out = fit(means, known.truth, 1e-2)
+    read_out = fit(means, known.privileged_state, 1e-2)
 
     def again(pictures: Tensor) -> Tensor:
         return backbone.encode((pictures.clamp(0, 1) * 255).round().to(torch.uint8))[0]
@@ -258,7 +258,7 @@ def latents(bench: Bench) -> Found:
     return {"sweeps": values, "row": int(row), "latents": len(kl), "moments": len(means)}, arrays
 
 
-def health(bench: Bench) -> Found:
+def health(bench: ProbeContext) -> SectionResult:
     """The health of the backbone's latents, by the code that measures task manifolds."""
     rows = bench.recording.rows("test")
     rng = bench.rng("health")
@@ -266,7 +266,7 @@ def health(bench: Bench) -> Found:
     return frame_health.frame_health(bench.model.backbone, bench.recording.column("frames", chosen), rng), {}
 
 
-PROBES: dict[str, Callable[[Bench], Found]] = {
+PROBES: dict[str, Callable[[ProbeContext], SectionResult]] = {
     "attribution": attributions,
     "knowledge": state_knowledge,
     "features": features,

@@ -15,14 +15,14 @@ from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.experiments.evaluation.commands import load_student, student_of
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
-from clutr.experiments.world_model.config import RecordOptions, WorldExperiment, from_yaml, to_yaml
+from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, from_yaml, to_yaml
 from clutr.manifold.base import Progress
-from clutr.world_model.dataset import SPLITS, Episode, Recording, describe, write_part
-from clutr.world_model.policies import Driver, Guided, RandomWalk, Trained, shares_to_counts
+from clutr.world_model.dataset import SPLITS, Episode, EpisodeDataset, describe, write_part
+from clutr.world_model.policies import Driver, NoisyExpert, RandomWalk, Trained, shares_to_counts
 from clutr.world_model.recorder import Recorder, part_path
 
 
-class WorldRun:
+class WorldModelRun:
     """Reads and writes a world model's directory: `world.yaml`, `recording/`, and what training adds.
 
     Args:
@@ -38,7 +38,7 @@ class WorldRun:
             raise RunError(f"{self.path} holds no world model: `clutr world record` begins one")
 
     @classmethod
-    def create(cls, path: Path | str, experiment: WorldExperiment) -> "WorldRun":
+    def create(cls, path: Path | str, experiment: WorldModelExperiment) -> "WorldModelRun":
         """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
         path, text = Path(path), to_yaml(experiment)
         known = path / "world.yaml"
@@ -49,7 +49,7 @@ class WorldRun:
         return cls(path)
 
     @cached_property
-    def experiment(self) -> WorldExperiment:
+    def experiment(self) -> WorldModelExperiment:
         """What was asked for."""
         return from_yaml((self.path / "world.yaml").read_text())
 
@@ -58,10 +58,10 @@ class WorldRun:
         """Where the recording is."""
         return self.path / "recording"
 
-    def recording(self) -> Recording:
+    def recording(self) -> EpisodeDataset:
         """The recording. Raises `RunError` if there is none yet, or it is unfinished."""
         try:
-            found = Recording(self.recording_path)
+            found = EpisodeDataset(self.recording_path)
         except FileNotFoundError as error:
             raise RunError(str(error)) from None
         wanted = self.experiment.record.episodes
@@ -72,7 +72,7 @@ class WorldRun:
         return found
 
 
-def record(run: WorldRun, progress: Progress = lambda *_: None) -> Recording:
+def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeDataset:
     """Record what the run asks for, from wherever an earlier recording stopped.
 
     Raises:
@@ -133,7 +133,7 @@ def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
     space = recorder.engine.action_space
     numbers = int(space.shape[0]) if space.shape else 1
     discrete = int(getattr(space, "n", 0))
-    return describe(SIDE, numbers, recorder.sight.quantities, recorder.sight.objects, discrete=discrete)
+    return describe(SIDE, numbers, recorder.observer.quantities, recorder.observer.objects, discrete=discrete)
 
 
 def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]) -> list[tuple[Driver, int]]:
@@ -141,7 +141,7 @@ def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[st
     n, space = engine.num_envs, engine.action_space
     everyone: list[tuple[Driver, float]] = [
         (RandomWalk(space, n), options.walk),
-        (Guided(space, n, lapse=options.lapse), options.guide),
+        (NoisyExpert(space, n, sticky_action_probability=options.sticky_action_probability), options.expert),
         *((Trained(name, student, n), options.students / len(students)) for name, student in students),
     ]
     chosen = [(driver, share) for driver, share in everyone if share > 0]
@@ -166,7 +166,7 @@ def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torc
     return draw
 
 
-def recording_table(recording: Recording) -> Table:
+def recording_table(recording: EpisodeDataset) -> Table:
     """What a recording holds: by split, and by who drove."""
     table = Table(title="recording", title_justify="left", title_style="bold")
     for heading in ("", "episodes", "frames", "mean return"):

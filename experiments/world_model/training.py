@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from clutr.envs.capabilities import SIDE
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.manifold.base import Progress
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dataset import Recording
+from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode, encode_episodes
 from clutr.world_model.memory import Memory, Scale
@@ -49,12 +49,12 @@ class WorldModel:
     """What fitting and training told: `backbone`, and the history of each memory."""
 
 
-def backbone_path(run: WorldRun) -> Path:
+def backbone_path(run: WorldModelRun) -> Path:
     """Where the fitted backbone is kept."""
     return run.path / "backbone.safetensors"
 
 
-def memory_path(run: WorldRun, name: str) -> Path:
+def memory_path(run: WorldModelRun, name: str) -> Path:
     """Where a trained memory is kept."""
     return run.path / f"memory-{name.replace(' ', '-')}.safetensors"
 
@@ -79,7 +79,7 @@ def _train(training: Resumable, path: Path, progress: Progress) -> None:
     save_state(path, training.state_dict())
 
 
-def fit_backbone(run: WorldRun, recording: Recording, progress: Progress = lambda *_: None) -> Backbone:
+def fit_backbone(run: WorldModelRun, recording: EpisodeDataset, progress: Progress = lambda *_: None) -> Backbone:
     """Fit the backbone on the training frames, unless that was done before."""
     experiment = run.experiment
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
@@ -89,13 +89,13 @@ def fit_backbone(run: WorldRun, recording: Recording, progress: Progress = lambd
 
 
 def encoded(
-    recording: Recording, backbone: Backbone, split: str, progress: Progress = lambda *_: None
+    recording: EpisodeDataset, backbone: Backbone, split: str, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
     """The episodes of a split as the backbone sees them."""
     return encode_episodes(recording, split, backbone.encode, progress)
 
 
-def _memory(run: WorldRun, recording: Recording, name: str) -> Memory:
+def _memory(run: WorldModelRun, recording: EpisodeDataset, name: str) -> Memory:
     experiment = run.experiment
     latents = int(getattr(experiment.backbone, "latents", 0)) or int(experiment.backbone.base.latents)  # type: ignore[attr-defined]
     memory = experiment.memory.build(latents, recording.action_width, experiment.seed)
@@ -105,7 +105,7 @@ def _memory(run: WorldRun, recording: Recording, name: str) -> Memory:
 
 
 def train_memories(
-    run: WorldRun, recording: Recording, backbone: Backbone, progress: Progress = lambda *_: None
+    run: WorldModelRun, recording: EpisodeDataset, backbone: Backbone, progress: Progress = lambda *_: None
 ) -> None:
     """Train the memory and its control, unless that was done before.
 
@@ -122,7 +122,7 @@ def train_memories(
         _train(training, memory_path(run, name), progress)
 
 
-def load_world(run: WorldRun) -> WorldModel:
+def load_world_model(run: WorldModelRun) -> WorldModel:
     """The trained world model of a run. Raises `RunError` if it is not trained."""
     recording, experiment = run.recording(), run.experiment
     paths = [backbone_path(run), *(memory_path(run, name) for name in MEMORIES)]

@@ -36,7 +36,7 @@ class CountdownEngine:
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """How far it has counted, `[N, 1]`."""
         return self.count.unsqueeze(1)
 
@@ -52,10 +52,10 @@ class CountdownEngine:
         """Count on."""
         assert actions.shape == (self.num_envs,)
         self.count = self.count + 1
-        ended = self.count >= self.length
+        dones = self.count >= self.length
         even = self.length % 2 == 0
-        self.solved = ended & even
-        return Step(self._look(), torch.ones(self.num_envs), ended & even, ended & ~even)
+        self.solved = dones & even
+        return Step(self._look(), torch.ones(self.num_envs), dones & even, dones & ~even)
 
     def _look(self) -> Observation:
         image = self.count.view(-1, 1, 1, 1).expand(-1, self.view, self.view, 3).to(torch.uint8) % 11
@@ -82,7 +82,7 @@ class ColourEngine:
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         """How far it has counted, `[N, 1]`."""
         return self.count.unsqueeze(1)
 
@@ -105,10 +105,10 @@ class ColourEngine:
         wanted = self.brightness / 128 - 1
         reward = 1 - (actions[:, 0] - wanted).abs()
         self.count = self.count + 1
-        ended = self.count >= self.length
+        dones = self.count >= self.length
         even = self.length % 2 == 0
-        self.solved = ended & even
-        return Step(self._look(), reward, ended & even, ended & ~even)
+        self.solved = dones & even
+        return Step(self._look(), reward, dones & even, dones & ~even)
 
     def _look(self) -> Observation:
         image = self.brightness.view(-1, 1, 1, 1).expand(-1, self.side, self.side, 3)

@@ -11,9 +11,9 @@ from clutr.agents.student import Trajectories, summarise
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
     """The statistics of one environment, by going through its steps."""
     returns, lengths, total, length = [], [], 0.0, 0
-    for reward, ended in zip(rewards, done, strict=True):
+    for reward, dones in zip(rewards, done, strict=True):
         total, length = total + reward, length + 1
-        if ended:
+        if dones:
             returns.append(total)
             lengths.append(length)
             total, length = 0.0, 0

@@ -58,8 +58,8 @@ def test_sequences_have_any_leading_shape() -> None:
         engine.observation_space, 7, "conv", 64, hidden=8, head=4, rng=torch.Generator().manual_seed(0)
     )
     seen = {name: value.unflatten(0, (2, 3)) for name, value in observation().items()}
-    starts = torch.zeros(2, 3, dtype=torch.bool)
-    policy, values = network(network.prepare(seen, starts), starts)
+    episode_starts = torch.zeros(2, 3, dtype=torch.bool)
+    policy, values = network(network.prepare(seen, episode_starts), episode_starts)
     assert policy.log_probs.shape == (2, 3, 7)
     assert values.shape == (2, 3)
     torch.testing.assert_close(policy.log_probs.exp().sum(-1), torch.ones(2, 3))

@@ -13,7 +13,7 @@ def by_loop(rollouts: list[tuple[torch.Tensor, torch.Tensor]], limit: float = 10
     """Step by step, with all returns ever seen kept in a list beside the 1e-4 of a return that stands for nothing."""
     seen: list[float] = []
     results = []
-    for rewards, ended in rollouts:
+    for rewards, dones in rollouts:
         carried = [0.0] * rewards.shape[1]
         rows = []
         for t in range(len(rewards)):
@@ -26,7 +26,7 @@ def by_loop(rollouts: list[tuple[torch.Tensor, torch.Tensor]], limit: float = 10
             rows.append(
                 [max(-limit, min(limit, float(reward) / math.sqrt(max(variance, 1e-8)))) for reward in rewards[t]]
             )
-            carried = [0.0 if bool(end) else value for end, value in zip(ended[t], carried, strict=True)]
+            carried = [0.0 if bool(end) else value for end, value in zip(dones[t], carried, strict=True)]
         results.append(rows)
     return results
 
@@ -38,17 +38,17 @@ def rollout(seed: int, scale: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_equals_a_loop_over_several_rollouts() -> None:
     rollouts = [rollout(seed) for seed in range(3)]
-    assert all(ended.any() for _, ended in rollouts)
+    assert all(dones.any() for _, dones in rollouts)
     normaliser = ReturnNormaliser(DISCOUNT)
-    for (rewards, ended), expected in zip(rollouts, by_loop(rollouts), strict=True):
-        torch.testing.assert_close(normaliser(rewards, ended), torch.tensor(expected))
+    for (rewards, dones), expected in zip(rollouts, by_loop(rollouts), strict=True):
+        torch.testing.assert_close(normaliser(rewards, dones), torch.tensor(expected))
 
 
 def test_large_rewards_are_clipped() -> None:
     rewards = torch.zeros(200, 4)
     rewards[100:] = torch.tensor([1e6, -1e6, 0.0, 0.0])
-    ended = torch.ones(200, 4, dtype=torch.bool)
-    normalised = ReturnNormaliser(DISCOUNT)(rewards, ended)
+    dones = torch.ones(200, 4, dtype=torch.bool)
+    normalised = ReturnNormaliser(DISCOUNT)(rewards, dones)
     assert normalised[100].tolist() == [10.0, -10.0, 0.0, 0.0]
     assert normalised.abs().max() <= 10
 

@@ -35,7 +35,7 @@ def weights(student: PPOStudent) -> torch.Tensor:
 def test_defaults_are_published() -> None:
     config = PixelPPOConfig()
     assert (config.rollout_steps, config.epochs, config.minibatches) == (125, 8, 4)
-    assert (config.learning_rate, config.discount, config.trace, config.clip) == (3e-4, 0.99, 0.9, 0.2)
+    assert (config.learning_rate, config.discount, config.gae_lambda, config.clip) == (3e-4, 0.99, 0.9, 0.2)
     assert (config.value_coefficient, config.entropy_coefficient, config.max_gradient_norm) == (0.5, 0.0, 0.5)
     assert (config.value_loss, config.normalise_returns, config.head) == ("smooth-l1", True, 100)
 
@@ -43,12 +43,17 @@ def test_defaults_are_published() -> None:
 def test_advantages_are_in_normalised_units_and_returns_are_not() -> None:
     student = make()
     trajectories = play(student)
-    ended = trajectories.terminated | trajectories.truncated
-    assert ended.any()
-    normalised = ReturnNormaliser(student.config.discount)(trajectories.rewards, ended)
+    dones = trajectories.terminated | trajectories.truncated
+    assert dones.any()
+    normalised = ReturnNormaliser(student.config.discount)(trajectories.rewards, dones)
     assert not torch.allclose(normalised, trajectories.rewards)
     expected = generalised_advantages(
-        normalised, trajectories.values, trajectories.next_values, ended, student.config.discount, student.config.trace
+        normalised,
+        trajectories.values,
+        trajectories.next_values,
+        dones,
+        student.config.discount,
+        student.config.gae_lambda,
     )
     torch.testing.assert_close(trajectories.advantages, expected)
     # the first episode of the first environment is its first two steps, of the world's own rewards
@@ -83,8 +88,8 @@ def test_update_sees_what_the_rollout_saw() -> None:
     student = make()
     trajectories = play(student)
     network = student.network
-    starts = network.samples(trajectories.starts)
-    policy, values = network(network.prepare(trajectories.observations, trajectories.starts), starts)
+    episode_starts = network.samples(trajectories.episode_starts)
+    policy, values = network(network.prepare(trajectories.observations, trajectories.episode_starts), episode_starts)
     assert trajectories.actions.shape == (6, 3, 3)
     assert trajectories.actions.min() > 0
     assert trajectories.actions.max() < 1
@@ -99,7 +104,8 @@ def test_one_update_equals_plain_autograd() -> None:
     metrics = student.learn(trajectories)
     network = twin.network
     policy, values = network(
-        network.prepare(trajectories.observations, trajectories.starts), network.samples(trajectories.starts)
+        network.prepare(trajectories.observations, trajectories.episode_starts),
+        network.samples(trajectories.episode_starts),
     )
     advantages = network.samples(trajectories.advantages)
     advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)

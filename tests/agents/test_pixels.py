@@ -24,19 +24,19 @@ def make(torso: Torso = "published") -> PixelActorCritic:
 
 def rollout_frames(steps: int = 7, envs: int = 3, side: int = 5) -> tuple[Tensor, Tensor]:
     frames = torch.randint(1, 256, (steps, envs, side, side, 3), generator=generator(), dtype=torch.uint8)
-    starts = torch.zeros(steps, envs, dtype=torch.bool)
-    starts[0] = True
-    starts[2, 0] = starts[3, 0] = starts[6, 0] = starts[4, 1] = True
-    return frames, starts
+    episode_starts = torch.zeros(steps, envs, dtype=torch.bool)
+    episode_starts[0] = True
+    episode_starts[2, 0] = episode_starts[3, 0] = episode_starts[6, 0] = episode_starts[4, 1] = True
+    return frames, episode_starts
 
 
-def stacks_by_hand(frames: Tensor, starts: Tensor) -> Tensor:
+def stacks_by_hand(frames: Tensor, episode_starts: Tensor) -> Tensor:
     """`[T, N, FRAMES, ...]`: each environment pushes its frames into a queue that episodes empty."""
     rows = []
     for n in range(frames.shape[1]):
         queue = [torch.zeros_like(frames[0, 0])] * FRAMES
         for t in range(len(frames)):
-            if starts[t, n]:
+            if episode_starts[t, n]:
                 queue = [torch.zeros_like(frames[0, 0])] * FRAMES
             queue = [*queue[1:], frames[t, n]]
             rows.append(torch.stack(queue))
@@ -44,34 +44,34 @@ def stacks_by_hand(frames: Tensor, starts: Tensor) -> Tensor:
 
 
 def test_stacks_by_index_are_stacks() -> None:
-    frames, starts = rollout_frames()
-    expected = stacks_by_hand(frames, starts).float()
-    pixels = Stacks.of(frames, starts).pixels()
+    frames, episode_starts = rollout_frames()
+    expected = stacks_by_hand(frames, episode_starts).float()
+    pixels = Stacks.of(frames, episode_starts).pixels()
     assert pixels.dtype == torch.float32
     # ours is [T * N, height, width, FRAMES * 3], the newest frame last
-    ours = pixels.unflatten(3, (FRAMES, 3)).permute(0, 3, 1, 2, 4).unflatten(0, starts.shape)
+    ours = pixels.unflatten(3, (FRAMES, 3)).permute(0, 3, 1, 2, 4).unflatten(0, episode_starts.shape)
     assert torch.equal(ours, expected)
 
 
 def test_stacks_are_chosen_like_a_tensors_rows() -> None:
-    frames, starts = rollout_frames()
-    stacks = Stacks.of(frames, starts)
+    frames, episode_starts = rollout_frames()
+    stacks = Stacks.of(frames, episode_starts)
     index = torch.tensor([20, 0, 6, 6])
     assert torch.equal(stacks[:, index].pixels(), stacks.pixels()[index])
     assert len(stacks[:, index[:0]].pixels()) == 0
 
 
 def test_stacks_copy_no_frame() -> None:
-    frames, starts = rollout_frames()
-    stacks = Stacks.of(frames, starts)[:, torch.tensor([3, 4])]
+    frames, episode_starts = rollout_frames()
+    stacks = Stacks.of(frames, episode_starts)[:, torch.tensor([3, 4])]
     assert stacks.frames.data_ptr() == frames.data_ptr()
 
 
 def test_the_first_step_is_a_start_whatever_it_says() -> None:
-    frames, starts = rollout_frames()
-    expected = Stacks.of(frames, starts).pixels()
-    starts[0] = False
-    assert torch.equal(Stacks.of(frames, starts).pixels(), expected)
+    frames, episode_starts = rollout_frames()
+    expected = Stacks.of(frames, episode_starts).pixels()
+    episode_starts[0] = False
+    assert torch.equal(Stacks.of(frames, episode_starts).pixels(), expected)
 
 
 def test_published_size() -> None:
@@ -143,17 +143,17 @@ def test_steps_see_what_the_update_sees(torso: Torso) -> None:
     network, engine = make(torso), ColourEngine(3)
     observation = engine.reset(CountdownLevels(torch.tensor([2, 3, 50])))
     state = network.initial_state(3)
-    starts, frames, alphas, values = [torch.ones(3, dtype=torch.bool)], [], [], []
+    episode_starts, frames, alphas, values = [torch.ones(3, dtype=torch.bool)], [], [], []
     for _ in range(6):
         frames.append(observation["image"])
         policy, value, state = network.step(observation, state)
         alphas.append(policy.alpha)
         values.append(value)
         observation, _, terminated, truncated = engine.step(torch.zeros(3, 3))
-        starts.append(terminated | truncated)
-        observation = engine.reset(mask=starts[-1])
-        state = state.masked_fill(starts[-1].view(-1, 1, 1, 1, 1), 0)
-    begins = torch.stack(starts[:-1])
+        episode_starts.append(terminated | truncated)
+        observation = engine.reset(mask=episode_starts[-1])
+        state = state.masked_fill(episode_starts[-1].view(-1, 1, 1, 1, 1), 0)
+    begins = torch.stack(episode_starts[:-1])
     prepared = network.prepare({"image": torch.stack(frames)}, begins)
     policy, seen = network(prepared, network.samples(begins))
     torch.testing.assert_close(policy.alpha, network.samples(torch.stack(alphas)))
@@ -166,8 +166,8 @@ def test_other_devices_are_reached() -> None:
     observation = {"image": torch.zeros(2, 96, 96, 3, dtype=torch.uint8, device="meta")}
     policy, values, state = network.step(observation, network.initial_state(2))
     assert policy.to_engine(policy.mode()).device.type == values.device.type == state.device.type == "meta"
-    starts = torch.ones(4, 2, dtype=torch.bool, device="meta")
-    stacks = Stacks.of(torch.zeros(4, 2, 96, 96, 3, dtype=torch.uint8, device="meta"), starts)
+    episode_starts = torch.ones(4, 2, dtype=torch.bool, device="meta")
+    stacks = Stacks.of(torch.zeros(4, 2, 96, 96, 3, dtype=torch.uint8, device="meta"), episode_starts)
     assert stacks.index.device.type == stacks.known.device.type == "meta"
     assert network.chunk is None
     assert make().chunk == 66

@@ -45,7 +45,7 @@ def losses_by_hand(student: PPOStudent, trajectories: Trajectories, old: Traject
     network = student.network
     with torch.no_grad():
         policy_now, values = network(
-            network.prepare(trajectories.observations, trajectories.starts), trajectories.starts
+            network.prepare(trajectories.observations, trajectories.episode_starts), trajectories.episode_starts
         )
     log_probs = policy_now.log_probs
     advantages = old.advantages.double()
@@ -82,8 +82,8 @@ def test_one_update_equals_plain_autograd() -> None:
     student.learn(trajectories)
     network = twin.network
     optimiser = torch.optim.Adam(network.parameters(), CONFIG.learning_rate, eps=1e-5)
-    starts = trajectories.starts
-    policy_now, values = network(network.prepare(trajectories.observations, starts), starts)
+    episode_starts = trajectories.episode_starts
+    policy_now, values = network(network.prepare(trajectories.observations, episode_starts), episode_starts)
     distribution = torch.distributions.Categorical(logits=policy_now.log_probs)
     advantages = trajectories.advantages
     advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-5)

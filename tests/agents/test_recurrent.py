@@ -22,19 +22,19 @@ def make(dtype: torch.dtype = torch.float64) -> LSTM:
 def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     rng = torch.Generator().manual_seed(1)
     x = torch.randn(STEPS, ENVS, INPUTS, generator=rng, dtype=dtype)
-    starts = torch.rand(STEPS, ENVS, generator=rng) < 0.3
+    episode_starts = torch.rand(STEPS, ENVS, generator=rng) < 0.3
     state = torch.randn(ENVS, 2 * HIDDEN, generator=rng, dtype=dtype)
-    return x, starts, state
+    return x, episode_starts, state
 
 
-def by_loop(layer: LSTM, x: Tensor, starts: Tensor, state: Tensor) -> Tensor:
+def by_loop(layer: LSTM, x: Tensor, episode_starts: Tensor, state: Tensor) -> Tensor:
     """What the layer should compute, one `nn.LSTMCell` step at a time under autograd."""
     cell = nn.LSTMCell(INPUTS, HIDDEN, dtype=x.dtype)
     named: dict[str, Tensor] = {name.removesuffix("_l0"): value for name, value in layer.named_parameters()}
     hidden, memory = state.split(HIDDEN, 1)
     outputs = []
     for t in range(len(x)):
-        keep = (~starts[t]).to(x.dtype).unsqueeze(1)
+        keep = (~episode_starts[t]).to(x.dtype).unsqueeze(1)
         hidden, memory = torch.func.functional_call(cell, named, (x[t], (hidden * keep, memory * keep)))
         outputs.append(hidden)
     return torch.stack(outputs)
@@ -51,10 +51,10 @@ def test_equals_torch_where_no_episode_starts(dtype: torch.dtype) -> None:
     layer = make(dtype)
     reference = nn.LSTM(INPUTS, HIDDEN, dtype=dtype)
     reference.load_state_dict(layer.state_dict())
-    x, starts, state = inputs(dtype)
+    x, episode_starts, state = inputs(dtype)
     x.requires_grad_()
     hidden, memory = (part.contiguous().unsqueeze(0) for part in state.split(HIDDEN, 1))
-    ours, last = layer(x, torch.zeros_like(starts), state)
+    ours, last = layer(x, torch.zeros_like(episode_starts), state)
     theirs, (last_hidden, last_memory) = reference(x, (hidden, memory))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(last, torch.cat([last_hidden[0], last_memory[0]], 1))
@@ -73,11 +73,11 @@ def test_weights_load_from_and_into_torch() -> None:
 
 def test_equals_a_masked_loop_where_episodes_start_inside() -> None:
     layer = make()
-    x, starts, state = inputs()
-    assert starts[1:].any(), "the test needs episodes that start inside the sequence"
+    x, episode_starts, state = inputs()
+    assert episode_starts[1:].any(), "the test needs episodes that start inside the sequence"
     x.requires_grad_()
-    ours, _ = layer(x, starts, state)
-    theirs = by_loop(layer, x, starts, state)
+    ours, _ = layer(x, episode_starts, state)
+    theirs = by_loop(layer, x, episode_starts, state)
     torch.testing.assert_close(ours, theirs)
     mine = gradients(ours, x, *layer.parameters())
     for left, right in zip(mine, gradients(theirs, x, *layer.parameters()), strict=True):
@@ -86,11 +86,11 @@ def test_equals_a_masked_loop_where_episodes_start_inside() -> None:
 
 def test_gradients_numerically() -> None:
     layer = make()
-    x, starts, state = inputs()
+    x, episode_starts, state = inputs()
 
     def hiddens(x: Tensor, weight_ih: Tensor, weight_hh: Tensor) -> Tensor:
         layer_weights = {**dict(layer.named_parameters()), "weight_ih_l0": weight_ih, "weight_hh_l0": weight_hh}
-        result: tuple[Tensor, Tensor] = torch.func.functional_call(layer, layer_weights, (x, starts, state))
+        result: tuple[Tensor, Tensor] = torch.func.functional_call(layer, layer_weights, (x, episode_starts, state))
         return result[0]
 
     points = [value.detach().clone().requires_grad_() for value in (x, layer.weight_ih_l0, layer.weight_hh_l0)]
@@ -100,21 +100,21 @@ def test_gradients_numerically() -> None:
 def test_an_episode_knows_nothing_of_the_one_before() -> None:
     layer = make()
     x, _, state = inputs()
-    starts = torch.zeros(STEPS, ENVS, dtype=torch.bool)
-    starts[4] = True
+    episode_starts = torch.zeros(STEPS, ENVS, dtype=torch.bool)
+    episode_starts[4] = True
     changed = x.clone()
     changed[:4] += 1
-    assert torch.equal(layer(x, starts, state)[0][4:], layer(changed, starts, state)[0][4:])
+    assert torch.equal(layer(x, episode_starts, state)[0][4:], layer(changed, episode_starts, state)[0][4:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_equal_the_sequence(dtype: torch.dtype) -> None:
     layer = make(dtype)
-    x, starts, state = inputs(dtype)
-    ours, last = layer(x, starts, state)
+    x, episode_starts, state = inputs(dtype)
+    ours, last = layer(x, episode_starts, state)
     with torch.no_grad():
         for t in range(STEPS):
-            hidden, state = layer.step(x[t], state.masked_fill(starts[t].unsqueeze(1), 0.0))
+            hidden, state = layer.step(x[t], state.masked_fill(episode_starts[t].unsqueeze(1), 0.0))
             torch.testing.assert_close(hidden, ours[t])
     torch.testing.assert_close(state, last)
 
@@ -131,9 +131,9 @@ def test_product_with_a_weight(dtype: torch.dtype) -> None:
 
 def outcome_in_single_precision() -> list[Tensor]:
     layer = make(torch.float32)
-    x, starts, state = inputs(torch.float32)
+    x, episode_starts, state = inputs(torch.float32)
     x.requires_grad_()
-    output, _ = layer(x, starts, state)
+    output, _ = layer(x, episode_starts, state)
     return [output, *gradients(output, x, *layer.parameters())]
 
 

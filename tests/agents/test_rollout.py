@@ -36,9 +36,9 @@ def test_ends_and_starts(played: tuple[PPOStudent, Trajectories]) -> None:
     assert trajectories.terminated[:, 0].tolist() == [False, True] * 3 + [False]
     assert trajectories.truncated[:, 1].tolist() == [False, False, True] * 2 + [False]
     assert not (trajectories.terminated | trajectories.truncated)[:, 2].any()
-    assert trajectories.starts[:, 0].tolist() == [True, False] * 3 + [True]
-    assert trajectories.starts[:, 1].tolist() == [True, False, False] * 2 + [True]
-    assert trajectories.starts[:, 2].tolist() == [True] + [False] * 6
+    assert trajectories.episode_starts[:, 0].tolist() == [True, False] * 3 + [True]
+    assert trajectories.episode_starts[:, 1].tolist() == [True, False, False] * 2 + [True]
+    assert trajectories.episode_starts[:, 2].tolist() == [True] + [False] * 6
     # the same level is played again, and what is seen restarts with it
     assert trajectories.observations["direction"][:, 1].tolist() == [0, 1, 2, 0, 1, 2, 0]
 
@@ -46,8 +46,8 @@ def test_ends_and_starts(played: tuple[PPOStudent, Trajectories]) -> None:
 def test_update_sees_what_the_rollout_saw(played: tuple[PPOStudent, Trajectories]) -> None:
     student, trajectories = played
     network = student.network
-    starts = trajectories.starts
-    policy, values = network(network.prepare(trajectories.observations, starts), starts)
+    episode_starts = trajectories.episode_starts
+    policy, values = network(network.prepare(trajectories.observations, episode_starts), episode_starts)
     torch.testing.assert_close(policy.log_prob(trajectories.actions), trajectories.log_probs, atol=1e-6, rtol=0)
     torch.testing.assert_close(values, trajectories.values, atol=1e-6, rtol=0)
 
@@ -82,9 +82,9 @@ class BothEndsEngine(CountdownEngine):
     def step(self, actions: Tensor) -> Step:
         """Count on; an ended episode is both terminated and truncated."""
         outcome = super().step(actions)
-        ended = outcome.terminated | outcome.truncated
-        self.solved = ended
-        return outcome._replace(terminated=ended, truncated=ended.clone())
+        dones = outcome.terminated | outcome.truncated
+        self.solved = dones
+        return outcome._replace(terminated=dones, truncated=dones.clone())
 
 
 def test_the_world_ends_an_episode_before_the_time_limit_does() -> None:
@@ -99,25 +99,25 @@ def test_the_world_ends_an_episode_before_the_time_limit_does() -> None:
     assert trajectories.statistics().solved.tolist() == [1, 1, 0]
 
 
-def advantages_by_definition(trajectories: Trajectories, discount: float, trace: float) -> Tensor:
+def advantages_by_definition(trajectories: Trajectories, discount: float, gae_lambda: float) -> Tensor:
     """sum_k (discount * trace)^k * delta_{t+k} up to the episode's end, term by term."""
     delta = trajectories.rewards + discount * trajectories.next_values - trajectories.values
-    ended = trajectories.terminated | trajectories.truncated
+    dones = trajectories.terminated | trajectories.truncated
     result = torch.zeros_like(delta)
     for n in range(delta.shape[1]):
         for t in range(len(delta)):
             weight = 1.0
             for k in range(t, len(delta)):
                 result[t, n] += weight * delta[k, n]
-                weight *= discount * trace
-                if ended[k, n]:
+                weight *= discount * gae_lambda
+                if dones[k, n]:
                     break
     return result
 
 
 def test_advantages(played: tuple[PPOStudent, Trajectories]) -> None:
     student, trajectories = played
-    expected = advantages_by_definition(trajectories, student.config.discount, student.config.trace)
+    expected = advantages_by_definition(trajectories, student.config.discount, student.config.gae_lambda)
     torch.testing.assert_close(trajectories.advantages, expected)
     torch.testing.assert_close(trajectories.returns, expected + trajectories.values)
 
@@ -127,8 +127,8 @@ def test_advantages_on_paper() -> None:
     rewards = torch.tensor([[0.0], [1.0], [2.0]])
     values = torch.tensor([[1.0], [2.0], [4.0]])
     next_values = torch.tensor([[2.0], [0.0], [6.0]])
-    ended = torch.tensor([[False], [True], [False]])
-    advantages = generalised_advantages(rewards, values, next_values, ended, 0.5, 0.5)
+    dones = torch.tensor([[False], [True], [False]])
+    advantages = generalised_advantages(rewards, values, next_values, dones, 0.5, 0.5)
     # deltas: 0 + 1 - 1 = 0; 1 + 0 - 2 = -1; 2 + 3 - 4 = 1.  A_1 = -1, A_0 = 0 + .25 * -1, A_2 = 1
     assert advantages.flatten().tolist() == [-0.25, -1.0, 1.0]
 

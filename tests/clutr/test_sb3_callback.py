@@ -120,7 +120,7 @@ def test_off_policy_scores_are_those_of_the_definition() -> None:
     """Worked out again from the replay buffer, whose Q-network has not learnt yet."""
     curriculum, env = watched(), environment()
     model = DQN("MlpPolicy", env, train_freq=16, learning_starts=1000, buffer_size=64 * ENVS, gamma=0.9, **SMALL)
-    model.learn(16 * ENVS, callback=CurriculumCallback(curriculum, steps=16, trace=0.8))
+    model.learn(16 * ENVS, callback=CurriculumCallback(curriculum, steps=16, gae_lambda=0.8))
     buffer: Any = model.replay_buffer
 
     def value(observations: Any) -> torch.Tensor:
@@ -129,13 +129,13 @@ def test_off_policy_scores_are_those_of_the_definition() -> None:
             best: torch.Tensor = model.q_net(flat).amax(1)
             return best.view(16, ENVS)
 
-    ended = torch.from_numpy(buffer.dones[:16]).bool()
+    dones = torch.from_numpy(buffer.dones[:16]).bool()
     cut = torch.from_numpy(buffer.timeouts[:16]).bool()
     values, following = value(buffer.observations[:16]), value(buffer.next_observations[:16])
-    errors = torch.from_numpy(buffer.rewards[:16]) + 0.9 * following * (~ended | cut) - values
+    errors = torch.from_numpy(buffer.rewards[:16]) + 0.9 * following * (~dones | cut) - values
     advantages, running = torch.zeros(16, ENVS), torch.zeros(ENVS)
     for t in reversed(range(16)):
-        running = errors[t] + 0.9 * 0.8 * (~ended[t]) * running
+        running = errors[t] + 0.9 * 0.8 * (~dones[t]) * running
         advantages[t] = running
     assert cut.any()
     (outcome,) = curriculum.outcomes

@@ -31,7 +31,7 @@ class TinyDomain:
     token_grid: tuple[int, int] = (3, 4)
     vocabulary: int = 12
     max_tokens: int = 5
-    tail_tokens: int = 0
+    ordered_suffix_length: int = 0
     level_type = Cells
     parameters = (Parameter("filled", 0.0, 5.0, "cells that are set"), Parameter("first", 1.0, 12.0, "one of them"))
 

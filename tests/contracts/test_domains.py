@@ -136,18 +136,18 @@ def test_mutations_are_levels_that_follow_their_generator(domain: Domain) -> Non
 def test_sights_tell_pictures_objects_and_the_truth(domain: Domain) -> None:
     engine = domain.engine(3)
     engine.reset(domain.sample(3, torch.Generator().manual_seed(1)))
-    sight = domain.sight(engine)
-    sight.reset()
-    pictures, masks, truth = sight.pictures(), sight.masks(), sight.truth()
+    observer = domain.observer(engine)
+    observer.reset()
+    pictures, masks, truth = observer.pictures(), observer.masks(), observer.privileged_state()
     assert (pictures.shape, pictures.dtype) == ((3, SIDE, SIDE, 3), torch.uint8)
     assert (masks.shape, masks.dtype) == ((3, SIDE, SIDE), torch.uint8)
-    assert masks.max() < len(sight.objects)
-    assert list(truth) == list(sight.quantities)
+    assert masks.max() < len(observer.objects)
+    assert list(truth) == list(observer.quantities)
     for name, values in truth.items():
         assert (values.shape, values.dtype) == ((3,), torch.float32), name
         assert values.isfinite().all(), name
     with pytest.raises(TypeError, match="the observer looks at a "):
-        domain.sight(object())  # type: ignore[arg-type]
+        domain.observer(object())  # type: ignore[arg-type]
 
 
 def test_descriptions_are_a_number_a_level(domain: Domain) -> None:
@@ -247,10 +247,10 @@ def test_paths_are_drawn_on_levels(domain: Domain) -> None:
     levels = domain.sample(2, generator())
     engine.reset(levels)
     engine.action_space.seed(0)
-    places = [engine.place]
+    places = [engine.agent_position]
     for _ in range(4):
         engine.step(torch.stack([torch.as_tensor(engine.action_space.sample()) for _ in range(2)]))
-        places.append(engine.place)
+        places.append(engine.agent_position)
     assert engine.solved.shape == (2,)
     assert engine.solved.dtype == torch.bool
     path = torch.stack(places, 1)

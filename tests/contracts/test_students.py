@@ -92,12 +92,21 @@ def test_rollout_reports_every_step(pair: tuple[str, Domain]) -> None:
     student = make(name, domain)
     levels = domain.sample(ENVS, torch.Generator().manual_seed(0))
     trajectories = student.rollout(domain.engine(ENVS), levels)
-    for column in ("log_probs", "rewards", "terminated", "truncated", "starts", "values", "next_values", "advantages"):
+    for column in (
+        "log_probs",
+        "rewards",
+        "terminated",
+        "truncated",
+        "episode_starts",
+        "values",
+        "next_values",
+        "advantages",
+    ):
         assert getattr(trajectories, column).shape == (STEPS, ENVS), column
     assert not (trajectories.terminated & trajectories.truncated).any()
-    assert trajectories.starts[0].all()
-    ended = (trajectories.terminated | trajectories.truncated)[:-1]
-    assert torch.equal(trajectories.starts[1:], ended)
+    assert trajectories.episode_starts[0].all()
+    dones = (trajectories.terminated | trajectories.truncated)[:-1]
+    assert torch.equal(trajectories.episode_starts[1:], dones)
     metrics = student.learn(trajectories, torch.arange(ENVS) % 2 == 0)
     assert metrics
     assert all(math.isfinite(value) for value in metrics.values()), metrics

@@ -7,10 +7,10 @@ import torch
 from clutr.envs.capabilities import SIDE
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.engine import CarEngine
-from clutr.envs.car.observer import OBJECTS, CarSight, shrink
+from clutr.envs.car.observer import OBJECTS, CarObserver, shrink
 from clutr.envs.car.road.text import parse as parse_road
 from clutr.envs.maze.engine import MazeEngine
-from clutr.envs.maze.observer import MazeSight
+from clutr.envs.maze.observer import MazeObserver
 from clutr.envs.maze.text import parse as parse_maze
 
 
@@ -23,19 +23,19 @@ def test_pictures_shrink_by_area() -> None:
 
 
 @pytest.fixture(scope="module")
-def driven() -> tuple[CarEngine, CarSight]:
+def driven() -> tuple[CarEngine, CarObserver]:
     domain = CarDomain(shaped=False)
     engine = domain.engine(3)
     assert isinstance(engine, CarEngine)
     engine.reset(domain.sample(3, torch.Generator().manual_seed(3)))
-    return engine, domain.sight(engine)
+    return engine, domain.observer(engine)
 
 
-def test_a_car_that_just_starts_is_on_the_centre_line(driven: tuple[CarEngine, CarSight]) -> None:
-    engine, sight = driven
+def test_a_car_that_just_starts_is_on_the_centre_line(driven: tuple[CarEngine, CarObserver]) -> None:
+    engine, observer = driven
     engine.start_at(torch.tensor([0.0, 0.3, 0.9]))
     engine.reset()
-    truth = sight.truth()
+    truth = observer.privileged_state()
     for name in ("lateral_offset", "heading_error", "forward_speed", "side_speed", "yaw_rate"):
         assert truth[name].abs().max() < 0.05, name
     for car, share in enumerate((0.0, 0.3, 0.9)):
@@ -45,12 +45,12 @@ def test_a_car_that_just_starts_is_on_the_centre_line(driven: tuple[CarEngine, C
         assert float(truth["y"][car]) == pytest.approx(float(place[1]), abs=0.05)
 
 
-def test_offsets_and_speeds_have_signs(driven: tuple[CarEngine, CarSight]) -> None:
-    engine, sight = driven
+def test_offsets_and_speeds_have_signs(driven: tuple[CarEngine, CarObserver]) -> None:
+    engine, observer = driven
     engine.reset()
     for _ in range(3):
         engine.step(torch.tensor([[-1.0, 0.2, 0.0], [0.0, 0.2, 0.0], [1.0, 0.2, 0.0]]))
-    truth = sight.truth()
+    truth = observer.privileged_state()
     assert (truth["forward_speed"] > 1).all()
     assert truth["yaw_rate"][0] > 0.05, "steering to the left turns counter-clockwise"
     assert truth["yaw_rate"][2] < -0.05
@@ -63,17 +63,17 @@ def test_a_road_that_turns_left_has_positive_curvature_ahead() -> None:
     circle = "".join(f"{166 + 100 * np.cos(a):.3f} {166 + 100 * np.sin(a):.3f}\n" for a in angles)
     engine = CarEngine(1)
     engine.reset(parse_road(circle))
-    truth = CarSight(engine).truth()
+    truth = CarObserver(engine).privileged_state()
     # counter-clockwise around a circle with a radius of 100 units
     assert float(truth["curvature_ahead"]) == pytest.approx(0.01, rel=0.35)
     track = engine.tracks[0]
     assert track.turns.sum() == pytest.approx(2 * np.pi, abs=1e-6)
 
 
-def test_objects_of_a_road_picture(driven: tuple[CarEngine, CarSight]) -> None:
-    engine, sight = driven
+def test_objects_of_a_road_picture(driven: tuple[CarEngine, CarObserver]) -> None:
+    engine, observer = driven
     engine.reset()
-    masks, pictures = sight.masks(), sight.pictures()
+    masks, pictures = observer.masks(), observer.pictures()
     bar = masks == OBJECTS.index("indicators")
     assert bar[:, 56:].all()
     assert not bar[:, :56].any()
@@ -103,9 +103,9 @@ def test_the_truth_of_a_maze_by_hand() -> None:
     levels = parse_maze("#######\n#...v.#\n#.#...#\n#..G..#\n#######")
     engine = MazeEngine(1, 3, 5, max_steps=20)
     engine.reset(levels)
-    sight = MazeSight(engine)
-    sight.reset()
-    truth = {name: float(value) for name, value in sight.truth().items()}
+    observer = MazeObserver(engine)
+    observer.reset()
+    truth = {name: float(value) for name, value in observer.privileged_state().items()}
     assert truth == {
         "row": 0,
         "column": 3,
@@ -117,25 +117,25 @@ def test_the_truth_of_a_maze_by_hand() -> None:
         "visited": pytest.approx(1 / 15),
     }
     engine.step(torch.tensor([2]))  # one cell ahead
-    truth = {name: float(value) for name, value in sight.truth().items()}
+    truth = {name: float(value) for name, value in observer.privileged_state().items()}
     assert (truth["row"], truth["goal_ahead"], truth["goal_right"]) == (1, 1, 1)
     assert truth["visited"] == pytest.approx(2 / 15)
-    sight.reset(torch.tensor([True]))
-    assert float(sight.truth()["visited"]) == pytest.approx(1 / 15)
+    observer.reset(torch.tensor([True]))
+    assert float(observer.privileged_state()["visited"]) == pytest.approx(1 / 15)
     # in the picture the goal is one cell up and one to the right of the agent, at the bottom in the middle
-    masks = sight.masks()[0]
-    assert masks[60, 32] == MazeSight.objects.index("agent")
-    assert masks[48, 44] == MazeSight.objects.index("goal")
-    assert (masks == MazeSight.objects.index("goal")).sum() == 144
+    masks = observer.masks()[0]
+    assert masks[60, 32] == MazeObserver.objects.index("agent")
+    assert masks[48, 44] == MazeObserver.objects.index("goal")
+    assert (masks == MazeObserver.objects.index("goal")).sum() == 144
 
 
 def test_a_lost_car_is_lost_at_most() -> None:
     """Far from the road the offset says no more than that, so that a few such frames do not rule every average."""
     domain = CarDomain(shaped=False)
     engine = domain.engine(1)
-    sight = domain.sight(engine)
+    observer = domain.observer(engine)
     engine.reset(domain.sample(1, torch.Generator().manual_seed(1)))
     for _ in range(60):
         engine.step(torch.tensor([[0.05, 1.0, 0.0]]))
-    assert float(sight.truth()["lateral_offset"].abs()) == 20.0
-    assert float(sight._state()["lateral_offset"].abs()) > 20.0
+    assert float(observer.privileged_state()["lateral_offset"].abs()) == 20.0
+    assert float(observer._state()["lateral_offset"].abs()) > 20.0

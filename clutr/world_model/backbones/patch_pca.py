@@ -54,9 +54,9 @@ NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], T
 """Each with its inverse."""
 
 
-@BACKBONES.register("patches")
+@BACKBONES.register("patch-pca")
 @dataclass(frozen=True)
-class PatchesConfig:
+class PatchPCAConfig:
     """The hierarchy of patch modes."""
 
     latents: int = 32
@@ -77,11 +77,11 @@ class PatchesConfig:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one number above 0, got {self.channels}")
 
-    def build(self, size: tuple[int, int], seed: int) -> "PatchesBackbone":  # noqa: ARG002 (nothing is drawn yet)
+    def build(self, size: tuple[int, int], seed: int) -> "PatchPCABackbone":  # noqa: ARG002 (nothing is drawn yet)
         """An unfitted backbone. Raises `ValueError` if the picture cannot be halved once a layer."""
-        return PatchesBackbone(size, self)
+        return PatchPCABackbone(size, self)
 
-    def fitting(self, backbone: "PatchesBackbone", frames: Frames, seed: int) -> Once:
+    def fitting(self, backbone: "PatchPCABackbone", frames: Frames, seed: int) -> Once:
         """A pass a layer."""
         return Once(backbone, frames, seed)
 
@@ -100,7 +100,7 @@ def paste(patches: Tensor) -> Tensor:
     return blocks.reshape(n, 2 * rows, 2 * columns, numbers // 4)
 
 
-class PatchesBackbone(Tensors):
+class PatchPCABackbone(Tensors):
     """Layers of patch modes, and modes of the last field.
 
     Args:
@@ -110,7 +110,7 @@ class PatchesBackbone(Tensors):
 
     FOUND: ClassVar = ("mean", "kernels", "offsets", "centre", "directions", "variances", "noise")
 
-    def __init__(self, size: tuple[int, int], config: PatchesConfig) -> None:
+    def __init__(self, size: tuple[int, int], config: PatchPCAConfig) -> None:
         layers = len(config.channels)
         if size[0] % (1 << layers) or size[1] % (1 << layers):
             raise ValueError(f"pictures of {size[0]}x{size[1]} pixels cannot be halved {layers} times")

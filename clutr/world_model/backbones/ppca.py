@@ -31,9 +31,9 @@ FLOOR = 1e-8
 """Least noise variance, for data that the modes explain completely."""
 
 
-@BACKBONES.register("modes")
+@BACKBONES.register("ppca")
 @dataclass(frozen=True)
-class ModesConfig:
+class PPCAConfig:
     """Principal modes as a probabilistic PCA."""
 
     latents: int = 32
@@ -46,16 +46,16 @@ class ModesConfig:
     def __post_init__(self) -> None:
         require_fitted_on(self.fitted_on)
 
-    def build(self, size: tuple[int, int], seed: int) -> "ModesBackbone":  # noqa: ARG002 (nothing is drawn yet)
+    def build(self, size: tuple[int, int], seed: int) -> "PPCABackbone":  # noqa: ARG002 (nothing is drawn yet)
         """An unfitted backbone. Raises `ValueError` if there are more latents than numbers in a picture."""
-        return ModesBackbone(size, self.latents, self.fitted_on, self.masked_rows)
+        return PPCABackbone(size, self.latents, self.fitted_on, self.masked_rows)
 
-    def fitting(self, backbone: "ModesBackbone", frames: Frames, seed: int) -> Once:
+    def fitting(self, backbone: "PPCABackbone", frames: Frames, seed: int) -> Once:
         """One pass for the mean and a few for the modes."""
         return Once(backbone, frames, seed)
 
 
-class ModesBackbone(Tensors):
+class PPCABackbone(Tensors):
     """Probabilistic PCA.
 
     Args:

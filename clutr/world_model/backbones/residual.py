@@ -28,7 +28,7 @@ from clutr.world_model.backbones.base import (
     require_frames,
     visible,
 )
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 
 SLOPE = 0.1
 """Of the hidden units below 0."""
@@ -36,12 +36,12 @@ MEASURED_ON = 1_000
 """Most frames that are looked at afterwards."""
 
 
-@BACKBONES.register("refined")
+@BACKBONES.register("residual")
 @dataclass(frozen=True)
-class RefinedConfig:
+class ResidualConfig:
     """A transparent backbone and a residual decoder."""
 
-    base: BackboneConfig = field(default_factory=ModesConfig)
+    base: BackboneConfig = field(default_factory=PPCAConfig)
     """The transparent backbone."""
     width: int = 24
     """Channels of the residual decoder's two hidden layers."""
@@ -57,13 +57,13 @@ class RefinedConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def build(self, size: tuple[int, int], seed: int) -> "RefinedBackbone":
+    def build(self, size: tuple[int, int], seed: int) -> "ResidualBackbone":
         """An unfitted backbone. Raises `ValueError` as the transparent one does."""
-        return RefinedBackbone(self.base.build(size, seed), self.width, named_generator(seed, "refined", "weights"))
+        return ResidualBackbone(self.base.build(size, seed), self.width, named_generator(seed, "refined", "weights"))
 
-    def fitting(self, backbone: "RefinedBackbone", frames: Frames, seed: int) -> "RefinedTraining":
+    def fitting(self, backbone: "ResidualBackbone", frames: Frames, seed: int) -> "ResidualTraining":
         """The transparent one first, then gradient descent."""
-        return RefinedTraining(backbone, self, frames, seed)
+        return ResidualTraining(backbone, self, frames, seed)
 
 
 def _convolution(inputs: int, outputs: int, rng: torch.Generator, gain: float) -> nn.Conv2d:
@@ -74,7 +74,7 @@ def _convolution(inputs: int, outputs: int, rng: torch.Generator, gain: float) -
     return layer
 
 
-class RefinedBackbone:
+class ResidualBackbone:
     """A transparent backbone whose pictures are corrected.
 
     Args:
@@ -121,7 +121,7 @@ class RefinedBackbone:
         self.residual.load_state_dict(state["residual"])
 
 
-class RefinedTraining:
+class ResidualTraining:
     """Fits the transparent backbone, then the residual decoder on what it leaves.
 
     Args:
@@ -131,7 +131,7 @@ class RefinedTraining:
         seed: of batches.
     """
 
-    def __init__(self, backbone: RefinedBackbone, config: RefinedConfig, frames: Frames, seed: int) -> None:
+    def __init__(self, backbone: ResidualBackbone, config: ResidualConfig, frames: Frames, seed: int) -> None:
         self.backbone, self.config, self.frames = backbone, config, require_frames(frames)
         self.seen = backbone.size[0] - backbone.masked_rows
         self.first: Fitting = config.base.fitting(backbone.base, frames, seed)

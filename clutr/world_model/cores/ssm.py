@@ -16,7 +16,7 @@ from clutr.agents.networks import linear
 from clutr.world_model.cores.base import CORES, convolve
 
 
-class DiagonalMemory(nn.Module):
+class DiagonalSSM(nn.Module):
     """H complex numbers that turn and fade: s_t = lambda * s_{t-1} + u_t, one eigenvalue lambda each, |lambda| < 1.
 
     Args:
@@ -75,14 +75,14 @@ class _DiagonalOptions:
             raise ValueError(f"slowest must be at least 1 step, got {self.slowest}")
 
 
-@CORES.register("state-space")
+@CORES.register("ssm")
 @dataclass(frozen=True)
 class StateSpaceConfig(_DiagonalOptions):
     """A diagonal state-space layer with a nonlinear read-out."""
 
-    def build(self, inputs: int, rng: torch.Generator) -> "DiagonalCore":
+    def build(self, inputs: int, rng: torch.Generator) -> "SSMCore":
         """Make the core."""
-        return DiagonalCore(inputs, self, nonlinear=True, rng=rng)
+        return SSMCore(inputs, self, nonlinear=True, rng=rng)
 
 
 @CORES.register("koopman")
@@ -90,12 +90,12 @@ class StateSpaceConfig(_DiagonalOptions):
 class KoopmanConfig(_DiagonalOptions):
     """A Koopman-linear core: memory and read-out are linear, so that its spectrum is all there is to its dynamics."""
 
-    def build(self, inputs: int, rng: torch.Generator) -> "DiagonalCore":
+    def build(self, inputs: int, rng: torch.Generator) -> "SSMCore":
         """Make the core."""
-        return DiagonalCore(inputs, self, nonlinear=False, rng=rng)
+        return SSMCore(inputs, self, nonlinear=False, rng=rng)
 
 
-class DiagonalCore(nn.Module):
+class SSMCore(nn.Module):
     """A diagonal linear memory between a linear encoder and a read-out of memory and input.
 
     Args:
@@ -109,7 +109,7 @@ class DiagonalCore(nn.Module):
         super().__init__()
         self.width, self.modes, self.nonlinear = config.width, config.modes, nonlinear
         self.encoder = linear(inputs, 2 * config.modes, rng)
-        self.memory = DiagonalMemory(config.modes, config.slowest, rng)
+        self.memory = DiagonalSSM(config.modes, config.slowest, rng)
         self.read = linear(2 * config.modes + inputs, config.width, rng)
 
     def initial_state(self, n: int) -> Tensor:

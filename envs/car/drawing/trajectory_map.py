@@ -30,19 +30,19 @@ def speed_scale() -> PathScale:
     return PathScale(tuple(to_hex(shade) for shade in shades), "0", f"{FAST:.0f} units/s and more")
 
 
-def draw_maps(tracks: Sequence[Track], places: NDArray[np.float32], side: int = SIDE) -> NDArray[np.uint8]:
+def draw_maps(tracks: Sequence[Track], positions: NDArray[np.float32], side: int = SIDE) -> NDArray[np.uint8]:
     """Roads from above, the whole of each, with the ways that were driven.
 
     Args:
         tracks: B roads.
-        places: `[B, L, 4]`: x, y, angle and speed of each car after each step, NaN behind an episode's end.
+        positions: `[B, L, 4]`: x, y, angle and speed of each car after each step, NaN behind an episode's end.
         side: of a map in pixels.
 
     Returns:
         `[B, side, side, 3]` uint8: north (positive y) is up; a bar crosses the road at the start, an arrow says which
         way it is driven, a ring is where the episode ended.
     """
-    maps = [_draw_map(track, way, side) for track, way in zip(tracks, places, strict=True)]
+    maps = [_draw_map(track, way, side) for track, way in zip(tracks, positions, strict=True)]
     return np.stack(maps) if maps else np.zeros((0, side, side, 3), np.uint8)
 
 

@@ -53,7 +53,7 @@ def new_cars(n: int) -> Cars:
 
 
 @njit(cache=True, error_model="numpy")
-def place(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
+def place_car(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
     """Put a fresh car i, at rest, at a place of the world, as the package's `Car` does."""
     for array in (cars.velocity[i], cars.impulse[i]):
         array[:] = 0

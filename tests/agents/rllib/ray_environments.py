@@ -38,7 +38,7 @@ def native(config: PPOOptions = RECURRENT, domain: Domain = MAZES) -> Any:
 
 def distributed(config: PPOOptions = RECURRENT, domain: Domain = MAZES, **options: Any) -> Any:
     """The same student, elsewhere, with all runners there even on a busy machine."""
-    return students(RLlibBackend(**{"patience": 120.0} | options), config, domain=domain)["student"]
+    return students(RLlibBackend(**{"sample_timeout_s": 120.0} | options), config, domain=domain)["student"]
 
 
 def play(student: Any, seed: int = 0, domain: Domain = MAZES) -> Trajectories:

@@ -87,12 +87,12 @@ def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
     assert ledger.balanced
     assert (ledger.given, ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
 
-    # the same shares on fewer runners: the same bits
-    assert unequal(play(distributed(runners=1, shares=3)), there) == []
+    # the same shards on fewer runners: the same bits
+    assert unequal(play(distributed(runners=1, shards=3)), there) == []
 
 
 def test_pictures_and_continuous_actions() -> None:
-    """One share is the native student, whose rewards are normalised over all environments at once."""
+    """One shard is the native student, whose rewards are normalised over all environments at once."""
     here, there = native(PIXELS, CARS), distributed(PIXELS, CARS, runners=1)
     for seed in range(2):
         played, elsewhere = play(here, seed, CARS), play(there, seed, CARS)
@@ -100,8 +100,8 @@ def test_pictures_and_continuous_actions() -> None:
         assert here.learn(played) == there.learn(elsewhere)
     assert torch.equal(here.state_dict()["moments"], there.state_dict()["moments"])
 
-    # several shares draw from generators of their own, whoever plays them
-    parted, alike = distributed(PIXELS, CARS, runners=2), distributed(PIXELS, CARS, runners=1, shares=2)
+    # several shards draw from generators of their own, whoever plays them
+    parted, alike = distributed(PIXELS, CARS, runners=2), distributed(PIXELS, CARS, runners=1, shards=2)
     for seed in range(2):
         assert unequal(play(parted, seed, CARS), play(alike, seed, CARS)) == []
     assert torch.equal(parted.state_dict()["moments"], alike.state_dict()["moments"])

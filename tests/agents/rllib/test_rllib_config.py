@@ -15,7 +15,7 @@ from clutr.agents.distributions import Categorical, ScaledBeta
 from clutr.agents.rllib import config
 from clutr.agents.rllib.config import RLlibBackend
 from clutr.agents.rllib.serialization import (
-    Share,
+    Shard,
     generator,
     pack,
     pack_levels,
@@ -36,7 +36,7 @@ from clutr.experiments.training.presets import PRESETS
     [
         ({"runners": 0}, "runners must be at least 1, got 0"),
         ({"learners": -1}, "learners must be at least 0, got -1"),
-        ({"shares": -2}, "shares must be at least 0, got -2"),
+        ({"shards": -2}, "shards must be at least 0, got -2"),
         ({"object_store_mb": 10}, "object_store_mb must be at least 80, got 10"),
         ({"cpus_per_runner": 0.0}, "cpus_per_runner must be above 0, got 0.0"),
         ({"timeout": -1.0}, "timeout must be above 0, got -1.0"),
@@ -99,7 +99,7 @@ def test_options_of_the_command_line() -> None:
     assert other_backend(preset, "maze-dr", ["--seed", "2"]) == (preset, ["--seed", "2"])
 
 
-def test_parcels_come_back_as_they_were() -> None:
+def test_payloads_come_back_as_they_were() -> None:
     state = native().state_dict()
     again = unpack(pack(state))
     assert again["optimiser"]["param_groups"] == state["optimiser"]["param_groups"]
@@ -109,11 +109,11 @@ def test_parcels_come_back_as_they_were() -> None:
     assert float(state["network"]["core.weight_hh_l0"].abs().sum()) > 0
 
     levels = MAZES.sample(3, torch.Generator().manual_seed(0))
-    parcel = pack_levels(levels)
-    assert unpack_levels(parcel).key() == levels.key() == parcel["keys"]
-    parcel["tensors"]["walls"] = ~parcel["tensors"]["walls"]
+    payload = pack_levels(levels)
+    assert unpack_levels(payload).key() == levels.key() == payload["keys"]
+    payload["tensors"]["walls"] = ~payload["tensors"]["walls"]
     with pytest.raises(RuntimeError, match="levels arrived that are not those of their keys"):
-        unpack_levels(parcel)
+        unpack_levels(payload)
 
     played = play(native())
     parts = [select(played, envs) for envs in torch.arange(6).tensor_split(4)]
@@ -132,24 +132,24 @@ class Fixed:
 
 
 def test_a_share_draws_the_numbers_of_its_environments() -> None:
-    """Five environments with even odds of two actions; the share has the third and the fourth."""
+    """Five environments with even odds of two actions; the shard has the third and the fourth."""
     rng, alike = (generator(torch.Generator().manual_seed(5).get_state().numpy()) for _ in range(2))
-    share = Share(Fixed(Categorical(torch.full((2, 2), 0.5).log())), 2, 5)  # type: ignore[arg-type]
+    shard = Shard(Fixed(Categorical(torch.full((2, 2), 0.5).log())), 2, 5)  # type: ignore[arg-type]
     for _ in range(3):
-        actions = share.step({}, torch.zeros(2))[0].sample(rng)
+        actions = shard.step({}, torch.zeros(2))[0].sample(rng)
         assert actions.tolist() == (torch.rand(5, generator=alike)[2:4] >= 0.5).int().tolist()
     assert torch.equal(rng.get_state(), alike.get_state())
 
 
 def test_a_share_of_continuous_actions_has_a_generator_of_its_own() -> None:
-    """All shares leave the student's generator in the same state, and draw different numbers."""
+    """All shards leave the student's generator in the same state, and draw different numbers."""
     ones = torch.ones(2, 3)
     policy = ScaledBeta(2 * ones, 2 * ones, torch.zeros(3), torch.ones(3))
     states, draws = [], []
     for first in (0, 2, 2):
         rng = torch.Generator().manual_seed(5)
-        share = Share(Fixed(policy), first, 4)  # type: ignore[arg-type]
-        draws.append(torch.cat([share.step({}, torch.zeros(2))[0].sample(rng) for _ in range(2)]).numpy())
+        shard = Shard(Fixed(policy), first, 4)  # type: ignore[arg-type]
+        draws.append(torch.cat([shard.step({}, torch.zeros(2))[0].sample(rng) for _ in range(2)]).numpy())
         states.append(rng.get_state())
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], torch.Generator().manual_seed(5).get_state())

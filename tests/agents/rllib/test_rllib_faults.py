@@ -41,7 +41,7 @@ def head() -> Iterator[Any]:
 
 
 def test_a_runner_killed_in_mid_rollout(head: Any) -> None:
-    student = distributed(LONG, address=head.address, runners=2, shares=1)
+    student = distributed(LONG, address=head.address, runners=2, shards=1)
     expected = native(LONG)
     victims = processes(student)
     killer = kill_after(0.2, victims[0])

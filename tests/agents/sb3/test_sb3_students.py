@@ -119,10 +119,10 @@ def test_rollouts_say_what_our_own_students_say() -> None:
     assert (played.next_values[played.truncated] != 0).all()
     assert (played.next_values[played.terminated] == 0).all()
     errors = played.rewards + 0.99 * played.next_values - played.values
-    ended = played.terminated | played.truncated
+    dones = played.terminated | played.truncated
     running, expected = torch.zeros(ENVS), torch.zeros(STEPS, ENVS)
     for t in reversed(range(STEPS)):
-        running = errors[t] + 0.99 * 0.95 * (~ended[t]) * running
+        running = errors[t] + 0.99 * 0.95 * (~dones[t]) * running
         expected[t] = running
     torch.testing.assert_close(played.advantages, expected)
 
@@ -132,9 +132,9 @@ def test_normalised_returns_are_those_of_our_own_students() -> None:
     student, own = build(config), ReturnNormaliser(0.99)
     for _ in range(2):
         played = student.rollout(DOMAIN.engine(ENVS), levels())
-        ended = played.terminated | played.truncated
-        rewards = own(played.rewards, ended)
-        expected = generalised_advantages(rewards, played.values, played.next_values, ended, 0.99, 0.95)
+        dones = played.terminated | played.truncated
+        rewards = own(played.rewards, dones)
+        expected = generalised_advantages(rewards, played.values, played.next_values, dones, 0.99, 0.95)
         torch.testing.assert_close(played.advantages, expected)
     other = build(config, seed=2)
     other.load_state_dict(student.state_dict())

@@ -99,28 +99,28 @@ def test_canvases_hold_what_was_written_before(levels: list[list[int]]) -> None:
 def test_advantages_worked_by_hand() -> None:
     values = torch.tensor([[1.0], [2.0], [3.0]])
     # last: 7 - 3 = 4; middle: .5 * 3 - 2 + .25 * 4 = .5; first: .5 * 2 - 1 + .25 * .5 = .125
-    advantages = final_reward_advantages(values, torch.tensor([7.0]), discount=0.5, trace=0.5)
+    advantages = final_reward_advantages(values, torch.tensor([7.0]), discount=0.5, gae_lambda=0.5)
     assert advantages.flatten().tolist() == [0.125, 0.5, 4.0]
 
 
 def test_advantages_with_full_trace_are_discounted_returns_minus_values() -> None:
     values, reward = torch.rand(6, 3, generator=generator()), torch.rand(3, generator=generator(2))
-    advantages = final_reward_advantages(values, reward, discount=0.9, trace=1.0)
+    advantages = final_reward_advantages(values, reward, discount=0.9, gae_lambda=1.0)
     powers = 0.9 ** torch.arange(5, -1, -1)
     torch.testing.assert_close(advantages + values, powers[:, None] * reward)
 
 
 def step_by_step(designer: Designer, noise: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities, values and entropies with the sketch drawn by hand and the LSTM's state carried along."""
-    sketch, state = torch.zeros(len(noise), designer.vocabulary), None
+    """Log-probabilities, values and entropies with the grid drawn by hand and the LSTM's state carried along."""
+    grid, state = torch.zeros(len(noise), designer.vocabulary), None
     collected = []
     for t, action in enumerate(actions):
-        distribution, value, state = designer(sketch.clone()[None], torch.tensor([t]), noise, state)
+        distribution, value, state = designer(grid.clone()[None], torch.tensor([t]), noise, state)
         collected.append(
             (distribution.logits[0].log_softmax(-1)[range(len(noise)), action], value[0], distribution.entropy()[0])
         )
         for b, cell in enumerate(action.tolist()):
-            sketch[b, cell] = 1
+            grid[b, cell] = 1
     log_probs, values, entropies = (torch.stack(column) for column in zip(*collected, strict=True))
     return log_probs, values, entropies
 
@@ -135,7 +135,7 @@ def test_the_update_sees_what_the_rollout_saw() -> None:
 
 
 def test_the_rollout_remembers_and_looks_at_the_sketch() -> None:
-    """The same levels come out with the same dice when sketch and LSTM state are carried along by hand."""
+    """The same levels come out with the same dice when grid and LSTM state are carried along by hand."""
     teacher, dice = curriculum(), generator()
     with torch.no_grad():
         for parameter in teacher.designer.actor.parameters():
@@ -143,13 +143,13 @@ def test_the_rollout_remembers_and_looks_at_the_sketch() -> None:
     dice.set_state(teacher.rng.get_state())
     written = tokens_of(teacher.propose(64))
     noise = torch.rand(64, 3, generator=dice)
-    sketch, state = torch.zeros(64, 12), None
+    grid, state = torch.zeros(64, 12), None
     for t in range(5):
         with torch.no_grad():
-            distribution, _, state = teacher.designer(sketch.clone()[None], torch.tensor([t]), noise, state)
+            distribution, _, state = teacher.designer(grid.clone()[None], torch.tensor([t]), noise, state)
         action = torch.multinomial(distribution.logits[0].softmax(-1), 1, generator=dice)
         assert (action.squeeze(1) + 1 == written[:, t]).float().mean() > 0.97  # equal but for rounding
-        sketch[torch.arange(64), written[:, t] - 1] = 1
+        grid[torch.arange(64), written[:, t] - 1] = 1
 
 
 def test_update_equals_a_naive_implementation() -> None:
@@ -187,7 +187,7 @@ def test_update_equals_a_naive_implementation() -> None:
 
 
 def test_learns_to_write_what_is_rewarded() -> None:
-    """Reward: the share of tokens in the first row of the sketch, a third by chance."""
+    """Reward: the share of tokens in the first row of the grid, a third by chance."""
     teacher = curriculum(PAIREDConfig(noise=3, filters=2, recurrent=8, learning_rate=0.01))
     shares = [float(reward_with(teacher, lambda tokens: (tokens <= 4).float().mean(1))[0].mean()) for _ in range(120)]
     assert sum(shares[:3]) / 3 < 0.5

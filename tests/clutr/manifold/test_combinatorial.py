@@ -92,7 +92,7 @@ def test_uniform_points_are_what_the_world_draws() -> None:
 def test_uniform_points_are_uniform_sets(cells_per_axis: int) -> None:
     shape = TaskShape(cells=7, fewest=3, most=3, tail=0)
     manifold = coder(CarDomain(control_points=3), cells_per_axis)
-    # the same code on a sketch of seven cells, whose 35 sets can all be counted
+    # the same code on a grid of seven cells, whose 35 sets can all be counted
     manifold.shape = shape
     manifold.dim = math.ceil(7 / cells_per_axis)
     found = counts_of(manifold.decode_tokens(uniform(manifold, 20_000)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clutr.probes.attribution import (
     METHODS,
-    Question,
+    AttributionInput,
     attention,
     by_chance,
     by_lag,
@@ -26,7 +26,7 @@ from clutr.probes.linear_probes import Probe
 from clutr.probes.lrp import relevance
 from clutr.probes.open_lstm import OpenLSTM
 from clutr.probes.pixel_attribution import (
-    PixelQuestion,
+    PixelAttributionInput,
     differentiable,
     gradient_times_pixels,
     integrated_pixels,
@@ -37,8 +37,8 @@ from clutr.probes.pixel_attribution import (
 )
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.backbones.haar import HaarConfig
-from clutr.world_model.backbones.ppca import ModesConfig
-from clutr.world_model.backbones.residual import RefinedConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
+from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig, LSTMConfig
@@ -80,7 +80,7 @@ class SumCore(nn.Module):
         return state, torch.stack(features)
 
 
-def question(core: object, target: Target | None = None, seed: int = 1) -> Question:
+def question(core: object, target: Target | None = None, seed: int = 1) -> AttributionInput:
     config = MemoryConfig(core=core, gaussians=2)  # type: ignore[arg-type]
     memory = config.build(D, A, seed)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def question(core: object, target: Target | None = None, seed: int = 1) -> Quest
         baseline=torch.tensor([0.0, 0.0, 0.0, 0.3, -0.2]),
         places=[],
     )
-    return Question(memory, target or Target("reward"), past)
+    return AttributionInput(memory, target or Target("reward"), past)
 
 
 def test_on_a_linear_memory_all_agree_with_the_formula() -> None:
@@ -225,14 +225,14 @@ def backbone_of(config: object) -> Backbone:
     return found
 
 
-def pixel_question(core: object, backbone: Backbone) -> PixelQuestion:
+def pixel_question(core: object, backbone: Backbone) -> PixelAttributionInput:
     frames = frames_of(N, 3).float()
     asked = question(core)
     scale = Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0)
-    return PixelQuestion(asked, differentiable(backbone), scale, frames, frames_of(60).float().mean(0))
+    return PixelAttributionInput(asked, differentiable(backbone), scale, frames, frames_of(60).float().mean(0))
 
 
-@pytest.mark.parametrize("config", [ModesConfig(latents=D), HaarConfig(latents=D, levels=4)])
+@pytest.mark.parametrize("config", [PPCAConfig(latents=D), HaarConfig(latents=D, levels=4)])
 def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None:
     backbone = backbone_of(config)
     asked = pixel_question(SumConfig(), backbone)
@@ -252,7 +252,7 @@ def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None
 
 def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
     """For principal modes a latent's filter is its direction over its spread: worked out from the definition."""
-    backbone = backbone_of(ModesConfig(latents=D))
+    backbone = backbone_of(PPCAConfig(latents=D))
     asked = pixel_question(SumConfig(), backbone)
     wanted = torch.tensor([[1.0, 0.0, -2.0]]).expand(N, -1)
     state = backbone.state_dict()
@@ -265,7 +265,7 @@ def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
 
 @pytest.mark.parametrize("config", [
     VAEConfig(latents=D, channels=(4, 4), iterations=2, batch_size=4),
-    RefinedConfig(base=ModesConfig(latents=D), width=4, iterations=1, batch_size=4),
+    ResidualConfig(base=PPCAConfig(latents=D), width=4, iterations=1, batch_size=4),
 ])  # fmt: skip
 def test_through_a_black_box_integrated_gradients_add_up(config: object) -> None:
     backbone = backbone_of(config)

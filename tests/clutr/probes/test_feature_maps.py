@@ -16,8 +16,8 @@ from clutr.probes.feature_maps import (
     visibility,
 )
 from clutr.probes.latent_health import frame_health
-from clutr.world_model.backbones.patch_pca import PatchesConfig
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.patch_pca import PatchPCAConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
 
 
@@ -58,14 +58,14 @@ def test_layers_end_where_the_encoder_does() -> None:
     }
     means = vae.posterior(layers["conv2"].permute(0, 3, 1, 2).flatten(1)).chunk(2, 1)[0]
     torch.testing.assert_close(means, vae.encode(TRAIN[0][:3])[0])
-    assert list(layers_of(ModesConfig(latents=4).build((16, 16), 1), TRAIN[0][:3])) == ["pixels"]
+    assert list(layers_of(PPCAConfig(latents=4).build((16, 16), 1), TRAIN[0][:3])) == ["pixels"]
     shown = thumbnails(vae, TRAIN[0][0], most=3)
     assert shown["conv2"].shape == (3, 4, 4)
     assert 0 <= float(shown["conv2"].min()) <= float(shown["conv2"].max()) <= 1
 
 
 def test_what_is_large_survives_and_what_is_small_does_not() -> None:
-    config = PatchesConfig(latents=15, channels=(3, 3))
+    config = PatchPCAConfig(latents=15, channels=(3, 3))
     backbone = config.build((16, 16), 1)
     config.fitting(backbone, TRAIN[0], 1).run()
     found = {each.thing: each for each in visibility(backbone, TRAIN, TEST, ("ground", "square", "speck", "never"))}
@@ -116,7 +116,7 @@ def test_the_health_of_principal_modes_is_known() -> None:
     basis = torch.randn(5, 8 * 8 * 3, generator=rng)
     frames = (128 + torch.randn(400, 5, generator=rng) @ basis * torch.tensor(6.0)).clamp(0, 255)
     frames = (frames + 2 * torch.randn(400, 192, generator=rng)).clamp(0, 255).byte().view(-1, 8, 8, 3)
-    config = ModesConfig(latents=5)
+    config = PPCAConfig(latents=5)
     backbone = config.build((8, 8), 1)
     config.fitting(backbone, frames, 1).run()
     found = frame_health(backbone, frames, rng)

@@ -40,8 +40,8 @@ def test_matches_with_the_true_state() -> None:
     rng = torch.Generator().manual_seed(1)
     latents = torch.randn(400, 3, generator=rng)
     latents[:, 2] = 7.0
-    truth = torch.stack([torch.randn(400, generator=rng), latents[:, 0] ** 3, -latents[:, 1]], 1)
-    found = best_matches(latents, truth, ("noise", "speed", "offset"))
+    privileged_state = torch.stack([torch.randn(400, generator=rng), latents[:, 0] ** 3, -latents[:, 1]], 1)
+    found = best_matches(latents, privileged_state, ("noise", "speed", "offset"))
     assert [match.quantity for match in found[:2]] == ["speed", "offset"]
     assert 0.7 < found[0].correlation < 0.9
     assert found[0].monotonicity == pytest.approx(1)

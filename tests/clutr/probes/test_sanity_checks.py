@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from clutr.probes.attribution import Question, attention, integrated_gradients, occlusion
+from clutr.probes.attribution import AttributionInput, attention, integrated_gradients, occlusion
 from clutr.probes.attribution_inputs import Past, Target
 from clutr.probes.faithfulness import masked_infidelity
-from clutr.probes.pixel_attribution import PixelQuestion, differentiable, gradient_times_pixels
+from clutr.probes.pixel_attribution import PixelAttributionInput, differentiable, gradient_times_pixels
 from clutr.probes.sanity_checks import (
     judge,
     judge_latents,
@@ -20,7 +20,7 @@ from clutr.probes.sanity_checks import (
     shuffle_backbone,
     shuffle_memory,
 )
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.memory import MemoryConfig, Scale
@@ -33,7 +33,7 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def question(core: object, seed: int = 1) -> Question:
+def question(core: object, seed: int = 1) -> AttributionInput:
     memory = MemoryConfig(core=core, gaussians=1).build(D, A, seed)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in memory.parameters():
@@ -43,7 +43,7 @@ def question(core: object, seed: int = 1) -> Question:
             lstm.weight_ih_l0[:, 1:4] = 0
             lstm.bias_ih_l0[8:16] = 4.0
     inputs = torch.randn(N, T, D + A, generator=generator(seed))
-    return Question(memory, Target("reward"), Past(inputs, memory.initial_state(N), torch.zeros(D + A), []))
+    return AttributionInput(memory, Target("reward"), Past(inputs, memory.initial_state(N), torch.zeros(D + A), []))
 
 
 def test_the_verdict_of_a_linear_model_by_hand() -> None:
@@ -121,10 +121,10 @@ def test_maps_of_moments_have_no_sign() -> None:
 def test_maps_of_pixels() -> None:
     rng = generator()
     frames = (torch.rand(N, 4, 4, 3, generator=rng).repeat_interleave(4, 1).repeat_interleave(4, 2) * 255).byte()
-    config = ModesConfig(latents=D)
+    config = PPCAConfig(latents=D)
     backbone = config.build((16, 16), 1)
     config.fitting(backbone, frames, 1).run()
-    asked = PixelQuestion(
+    asked = PixelAttributionInput(
         question(LSTMConfig(width=8)),
         differentiable(backbone),
         Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0),

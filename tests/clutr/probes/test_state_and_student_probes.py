@@ -13,7 +13,7 @@ from clutr.agents.ppo import PPOConfig
 from clutr.envs.maze.domain import MazeDomain
 from clutr.probes.linear_probes import Probe, causal_test, fit
 from clutr.probes.state_probes import (
-    Knowledge,
+    StateProbeData,
     gather,
     pixel_modes,
     places,
@@ -24,7 +24,7 @@ from clutr.probes.state_probes import (
 )
 from clutr.probes.student_probes import Walks, remembered, walk
 from clutr.world_model.cores.lstm_gru import LSTMConfig
-from clutr.world_model.dataset import Part, Recording, describe, write_part
+from clutr.world_model.dataset import EpisodeDataset, Part, describe, write_part
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.memory import MemoryConfig, Scale
@@ -37,58 +37,63 @@ def generator(seed: int = 1) -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, list[tuple[object, LatentEpisode]], Dreamer]:
+def world(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[EpisodeDataset, list[tuple[object, LatentEpisode]], Dreamer]:
     """Episodes whose latents are the truth x, y and speed; frames show x."""
     folder: Path = tmp_path_factory.mktemp("recording")
     rng = generator()
     rows = EPISODES * (LENGTH + 1)
-    truth = torch.randn(rows, 3, generator=rng)
-    frames = (128 + 20 * truth[:, 0]).clamp(0, 255).byte()[:, None, None, None].expand(-1, 8, 8, 3).clone()
+    privileged_state = torch.randn(rows, 3, generator=rng)
+    frames = (128 + 20 * privileged_state[:, 0]).clamp(0, 255).byte()[:, None, None, None].expand(-1, 8, 8, 3).clone()
     part = Part(
         frames, torch.zeros(rows, 8, 8, dtype=torch.uint8), torch.rand(rows, 1, generator=rng), torch.zeros(rows),
-        torch.zeros(rows, dtype=torch.uint8), truth, torch.arange(EPISODES).repeat_interleave(LENGTH + 1),
+        torch.zeros(rows, dtype=torch.uint8), privileged_state, torch.arange(EPISODES).repeat_interleave(LENGTH + 1),
     )  # fmt: skip
     write_part(folder / "part-0000.arrow", part)
     about = describe(8, 1, {"x": "", "y": "", "speed": ""}, ("ground",), discrete=0)
     known = [{"rows": LENGTH + 1, "key": f"level {n}", "policy": "walk"} for n in range(EPISODES)]
     about["parts"] = [{"rows": rows, "episodes": known}]
     (folder / "recording.json").write_text(json.dumps(about))
-    recording = Recording(folder)
+    recording = EpisodeDataset(folder)
     pairs = []
     for episode in recording.episodes:
         mine = torch.arange(episode.first, episode.first + episode.rows)
         seen = LatentEpisode(
-            truth[mine], torch.zeros(LENGTH + 1, D), recording.column("actions", mine[:-1]), torch.zeros(LENGTH),
-            torch.zeros(LENGTH),
+            privileged_state[mine], torch.zeros(LENGTH + 1, D), recording.column("actions", mine[:-1]),
+            torch.zeros(LENGTH), torch.zeros(LENGTH),
         )  # fmt: skip
         pairs.append((episode, seen))
     memory = MemoryConfig(core=LSTMConfig(width=6), gaussians=1).build(D, 1, 1)
     return recording, pairs, Dreamer(memory, Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0))  # type: ignore[return-value]
 
 
-def test_what_is_gathered_belongs_together(world: tuple[Recording, list, Dreamer]) -> None:  # type: ignore[type-arg]
+def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
     found = gather(recording, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
     count = EPISODES * LENGTH
     assert set(found.representations) == {"latents", "features, trained", "cells, trained", "features, control"}
     assert all(len(values) == count for values in found.representations.values())
-    torch.testing.assert_close(found.truth, found.representations["latents"]), "the latents are the truth here"
-    torch.testing.assert_close(recording.column("truth", found.rows), found.truth)
+    (
+        torch.testing.assert_close(found.privileged_state, found.representations["latents"]),
+        "the latents are the truth here",
+    )
+    torch.testing.assert_close(recording.column("privileged_state", found.rows), found.privileged_state)
     known = ~found.ahead.isnan().any(1)
     assert int(known.sum()) == EPISODES * (LENGTH - 3)
-    torch.testing.assert_close(recording.column("truth", found.rows[known] + 4), found.ahead[known])
+    torch.testing.assert_close(recording.column("privileged_state", found.rows[known] + 4), found.ahead[known])
     first = pairs[0][1]
     inputs = torch.cat([first.mean[:-1], first.actions], 1)[:, None]
     with torch.no_grad():
         _, features = dreamer.memory.core.scan(dreamer.memory.initial_state(1), inputs)
     torch.testing.assert_close(found.representations["features, trained"][:LENGTH], features[:, 0])
-    assert len(gather(recording, pairs, {"trained": dreamer}, 4, 20, generator()).truth) < 50
+    assert len(gather(recording, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
     modes = pixel_modes(recording, found.rows, 1, 0)
-    correlation = torch.corrcoef(torch.stack([modes[:, 0], found.truth[:, 0]]))[0, 1]
+    correlation = torch.corrcoef(torch.stack([modes[:, 0], found.privileged_state[:, 0]]))[0, 1]
     assert abs(float(correlation)) > 0.99
 
 
-def test_what_is_there_is_read(world: tuple[Recording, list, Dreamer]) -> None:  # type: ignore[type-arg]
+def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
     found = gather(recording, pairs, {"trained": dreamer}, 4, 1_000, generator())
     readings, probes = read_all(found, recording.quantities, 1)
@@ -100,22 +105,22 @@ def test_what_is_there_is_read(world: tuple[Recording, list, Dreamer]) -> None: 
     assert set(probes) == {
         f"{name} {when}" for name in ("latents", "features, trained", "cells, trained") for when in ("now", "4 ahead")
     }
-    short = Knowledge(
-        found.representations, found.truth, torch.full_like(found.ahead, math.nan), found.groups, found.cells,
-        found.rows, 50,
+    short = StateProbeData(
+        found.representations, found.privileged_state, torch.full_like(found.ahead, math.nan), found.groups,
+        found.cells, found.rows, 50,
     )  # fmt: skip
     assert {each.when for each in read_all(short, recording.quantities, 1)[0]} == {"now"}
 
 
 def test_places_are_cells_of_a_grid() -> None:
-    truth = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 1.0], [9.0, 0.1, 1.1], [9.0, 1.1, 0.1]])
-    found = places(truth, ("speed", "x", "y"), bins=2)
+    privileged_state = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 1.0], [9.0, 0.1, 1.1], [9.0, 1.1, 0.1]])
+    found = places(privileged_state, ("speed", "x", "y"), bins=2)
     assert found[0] != found[1]
     assert len(found.unique()) == 4
-    assert places(truth, ("speed", "row", "column"), bins=2).tolist() == found.tolist()
+    assert places(privileged_state, ("speed", "row", "column"), bins=2).tolist() == found.tolist()
 
 
-def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[Recording, list, Dreamer]) -> None:  # type: ignore[type-arg]
+def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
     found, moments, actions = state_probe_and_moments(recording, pairs, dreamer, 2, 5, generator())
     assert moments.state.shape == (5, 12)
@@ -156,11 +161,11 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     assert len(found.groups.unique()) == 12
     assert found.representations["hidden"].shape[1] == 8
     assert found.representations["view"].shape[1] == 25 * 11 + 4
-    rows, columns = (found.truth[:, found.quantities.index(name)].long() for name in ("row", "column"))
+    rows, columns = (found.privileged_state[:, found.quantities.index(name)].long() for name in ("row", "column"))
     assert torch.equal(found.cells // 4, rows * 5 + columns)
     here = found.visited.gather(1, (found.cells // 4)[:, None])
     assert bool((here == 1).all()), "where it stands it has been"
-    share = found.truth[:, found.quantities.index("visited")]
+    share = found.privileged_state[:, found.quantities.index("visited")]
     torch.testing.assert_close(found.visited.sum(1) / 25, share)
     for level in range(12):
         mine = found.visited[found.groups == level]
@@ -176,18 +181,18 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
 
 def test_memory_is_what_neither_view_nor_chance_tells() -> None:
     rng = generator()
-    truth = torch.randn(400, 2, generator=rng)
+    privileged_state = torch.randn(400, 2, generator=rng)
     noise = torch.randn(400, 6, generator=rng)
     walks = Walks(
         {
-            "view": torch.cat([truth[:, 1:], noise], 1),
-            "hidden": torch.cat([truth, noise], 1),
+            "view": torch.cat([privileged_state[:, 1:], noise], 1),
+            "hidden": torch.cat([privileged_state, noise], 1),
             "cells": noise,
             "untrained hidden": noise,
         },
-        truth,
+        privileged_state,
         ["place", "in_view"],
-        (truth[:, :1] > 0).float().expand(-1, 3),
+        (privileged_state[:, :1] > 0).float().expand(-1, 3),
         torch.arange(400) // 20,
         torch.randint(0, 10, (400,), generator=rng),
     )

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from clutr.world_model.backbones.covariance import principal_modes
 from clutr.world_model.backbones.locality import correlator
-from clutr.world_model.backbones.patch_pca import NONLINEARITIES, PatchesBackbone, PatchesConfig
-from clutr.world_model.backbones.ppca import ModesBackbone, ModesConfig
+from clutr.world_model.backbones.patch_pca import NONLINEARITIES, PatchPCABackbone, PatchPCAConfig
+from clutr.world_model.backbones.ppca import PPCABackbone, PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
 
 
@@ -55,9 +55,9 @@ def test_modes_found_at_random_are_those_of_a_singular_value_decomposition(n: in
 
 
 def test_modes_under_a_mask_are_the_modes_of_what_is_left() -> None:
-    masked, found = fitted(ModesConfig(latents=4, masked_rows=3))
-    cropped, expected = fitted(ModesConfig(latents=4), FRAMES[:, :5].contiguous())
-    assert isinstance(masked, ModesBackbone)
+    masked, found = fitted(PPCAConfig(latents=4, masked_rows=3))
+    cropped, expected = fitted(PPCAConfig(latents=4), FRAMES[:, :5].contiguous())
+    assert isinstance(masked, PPCABackbone)
     torch.testing.assert_close(masked.variances, cropped.variances, rtol=1e-4, atol=1e-9)
     assert found["noise"] == pytest.approx(expected["noise"], rel=1e-4), "the mean over what is seen"
     assert found["kl"] == pytest.approx(expected["kl"], rel=1e-3)
@@ -83,9 +83,9 @@ def test_nonlinearities_are_undone_and_keep_order(value: float, name: str) -> No
 
 @pytest.mark.parametrize("nonlinearity", ["none", "leaky", "arcsinh"])
 def test_a_hierarchy_that_keeps_everything_loses_nothing(nonlinearity: Any) -> None:
-    config = PatchesConfig(latents=192, channels=(12, 48), nonlinearity=nonlinearity)
+    config = PatchPCAConfig(latents=192, channels=(12, 48), nonlinearity=nonlinearity)
     backbone, found = fitted(config)
-    assert isinstance(backbone, PatchesBackbone)
+    assert isinstance(backbone, PatchPCABackbone)
     pictures = FRAMES.float() / 255
     for layers in (1, 2):
         torch.testing.assert_close(backbone.lower(backbone.lift(pictures, layers), layers), pictures, atol=1e-4, rtol=0)
@@ -97,7 +97,7 @@ def test_a_hierarchy_that_keeps_everything_loses_nothing(nonlinearity: Any) -> N
 
 @pytest.mark.parametrize("nonlinearity", ["leaky", "arcsinh"])
 def test_what_bent_layers_discard_is_the_error_of_pictures(nonlinearity: Any) -> None:
-    backbone, found = fitted(PatchesConfig(latents=3, channels=(4, 6), nonlinearity=nonlinearity))
+    backbone, found = fitted(PatchPCAConfig(latents=3, channels=(4, 6), nonlinearity=nonlinearity))
     assert backbone.pixel_maps() is None
     pictures = FRAMES.double() / 255
     total = float((pictures - pictures.mean(0)).square().sum())
@@ -117,7 +117,7 @@ def test_what_bent_layers_discard_is_the_error_of_pictures(nonlinearity: Any) ->
 
 
 def test_kernels_of_a_bent_layer_are_eigenvectors_of_its_patches() -> None:
-    backbone, _ = fitted(PatchesConfig(latents=3, channels=(4, 6), nonlinearity="leaky"))
+    backbone, _ = fitted(PatchPCAConfig(latents=3, channels=(4, 6), nonlinearity="leaky"))
     field = backbone.lift(FRAMES.float() / 255, 1).double().numpy()
     field = np.where(field < 0, 0.5 * field, field)
     blocks = field.reshape(200, 2, 2, 2, 2, 4).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 16)
@@ -130,9 +130,9 @@ def test_kernels_of_a_bent_layer_are_eigenvectors_of_its_patches() -> None:
 
 def test_messages_of_patches() -> None:
     with pytest.raises(ValueError, match="nonlinearity must be none, leaky or arcsinh, got 'relu'"):
-        PatchesConfig(nonlinearity="relu")  # type: ignore[arg-type]
+        PatchPCAConfig(nonlinearity="relu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"latents must be in 1\.\.96, got 97"):
-        PatchesConfig(latents=97, channels=(12,), masked_rows=4).build((8, 8), 1)
+        PatchPCAConfig(latents=97, channels=(12,), masked_rows=4).build((8, 8), 1)
 
 
 # --- the VAE's measures

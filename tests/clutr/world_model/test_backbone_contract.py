@@ -12,29 +12,29 @@ from torch import Tensor
 from clutr.experiments.storage import load_state, save_state
 from clutr.world_model.backbones.base import BACKBONES, BATCH, Backbone, Fitting
 from clutr.world_model.backbones.haar import HaarConfig
-from clutr.world_model.backbones.patch_pca import PatchesConfig
+from clutr.world_model.backbones.patch_pca import PatchPCAConfig
 
 K = 6
 SMALL: dict[str, dict[str, Any]] = {
     "haar": {"levels": 3},
-    "patches": {"channels": (5, 7)},
+    "patch-pca": {"channels": (5, 7)},
     "vae": {"channels": (4, 8), "iterations": 45, "batch_size": 8},
-    "refined": {"base": HaarConfig(latents=K, levels=3), "width": 4, "iterations": 45, "batch_size": 8},
+    "residual": {"base": HaarConfig(latents=K, levels=3), "width": 4, "iterations": 45, "batch_size": 8},
 }
 """Options that make a backbone small, where its own are not small enough."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "patches, leaky": ("patches", {"channels": (5, 7), "nonlinearity": "leaky"}),
-    "patches, arcsinh": ("patches", {"channels": (5, 7), "nonlinearity": "arcsinh"}),
+    "patch-pca, leaky": ("patch-pca", {"channels": (5, 7), "nonlinearity": "leaky"}),
+    "patch-pca, arcsinh": ("patch-pca", {"channels": (5, 7), "nonlinearity": "arcsinh"}),
     "vae, published": ("vae", SMALL["vae"] | {"loss": "published"}),
-    "refined patches": ("refined", SMALL["refined"] | {"base": PatchesConfig(latents=K, channels=(5, 7))}),
+    "residual patch-pca": ("residual", SMALL["residual"] | {"base": PatchPCAConfig(latents=K, channels=(5, 7))}),
 }
 ALL = [*BACKBONES, *VARIANTS]
-LINEAR = ["haar", "modes", "patches"]
+LINEAR = ["haar", "ppca", "patch-pca"]
 
 
 def config_of(name: str, **options: Any) -> Any:
     kind, chosen = VARIANTS.get(name, (name, SMALL.get(name, {})))
-    if kind == "refined":  # its latents and its mask are its base's
+    if kind == "residual":  # its latents and its mask are its base's
         return BACKBONES[kind](**(chosen | {"base": config_of_base(chosen["base"], options)}))
     return BACKBONES[kind](**({"latents": K} | chosen | options))
 

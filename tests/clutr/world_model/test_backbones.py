@@ -14,9 +14,9 @@ from clutr.world_model.backbones import haar
 from clutr.world_model.backbones.base import BACKBONES, Backbone, Fitting
 from clutr.world_model.backbones.haar import HaarConfig
 from clutr.world_model.backbones.locality import correlator, locality
-from clutr.world_model.backbones.patch_pca import PatchesBackbone, PatchesConfig, cut, paste
-from clutr.world_model.backbones.ppca import ModesBackbone, ModesConfig
-from clutr.world_model.backbones.residual import RefinedConfig
+from clutr.world_model.backbones.patch_pca import PatchPCABackbone, PatchPCAConfig, cut, paste
+from clutr.world_model.backbones.ppca import PPCABackbone, PPCAConfig
+from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.backbones.vae import VAEConfig
 
 SIZE = (16, 16)
@@ -36,10 +36,10 @@ def moving_frames(n: int = 300, seed: int = 0) -> Tensor:
 FRAMES = moving_frames()
 CONFIGS: dict[str, Any] = {
     "haar": HaarConfig(latents=8, levels=3),
-    "modes": ModesConfig(latents=8),
-    "patches": PatchesConfig(latents=8, channels=(6, 8)),
+    "ppca": PPCAConfig(latents=8),
+    "patch-pca": PatchPCAConfig(latents=8, channels=(6, 8)),
     "vae": VAEConfig(latents=8, channels=(8, 16), iterations=150, batch_size=16, learning_rate=3e-3),
-    "refined": RefinedConfig(base=ModesConfig(latents=8), width=8, iterations=30, batch_size=16),
+    "residual": ResidualConfig(base=PPCAConfig(latents=8), width=8, iterations=30, batch_size=16),
 }
 
 
@@ -97,12 +97,12 @@ def test_states_and_seeds(name: str) -> None:
     assert torch.equal(bare.decode(mean), first.decode(mean))
 
 
-@pytest.mark.parametrize("name", ["vae", "refined"])
+@pytest.mark.parametrize("name", ["vae", "residual"])
 def test_an_interrupted_training_continues_bit_for_bit(name: str) -> None:
     whole, fitting = fitted(name)
     config = CONFIGS[name]
     parted = config.fitting(config.build(SIZE, 1), FRAMES, 1)
-    if name == "refined":
+    if name == "residual":
         parted.first.run()
     for _ in range(11):
         parted.step()
@@ -115,7 +115,7 @@ def test_an_interrupted_training_continues_bit_for_bit(name: str) -> None:
     assert resumed.metrics == fitting.metrics
 
 
-@pytest.mark.parametrize("name", ["haar", "modes", "patches"])
+@pytest.mark.parametrize("name", ["haar", "ppca", "patch-pca"])
 def test_pixel_maps_are_the_formula_of_the_decoder(name: str) -> None:
     backbone, _ = fitted(name)
     maps = backbone.pixel_maps()
@@ -163,9 +163,9 @@ def test_the_pyramid_keeps_the_coarse_field_and_what_varies_most() -> None:
 # --- modes: the closed forms of probabilistic PCA, against dense linear algebra
 
 
-def small_modes(k: int = 3) -> tuple[ModesBackbone, np.ndarray, np.ndarray]:
+def small_modes(k: int = 3) -> tuple[PPCABackbone, np.ndarray, np.ndarray]:
     frames = moving_frames(200, seed=3)[:, :4, :4].contiguous()
-    backbone = ModesConfig(latents=k).build((4, 4), 1)
+    backbone = PPCAConfig(latents=k).build((4, 4), 1)
     backbone.fit(frames, 1, lambda *_: None)
     data = frames.double().flatten(1).numpy() / 255
     return backbone, data, np.cov(data.T, bias=True)
@@ -227,8 +227,8 @@ def test_cutting_is_undone() -> None:
 
 
 def test_kernels_are_orthonormal_and_the_decoder_is_the_adjoint() -> None:
-    backbone, _ = fitted("patches")
-    assert isinstance(backbone, PatchesBackbone)
+    backbone, _ = fitted("patch-pca")
+    assert isinstance(backbone, PatchPCABackbone)
     for kernel in backbone.kernels:
         torch.testing.assert_close(kernel @ kernel.T, torch.eye(len(kernel)), atol=1e-5, rtol=0)
     rng = torch.Generator().manual_seed(1)
@@ -239,8 +239,8 @@ def test_kernels_are_orthonormal_and_the_decoder_is_the_adjoint() -> None:
 
 
 def test_what_the_layers_discard_adds_up() -> None:
-    backbone, fitting = fitted("patches")
-    assert isinstance(backbone, PatchesBackbone)
+    backbone, fitting = fitted("patch-pca")
+    assert isinstance(backbone, PatchPCABackbone)
     found = fitting.metrics
     assert found["kept_variance"] + sum(found["discarded"]) == pytest.approx(1)
     pictures = FRAMES.float() / 255
@@ -259,7 +259,7 @@ def test_what_the_layers_discard_adds_up() -> None:
 
 
 def test_a_refined_picture_is_better_and_says_how_much_was_linear() -> None:
-    config = RefinedConfig(base=ModesConfig(latents=8), width=16, iterations=150, batch_size=32)
+    config = ResidualConfig(base=PPCAConfig(latents=8), width=16, iterations=150, batch_size=32)
     backbone = config.build(SIZE, 1)
     fitting = config.fitting(backbone, FRAMES, 1)
     fitting.run()
@@ -314,16 +314,16 @@ def test_messages() -> None:
     with pytest.raises(ValueError, match="pictures of 16x12 pixels cannot be halved 4 times"):
         VAEConfig().build((16, 12), 1)
     with pytest.raises(ValueError, match=r"latents must be in 1\.\.767, got 800"):
-        ModesConfig(latents=800).build(SIZE, 1)
+        PPCAConfig(latents=800).build(SIZE, 1)
     with pytest.raises(ValueError, match="layer 1 has patches of 12 numbers, of which 13 cannot be kept"):
-        PatchesConfig(channels=(13,)).build(SIZE, 1)
+        PatchPCAConfig(channels=(13,)).build(SIZE, 1)
     with pytest.raises(ValueError, match="loss must be calibrated or published, got 'l1'"):
         VAEConfig(loss="l1")  # type: ignore[arg-type]
 
 
 def test_the_residual_decoder_learns_at_its_default_step_size() -> None:
     """Steps that silence its units for good leave the picture as the transparent backbone draws it."""
-    config = RefinedConfig(base=ModesConfig(latents=4), iterations=400, batch_size=16)
+    config = ResidualConfig(base=PPCAConfig(latents=4), iterations=400, batch_size=16)
     fitting = config.fitting(config.build(SIZE, 1), FRAMES, 1)
     fitting.run()
     assert fitting.metrics["mse"] < 0.95 * fitting.metrics["linear_mse"]

@@ -32,7 +32,7 @@ def sequence(steps: int, n: int = 3) -> Tensor:
 
 
 def test_all_cores_are_there() -> None:
-    assert set(NAMES) == {"lstm", "gru", "lmu", "state-space", "koopman", "aaren"}
+    assert set(NAMES) == {"lstm", "gru", "lmu", "ssm", "koopman", "aaren"}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 33])

@@ -22,20 +22,20 @@ def inputs(steps: int = 6, n: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
 def test_watching_is_what_the_memory_saw_and_can_be_parted() -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, expected = one.watch(latents, actions)
+    moment, expected = one.observe(latents, actions)
     torch.testing.assert_close(one.scale.restore(moment.latent), latents[-1])
     assert expected.reward.shape == (6, 4)
-    first, _ = one.watch(latents[:4], actions[:3])
-    second, _ = one.watch(latents[3:], actions[3:], first.state)
+    first, _ = one.observe(latents[:4], actions[:3])
+    second, _ = one.observe(latents[3:], actions[3:], first.state)
     torch.testing.assert_close(second.state, moment.state)
     with pytest.raises(ValueError, match="at least one action between two frames"):
-        one.watch(latents[:1], actions[:0])
+        one.observe(latents[:1], actions[:0])
 
 
 def test_a_dream_of_one_moment_is_the_expectation() -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, _ = one.watch(latents[:-1], actions[:-1])
+    moment, _ = one.observe(latents[:-1], actions[:-1])
     dream = one.dream(moment, actions[-1:], horizon=1)
     _, expected = one.memory.step(moment.state, moment.latent, actions[-1])
     torch.testing.assert_close(dream.latents[0], one.scale.restore(expected.latent.mean().clamp(-4, 4)))
@@ -47,7 +47,7 @@ def test_a_dream_of_one_moment_is_the_expectation() -> None:
 def test_dreams_stay_where_something_was_seen(temperature: float | None) -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, _ = one.watch(one.scale.restore(100 * one.scale.normalise(latents)), actions)
+    moment, _ = one.observe(one.scale.restore(100 * one.scale.normalise(latents)), actions)
     rng = torch.Generator().manual_seed(1)
     dream = one.dream(moment, actions, horizon=6, temperature=temperature, rng=rng)
     normal = one.scale.normalise(dream.latents).abs()
@@ -58,7 +58,7 @@ def test_dreams_stay_where_something_was_seen(temperature: float | None) -> None
 def test_dreams_are_fed_with_themselves() -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, _ = one.watch(latents, actions)
+    moment, _ = one.observe(latents, actions)
     whole = one.dream(moment, actions, horizon=6)
     again = one.dream(moment, actions, horizon=3)
     torch.testing.assert_close(whole.latents[:3], again.latents)
@@ -72,7 +72,7 @@ def test_dreams_are_fed_with_themselves() -> None:
 def test_branches_share_their_past_and_part_by_chance() -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, _ = one.watch(latents, actions)
+    moment, _ = one.observe(latents, actions)
     branched = moment.branch(torch.tensor([1, 1, 1]))
     together = one.dream(branched, actions[:, 1:2].expand(6, 3, 2), horizon=6)
     torch.testing.assert_close(together.latents[:, 0], together.latents[:, 2])
@@ -88,7 +88,7 @@ def test_branches_share_their_past_and_part_by_chance() -> None:
 def test_a_policy_sees_the_dream() -> None:
     one = dreamer()
     latents, actions = inputs()
-    moment, _ = one.watch(latents, actions)
+    moment, _ = one.observe(latents, actions)
     seen = []
 
     def follow(latent: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

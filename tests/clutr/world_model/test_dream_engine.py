@@ -9,9 +9,9 @@ from gymnasium.utils.env_checker import check_env
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.envs.domain import LevelBatch, Observation
 from clutr.envs.maze.level import empty_levels
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig, LSTMConfig
-from clutr.world_model.dream import Dreamer, Moment
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.dream_engine import DreamEngine, DreamEnv
 from clutr.world_model.error_regression import RegressionOptions, explain
 from clutr.world_model.memory import Memory, MemoryConfig, Scale
@@ -26,10 +26,10 @@ def dreamer(actions: int = 3) -> Dreamer:
 
 def engine(n: int = 4, space: spaces.Space = BOX, **options: object) -> DreamEngine:  # type: ignore[type-arg]
     inside = dreamer(int(space.n) if isinstance(space, spaces.Discrete) else 3)
-    backbone = ModesConfig(latents=3).build((8, 8), 1)
+    backbone = PPCAConfig(latents=3).build((8, 8), 1)
     backbone.mean += 0.5
     rng = torch.Generator().manual_seed(2)
-    starts = Moment(torch.randn(5, 8, generator=rng), torch.randn(5, 3, generator=rng))
+    starts = LatentState(torch.randn(5, 8, generator=rng), torch.randn(5, 3, generator=rng))
     return DreamEngine(inside, backbone, starts, n, space, rng=rng, **options)  # type: ignore[arg-type]
 
 
@@ -43,9 +43,9 @@ def test_a_dream_goes_through_the_motions_of_an_engine() -> None:
         ends.append(result.truncated.tolist())
         assert result.reward.shape == (4,)
     assert ends == [[False] * 4, [False] * 4, [True] * 4]
-    before = world.place.clone()
+    before = world.agent_position.clone()
     world.reset(mask=torch.tensor([True, False, False, False]))
-    assert torch.equal(world.place[1:], before[1:]), "the others go on undisturbed"
+    assert torch.equal(world.agent_position[1:], before[1:]), "the others go on undisturbed"
     assert not world.step(torch.zeros(4, 3)).truncated[0]
 
 
@@ -66,7 +66,7 @@ def test_the_expected_dream_has_no_chance_in_it() -> None:
         for _ in range(5):
             world.step(torch.ones(4, 3))
     second._rng.manual_seed(99)
-    assert torch.equal(first.place, second.place)
+    assert torch.equal(first.agent_position, second.agent_position)
 
 
 def test_discrete_actions_are_one_hot_inside() -> None:
@@ -164,7 +164,7 @@ def test_a_strong_meta_prior_trusts_the_model() -> None:
 def test_no_steps_is_watching() -> None:
     one = Dreamer(sharp_memory(), SCALE)
     latents, actions = window(one.memory)
-    moment, _ = one.watch(latents, actions)
+    moment, _ = one.observe(latents, actions)
     found = explain(one.memory, SCALE, latents, actions, RegressionOptions(steps=0))
     torch.testing.assert_close(found.moment.state, moment.state)
     torch.testing.assert_close(found.moment.latent, moment.latent)

@@ -65,7 +65,7 @@ def test_sampling_spreads_latents_as_the_backbone_says() -> None:
 
 EPISODES = [episode(40, seed=number) for number in range(12)]
 VALID = [episode(40, seed=100 + number) for number in range(4)]
-OPTIONS = MemoryTrainingOptions(epochs=12, streams=4, length=10, learning_rate=1e-2, dreamt=4, sample=False)
+OPTIONS = MemoryTrainingOptions(epochs=12, streams=4, length=10, learning_rate=1e-2, imagination_steps=4, sample=False)
 
 
 def memory() -> Memory:
@@ -112,7 +112,7 @@ def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
     """Trained in pieces of 10 moments or tested on 40 at once, an untrained memory has the same loss."""
 
     def untrained_loss(length: int) -> Tensor:
-        options = MemoryTrainingOptions(streams=4, length=length, dreamt=0, sample=False)
+        options = MemoryTrainingOptions(streams=4, length=length, imagination_steps=0, sample=False)
         with torch.no_grad():
             return training(options)._pass(VALID, learn=False)
 
@@ -121,15 +121,15 @@ def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
 
 def test_what_is_dreamt_in_training_is_what_a_dreamer_dreams() -> None:
     """Of one episode of 40 moments the last 7 are dreamt, and judged against what came."""
-    run = training(MemoryTrainingOptions(streams=4, length=40, dreamt=7, sample=False))
+    run = training(MemoryTrainingOptions(streams=4, length=40, imagination_steps=7, sample=False))
     with torch.no_grad():
         watched, dreamt = run._pass(VALID, learn=False)
-    plain = training(MemoryTrainingOptions(streams=4, length=40, dreamt=0, sample=False))
+    plain = training(MemoryTrainingOptions(streams=4, length=40, imagination_steps=0, sample=False))
     with torch.no_grad():
         torch.testing.assert_close(plain._pass(VALID, learn=False)[0], watched)
     dreamer, rewards = Dreamer(run.memory, run.scale), []
     latents, actions = (torch.stack([getattr(e, name) for e in VALID], 1) for name in ("mean", "actions"))
-    moment, _ = dreamer.watch(latents[:34], actions[:33])
+    moment, _ = dreamer.observe(latents[:34], actions[:33])
     wrong = []
     for time in range(33, 40):
         moment, expected = dreamer.step(moment, actions[time], temperature=None)
@@ -154,7 +154,7 @@ def test_messages() -> None:
         MemoryTraining(memory(), OPTIONS, EPISODES, [], seed=1)
     with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
         MemoryTrainingOptions(patience=0)
-    with pytest.raises(ValueError, match="dreamt must be at least 0 and less than length, 8, got 8"):
-        MemoryTrainingOptions(length=8, dreamt=8)
+    with pytest.raises(ValueError, match="imagination_steps must be at least 0 and less than length, 8, got 8"):
+        MemoryTrainingOptions(length=8, imagination_steps=8)
     with pytest.raises(ValueError, match="learning_rate must be above 0, got 0"):
         MemoryTrainingOptions(learning_rate=0)

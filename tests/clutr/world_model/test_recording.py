@@ -16,8 +16,8 @@ from torch import Tensor
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import Domain, Engine
 from clutr.envs.maze.domain import MazeDomain
-from clutr.world_model.dataset import GOES_ON, SPLITS, Recording, describe, split_of, write_part
-from clutr.world_model.policies import LAPSE, Driver, Guided, RandomWalk, shares_to_counts
+from clutr.world_model.dataset import GOES_ON, SPLITS, EpisodeDataset, describe, split_of, write_part
+from clutr.world_model.policies import STICKY_STEPS, Driver, NoisyExpert, RandomWalk, shares_to_counts
 from clutr.world_model.recorder import Recorder, Round, part_path
 
 MAZE = MazeDomain(height=5, width=5, max_obstacles=4, max_steps=12)
@@ -26,7 +26,7 @@ CAR = CarDomain(max_frames=64, shaped=False)
 
 def drivers(engine: Engine) -> Sequence[tuple[Driver, int]]:
     n = engine.num_envs
-    return [(RandomWalk(engine.action_space, n), n - 2), (Guided(engine.action_space, n), 2)]
+    return [(RandomWalk(engine.action_space, n), n - 2), (NoisyExpert(engine.action_space, n), 2)]
 
 
 def record(domain: Domain, number: int = 0, length: int = 10) -> Round:
@@ -41,35 +41,35 @@ def test_a_round_depends_on_its_number_alone(domain: Domain) -> None:
     fresh = record(domain, 3, 5)
     assert torch.equal(again.part.frames, fresh.part.frames)
     assert torch.equal(again.part.actions, fresh.part.actions)
-    assert torch.equal(again.part.truth, fresh.part.truth)
+    assert torch.equal(again.part.privileged_state, fresh.part.privileged_state)
     assert again.levels.key() == fresh.levels.key()
-    assert not torch.equal(again.part.truth[:6], other.part.truth[:6])
+    assert not torch.equal(again.part.privileged_state[:6], other.part.privileged_state[:6])
 
 
 class Lane:
-    """A sight whose guide asks for the number of times it was asked."""
+    """A observer whose guide asks for the number of times it was asked."""
 
     def __init__(self) -> None:
         self.asked = 0
 
-    def guide(self, boldness: Tensor) -> Tensor:
+    def expert_action(self, aggressiveness: Tensor) -> Tensor:
         self.asked += 1
-        return torch.full((len(boldness), 1), float(self.asked))
+        return torch.full((len(aggressiveness), 1), float(self.asked))
 
 
 def test_a_guided_driver_who_does_not_look_repeats_its_action() -> None:
     space = Box(-1e6, 1e6, (1,), np.float32)
-    sight: Any = Lane()
-    driver, rng = Guided(space, 500, noise=0.0, lapse=0.1), torch.Generator().manual_seed(0)
+    observer: Any = Lane()
+    driver, rng = NoisyExpert(space, 500, noise=0.0, sticky_action_probability=0.1), torch.Generator().manual_seed(0)
     driver.reset(torch.ones(500, dtype=torch.bool))
-    actions = torch.stack([driver.act({}, sight, rng)[:, 0] for _ in range(400)])
+    actions = torch.stack([driver.act({}, observer, rng)[:, 0] for _ in range(400)])
     assert (actions[0] == 1).all(), "who begins looks"
     looks = actions == torch.arange(1.0, 401.0)[:, None]
     assert torch.equal(actions[1:][~looks[1:]], actions[:-1][~looks[1:]])
     # in the long run, 0.1 begin a moment and 1 of LAPSE ends: 0.1 / (0.1 + 1 / 25) of the time is spent so
-    assert 1 - float(looks[100:].float().mean()) == pytest.approx(0.1 / (0.1 + 1 / LAPSE), abs=0.02)
+    assert 1 - float(looks[100:].float().mean()) == pytest.approx(0.1 / (0.1 + 1 / STICKY_STEPS), abs=0.02)
     driver.reset(torch.ones(500, dtype=torch.bool))
-    assert (driver.act({}, sight, rng) == sight.asked).all(), "a new episode begins with a look"
+    assert (driver.act({}, observer, rng) == observer.asked).all(), "a new episode begins with a look"
 
 
 def test_episodes_in_the_engine_show_what_was_recorded() -> None:
@@ -81,12 +81,12 @@ def test_episodes_in_the_engine_show_what_was_recorded() -> None:
         assert len(rows) == found.rows[episode]
         engine = MAZE.engine(1)
         engine.reset(found.levels[episode])
-        sight = MAZE.sight(engine)
+        observer = MAZE.observer(engine)
         for place, row in enumerate(rows.tolist()):
-            assert torch.equal(part.frames[row], sight.pictures()[0])
-            assert torch.equal(part.masks[row], sight.masks()[0])
-            truth = torch.stack(list(sight.truth().values()), 1)[0]
-            torch.testing.assert_close(part.truth[row], truth)
+            assert torch.equal(part.frames[row], observer.pictures()[0])
+            assert torch.equal(part.masks[row], observer.masks()[0])
+            privileged_state = torch.stack(list(observer.privileged_state().values()), 1)[0]
+            torch.testing.assert_close(part.privileged_state[row], privileged_state)
             if place == len(rows) - 1:
                 assert part.actions[row].tolist() == [0.0]
                 break
@@ -101,11 +101,11 @@ def test_episodes_in_the_engine_show_what_was_recorded() -> None:
 def test_cars_start_all_along_their_roads() -> None:
     recorder = Recorder(CAR, 12, 1, drivers, seed=1)
     found = recorder.round(0)
-    starts = found.part.truth[:, :2][torch.cat([torch.tensor([True]), found.part.episodes.diff() > 0])]
+    starts = found.part.privileged_state[:, :2][torch.cat([torch.tensor([True]), found.part.episodes.diff() > 0])]
     firsts = torch.tensor([track.start[1:] for track in found.levels.tracks()])  # type: ignore[attr-defined]
     away = (starts - firsts).norm(dim=1)
     assert (away > 20).sum() >= 8
-    progress = found.part.truth[:, list(recorder.sight.quantities).index("progress")]
+    progress = found.part.privileged_state[:, list(recorder.observer.quantities).index("progress")]
     assert (progress < 0.1).all()
 
 
@@ -113,7 +113,7 @@ def test_cars_start_all_along_their_roads() -> None:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
     folder = tmp_path_factory.mktemp("recording")
     recorder = Recorder(MAZE, 6, 10, drivers, seed=2)
-    about = describe(64, 1, recorder.sight.quantities, recorder.sight.objects)
+    about = describe(64, 1, recorder.observer.quantities, recorder.observer.objects)
     rounds = [recorder.round(number) for number in range(3)]
     for number, each in enumerate(rounds):
         write_part(part_path(folder, number), each.part)
@@ -128,11 +128,11 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Roun
 
 def test_the_disk_gives_back_what_was_written(recording: tuple[Path, list[Round]]) -> None:
     folder, rounds = recording
-    read = Recording(folder)
+    read = EpisodeDataset(folder)
     assert len(read) == sum(sum(each.rows) for each in rounds)
     assert len(read.episodes) == 18
     everything = torch.arange(len(read))
-    for name in ("frames", "masks", "actions", "rewards", "ended", "truth"):
+    for name in ("frames", "masks", "actions", "rewards", "ended", "privileged_state"):
         written = torch.cat([getattr(each.part, name) for each in rounds])
         assert torch.equal(read.column(name, everything), written), name
         shuffled = torch.randperm(len(read), generator=torch.Generator().manual_seed(0))
@@ -140,11 +140,11 @@ def test_the_disk_gives_back_what_was_written(recording: tuple[Path, list[Round]
     for episode in read.episodes:
         inside = read.column("episodes", torch.arange(episode.first, episode.first + episode.rows))
         assert len(set(inside.tolist())) == 1
-    assert {episode.policy for episode in read.episodes} == {"walk", "guide"}
+    assert {episode.policy for episode in read.episodes} == {"walk", "expert"}
 
 
 def test_no_level_is_in_two_splits(recording: tuple[Path, list[Round]]) -> None:
-    read = Recording(recording[0])
+    read = EpisodeDataset(recording[0])
     rows = {split: set(read.rows(split).tolist()) for split in SPLITS}
     assert sum(map(len, rows.values())) == len(read)
     assert not rows["train"] & rows["test"]
@@ -165,7 +165,7 @@ def test_splits_have_about_their_shares() -> None:
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no recording: `clutr world record` makes one"):
-        Recording(tmp_path)
+        EpisodeDataset(tmp_path)
     with pytest.raises(ValueError, match="at least one environment and one action"):
         Recorder(MAZE, 0, 5, drivers, seed=1)
 
@@ -188,7 +188,7 @@ def test_random_walks_stay_in_their_box_and_wander() -> None:
     engine = CAR.engine(8)
     walk, rng = RandomWalk(engine.action_space, 8), torch.Generator().manual_seed(1)
     walk.reset(torch.ones(8, dtype=torch.bool))
-    actions = torch.stack([walk.act({}, CAR.sight(engine), rng) for _ in range(200)])
+    actions = torch.stack([walk.act({}, CAR.observer(engine), rng) for _ in range(200)])
     assert actions[..., 0].min() >= -1
     assert actions[..., 1:].min() >= 0
     assert actions.max() <= 1

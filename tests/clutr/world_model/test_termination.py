@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from clutr.world_model.cores.lstm_gru import GRUConfig
-from clutr.world_model.dream import Dream, Dreamer, Moment
+from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.memory import MemoryConfig
-from clutr.world_model.termination import foresee_ends
+from clutr.world_model.termination import predict_terminations
 from clutr.world_model.training import scale_of
 
 
@@ -32,7 +32,7 @@ class Reader(Dreamer):
         super().__init__(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), scale_of(EPISODES))
         self.sign, self.horizons = sign, set[int]()
 
-    def dream(self, moment: Moment, actions: Tensor, horizon: int) -> Dream:  # type: ignore[override]
+    def dream(self, moment: LatentState, actions: Tensor, horizon: int) -> Dream:  # type: ignore[override]
         assert len(actions) == horizon
         self.horizons.add(horizon)
         nothing = moment.latent.expand(horizon, -1, -1)
@@ -42,7 +42,7 @@ class Reader(Dreamer):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_dream_of_the_last_moments_is_asked(sign: float) -> None:
     reader = Reader(sign)
-    found = foresee_ends(EPISODES, reader, (1, 5))
+    found = predict_terminations(EPISODES, reader, (1, 5))
     assert found == {"ends": 3, "auroc": {"1": (1 + sign) / 2, "5": (1 + sign) / 2}}
     assert reader.horizons == {1, 5}
 
@@ -51,12 +51,12 @@ def test_an_untrained_memory_knows_nothing_for_sure() -> None:
     memory = MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1)
     many = [episode(8 + n, ended=n % 2 == 0) for n in range(40)]
     many = [replace(each, actions=torch.zeros_like(each.actions)) for each in many]
-    area = foresee_ends(many, Dreamer(memory, scale_of(many)), (1,))["auroc"]["1"]
+    area = predict_terminations(many, Dreamer(memory, scale_of(many)), (1,))["auroc"]["1"]
     assert 0.3 < area < 0.7
 
 
 def test_without_ends_there_is_nothing_to_tell() -> None:
-    assert foresee_ends([episode(9, ended=False)], Reader(1.0)) == {
+    assert predict_terminations([episode(9, ended=False)], Reader(1.0)) == {
         "ends": 0,
         "auroc": {"1": None, "5": None, "10": None},
     }

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from clutr.world_model.cores.lstm_gru import GRUConfig
-from clutr.world_model.dream import Dream, Dreamer, Moment
+from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.evaluation import (
     EvaluationOptions,
     ReadOut,
     Rollouts,
     cut_windows,
-    determination,
     fit_linear,
     latent_curves,
     one_step,
     outcome_curves,
     physical_curves,
     picture_curves,
+    r2,
     roll_out,
 )
 from clutr.world_model.latents import LatentEpisode
@@ -52,7 +52,7 @@ class Oracle(Dreamer):
     def __init__(self) -> None:
         super().__init__(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), SCALE)
 
-    def dream(self, moment: Moment, actions: Tensor, _: int) -> Dream:  # type: ignore[override]
+    def dream(self, moment: LatentState, actions: Tensor, _: int) -> Dream:  # type: ignore[override]
         latent, found = SCALE.restore(moment.latent), []
         for action in actions:
             latent = latent @ TURN.T + action @ PUSH
@@ -125,10 +125,10 @@ def test_pictures_are_compared_where_objects_are() -> None:
 def test_physical_quantities_are_read_in_their_units() -> None:
     rng = torch.Generator().manual_seed(1)
     latents = torch.randn(500, 2, generator=rng)
-    truth = torch.stack([3 * latents[:, 0] + 10, torch.full((500,), 7.0)], 1)
-    read_out = ReadOut.fit(latents, truth, penalty=1e-6)
-    torch.testing.assert_close(read_out(latents), truth, atol=1e-2, rtol=1e-3)
-    score = determination(read_out(latents), truth)
+    privileged_state = torch.stack([3 * latents[:, 0] + 10, torch.full((500,), 7.0)], 1)
+    read_out = ReadOut.fit(latents, privileged_state, penalty=1e-6)
+    torch.testing.assert_close(read_out(latents), privileged_state, atol=1e-2, rtol=1e-3)
+    score = r2(read_out(latents), privileged_state)
     assert float(score[0]) == pytest.approx(1, abs=1e-4)
     assert float(score[1]) == 0
     true = torch.stack([3 * WINDOWS.latents[5:, :, 0] + 10, torch.full((20, 8), 7.0)], 2)

@@ -11,40 +11,40 @@ from torch import Tensor
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.engine import action_space
 from clutr.envs.maze.domain import MazeDomain
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.controller import ControllerOptions, LinearController, controller_returns, evolve
 from clutr.world_model.cores.lstm_gru import GRUConfig
-from clutr.world_model.dream import Dream, Dreamer, Moment
+from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.evaluation import ReadOut
 from clutr.world_model.memory import MemoryConfig, Scale
-from clutr.world_model.policy_ranking import RoadFollower, dreamt_returns, real_returns, road_followers, validity
+from clutr.world_model.policy_ranking import RoadFollower, dreamt_returns, policy_ranking, real_returns, road_followers
 
 CAR = CarDomain(max_frames=160, shaped=False)
 
 
 def parts(latents: int = 3) -> tuple[Any, Dreamer]:
-    backbone = ModesConfig(latents=latents).build((64, 64), 1)
+    backbone = PPCAConfig(latents=latents).build((64, 64), 1)
     one = torch.ones(latents)
     memory = MemoryConfig(core=GRUConfig(width=5), gaussians=1).build(latents, 3, seed=1)
     return backbone, Dreamer(memory, Scale(torch.zeros(latents), one, one, 10.0))
 
 
 def test_validity_by_hand() -> None:
-    found = validity(real=[1.0, 3.0, 5.0, 7.0], dreamt=[10.0, 11.0, 12.0, 13.0])
+    found = policy_ranking(real=[1.0, 3.0, 5.0, 7.0], dreamt=[10.0, 11.0, 12.0, 13.0])
     assert found.policies == 4
     assert [found.pearson, found.spearman] == pytest.approx([1, 1])
     assert found.slope == pytest.approx(2)
-    assert validity([1.0, 2.0, 9.0], [3.0, 2.0, 1.0]).spearman == pytest.approx(-1)
-    assert validity([1.0, 2.0, 9.0], [3.0, 3.0, 3.0]).slope == 0.0
+    assert policy_ranking([1.0, 2.0, 9.0], [3.0, 2.0, 1.0]).spearman == pytest.approx(-1)
+    assert policy_ranking([1.0, 2.0, 9.0], [3.0, 3.0, 3.0]).slope == 0.0
     with pytest.raises(ValueError, match="validity needs at least 3 policies with both returns, got 2 and 2"):
-        validity([1.0, 2.0], [1.0, 2.0])
+        policy_ranking([1.0, 2.0], [1.0, 2.0])
 
 
 def test_rank_correlation_and_its_interval_are_scipys() -> None:
     rng = np.random.default_rng(3)
     real = rng.normal(size=24).round(1)  # rounded: ranks are tied
     dreamt = (real + rng.normal(size=24)).round(1)
-    found = validity(real.tolist(), dreamt.tolist())
+    found = policy_ranking(real.tolist(), dreamt.tolist())
     assert found.spearman == pytest.approx(stats.spearmanr(real, dreamt).statistic)
     low, high = found.spearman_interval
     scipys = stats.bootstrap(
@@ -64,7 +64,7 @@ def test_dreamt_rewards_count_while_the_episode_goes_on() -> None:
             return Dream(torch.zeros(3, 1, 3), torch.tensor([[1.0], [2.0], [4.0]]), ends, torch.zeros(3, 1, 5))
 
     fixed = Fixed(dreamer.memory, dreamer.scale)
-    start = Moment(torch.zeros(1, 5), torch.zeros(1, 3))
+    start = LatentState(torch.zeros(1, 5), torch.zeros(1, 3))
     found = dreamt_returns(lambda latents, _: latents, fixed, start, 3, torch.Generator())
     assert found.tolist() == [2.0]
 

@@ -73,7 +73,7 @@ def test_the_order_of_control_points_is_irrelevant() -> None:
     assert track_of(points).points == pytest.approx(track_of(points[rng.permutation(12)]).points)
 
 
-@pytest.mark.parametrize(("sampler", "mean", "deviation"), [("sketch", 1130, 133), ("continuous", 1161, 130)])
+@pytest.mark.parametrize(("sampler", "mean", "deviation"), [("grid", 1130, 133), ("continuous", 1161, 130)])
 def test_lengths_are_those_of_the_reference(sampler: str, mean: float, deviation: float) -> None:
     n = 400
     levels = CarDomain(sampler=sampler).sample(n, torch.Generator().manual_seed(0))  # type: ignore[arg-type]

@@ -40,8 +40,8 @@ def test_rewards_ends_and_places_are_the_packages(kind: str) -> None:
         assert torch.equal(one.terminated, other.terminated)
         assert torch.equal(one.truncated, other.truncated)
         assert torch.equal(fast.solved, real.solved)
-        assert torch.equal(fast.place[:, :3], real.place[:, :3])
-        assert torch.allclose(fast.place[:, 3], real.place[:, 3], rtol=1e-6)
+        assert torch.equal(fast.agent_position[:, :3], real.agent_position[:, :3])
+        assert torch.allclose(fast.agent_position[:, 3], real.agent_position[:, 3], rtol=1e-6)
         pictures[0].append(one.observation["image"])
         pictures[1].append(other.observation["image"])
     difference = (torch.stack(pictures[0]).float() - torch.stack(pictures[1]).float()).abs().mean()
@@ -120,12 +120,12 @@ def test_an_environment_that_has_ended_stands_still_until_its_reset() -> None:
     first = engine.reset(levels(2))["image"]
     ended = engine.step(actions("throttle", 2, torch.Generator()))
     assert bool(ended.truncated.all())
-    place = engine.place
+    place = engine.agent_position
     again = engine.step(actions("throttle", 2, torch.Generator()))
     assert torch.equal(again.observation["image"], ended.observation["image"])
     assert again.reward.tolist() == [0, 0]
     assert bool(again.truncated.all())
-    assert torch.equal(engine.place, place)
+    assert torch.equal(engine.agent_position, place)
     mixed = engine.reset(mask=torch.tensor([True, False]))["image"]
     assert torch.equal(mixed[0], first[0])
     assert torch.equal(mixed[1], ended.observation["image"][1])

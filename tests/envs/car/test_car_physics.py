@@ -13,7 +13,7 @@ from gymnasium.envs.box2d.car_dynamics import Car
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics import chassis, joints
-from clutr.envs.car.physics.car_dynamics import drive, idle, new_cars, place
+from clutr.envs.car.physics.car_dynamics import drive, idle, new_cars, place_car
 from clutr.envs.car.physics.gjk import overlap, tile_hull
 from clutr.envs.car.road.packing import RoadBank
 from clutr.envs.car.road.track import HALF_WIDTH, Track
@@ -69,7 +69,7 @@ class Twins:
         road = Track.from_gymnasium(self.env.track) if track is None else track
         self.bank.load([0], [road])
         self.cars = new_cars(1)
-        place(self.cars, 0, *road.start)
+        place_car(self.cars, 0, *road.start)
         self.tiles = int(idle(self.cars, self.bank.roads, 0))
         self.check(-1)
 
@@ -203,7 +203,7 @@ def test_placing_is_building_a_new_car() -> None:
     cars = new_cars(2)
     for array in cars:
         array[:] = 1
-    place(cars, 1, 0.7, 200.1, -31.7)
+    place_car(cars, 1, 0.7, 200.1, -31.7)
     car = Car(b2World(gravity=(0, 0)), 0.7, 200.1, -31.7)
     bodies = [car.hull, *car.wheels]
     assert cars.origin[1].tolist() == [list(body.position) for body in bodies]

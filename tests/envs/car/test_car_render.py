@@ -23,7 +23,7 @@ def level(seed: int) -> BezierLevels:
 
 def follow(engine: CarEngine, points: NDArray[np.float64]) -> torch.Tensor:
     """Steer along the centre line at a moderate speed."""
-    x, y, angle, speed = engine.place[0].tolist()
+    x, y, angle, speed = engine.agent_position[0].tolist()
     nearest = int(np.square(points - [x, y]).sum(axis=1).argmin())
     ahead = points[(nearest + 6) % len(points)] - [x, y]
     off = float(np.angle(np.exp(1j * (np.arctan2(ahead[1], ahead[0]) - angle - np.pi / 2))))
@@ -39,7 +39,7 @@ def drive_both(road: BezierLevels, decisions: int, zoom_in: bool) -> tuple[NDArr
         action = follow(ours, points)
         pictures[0].append(ours.step(action).observation["image"][0].numpy())
         pictures[1].append(real.step(action).observation["image"][0].numpy())
-        assert torch.equal(ours.place[:, :3], real.place[:, :3])
+        assert torch.equal(ours.agent_position[:, :3], real.agent_position[:, :3])
     assert float(ours.progress) > 0.1, "the driver should get along"
     first, second = (np.array(seen, np.float64) for seen in pictures)
     return first, second

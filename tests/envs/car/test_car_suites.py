@@ -50,7 +50,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_what_there_is() -> None:
     suites = CarDomain().suites()
     assert list(suites) == ["bezier-heldout", "bezier-small", "f1", "gymnasium", "gymnasium-recoloured"]
-    assert all(one.figure == "return" for one in suites.values())
+    assert all(one.metric == "return" for one in suites.values())
     assert [task.name for task in suites["f1"].tasks] == list(F1)
     assert len(suites["bezier-heldout"].tasks) == 20
     assert suites["bezier-small"].tasks[0].name == suites["bezier-heldout"].tasks[0].name == "Bezier01"

@@ -55,7 +55,7 @@ def test_control_points_come_back_bit_for_bit_or_are_refused(batch: list[list[tu
         assert back.key() == levels.key()
 
 
-@pytest.mark.parametrize("sampler", ["sketch", "continuous"])
+@pytest.mark.parametrize("sampler", ["grid", "continuous"])
 def test_samples_come_back_as_they_were(sampler: str) -> None:
     domain = CarDomain(sampler=sampler)  # type: ignore[arg-type]
     levels = domain.sample(50, torch.Generator().manual_seed(0))

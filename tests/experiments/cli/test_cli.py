@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clutr.experiments.benchmarks import maze_engine
-from clutr.experiments.benchmarks.measurement import Figure
+from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.cli.main import COMMANDS, main
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.presets import PRESETS
@@ -96,8 +96,8 @@ def test_list_has_help(clutr: Run) -> None:
         ("manifolds", ["set-vae"]),
         ("students", ["ppo"]),
         ("suites", ["accel12", "dcd7", "perfect", "minigrid", "random", "small", "f1", "gymnasium"]),
-        ("backbones", ["vae", "haar", "modes", "patches", "refined"]),
-        ("cores", ["lstm", "state-space", "aaren"]),
+        ("backbones", ["vae", "haar", "ppca", "patch-pca", "residual"]),
+        ("cores", ["lstm", "ssm", "aaren"]),
         ("benches", ["maze-engine", "maze-train"]),
     ],
 )
@@ -280,9 +280,12 @@ def test_report_is_written_into_the_run(room: Path, clutr: Run) -> None:
 
 
 def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(progress: Callable[[str], None]) -> list[Figure]:
+    def run(progress: Callable[[str], None]) -> list[Measurement]:
         progress("measuring")
-        return [Figure.beside("random steps", 3000.0, "steps/s", "a peer", 10.0), Figure("share of peak", 0.5, "")]
+        return [
+            Measurement.beside("random steps", 3000.0, "steps/s", "a peer", 10.0),
+            Measurement("share of peak", 0.5, ""),
+        ]
 
     monkeypatch.setattr(maze_engine, "run", run)
     result = json.loads(clutr("bench", "maze-engine", "--json"))

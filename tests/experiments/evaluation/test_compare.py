@@ -139,7 +139,7 @@ def returns(run: str, means: list[float]) -> dict[str, Any]:
         {**row, "return_mean": mean, "returns": [mean - 10, mean + 10] * 10}
         for row, mean in zip(evaluation(run, [0.5] * 4)["levels"], means, strict=True)
     ]
-    return {"run": run, "suite": "roads", "levels": rows, "summary": {"figure": "return"}}
+    return {"run": run, "suite": "roads", "levels": rows, "summary": {"metric": "return"}}
 
 
 def test_suites_told_by_returns_are_compared_by_them() -> None:
@@ -151,7 +151,7 @@ def test_suites_told_by_returns_are_compared_by_them() -> None:
         seeded(),
     )
     dr, clutr = comparison.methods
-    assert comparison.figure == "return"
+    assert comparison.metric == "return"
     assert dr.iqm.value == pytest.approx((200 + 220 + 300 + 340) / 4)
     assert dr.mean.value == pytest.approx(3660 / 8)
     assert dr.optimality_gap is None
@@ -165,7 +165,7 @@ def test_suites_told_by_returns_are_compared_by_them() -> None:
     assert "solved (%)" in shown
     result = comparison.to_json()
     assert json.loads(json.dumps(result)) == result
-    assert result["figure"] == "return"
+    assert result["metric"] == "return"
     assert result["methods"][0]["mean_return"]["value"] == pytest.approx(457.5)
     assert result["methods"][0]["mean_solved"] == 0.5
     assert "optimality_gap" not in result["methods"][0]

@@ -37,7 +37,7 @@ class CorridorEngine:
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         return self.walked
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
@@ -75,7 +75,7 @@ class CinemaEngine(CorridorEngine):
         self.observation_space = gymnasium.spaces.Dict({**self.observation_space, **pictures})
 
     @property
-    def place(self) -> Tensor:
+    def agent_position(self) -> Tensor:
         return torch.stack([self.walked, torch.full_like(self.walked, self.time)], 1).float()
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
@@ -176,7 +176,7 @@ def test_batches_are_bounded_and_complete() -> None:
         sizes.append(n)
         return CorridorEngine(n)
 
-    suite = Suite("one", "", (Task("any", any_length, engine, slots=4),))
+    suite = Suite("one", "", (Task("any", any_length, engine, max_num_envs=4),))
     [level] = evaluate(Walker(), suite, 11, seeded()).levels
     assert sizes == [4, 3]  # an engine serves every batch of its size
     assert len(level.episodes.returns) == 11
@@ -196,7 +196,7 @@ def test_json_is_as_designed_and_plain() -> None:
     }
     summary = result["summary"]
     assert (summary["seed"], summary["deterministic"], summary["resampled"]) == (3, True, "episodes")
-    assert summary["figure"] == "solved"
+    assert summary["metric"] == "solved"
     rates = [level["solved"] for level in result["levels"]]
     assert summary["mean_solved"] == pytest.approx(sum(rates) / 4)
     assert summary["iqm_solved"] == pytest.approx(sum(sorted(rates)[1:3]) / 2)
@@ -272,16 +272,16 @@ def test_nothing_is_kept_unless_asked_or_shown() -> None:
 
 
 def test_a_suite_of_returns_is_told_by_them() -> None:
-    suite = Suite("returns", "", SUITE.tasks[:3], figure="return")
+    suite = Suite("returns", "", SUITE.tasks[:3], metric="return")
     seen: list[dict[str, float]] = []
     evaluation = evaluate(Walker(), suite, 4, seeded(), progress=lambda _done, _total, means: seen.append(means))
     assert seen == [{"return": 0.875}, {"return": 0.4375}, {"return": pytest.approx(-0.125 / 3)}]
     assert evaluation.by_level() == {"short": 0.875, "endless": 0, "trap": -1}
-    assert evaluation.mean_figure == evaluation.mean_return == pytest.approx(-0.125 / 3)
+    assert evaluation.mean_metric == evaluation.mean_return == pytest.approx(-0.125 / 3)
     assert evaluation.mean_solved == pytest.approx(1 / 3)
     result = evaluation.to_json("runs/a")
     assert result["levels"][0]["returns"] == [0.875] * 4
-    assert result["summary"]["figure"] == "return"
+    assert result["summary"]["metric"] == "return"
     assert result["summary"]["iqm_return"] == pytest.approx(-0.125 / 3)  # a quarter of three is none
     assert result["summary"]["median_return_interval"] == [0, 0]
 

@@ -18,32 +18,32 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.reports.probe_report import probe_world
+from clutr.experiments.reports.probe_report import probe_world_model
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.probe_context import ProbeOptions
-from clutr.experiments.world_model.run_directory import WorldRun, record
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import fit_backbone, train_memories
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 60_000
 """Milliseconds: other work may go on beside the tests."""
 
 
-def _world(path: Path, preset: str, latents: int) -> WorldRun:
-    run = WorldRun.create(path, replace(WORLD_PRESETS[preset], backbone=ModesConfig(latents=latents)))
+def _world(path: Path, preset: str, latents: int) -> WorldModelRun:
+    run = WorldModelRun.create(path, replace(WORLD_PRESETS[preset], backbone=PPCAConfig(latents=latents)))
     recording = record(run)
     train_memories(run, recording, fit_backbone(run, recording))
     return run
 
 
 @pytest.fixture(scope="session")
-def maze_world(tmp_path_factory: pytest.TempPathFactory) -> WorldRun:
+def maze_world(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     return _world(tmp_path_factory.mktemp("inspect") / "mazes", "maze-debug", 6)
 
 
 @pytest.fixture(scope="session")
-def probed_world(maze_world: WorldRun, tmp_path_factory: pytest.TempPathFactory) -> WorldRun:
+def probed_world(maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     """The world model of mazes, with a probe report of a few predictions."""
     path = tmp_path_factory.mktemp("inspect") / "probed"
     shutil.copytree(maze_world.path, path)
@@ -51,12 +51,12 @@ def probed_world(maze_world: WorldRun, tmp_path_factory: pytest.TempPathFactory)
         past=5, predictions=4, pictured=2, quantities=1, ahead=3, moments=300, frames=40, sweeps=2, exponents=2,
         steps=30, warm_up=5, starts=2, search=20, beyond=3,
     )  # fmt: skip
-    probe_world(WorldRun(path), few)
-    return WorldRun(path)
+    probe_world_model(WorldModelRun(path), few)
+    return WorldModelRun(path)
 
 
 @pytest.fixture(scope="session")
-def car_world(tmp_path_factory: pytest.TempPathFactory) -> WorldRun:
+def car_world(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     """More latents than are shown at once."""
     return _world(tmp_path_factory.mktemp("inspect") / "cars", "car-debug", 16)
 
@@ -73,7 +73,7 @@ def curriculum_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(probed_world: WorldRun, curriculum_run: Path, car_world: WorldRun) -> Iterator[str]:
+def address(probed_world: WorldModelRun, curriculum_run: Path, car_world: WorldModelRun) -> Iterator[str]:
     """A served page: mazes, their probes, a curriculum, cars."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

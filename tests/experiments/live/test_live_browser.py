@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 
 Press = Callable[[str], None]
 Choose = Callable[[str, str], None]
@@ -151,7 +151,7 @@ def test_no_file_is_served(address: str, path: str) -> None:
         "/_nicegui/{v}/static/..%2f..%2fout",
     ],
 )
-def test_links_out_of_a_run_lead_nowhere(address: str, probed_world: WorldRun, path: str) -> None:
+def test_links_out_of_a_run_lead_nowhere(address: str, probed_world: WorldModelRun, path: str) -> None:
     outside = probed_world.path.parent / "outside.txt"
     outside.write_text("a secret")
     for folder in (probed_world.path, probed_world.path / "probes"):

@@ -20,10 +20,10 @@ from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.page import Session, add_routes, open_session, require_address
 from clutr.experiments.live.probes_page import has_probes, probes_page
 from clutr.experiments.live.sanity_checks import verdict_of
-from clutr.experiments.live.world_model_session import WorldSession
+from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.run_directory import WorldRun
+from clutr.experiments.world_model.run_directory import WorldModelRun
 
 
 def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -> None:
@@ -46,8 +46,8 @@ def element(user: User, marker: str) -> Any:
     return next(iter(user.find(marker=marker).elements))
 
 
-def test_the_world_tab(maze_world: WorldRun) -> None:
-    session = WorldSession(maze_world)
+def test_the_world_tab(maze_world: WorldModelRun) -> None:
+    session = WorldModelSession(maze_world)
 
     async def steps(user: User) -> None:
         await user.should_see("What the latents tell")
@@ -84,8 +84,8 @@ def test_the_world_tab(maze_world: WorldRun) -> None:
     on_page([session], steps)
 
 
-def test_play_goes_on_until_the_recording_ends(maze_world: WorldRun) -> None:
-    session = WorldSession(maze_world)
+def test_play_goes_on_until_the_recording_ends(maze_world: WorldModelRun) -> None:
+    session = WorldModelSession(maze_world)
     session.seek(len(session.footage.frames) - 3)
 
     async def steps(user: User) -> None:
@@ -101,7 +101,7 @@ def test_play_goes_on_until_the_recording_ends(maze_world: WorldRun) -> None:
     on_page([session], steps)
 
 
-def test_two_tabs_and_the_curriculum(maze_world: WorldRun, curriculum_run: Path) -> None:
+def test_two_tabs_and_the_curriculum(maze_world: WorldModelRun, curriculum_run: Path) -> None:
     tasks = open_session(curriculum_run, curriculum_run.parent / "manifolds")
     assert isinstance(tasks, CurriculumSession)
 
@@ -116,11 +116,11 @@ def test_two_tabs_and_the_curriculum(maze_world: WorldRun, curriculum_run: Path)
         user.find(marker="stop").click()
         assert element(user, "student").source.startswith("data:image/png")
 
-    on_page([WorldSession(maze_world), tasks], steps)
+    on_page([WorldModelSession(maze_world), tasks], steps)
 
 
-def test_nothing_of_a_run_is_served_as_a_file(maze_world: WorldRun) -> None:
-    session = WorldSession(maze_world)
+def test_nothing_of_a_run_is_served_as_a_file(maze_world: WorldModelRun) -> None:
+    session = WorldModelSession(maze_world)
 
     async def steps(user: User) -> None:
         client: httpx.AsyncClient = user.http_client
@@ -171,7 +171,7 @@ def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--remote allows it" in capsys.readouterr().err
 
 
-def test_verdicts_are_those_of_the_probe_report(probed_world: WorldRun) -> None:
+def test_verdicts_are_those_of_the_probe_report(probed_world: WorldModelRun) -> None:
     found, _ = load_section(probed_world.path / "probes", "attribution")
     rows = {(row["target"], row["method"]): row for row in found["rows"] if row["of"] == "pixels"}
     row = rows["the reward", "occlusion"]
@@ -206,8 +206,8 @@ def test_verdicts_that_are_not_there(tmp_path: Path) -> None:
     assert verdict_of(tmp_path, "occlusion", "reward") == "not checked: probes/attribution.json cannot be read"
 
 
-def test_probes_are_shown_as_in_their_static_page(probed_world: WorldRun) -> None:
-    session = WorldSession(probed_world)
+def test_probes_are_shown_as_in_their_static_page(probed_world: WorldModelRun) -> None:
+    session = WorldModelSession(probed_world)
     html = probes_page(session)
     for name, title in (("verdicts", "Which explanations passed"), ("attribution", "What predictions are made of")):
         assert f'id="{name}"' in html
@@ -227,8 +227,8 @@ def test_probes_are_shown_as_in_their_static_page(probed_world: WorldRun) -> Non
     on_page([session], steps)
 
 
-def test_probes_that_cannot_be_shown_say_so(maze_world: WorldRun, tmp_path: Path) -> None:
-    session = WorldSession(maze_world)
+def test_probes_that_cannot_be_shown_say_so(maze_world: WorldModelRun, tmp_path: Path) -> None:
+    session = WorldModelSession(maze_world)
     assert not has_probes(session)
     assert "The probes cannot be shown" in probes_page(session)
     assert "holds no probe" in probes_page(session)

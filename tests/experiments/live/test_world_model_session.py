@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from clutr.experiments.live.views import COPIED
-from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldSession
+from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.episodes import Driven, Recorded, level_of
-from clutr.experiments.world_model.run_directory import WorldRun
-from clutr.world_model.dataset import Recording
-from clutr.world_model.dream import Moment
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.world_model.dataset import EpisodeDataset
+from clutr.world_model.dream import LatentState
 
 
 @pytest.fixture
-def session(maze_world: WorldRun) -> WorldSession:
-    found = WorldSession(maze_world)
+def session(maze_world: WorldModelRun) -> WorldModelSession:
+    found = WorldModelSession(maze_world)
     for number in range(found.choices()["test"]):  # one that is long enough for all tests
         found.select("test", number)
         if len(found.footage.frames) >= 12:
@@ -23,7 +23,7 @@ def session(maze_world: WorldRun) -> WorldSession:
     raise AssertionError("no test episode has 12 frames")
 
 
-def test_what_is_seen_is_the_recording_and_its_reconstruction(session: WorldSession) -> None:
+def test_what_is_seen_is_the_recording_and_its_reconstruction(session: WorldModelSession) -> None:
     session.step()
     session.step()
     view = session.view()
@@ -32,20 +32,20 @@ def test_what_is_seen_is_the_recording_and_its_reconstruction(session: WorldSess
     assert torch.equal(torch.from_numpy(view.reality), frame)
     again = session.model.backbone.decode(session.model.backbone.encode(frame[None])[0]).clamp(0, 1)
     torch.testing.assert_close(torch.from_numpy(view.reconstruction).float(), again[0] * 255, atol=0.51, rtol=0)
-    assert [reading.true for reading in view.readings] == session.footage.truth[2].tolist()
+    assert [reading.true for reading in view.readings] == session.footage.privileged_state[2].tolist()
     assert view.mean_error == pytest.approx(
         float((torch.from_numpy(view.reconstruction).float() - frame.float()).square().mean().sqrt()), rel=1e-5
     )
 
 
-def test_a_dream_is_that_of_the_memory_under_the_recorded_actions(session: WorldSession) -> None:
+def test_a_dream_is_that_of_the_memory_under_the_recorded_actions(session: WorldModelSession) -> None:
     for _ in range(4):
         session.step()
     session.branch()
     for _ in range(3):
         session.step()
     latents = session.model.backbone.encode(session.footage.frames)[0][:, None]
-    moment, _ = session.dreamer.watch(latents[:5], session.footage.actions[:4, None])
+    moment, _ = session.dreamer.observe(latents[:5], session.footage.actions[:4, None])
     expected = session.dreamer.dream(moment, session.footage.actions[4:7, None], 3)
     torch.testing.assert_close(torch.stack(session.branches[0].latents), expected.latents[:, 0])
     goes_on = torch.cat([torch.ones(1), (1 - expected.ends[:-1, 0]).cumprod(0)])
@@ -56,7 +56,7 @@ def test_a_dream_is_that_of_the_memory_under_the_recorded_actions(session: World
     assert view.frame == 7
 
 
-def test_a_branch_leaves_the_first_dream_where_it_is(session: WorldSession) -> None:
+def test_a_branch_leaves_the_first_dream_where_it_is(session: WorldModelSession) -> None:
     session.step()
     session.branch()
     session.step()
@@ -73,7 +73,7 @@ def test_a_branch_leaves_the_first_dream_where_it_is(session: WorldSession) -> N
         session.branch()
 
 
-def test_drawn_latents_part_dreams_and_the_horizon_ends_them(session: WorldSession) -> None:
+def test_drawn_latents_part_dreams_and_the_horizon_ends_them(session: WorldModelSession) -> None:
     session.temperature, session.horizon = 1.0, 3
     session.step()
     session.branch()
@@ -83,11 +83,11 @@ def test_drawn_latents_part_dreams_and_the_horizon_ends_them(session: WorldSessi
     assert [branch.dreamt for branch in session.branches] == [3, 3]
     assert not torch.equal(session.branches[0].moment.latent, session.branches[1].moment.latent)
     assert session.finished
-    session.wake()
+    session.stop()
     assert not session.dreaming
 
 
-def test_a_changed_latent_is_seen_and_dreamt_on_from(session: WorldSession) -> None:
+def test_a_changed_latent_is_seen_and_dreamt_on_from(session: WorldModelSession) -> None:
     before = session.view().reconstruction
     session.edit(session.known.order[0], 3.0)
     view = session.view()
@@ -99,7 +99,7 @@ def test_a_changed_latent_is_seen_and_dreamt_on_from(session: WorldSession) -> N
     assert (session.view().reconstruction == before).all()
 
 
-def test_in_dreams_a_person_may_steer(session: WorldSession) -> None:
+def test_in_dreams_a_person_may_steer(session: WorldModelSession) -> None:
     session.actions = "wheel"
     session.step()
     start = session._present()
@@ -110,7 +110,7 @@ def test_in_dreams_a_person_may_steer(session: WorldSession) -> None:
     assert torch.equal(session.wheel(()), torch.eye(7)[6]), "without a key nothing is done"
 
 
-def test_a_random_walk_dreams_apart_from_reality(session: WorldSession) -> None:
+def test_a_random_walk_dreams_apart_from_reality(session: WorldModelSession) -> None:
     session.actions = "random"
     session.step()
     session.branch()
@@ -118,7 +118,7 @@ def test_a_random_walk_dreams_apart_from_reality(session: WorldSession) -> None:
     assert session.branches[0].dreamt == 1
 
 
-def test_the_simulator_plays_the_episodes_own_level(session: WorldSession) -> None:
+def test_the_simulator_plays_the_episodes_own_level(session: WorldModelSession) -> None:
     recorded = session.footage
     session.drive()
     assert isinstance(session.footage, Driven)
@@ -130,13 +130,13 @@ def test_the_simulator_plays_the_episodes_own_level(session: WorldSession) -> No
         assert torch.equal(session.footage.frames[time + 1], recorded.frames[time + 1])
         if key is None:
             return
-    moment = Moment(session._state(3), session._means[[3]])
+    moment = LatentState(session._state(3), session._means[[3]])
     latents = session.model.backbone.encode(recorded.frames[:4])[0][:, None]
-    expected, _ = session.dreamer.watch(latents, recorded.actions[:3, None])
+    expected, _ = session.dreamer.observe(latents, recorded.actions[:3, None])
     torch.testing.assert_close(moment.state, expected.state)
 
 
-def test_driving_ends_with_the_episode(session: WorldSession) -> None:
+def test_driving_ends_with_the_episode(session: WorldModelSession) -> None:
     session.drive()
     for _ in range(60):
         session.step({"up"})
@@ -146,18 +146,18 @@ def test_driving_ends_with_the_episode(session: WorldSession) -> None:
     assert session.frame == len(session.footage.frames) - 1
 
 
-def test_a_car_is_driven(car_world: WorldRun) -> None:
-    session = WorldSession(car_world)
+def test_a_car_is_driven(car_world: WorldModelRun) -> None:
+    session = WorldModelSession(car_world)
     torch.testing.assert_close(session.wheel({"left", "up"}), torch.tensor([-0.6, 1.0, 0.0]))
     torch.testing.assert_close(session.wheel({"right", "down"}), torch.tensor([0.6, 0.0, 0.8]))
     session.drive()
     for _ in range(8):
         session.step({"up"})
     speed = session.quantities.index("forward_speed")
-    assert float(session.footage.truth[-1, speed]) > float(session.footage.truth[0, speed]) + 1
+    assert float(session.footage.privileged_state[-1, speed]) > float(session.footage.privileged_state[0, speed]) + 1
 
 
-def test_pixels_are_explained(session: WorldSession) -> None:
+def test_pixels_are_explained(session: WorldModelSession) -> None:
     session.step()
     for method in ("gradient x input", "occlusion"):
         relevance = session.explain(method, "reward")
@@ -170,25 +170,27 @@ def test_pixels_are_explained(session: WorldSession) -> None:
         session.explain("occlusion", "reward")
 
 
-def test_messages(session: WorldSession, maze_world: WorldRun, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_messages(
+    session: WorldModelSession, maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with pytest.raises(RunError, match=r"the split test has \d+ episodes, numbered from 0: no 99"):
         session.select("test", 99)
-    untrained = WorldRun.create(tmp_path_factory.mktemp("none"), WORLD_PRESETS["maze-debug"])
+    untrained = WorldModelRun.create(tmp_path_factory.mktemp("none"), WORLD_PRESETS["maze-debug"])
     with pytest.raises(RunError):
-        WorldSession(untrained)
+        WorldModelSession(untrained)
     recording = maze_world.recording()
     episode = recording.played("train")[0]
     stolen = type(episode)(episode.part, episode.first, episode.rows, "0" * 16, episode.policy)
     with pytest.raises(RunError, match="does not hold the level 0000000000000000"):
         level_of(recording, maze_world.experiment.domain, stolen)
-    elsewhere = Recording(recording.path)
+    elsewhere = EpisodeDataset(recording.path)
     elsewhere.path = tmp_path_factory.mktemp("elsewhere")
     with pytest.raises(RunError, match="the recording does not hold the levels of its episodes"):
         level_of(elsewhere, maze_world.experiment.domain, episode)
     assert not Recorded(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
 
 
-def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: WorldSession) -> None:
+def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: WorldModelSession) -> None:
     session.step()
     session.branch()
     for _ in range(3):
@@ -205,7 +207,7 @@ def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: Wor
     assert len(session.view().errors["dream 1"]) == 4
 
 
-def test_a_dream_beyond_its_horizon_is_compared_with_nothing(session: WorldSession) -> None:
+def test_a_dream_beyond_its_horizon_is_compared_with_nothing(session: WorldModelSession) -> None:
     session.horizon = 2
     session.branch()
     for _ in range(2):
@@ -218,7 +220,7 @@ def test_a_dream_beyond_its_horizon_is_compared_with_nothing(session: WorldSessi
     assert len(view.errors["dream 1"]) == 2
 
 
-def test_a_dream_beyond_the_recordings_end_is_compared_with_nothing(session: WorldSession) -> None:
+def test_a_dream_beyond_the_recordings_end_is_compared_with_nothing(session: WorldModelSession) -> None:
     session.seek(len(session.footage.frames) - 2)
     session.branch()
     session.step()
@@ -230,7 +232,7 @@ def test_a_dream_beyond_the_recordings_end_is_compared_with_nothing(session: Wor
     assert len(view.errors["dream 1"]) == 1
 
 
-def test_each_dream_has_a_random_walk_of_its_own(session: WorldSession) -> None:
+def test_each_dream_has_a_random_walk_of_its_own(session: WorldModelSession) -> None:
     session.branch()
     session.branch()
     first, second = (branch.walk for branch in session.branches)
@@ -239,7 +241,7 @@ def test_each_dream_has_a_random_walk_of_its_own(session: WorldSession) -> None:
     assert int(second._now[0]) == 0
 
 
-def test_changes_are_taken_back(session: WorldSession) -> None:
+def test_changes_are_taken_back(session: WorldModelSession) -> None:
     before = session.view().reconstruction
     session.edit(session.known.order[0], 3.0)
     session.forget_edits()

@@ -14,12 +14,12 @@ from structure import HOSTILE, Structure
 
 from clutr.envs.domain import PathScale
 from clutr.experiments.plots import html as tiles
-from clutr.experiments.plots.gallery import Moment, gallery, order_by, spread
-from clutr.experiments.plots.latent_map import LatentBundle, latent_map, principal_components, script_json
+from clutr.experiments.plots.gallery import Snapshot, gallery, order_by, spread
+from clutr.experiments.plots.latent_map import LatentMapData, latent_map, principal_components, script_json
 from clutr.experiments.plots.manifold import manifold
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.trajectories import Episode, Recorded, trajectories
-from clutr.experiments.plots.videos import Film, films
+from clutr.experiments.plots.videos import Video, films
 
 
 @given(st.integers(0, 500), st.integers(0, 20))
@@ -38,7 +38,9 @@ def test_order_puts_unmeasured_levels_last() -> None:
 
 def test_gallery_shows_every_picture_with_its_caption() -> None:
     images = np.zeros((2, 4, 4, 3), dtype=np.uint8)
-    panel = gallery([Moment(100, images, ["regret 0.1\nsolved", HOSTILE]), Moment(2_000, images[:0], [])], "s", "By x.")
+    panel = gallery(
+        [Snapshot(100, images, ["regret 0.1\nsolved", HOSTILE]), Snapshot(2_000, images[:0], [])], "s", "By x."
+    )
     parsed = Structure(panel.html())
     assert sum(tag == "img" for tag, _ in parsed.tags) == 2
     assert "regret 0.1" in parsed.text
@@ -78,7 +80,7 @@ def test_trajectories_of_returns_tell_them_and_what_colours_mean() -> None:
 
 def test_films_are_moving_pictures_with_level_and_end() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 40, 3), dtype=np.uint8)
-    panel = films([Film(HOSTILE, frames, True, 612.3), Film("b", frames[:2], False, -20.0)], "s")
+    panel = films([Video(HOSTILE, frames, True, 612.3), Video("b", frames[:2], False, -20.0)], "s")
     words = Structure(panel.html()).text
     assert f"{HOSTILE} return 612, solved , 4 steps" in words
     assert "b return -20, 1 steps" not in words
@@ -94,9 +96,9 @@ def test_films_are_moving_pictures_with_level_and_end() -> None:
 # --- the map
 
 
-def bundle(n: int, dim: int, sampled: int) -> LatentBundle:
+def bundle(n: int, dim: int, sampled: int) -> LatentMapData:
     rng = np.random.default_rng(0)
-    return LatentBundle(
+    return LatentMapData(
         latents=rng.normal(size=(n, dim)),
         steps=np.arange(float(n)),
         scores=np.where(np.arange(n) % 5 == 0, np.nan, rng.random(n)),

@@ -10,7 +10,7 @@ import pytest
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.plots.probes import is_used, reading_holds, verdict_rows, verdicts
-from clutr.experiments.reports.probe_report import build_probe_page, load_bundle, load_section, probe_world
+from clutr.experiments.reports.probe_report import build_probe_page, load_section, load_sections, probe_world_model
 from clutr.experiments.reports.student_probes import build_student_page
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -18,9 +18,9 @@ from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.probe_context import ProbeOptions
 from clutr.experiments.world_model.probe_sections import PROBES
-from clutr.experiments.world_model.run_directory import WorldRun, record
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import fit_backbone, train_memories
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lmu import LMUConfig
 from clutr.world_model.memory import MemoryConfig
@@ -39,7 +39,7 @@ def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert "is not trained" in capsys.readouterr().err
     assert main(["world", "train", "--run", run]) == 0
     assert main(["world", "probe", "--run", run, *_flags()]) == 0
-    bundle = load_bundle(Path(run) / "probes")
+    bundle = load_sections(Path(run) / "probes")
     assert set(bundle) == set(PROBES)
     rows = bundle["attribution"][0]["rows"]
     assert {row["of"] for row in rows} == {"past latents", "pixels"}
@@ -68,8 +68,8 @@ def _flags() -> list[str]:
 )
 def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Path) -> None:
     preset = WORLD_PRESETS["maze-debug"]
-    parts = replace(preset, backbone=ModesConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
-    run = WorldRun.create(tmp_path, parts)
+    parts = replace(preset, backbone=PPCAConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
+    run = WorldModelRun.create(tmp_path, parts)
     recording = record(run)
     train_memories(run, recording, fit_backbone(run, recording))
     told: list[str] = []
@@ -78,7 +78,7 @@ def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Pa
         told.append(name)
         return lambda *_: None
 
-    folder = probe_world(run, SMALL, progress)
+    folder = probe_world_model(run, SMALL, progress)
     assert told == list(PROBES)
     values, arrays = load_section(folder, "attribution")
     assert values["linear_backbone"]
@@ -92,7 +92,7 @@ def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Pa
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no probe 'attribution': `clutr world probe` makes it"):
-        load_bundle(tmp_path)
+        load_sections(tmp_path)
     with pytest.raises(ValueError, match="past must be at least 1, got 0"):
         ProbeOptions(past=0)
     with pytest.raises(ValueError, match="steps must be more than the warm-up's 100, got 100"):

@@ -11,10 +11,10 @@ import torch
 from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.run_directory import WorldRun, record
-from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world, memory_path, train_memories
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world_model, memory_path, train_memories
 from clutr.world_model.backbones.haar import HaarConfig
-from clutr.world_model.backbones.residual import RefinedConfig
+from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.memory import MemoryConfig
 
@@ -52,7 +52,7 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
 
 
 def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:
-    run = WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
     recording = record(run)
     backbone = fit_backbone(run, recording)
     train_memories(run, recording, backbone)
@@ -61,7 +61,7 @@ def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core
     fit_backbone(run, recording, lambda *_: told.append(1))
     train_memories(run, recording, backbone, lambda *_: told.append(1))
     assert not told or before == {}, "nothing was left to do"
-    world = load_world(run)
+    world = load_world_model(run)
     trained, control = (world.dreamers[name].memory for name in MEMORIES)
     drawn = run.experiment.memory.build(trained.latents, trained.actions, run.experiment.seed)
     for name, value in drawn.core.state_dict().items():
@@ -73,19 +73,19 @@ def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core
 def test_other_parts_fit_in(tmp_path: Path) -> None:
     parts = replace(
         WORLD_PRESETS["maze-debug"],
-        backbone=RefinedConfig(base=HaarConfig(latents=12, levels=5), width=4, iterations=2, batch_size=4),
+        backbone=ResidualConfig(base=HaarConfig(latents=12, levels=5), width=4, iterations=2, batch_size=4),
         memory=MemoryConfig(core=AarenConfig(width=8, heads=2, values=4), gaussians=1),
     )
-    run = WorldRun.create(tmp_path, parts)
-    assert WorldRun(tmp_path).experiment == parts
+    run = WorldModelRun.create(tmp_path, parts)
+    assert WorldModelRun(tmp_path).experiment == parts
     train_memories(run, record(run), fit_backbone(run, run.recording()))
-    assert load_world(run).dreamers["trained"].memory.latents == 12
+    assert load_world_model(run).dreamers["trained"].memory.latents == 12
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    run = WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
     with pytest.raises(RunError, match="holds no recording"):
-        load_world(run)
+        load_world_model(run)
     record(run)
     with pytest.raises(RunError, match="is not trained: `clutr world train --run"):
-        load_world(run)
+        load_world_model(run)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from clutr.experiments.studies.world_model_parts import SIZES, look, measure, rows, table
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.run_directory import WorldRun, record
-from clutr.world_model.backbones.ppca import ModesConfig
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.evaluation import EvaluationOptions
 
@@ -13,15 +13,15 @@ from clutr.world_model.evaluation import EvaluationOptions
 def test_rows_compare_equal_numbers_of_latents() -> None:
     found = rows()
     for k in SIZES:
-        for name in ("haar", "modes", "patches", "modes-refined", "vae"):
+        for name in ("haar", "ppca", "patch-pca", "ppca-residual", "vae"):
             assert found[f"{name}-{k}"].backbone.build((64, 64), 1).latents == k
     assert {"vae-32-gru", "vae-32-lmu", "vae-32-state-space", "vae-32-koopman", "vae-32-aaren"} <= set(found)
 
 
 def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
-    recording = record(WorldRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
+    recording = record(WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
     options = EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 5))
-    found = measure(GRUConfig(width=8), look(ModesConfig(latents=6), recording, 1), recording, 1, options)
+    found = measure(GRUConfig(width=8), look(PPCAConfig(latents=6), recording, 1), recording, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
     assert found["pictures"]["mse_in/agent"] >= 0
     assert "mse_in/unseen" in found["pictures"]

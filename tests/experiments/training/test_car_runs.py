@@ -84,7 +84,7 @@ def test_runs_are_compared_by_returns(room: Path, capsys: pytest.CaptureFixture[
     assert "Mean over levels" in page.read_text()
     assert main(["compare", str(room / "a"), str(room / "b"), "--suite", SUITE, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["figure"] == "return"
+    assert found["metric"] == "return"
     assert found["methods"][0]["runs"] == [str(room / "a"), str(room / "b")]
     assert "interval" in found["methods"][0]["iqm_return"]
 

@@ -12,15 +12,15 @@ from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.dreaming import DreamOptions, dream_on, read_actions
-from clutr.experiments.world_model.run_directory import WorldRun, record
-from clutr.experiments.world_model.training import MEMORIES, encoded, fit_backbone, load_world, train_memories
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.experiments.world_model.training import MEMORIES, encoded, fit_backbone, load_world_model, train_memories
 
 CAR = CarDomain().engine(1).action_space
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> WorldRun:
-    run = WorldRun.create(tmp_path_factory.mktemp("dream") / "world", WORLD_PRESETS["maze-debug"])
+def run(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
+    run = WorldModelRun.create(tmp_path_factory.mktemp("dream") / "world", WORLD_PRESETS["maze-debug"])
     recording = record(run)
     train_memories(run, recording, fit_backbone(run, recording))
     return run
@@ -31,12 +31,12 @@ def kept(page: Path) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(arrays[name]) for name in arrays}
 
 
-def test_expected_latents_under_recorded_actions(run: WorldRun) -> None:
+def test_expected_latents_under_recorded_actions(run: WorldModelRun) -> None:
     found = kept(dream_on(run, DreamOptions(episode=1, start=4, horizon=6, branches=2, temperature=0)))
-    model = load_world(run)
+    model = load_world_model(run)
     episode = encoded(run.recording(), model.backbone, "test")[1]
     dreamer = model.dreamers[MEMORIES[0]]
-    moment, _ = dreamer.watch(episode.mean[:4, None], episode.actions[:3, None])
+    moment, _ = dreamer.observe(episode.mean[:4, None], episode.actions[:3, None])
     length = min(6, len(episode) - 3)
     expected = dreamer.dream(moment, episode.actions[3 : 3 + length, None], length)
     assert found["latents"].shape == (length, 2, 6)
@@ -44,14 +44,14 @@ def test_expected_latents_under_recorded_actions(run: WorldRun) -> None:
     torch.testing.assert_close(found["latents"][:, 0], found["latents"][:, 1])
 
 
-def test_branches_part_when_latents_are_drawn_and_come_back_with_the_seed(run: WorldRun) -> None:
+def test_branches_part_when_latents_are_drawn_and_come_back_with_the_seed(run: WorldModelRun) -> None:
     options = DreamOptions(start=4, horizon=5, branches=3)
     first, again = kept(dream_on(run, options)), kept(dream_on(run, options))
     assert torch.equal(first["latents"], again["latents"])
     assert not torch.equal(first["latents"][:, 0], first["latents"][:, 1])
 
 
-def test_random_actions_differ_between_branches_and_go_on_behind_the_recording(run: WorldRun) -> None:
+def test_random_actions_differ_between_branches_and_go_on_behind_the_recording(run: WorldModelRun) -> None:
     page = dream_on(run, DreamOptions(start=4, horizon=40, branches=2, actions="random"))
     actions = kept(page)["actions"]
     assert actions.shape[:2] == (40, 2)
@@ -62,7 +62,7 @@ def test_random_actions_differ_between_branches_and_go_on_behind_the_recording(r
     assert "Branch 2" in text
 
 
-def test_chosen_actions(run: WorldRun, tmp_path: Path) -> None:
+def test_chosen_actions(run: WorldModelRun, tmp_path: Path) -> None:
     (tmp_path / "turn.csv").write_text("0\n0\n2\n")
     assert (
         main(["world", "dream", "--run", str(run.path), "--start", "4", "--actions", str(tmp_path / "turn.csv")]) == 0
@@ -99,7 +99,7 @@ def test_actions_of_a_discrete_world(tmp_path: Path) -> None:
             read_actions(_file(tmp_path, wrong), spaces.Discrete(3))
 
 
-def test_messages(run: WorldRun, tmp_path: Path) -> None:
+def test_messages(run: WorldModelRun, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"the split test has .* episodes, numbered from 0: no 900"):
         dream_on(run, DreamOptions(episode=900))
     with pytest.raises(RunError, match=r"has .* frames: start must be less, got 90"):

@@ -11,7 +11,7 @@ from clutr.experiments.cli.main import main
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
-from clutr.experiments.world_model.run_directory import WorldRun, record
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
 
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
 
@@ -22,8 +22,8 @@ def test_configurations_are_complete(name: str) -> None:
 
 
 def test_an_interrupted_recording_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    whole = record(WorldRun.create(tmp_path / "whole", TINY))
-    parted = WorldRun.create(tmp_path / "parted", TINY)
+    whole = record(WorldModelRun.create(tmp_path / "whole", TINY))
+    parted = WorldModelRun.create(tmp_path / "parted", TINY)
 
     class StopHereError(Exception):
         pass
@@ -41,21 +41,21 @@ def test_an_interrupted_recording_ends_as_if_it_had_not_been(tmp_path: Path) -> 
     about = json.loads((parted.recording_path / "recording.json").read_text())
     about["parts"].pop()
     (parted.recording_path / "recording.json").write_text(json.dumps(about))
-    found = record(WorldRun.create(tmp_path / "parted", TINY))
+    found = record(WorldModelRun.create(tmp_path / "parted", TINY))
     rows = torch.arange(len(whole))
-    for name in ("frames", "actions", "truth", "rewards", "ended"):
+    for name in ("frames", "actions", "privileged_state", "rewards", "ended"):
         assert torch.equal(whole.column(name, rows), found.column(name, rows)), name
     assert whole.episodes == found.episodes
 
 
 def test_other_options_need_another_directory(tmp_path: Path) -> None:
-    WorldRun.create(tmp_path, TINY)
+    WorldModelRun.create(tmp_path, TINY)
     with pytest.raises(RunError, match="holds a world model with other options: name another directory with --run"):
-        WorldRun.create(tmp_path, replace(TINY, seed=2))
+        WorldModelRun.create(tmp_path, replace(TINY, seed=2))
     with pytest.raises(RunError, match="holds no world model: `clutr world record` begins one"):
-        WorldRun(tmp_path / "nothing")
+        WorldModelRun(tmp_path / "nothing")
     with pytest.raises(RunError, match="holds no recording: `clutr world record` makes one"):
-        WorldRun(tmp_path).recording()
+        WorldModelRun(tmp_path).recording()
 
 
 def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_
         main(["train", "maze-dr-debug", "--evaluate-every", "0", "--domain.max-obstacles", "5", "--run", student]) == 0
     )
     options = RecordOptions(episodes=8, num_envs=8, length=6, students=0.5, runs=(student,), proposed=0.5)
-    found = record(WorldRun.create(tmp_path / "world", replace(TINY, record=options)))
+    found = record(WorldModelRun.create(tmp_path / "world", replace(TINY, record=options)))
     drivers = {episode.policy for episode in found.episodes}
     ages = {f"student at {steps:,} steps" for steps in (512, 1_024, 1_536)}  # a checkpoint every second update
-    assert drivers == {"walk", "guide"} | ages
+    assert drivers == {"walk", "expert"} | ages
     proposed = {key for proposal in RunDirectory(student).proposals() for key in proposal.levels.key()}
     assert [episode.key in proposed for episode in found.episodes[:4]] == [True] * 4
 
@@ -75,7 +75,7 @@ def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_
 def test_messages() -> None:
     for options, message in [
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"walk": 0.0, "guide": 0.0}, "somebody has to drive"),
+        ({"walk": 0.0, "expert": 0.0}, "somebody has to drive"),
         ({"students": 1.0}, "students and proposed levels come from runs: name at least one with --record.runs"),
         ({"proposed": 1.5}, r"proposed must be in 0\.\.1, got 1\.5"),
     ]:
@@ -87,7 +87,7 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     run = str(tmp_path / "world")
     assert main(["world", "record", "--preset", "maze-debug", "--run", run]) == 0
     said = capsys.readouterr().out
-    assert "guide" in said
+    assert "expert" in said
     assert f"kept as {run}/recording" in said
     assert main(["world", "record", "--preset", "quilt"]) == 2
     assert "no preset is called 'quilt'; there are: car, maze, car-debug, maze-debug" in capsys.readouterr().err
