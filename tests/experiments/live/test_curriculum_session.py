@@ -65,9 +65,7 @@ def test_a_canvas_is_inverted() -> None:
     points = np.random.default_rng(1).normal(size=(20, 2))
     canvas = Canvas.around(points)
     np.testing.assert_allclose(canvas.back(canvas.place(points)), points)
-    assert canvas.place(points)[points[:, 1].argmax(), 1] == canvas.place(points)[:, 1].min(), (
-        "up is up"
-    )
+    assert canvas.place(points)[points[:, 1].argmax(), 1] == canvas.place(points)[:, 1].min(), "up is up"
 
 
 def test_a_run_without_latents_has_no_map(tmp_path: Path) -> None:
