@@ -1,12 +1,13 @@
 """The one protocol a task manifold offers: a box of latents, each of which is a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.progress import Progress
 from clutr.envs.registry import Registry
 
 
@@ -35,10 +36,6 @@ class Manifold(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         ...
-
-
-Progress = Callable[[int, int, dict[str, float]], None]
-"""Called during long work as `progress(done, total, metrics)`."""
 
 
 class Pretraining(Protocol):

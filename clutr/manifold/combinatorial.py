@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.manifold import health
-from clutr.manifold.base import MANIFOLDS, Progress
+from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.coder import MOST_BITS, Coder, inside
 from clutr.manifold.sets import TaskShape
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from clutr.envs.domain import Domain
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import derive_seed, named_generator
 from clutr.manifold import health
-from clutr.manifold.base import Network, Progress
+from clutr.manifold.base import Network
 from clutr.manifold.corpus import Corpus
 
 REPORT_EVERY = 20

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.domain import Domain
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.manifold.base import Progress
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clutr.manifold.base import Progress
+from clutr.envs.progress import Progress
 from clutr.world_model.dataset import TERMINATED, EpisodeDataset
 
 CHUNK = 512

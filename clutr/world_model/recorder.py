@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from clutr.envs.domain import Domain, Engine, LevelBatch
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.manifold.base import Progress
 from clutr.world_model.dataset import GOES_ON, TERMINATED, TRUNCATED, Part
 from clutr.world_model.policies import Driver
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from clutr.envs.progress import Progress
 from clutr.experiments.cli.arguments import Arguments, choose, concrete, options_of, take
 from clutr.experiments.reports import probe_report as world_probe
 from clutr.experiments.reports import student_probes as student_probe
@@ -17,7 +18,6 @@ from clutr.experiments.world_model.config import WORLD_PRESETS, WorldModelExperi
 from clutr.experiments.world_model.dreaming import DreamOptions, dream_on
 from clutr.experiments.world_model.probe_context import ProbeOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun
-from clutr.manifold.base import Progress
 
 WORLD = Path("runs") / "world"
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from clutr.agents.student import Student
 from clutr.envs.domain import Domain, Metric, Suite
+from clutr.envs.progress import Progress
 from clutr.experiments.config import method_of
 from clutr.experiments.evaluation.compare import EvaluationJson, metric_name, metric_of, require_evaluation
 from clutr.experiments.evaluation.cvar import cvar
@@ -24,7 +25,6 @@ from clutr.experiments.storage import RunError
 from clutr.experiments.training.display import training_display, work_display
 from clutr.experiments.training.manifolds import prepare_manifold
 from clutr.experiments.training.runner import Runner
-from clutr.manifold.base import Progress
 
 RECORDED_EPISODES = 4
 """Episodes a level whose paths are kept for the report."""

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from clutr.agents.student import Policy
 from clutr.envs.domain import LevelBatch, Task
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.evaluate import draw_seed, play_in_batches
-from clutr.manifold.base import Progress
 
 
 @dataclass(frozen=True)

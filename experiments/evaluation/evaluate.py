@@ -11,9 +11,9 @@ from torch import Tensor
 
 from clutr.agents.student import Policy
 from clutr.envs.domain import Engine, LevelBatch, Metric, Observation, Suite, Task
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation import statistics
-from clutr.manifold.base import Progress
 
 CHECK_EVERY = 8
 """Steps between two looks at who still plays: each look waits for the device."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from clutr.envs.progress import Progress
 from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import attribution_panels, verdict_rows, verdicts
@@ -19,7 +20,6 @@ from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptio
 from clutr.experiments.world_model.probe_sections import PROBES
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import load_world_model
-from clutr.manifold.base import Progress
 
 
 def _save(folder: Path, name: str, found: SectionResult) -> None:

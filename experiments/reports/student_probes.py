@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes_dynamics import students_panel
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.manifold.base import Progress
 from clutr.probes.student_probes import remembered, walk
 
 

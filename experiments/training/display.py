@@ -11,8 +11,8 @@ from rich.table import Column
 from rich.text import Text
 
 from clutr.envs.domain import Metric
+from clutr.envs.progress import Progress as ProgressCallback
 from clutr.experiments.training.runner import UpdateReport
-from clutr.manifold.base import Progress as ManifoldProgress
 
 console = Console(highlight=False)
 
@@ -107,7 +107,7 @@ def training_display(title: str, protagonist: str, metric: Metric = "solved") ->
 
 
 @contextmanager
-def work_display(title: str) -> Iterator[ManifoldProgress]:
+def work_display(title: str) -> Iterator[ProgressCallback]:
     """Show progress of work that reports `(done, total, metrics)`."""
     with ProgressBar(title) as bar:
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from rich.table import Table
 
+from clutr.envs.progress import Progress
 from clutr.experiments.config import Experiment, manifold_id, part_to_plain
 from clutr.experiments.plots.health_headlines import headlines
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
-from clutr.manifold.base import Manifold, Progress
+from clutr.manifold.base import Manifold
 
 SAVE_EVERY_SECONDS = 10.0
 MEANINGS = {"collapsed": "whether so few latents are active that most of the box's directions change nothing"}

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
-from clutr.manifold.base import Progress
 from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.probes import state_probes as knowledge
 from clutr.probes.attribution_inputs import Past, Target, cut_pasts

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clutr.envs.capabilities import SIDE
+from clutr.envs.progress import Progress
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
 from clutr.experiments.world_model.run_directory import WorldModelRun
-from clutr.manifold.base import Progress
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer

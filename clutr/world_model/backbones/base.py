@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from clutr.envs.progress import Progress
 from clutr.envs.registry import Registry
-from clutr.manifold.base import Progress
 
 BATCH = 500
 """Frames that are held in floating point at a time while a backbone is fitted."""

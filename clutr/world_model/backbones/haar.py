@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clutr.manifold.base import Progress
+from clutr.envs.progress import Progress
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Frames,

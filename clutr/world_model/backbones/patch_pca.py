@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.manifold.base import Progress
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Frames,

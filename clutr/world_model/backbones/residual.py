@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.manifold.base import Progress
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Backbone,

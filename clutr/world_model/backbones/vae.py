@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.manifold.base import Progress
 from clutr.manifold.posterior import kinds_of_variables, kl_to_standard_normal, sample_posterior
 from clutr.world_model.backbones.base import BACKBONES, Frames, blacken, count_visible, require_frames, visible
 
