@@ -1,6 +1,5 @@
 """An experiment as a value: written to `config.yaml`, it alone reproduces the run."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -8,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import yaml
 
 from clutr.agents.backend import BACKENDS, Backend, NativeBackend
 from clutr.agents.student import STUDENTS, StudentConfig
 from clutr.curricula.base import CURRICULA, CurriculumConfig
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.registry import Registry
-from clutr.experiments.storage import RunError
+from clutr.experiments import plain_config
 from clutr.manifold.base import MANIFOLDS, ManifoldConfig
 
 
@@ -66,7 +64,7 @@ class Experiment:
             raise ValueError(f"evaluate_every must be 0 (never) or more, got {self.evaluate_every}")
 
 
-_PARTS: dict[str, Registry[Any]] = {
+_REGISTRIES: dict[str, Registry[Any]] = {
     "domain": DOMAINS,
     "curriculum": CURRICULA,
     "student": STUDENTS,
@@ -75,69 +73,27 @@ _PARTS: dict[str, Registry[Any]] = {
 }
 
 
-def part_to_plain(part: str, value: Any) -> dict[str, Any] | None:
-    """A part of an experiment as plain data, with the name it is registered under as `kind`."""
-    if value is None:
-        return None
-    return {"kind": _PARTS[part].name_of(type(value)), **dataclasses.asdict(value)}
-
-
-def part_from_plain(part: str, plain: Mapping[str, Any] | None) -> Any:
-    """The inverse of `part_to_plain`. Raises `RunError` naming what is wrong."""
-    if plain is None:
-        return None
-    options = dict(plain)
-    try:
-        config = _PARTS[part][options.pop("kind", "")]
-    except KeyError as error:
-        raise RunError(f"{part}: {error.args[0]}") from None
-    return _build(config, part, options)
-
-
-def _build(config: Any, where: str, options: dict[str, Any]) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    unknown = sorted(set(options) - set(fields))
-    if unknown:
-        raise RunError(f"{where} has no option {', '.join(unknown)}; it has: {', '.join(fields)}")
-    # YAML has no tuples
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    try:
-        return config(**options)
-    except (TypeError, ValueError) as error:
-        raise RunError(f"{where}: {error}") from None
-
-
 def to_plain(experiment: Experiment) -> dict[str, Any]:
     """An experiment as nested plain data, complete: defaults are written out."""
-    return {
-        field.name: part_to_plain(field.name, value) if field.name in _PARTS else value
-        for field in dataclasses.fields(Experiment)
-        for value in [getattr(experiment, field.name)]
-    }
+    plain: dict[str, Any] = plain_config.to_plain(experiment, _REGISTRIES)
+    return plain
 
 
 def from_plain(plain: Mapping[str, Any]) -> Experiment:
     """The inverse of `to_plain`. Raises `RunError` naming what is wrong."""
-    options = {name: part_from_plain(name, value) if name in _PARTS else value for name, value in plain.items()}
-    experiment: Experiment = _build(Experiment, "the experiment", options)
+    experiment: Experiment = plain_config.from_plain(plain, _REGISTRIES, Experiment, "the experiment")
     return experiment
 
 
 def to_yaml(experiment: Experiment) -> str:
     """An experiment as the text of `config.yaml`."""
-    plain = json.loads(json.dumps(to_plain(experiment)))  # tuples become lists, which YAML can say safely
-    return yaml.safe_dump(plain, sort_keys=False)
+    return plain_config.to_yaml(experiment, _REGISTRIES)
 
 
 def from_yaml(text: str) -> Experiment:
     """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    try:
-        plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RunError(f"config.yaml is not valid YAML: {error}") from None
-    if not isinstance(plain, dict):
-        raise RunError("config.yaml does not hold an experiment")
-    return from_plain(plain)
+    experiment: Experiment = plain_config.from_yaml(text, _REGISTRIES, Experiment, "config.yaml", "the experiment")
+    return experiment
 
 
 def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +104,6 @@ def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def manifold_id(experiment: Experiment) -> str:
     """A short hash of all that the pretrained manifold depends on."""
-    parts = [part_to_plain("domain", experiment.domain), part_to_plain("manifold", experiment.manifold)]
-    text = json.dumps([*parts, experiment.manifold_seed], sort_keys=True)
+    plain = to_plain(experiment)
+    text = json.dumps([plain["domain"], plain["manifold"], plain["manifold_seed"]], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from clutr.envs.progress import Progress
-from clutr.experiments.config import Experiment, manifold_id, part_to_plain
+from clutr.experiments.config import Experiment, manifold_id, to_plain
 from clutr.experiments.plots.health_headlines import headlines
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
@@ -20,10 +20,10 @@ MEANINGS = {"collapsed": "whether so few latents are active that most of the box
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
     """Where the manifold of `experiment` is shared: its name tells world, kind, and a hash of all it depends on."""
-    domain, kind = part_to_plain("domain", experiment.domain), part_to_plain("manifold", experiment.manifold)
-    if domain is None or kind is None:
+    plain = to_plain(experiment)
+    if plain["manifold"] is None:
         raise RunError("this experiment has no manifold")
-    return manifolds / f"{domain['kind']}-{kind['kind']}-{manifold_id(experiment)}.safetensors"
+    return manifolds / f"{plain['domain']['kind']}-{plain['manifold']['kind']}-{manifold_id(experiment)}.safetensors"
 
 
 def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:

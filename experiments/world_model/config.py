@@ -1,18 +1,13 @@
 """A world model as a value: what is recorded, what sees, what remembers, and how it is judged."""
 
-import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
 
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry
-from clutr.experiments.storage import RunError
+from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES
@@ -121,50 +116,16 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
 """World models by name."""
 
 _REGISTRIES: dict[str, Registry[Any]] = {"domain": DOMAINS, "backbone": BACKBONES, "base": BACKBONES, "core": CORES}
-"""Where the kinds of parts are looked up, by the name of their field."""
-_PARTS = {
-    "record": RecordOptions,
-    "memory": MemoryConfig,
-    "training": MemoryTrainingOptions,
-    "evaluation": EvaluationOptions,
-}
-"""Parts of which there is one kind only."""
-
-
-def _to_plain(name: str, value: Any) -> Any:
-    """A field as plain data; parts of which there are several kinds say which."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return value
-    fields = {each.name: _to_plain(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)}
-    return {"kind": _REGISTRIES[name].name_of(type(value)), **fields} if name in _REGISTRIES else fields
-
-
-def _from_plain(name: str, plain: Any) -> Any:
-    """The inverse of `_to_plain`. Raises `RunError` naming what is wrong."""
-    if not isinstance(plain, Mapping):
-        return tuple(plain) if isinstance(plain, list) else plain
-    options = {each: _from_plain(each, value) for each, value in plain.items()}
-    try:
-        kind = _REGISTRIES[name][options.pop("kind", "")] if name in _REGISTRIES else _PARTS[name]
-        return kind(**options)
-    except KeyError as error:
-        raise RunError(f"world.yaml: {name}: {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
-        raise RunError(f"world.yaml: {name}: {error}") from None
 
 
 def to_yaml(experiment: WorldModelExperiment) -> str:
-    """A world model's configuration as text."""
-    plain = {
-        field.name: _to_plain(field.name, getattr(experiment, field.name)) for field in dataclasses.fields(experiment)
-    }
-    return yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False)
+    """A world model's configuration as the text of `world.yaml`."""
+    return plain_config.to_yaml(experiment, _REGISTRIES)
 
 
 def from_yaml(text: str) -> WorldModelExperiment:
     """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    plain = yaml.safe_load(text)
-    try:
-        return WorldModelExperiment(**{name: _from_plain(name, value) for name, value in plain.items()})
-    except TypeError as error:
-        raise RunError(f"world.yaml: {error}") from None
+    experiment: WorldModelExperiment = plain_config.from_yaml(
+        text, _REGISTRIES, WorldModelExperiment, "world.yaml", "the world model"
+    )
+    return experiment
