@@ -13,8 +13,8 @@ from rich.text import Text
 from clutr.curricula.base import CURRICULA
 from clutr.envs.domain import DOMAINS
 from clutr.experiments.config import Experiment
+from clutr.experiments.display import say
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.display import say
 
 Arguments = Sequence[str]
 

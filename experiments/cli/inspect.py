@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from clutr.experiments.cli.arguments import Arguments, options_of
+from clutr.experiments.display import say
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.display import say
 
 
 def inspect_command(args: Arguments) -> None:

@@ -20,17 +20,19 @@ from clutr.curricula.base import CURRICULA
 from clutr.envs.car.road.circuits import use_tracks
 from clutr.envs.domain import DOMAINS, LevelError
 from clutr.experiments.benchmarks.measurement import to_json
+from clutr.experiments.cli import demo
 from clutr.experiments.cli.arguments import Arguments, about_of, choose, options_of
 from clutr.experiments.cli.inspect import inspect_command
 from clutr.experiments.cli.sb3 import eval_model, wants_model
 from clutr.experiments.cli.train import RUNS, pretrain_command, resume_command, train_command
 from clutr.experiments.cli.world import probe_command, world_model_command
-from clutr.experiments.evaluation import commands, compare
+from clutr.experiments.display import console, say, work_display
+from clutr.experiments.evaluation.compare import compare, group_by_method, mean_cvar
+from clutr.experiments.evaluation.runs import evaluate_run, require_suite
+from clutr.experiments.evaluation.tables import comparison_table, cvar_table, evaluation_table
 from clutr.experiments.reports.run_report import build_comparison, build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.training import demo
-from clutr.experiments.training.display import console, say, work_display
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model.probe_sections import PROBES
 from clutr.manifold.base import MANIFOLDS
@@ -106,9 +108,9 @@ def _eval(args: Arguments) -> None:
     run = RunDirectory(options.run)
     if options.tracks is not None:
         use_tracks(options.tracks)
-    suite = commands.require_suite(run.domain(), options.suite).name
+    suite = require_suite(run.domain(), options.suite).name
     with nullcontext() if options.json else work_display(f"playing {suite}") as progress:
-        result = commands.evaluate_run(
+        result = evaluate_run(
             run,
             suite,
             options.episodes,
@@ -120,9 +122,9 @@ def _eval(args: Arguments) -> None:
     if options.json:
         print(json.dumps(result))
         return
-    console.print(commands.evaluation_table({run.path.name: result}))
+    console.print(evaluation_table({run.path.name: result}))
     if "cvar" in result["summary"]:
-        console.print(commands.cvar_table({run.path.name: result["summary"]["cvar"]}))
+        console.print(cvar_table({run.path.name: result["summary"]["cvar"]}))
 
 
 def _compare(args: Arguments) -> None:
@@ -137,17 +139,17 @@ def _compare(args: Arguments) -> None:
         json=(bool, False, "Print one JSON object for machines."),
     )
     runs = [RunDirectory(path) for path in options.runs]
-    methods = commands.group_by_method(runs, options.suite)
-    comparison = compare.compare(methods, torch.Generator().manual_seed(0))
+    methods = group_by_method(runs, options.suite)
+    comparison = compare(methods, torch.Generator().manual_seed(0))
     if options.output is not None:
         build_comparison(comparison.to_json(), runs, options.output)
-    cvar = commands.mean_cvar(methods)
+    cvar = mean_cvar(methods)
     if options.json:
         print(json.dumps(comparison.to_json() | ({"cvar": cvar} if cvar else {})))
         return
-    console.print(compare.table(comparison))
+    console.print(comparison_table(comparison))
     if cvar:
-        console.print(commands.cvar_table(cvar))
+        console.print(cvar_table(cvar))
     if options.output is not None:
         say(f"open {options.output}")
 

@@ -12,10 +12,11 @@ from clutr.agents.sb3.loading import ALGORITHMS, ModelError, load_policy
 from clutr.envs.car.road.circuits import use_tracks
 from clutr.envs.domain import DOMAINS
 from clutr.experiments.cli.arguments import Arguments, choose, options_of, take
-from clutr.experiments.evaluation import commands
+from clutr.experiments.display import console, work_display
 from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.evaluation.runs import require_suite
+from clutr.experiments.evaluation.tables import evaluation_table
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.display import console, work_display
 
 UNTRUSTED = (
     "a model of Stable-Baselines3 is a zip file that runs code of its own when it is loaded: "
@@ -60,7 +61,7 @@ def eval_model(args: Arguments) -> None:
         raise RunError("episodes must be at least 1")
     if options.tracks is not None:
         use_tracks(options.tracks)
-    suite = commands.require_suite(options.domain, options.suite)
+    suite = require_suite(options.domain, options.suite)
     spaces = _spaces(suite)
     try:
         policy, algorithm = load_policy(options.sb3, *spaces, options.algorithm)
@@ -76,7 +77,7 @@ def eval_model(args: Arguments) -> None:
     if options.json:
         print(json.dumps(result))
         return
-    console.print(commands.evaluation_table({options.sb3.name: result}))
+    console.print(evaluation_table({options.sb3.name: result}))
 
 
 def _spaces(suite: Any) -> tuple[Any, Any]:

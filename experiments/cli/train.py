@@ -9,12 +9,14 @@ from clutr.agents.student import STUDENTS
 from clutr.envs.domain import DOMAINS
 from clutr.experiments.cli.arguments import Arguments, choose, concrete, options_of, take
 from clutr.experiments.config import Experiment
-from clutr.experiments.evaluation import commands
+from clutr.experiments.display import console, say, work_display
+from clutr.experiments.evaluation.runs import require_suite
+from clutr.experiments.plots.manifold_health import health_table
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training import manifolds
-from clutr.experiments.training.display import console, say, work_display
 from clutr.experiments.training.presets import PRESETS, manifold_experiment, manifold_presets
+from clutr.experiments.training.train import train
 
 RUNS = Path("runs")
 """Where runs are kept unless told otherwise."""
@@ -44,7 +46,7 @@ def pretrain_command(args: Arguments) -> None:
     )
     with work_display(f"pretraining {world} ({preset})") as progress:
         path, health = manifolds.pretrain(experiment, options.runs / "manifolds", progress)
-    console.print(manifolds.health_table(health))
+    console.print(health_table(health))
     say(f"kept as {path}; runs of the same world, manifold and seed use it")
 
 
@@ -110,7 +112,7 @@ def train_command(args: Arguments) -> None:
     fields = {field.name: getattr(options.experiment, field.name) for field in dataclasses.fields(Experiment)}
     experiment = Experiment(**fields)
     if experiment.evaluate_every:
-        commands.require_suite(experiment.domain, experiment.evaluate_suite)
+        require_suite(experiment.domain, experiment.evaluate_suite)
     path = options.run or RUNS / f"{args[0]}-s{experiment.seed}"
     _train_on(RunDirectory.create(path, experiment))
 
@@ -122,8 +124,8 @@ def resume_command(args: Arguments) -> None:
 
 
 def _train_on(run: RunDirectory) -> None:
-    if commands.train(run, run.path.parent / "manifolds", say):
-        suite = commands.require_suite(run.domain(), None).name
+    if train(run, run.path.parent / "manifolds", say):
+        suite = require_suite(run.domain(), None).name
         say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
     else:
         say(f"stopped: `clutr resume {run.path}` continues")

@@ -7,11 +7,11 @@ from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.experiments.cli.arguments import Arguments, choose, concrete, options_of, take
+from clutr.experiments.display import console, say, work_display
 from clutr.experiments.reports import probe_report as world_probe
 from clutr.experiments.reports import student_probes as student_probe
 from clutr.experiments.reports import world_model_report as world_report
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.training.display import console, say, work_display
 from clutr.experiments.world_model import run_directory as world_run
 from clutr.experiments.world_model import training as world_train
 from clutr.experiments.world_model.config import WORLD_PRESETS, WorldModelExperiment

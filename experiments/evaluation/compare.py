@@ -1,17 +1,20 @@
 """Methods side by side on one suite: its figure with confidence intervals, and who improves on whom."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from rich.markup import escape
-from rich.table import Table
 
 from clutr.envs.domain import Metric
+from clutr.experiments.config import method_of
 from clutr.experiments.evaluation import statistics
+from clutr.experiments.evaluation.runs import require_suite
 from clutr.experiments.evaluation.statistics import Interval, Sample
+from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 
 EvaluationJson = Mapping[str, Any]
@@ -240,43 +243,36 @@ def _plain_mean(runs: Sequence[EvaluationJson], key: str) -> float:
     return float(np.mean([[row[key] for row in run["levels"]] for run in runs]))
 
 
-def table(comparison: Comparison) -> Table:
-    """A text table: one column a method, solve rates in per cent or returns, with their intervals."""
-    returns = comparison.metric == "return"
-    name, say = ("Mean return", _number) if returns else ("Solve rate", _percent)
-    result = Table(
-        title=f"{name} on {escape(comparison.suite)}{'' if returns else ' (%)'}, "
-        + f"{comparison.episodes} episodes a level and run",
-        caption=escape(comparison.uncertainty),
-        caption_justify="left",
-    )
-    result.add_column("level")
-    for method in comparison.methods:
-        count = len(method.runs)
-        result.add_column(f"{escape(method.method)}\n{count} run{'s' if count > 1 else ''}", justify="right")
-    methods = comparison.methods
-    for level in methods[0].levels:
-        result.add_row(escape(level), *(say(method.levels[level]) for method in methods))
-    result.add_section()
-    result.add_row("mean", *(say(method.mean) for method in methods))
-    result.add_row("median", *(say(method.median) for method in methods))
-    result.add_row("interquartile mean", *(say(method.iqm) for method in methods))
-    gaps = [method.optimality_gap for method in methods]
-    if any(gaps):
-        result.add_row("optimality gap", *(say(gap) if gap else "-" for gap in gaps))
-    if len(methods) > 1:
-        better = [_percent(method.improvement) if method.improvement else "-" for method in methods]
-        result.add_row(f"P(better than {escape(comparison.baseline)}){' (%)' if returns else ''}", *better)
-    if returns:
-        result.add_row("solved (%)", *(f"{100 * method.mean_solved:.1f}" for method in methods))
-    else:
-        result.add_row("mean return", *(f"{method.mean_return:.3f}" for method in methods))
-    return result
+def group_by_method(runs: Sequence[RunDirectory], suite: str | None) -> dict[str, list[EvaluationJson]]:
+    """The runs' evaluations on a suite by method: runs whose configuration differs in the seed alone are one.
+
+    Without a name it is the first suite of the first run's domain.
+
+    Raises:
+        RunError: if a run has not been evaluated on the suite.
+    """
+    groups: dict[str, list[RunDirectory]] = {}
+    if suite is None and runs:
+        suite = require_suite(runs[0].domain(), None).name
+    for run in runs:
+        groups.setdefault(repr(method_of(run.config)), []).append(run)
+    methods: dict[str, list[EvaluationJson]] = {}
+    for group in groups.values():
+        name = re.sub(r"-s\d+$", "", group[0].path.name)
+        while name in methods:  # two configurations in directories of one name
+            name += "'"
+        methods[name] = [require_evaluation(run.evaluations(), str(run.path), str(suite)) for run in group]
+    return methods
 
 
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _number(interval: Interval) -> str:
-    return f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
+def mean_cvar(methods: Mapping[str, Sequence[EvaluationJson]]) -> dict[str, dict[str, Any]]:
+    """`levels`, `mean` and `worst` (by share) averaged over the runs of each method whose runs all measured them."""
+    means: dict[str, dict[str, Any]] = {}
+    for method, results in methods.items():
+        measured = [result["summary"]["cvar"] for result in results if "cvar" in result["summary"]]
+        if len(measured) < len(results) or len({found["levels"] for found in measured}) > 1:
+            continue
+        worst = {share: fmean(found["worst"][share] for found in measured) for share in measured[0]["worst"]}
+        mean = fmean(found["mean"] for found in measured)
+        means[method] = {"levels": measured[0]["levels"], "mean": mean, "worst": worst}
+    return means

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
-from clutr.experiments.evaluation.commands import load_student
+from clutr.experiments.evaluation.runs import load_student
 from clutr.experiments.plots.latent_map import LatentMapData, Plane, principal_plane
 from clutr.experiments.reports.report_data import latent_map_data
 from clutr.experiments.run_directory import RunDirectory

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
-from clutr.experiments.plots.health_headlines import PREDICTED, headlines, look_up
 from clutr.experiments.plots.html import card, facts_table, grid, is_number, legend, note, number, percent, tiles
+from clutr.experiments.plots.manifold_health import PREDICTED, headlines, look_up
 from clutr.experiments.plots.page import Panel, join_caption
 
 Histograms = dict[str, tuple[list[float], list[float]]]

@@ -19,8 +19,8 @@ from clutr.agents.student import Policy
 from clutr.envs.car.box2d_env import Box2DEngine
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.domain import Engine, Task
-from clutr.experiments.evaluation.commands import load_student
 from clutr.experiments.evaluation.evaluate import play
+from clutr.experiments.evaluation.runs import load_student
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import write_atomically
 

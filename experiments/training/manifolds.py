@@ -4,18 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from clutr.envs.progress import Progress
 from clutr.experiments.config import Experiment, manifold_id, to_plain
-from clutr.experiments.plots.health_headlines import headlines
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.manifold.base import Manifold
 
 SAVE_EVERY_SECONDS = 10.0
-MEANINGS = {"collapsed": "whether so few latents are active that most of the box's directions change nothing"}
-"""Of numbers that are no headlines."""
 
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
@@ -76,22 +71,3 @@ def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> 
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
     manifold.load_state_dict(load_state(run.manifold_path))
     return manifold
-
-
-def health_table(health: dict[str, Any]) -> Table:
-    """The headline numbers of a manifold's health with a sentence each; all others are left to the report.
-
-    Plain numbers that are no known headline, such as those of somebody else's manifold, follow without a word.
-    """
-    table = Table(title="health of the task manifold", title_justify="left")
-    for name in ("what", "value", "meaning"):
-        table.add_column(name, justify="right" if name == "value" else "left", no_wrap=name != "meaning")
-    known = headlines(health)
-    for headline, value in known:
-        table.add_row(headline.title, value, headline.meaning)
-    shown = {headline.path for headline, _ in known}
-    for name, value in health.items():
-        if (name,) not in shown and isinstance(value, bool | int | float | str):
-            said = f"{value:.4g}" if isinstance(value, float) else str(value)
-            table.add_row(name.replace("_", " "), said, MEANINGS.get(name, ""))
-    return table

@@ -13,7 +13,7 @@ from torch import Tensor
 from clutr.envs.capabilities import SIDE
 from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
-from clutr.experiments.evaluation.commands import load_student, student_of
+from clutr.experiments.evaluation.runs import load_student, student_of
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, from_yaml, to_yaml

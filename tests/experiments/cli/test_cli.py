@@ -222,7 +222,7 @@ def test_interrupt_outside_training_is_one_line(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("clutr.experiments.evaluation.commands.evaluate", interrupt)
+    monkeypatch.setattr("clutr.experiments.evaluation.runs.evaluate", interrupt)
     assert main(["eval", str(room / "maze-dr-debug-s1")]) == 130
     assert capsys.readouterr().err == "clutr: interrupted\n"
 

@@ -181,9 +181,7 @@ def test_eval_prints_a_table_and_json(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = MAZE.suites()["small"]
-    monkeypatch.setattr(
-        "clutr.experiments.evaluation.commands.require_suite", lambda *_: replace(suite, tasks=suite.tasks[:2])
-    )
+    monkeypatch.setattr("clutr.experiments.cli.sb3.require_suite", lambda *_: replace(suite, tasks=suite.tasks[:2]))
     asked = ["eval", "--sb3", str(model), "--trust", "--suite", "small", "--episodes", "1"]
     assert main([*asked, "--json"]) == 0
     printed = capsys.readouterr().out

@@ -7,7 +7,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from clutr.experiments.evaluation.compare import Comparison, compare, require_evaluation, table
+from clutr.experiments.evaluation.compare import Comparison, compare, require_evaluation
+from clutr.experiments.evaluation.tables import comparison_table
 from clutr.experiments.storage import RunError
 
 LEVELS = ["Labyrinth", "Maze", "SixteenRooms", "[bold]Corridor"]
@@ -37,7 +38,7 @@ def two_methods() -> Comparison:
 
 def show(comparison: Comparison) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=120).print(table(comparison))
+    Console(file=stream, width=120).print(comparison_table(comparison))
     return stream.getvalue()
 
 

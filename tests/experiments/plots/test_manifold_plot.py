@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from structure import Structure
 
-from clutr.experiments.plots.health_headlines import HEADLINES, headlines, look_up
 from clutr.experiments.plots.manifold import manifold
+from clutr.experiments.plots.manifold_health import HEADLINES, headlines, health_table, look_up
 
 SMOOTHNESS = {"steps": [0.01, 0.1, 0.3], "edits": [1.0, 6.0, 9.0], "chance": 10.0, "rank_correlation": 0.912}
 VAE: dict[str, Any] = {
@@ -79,3 +79,19 @@ def test_an_exact_coder_has_no_chart_of_latents() -> None:
     assert "KL per dimension" not in words
     assert "Code length 76.5" in words
     assert "rank correlation \u2013" in words
+
+
+def test_health_table_says_what_headlines_mean() -> None:
+    health = {
+        "kl": 1.23456,
+        "collapsed": False,
+        "dims": 16,
+        "per_dim": [1.0],
+        "mine": 0.12345,
+        "prior_uniform": {"hole_rate": 0.5, "novelty": None, "solvable": 1.0},
+    }
+    names, values, meanings = (list(column.cells) for column in health_table(health).columns)
+    assert names == ["hole rate", "KL", "collapsed", "dims", "mine"]
+    assert values == ["50.0\u202f%", "1.23", "False", "16", "0.1235"]
+    assert "no likely code" in str(meanings[0])
+    assert meanings[3:] == ["", ""]

@@ -14,8 +14,9 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.road.level import BezierLevels
 from clutr.experiments.cli.main import main
 from clutr.experiments.config import Experiment
-from clutr.experiments.evaluation import commands
+from clutr.experiments.evaluation.runs import evaluate_run
 from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training.train import train
 from clutr.manifold.set_vae import SetVAEConfig
 
 SUITE = "bezier-small"
@@ -40,8 +41,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     room = tmp_path_factory.mktemp("cars")
     for seed, name in enumerate(("a", "b"), 1):
         run = RunDirectory.create(room / name, replace(EXPERIMENT, seed=seed))
-        assert commands.train(run, room / "manifolds", lambda _: None)
-        commands.evaluate_run(run, SUITE, 2)
+        assert train(run, room / "manifolds", lambda _: None)
+        evaluate_run(run, SUITE, 2)
     return room
 
 

@@ -11,7 +11,7 @@ from clutr.experiments.config import Experiment
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.training import manifolds
-from clutr.experiments.training.manifolds import health_table, manifold_path, prepare_manifold, pretrain
+from clutr.experiments.training.manifolds import manifold_path, prepare_manifold, pretrain
 from clutr.experiments.training.presets import PRESETS
 
 EXPERIMENT = PRESETS["maze-clutr-debug"]
@@ -112,19 +112,3 @@ def test_a_run_without_a_manifold_has_none_to_prepare(tmp_path: Path) -> None:
         prepare_manifold(run, tmp_path, Count())
     with pytest.raises(RunError, match="this experiment has no manifold"):
         manifold_path(run.experiment, tmp_path)
-
-
-def test_health_table_says_what_headlines_mean() -> None:
-    health = {
-        "kl": 1.23456,
-        "collapsed": False,
-        "dims": 16,
-        "per_dim": [1.0],
-        "mine": 0.12345,
-        "prior_uniform": {"hole_rate": 0.5, "novelty": None, "solvable": 1.0},
-    }
-    names, values, meanings = (list(column.cells) for column in health_table(health).columns)
-    assert names == ["hole rate", "KL", "collapsed", "dims", "mine"]
-    assert values == ["50.0\u202f%", "1.23", "False", "16", "0.1235"]
-    assert "no likely code" in str(meanings[0])
-    assert meanings[3:] == ["", ""]

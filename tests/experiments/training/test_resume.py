@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from clutr.experiments.evaluation.commands import train
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.runner import Runner, UpdateReport
+from clutr.experiments.training.train import train
 
 DEBUG = [name for name in PRESETS if name.endswith("-debug")]
 

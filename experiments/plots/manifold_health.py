@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.table import Table
+
 from clutr.experiments.plots.html import is_number, number, percent
 
+MEANINGS = {"collapsed": "whether so few latents are active that most of the box's directions change nothing"}
+"""Of numbers that are no headlines."""
 PREDICTED = "predicted_active_dimensions"
 
 
@@ -64,3 +68,22 @@ def headlines(health: Mapping[str, Any]) -> list[tuple[Headline, str]]:
     return [
         (each, percent(value, 1) if each in _SHARES else number(value)) for each, value in found if is_number(value)
     ]
+
+
+def health_table(health: dict[str, Any]) -> Table:
+    """The headline numbers of a manifold's health with a sentence each; all others are left to the report.
+
+    Plain numbers that are no known headline, such as those of somebody else's manifold, follow without a word.
+    """
+    table = Table(title="health of the task manifold", title_justify="left")
+    for name in ("what", "value", "meaning"):
+        table.add_column(name, justify="right" if name == "value" else "left", no_wrap=name != "meaning")
+    known = headlines(health)
+    for headline, value in known:
+        table.add_row(headline.title, value, headline.meaning)
+    shown = {headline.path for headline, _ in known}
+    for name, value in health.items():
+        if (name,) not in shown and isinstance(value, bool | int | float | str):
+            said = f"{value:.4g}" if isinstance(value, float) else str(value)
+            table.add_row(name.replace("_", " "), said, MEANINGS.get(name, ""))
+    return table

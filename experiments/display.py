@@ -10,9 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from rich.text import Text
 
-from clutr.envs.domain import Metric
 from clutr.envs.progress import Progress as ProgressCallback
-from clutr.experiments.training.runner import UpdateReport
 
 console = Console(highlight=False)
 
@@ -66,44 +64,6 @@ class ProgressBar(Progress):
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
-
-
-class TrainingDisplay:
-    """Progress over environment steps with speed, mean return, regret and the last evaluation."""
-
-    def __init__(self, bar: ProgressBar, protagonist: str, metric: Metric) -> None:
-        self._bar = bar
-        self._protagonist = protagonist
-        self._figure = metric
-        self._evaluation = ""
-        self._first: tuple[int, float] | None = None
-
-    def __call__(self, report: UpdateReport) -> None:
-        """Show one update."""
-        metrics = report.metrics
-        if self._first is None:
-            self._first = (report.steps, report.seconds)
-        parts = []
-        steps, seconds = report.steps - self._first[0], report.seconds - self._first[1]
-        if seconds > 0:
-            parts.append(f"{steps / seconds:,.0f} steps/s")
-        parts.append(f"return {metrics[f'{self._protagonist}/mean_return']:.2f}")
-        if "regret" in metrics:
-            parts.append(f"regret {metrics['regret']:.2f}")
-        for name, value in metrics.items():
-            if name.startswith("evaluation/") and name.endswith(f"/mean_{self._figure}"):
-                shown = f"{value:.0%}" if self._figure == "solved" else f"{value:,.1f}"
-                self._evaluation = f"{name.split('/')[1]} {self._figure} {shown}"
-        if self._evaluation:
-            parts.append(self._evaluation)
-        self._bar.show(min(report.steps, report.total_steps), report.total_steps, " · ".join(parts))
-
-
-@contextmanager
-def training_display(title: str, protagonist: str, metric: Metric = "solved") -> Iterator[TrainingDisplay]:
-    """Show progress while the body trains; of evaluations their `metric`."""
-    with ProgressBar(title) as bar:
-        yield TrainingDisplay(bar, protagonist, metric)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the commands do to runs, below the command line."""
+"""Evaluating runs, their tables, and runs grouped by method."""
 
 import io
 from dataclasses import replace
@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clutr.experiments.evaluation import commands
+from clutr.experiments.evaluation.compare import group_by_method, mean_cvar
+from clutr.experiments.evaluation.runs import evaluate_run
+from clutr.experiments.evaluation.tables import cvar_table, evaluation_table
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.training import demo
 from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.training.train import train
 
 
 def ignore(_: str) -> None:
@@ -29,13 +31,13 @@ def text_of(table: Any) -> str:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     path = tmp_path_factory.mktemp("commands")
     run = RunDirectory.create(path / "dr-s1", replace(PRESETS["maze-dr-debug"], evaluate_every=0))
-    assert commands.train(run, path / "manifolds", ignore)
+    assert train(run, path / "manifolds", ignore)
     return run
 
 
 def test_cvar_is_kept_beside_the_evaluation(trained: RunDirectory) -> None:
     told: list[tuple[int, int]] = []
-    result = commands.evaluate_run(
+    result = evaluate_run(
         trained, "random", 3, seed=7, cvar_levels=40, progress=lambda done, total, _: told.append((done, total))
     )
     cvar = result["summary"]["cvar"]
@@ -47,9 +49,9 @@ def test_cvar_is_kept_beside_the_evaluation(trained: RunDirectory) -> None:
     assert trained.evaluations()["random"] == result
     assert told[0] == (1, 1), "the suite's only level"
     assert told[-1] == (40 * cvar["episodes_select"] + 4 * cvar["episodes_score"],) * 2
-    again = commands.evaluate_run(trained, "random", 3, seed=7, cvar_levels=40)
+    again = evaluate_run(trained, "random", 3, seed=7, cvar_levels=40)
     assert again == result
-    without = commands.evaluate_run(trained, "random", 3, seed=7)
+    without = evaluate_run(trained, "random", 3, seed=7)
     assert without["levels"] == result["levels"], "measuring the worst levels leaves the evaluation alone"
     assert "cvar" not in without["summary"]
 
@@ -65,7 +67,7 @@ def test_cvar_is_kept_beside_the_evaluation(trained: RunDirectory) -> None:
 )
 def test_what_cannot_be_evaluated(trained: RunDirectory, suite: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RunError, match=message):
-        commands.evaluate_run(trained, suite, **{"episodes": 1, **options})
+        evaluate_run(trained, suite, **{"episodes": 1, **options})
 
 
 def result_with(run: str, worst: float | None, levels: int = 100) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def result_with(run: str, worst: float | None, levels: int = 100) -> dict[str, A
 
 
 def test_cvar_is_averaged_over_the_seeds_of_methods_that_have_it() -> None:
-    means = commands.mean_cvar(
+    means = mean_cvar(
         {
             "clutr": [result_with("a", 0.125), result_with("b", 0.375)],
             "half": [result_with("c", 0.5), result_with("d", None)],
@@ -82,7 +84,7 @@ def test_cvar_is_averaged_over_the_seeds_of_methods_that_have_it() -> None:
         }
     )
     assert means == {"clutr": {"levels": 100, "mean": 0.75, "worst": {"0.1": 0.25}}}
-    shown = text_of(commands.cvar_table(means))
+    shown = text_of(cvar_table(means))
     assert "worst 10%" in shown
     assert "75.0%" in shown
     assert "25.0%" in shown
@@ -101,14 +103,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_method(tmp_path: Path) -> No
         run = RunDirectory.create(tmp_path / name, experiment)
         run.save_evaluation("small", {"run": name}, [])
         runs.append(run)
-    groups = commands.group_by_method(runs, "small")
+    groups = group_by_method(runs, "small")
     assert {method: [result["run"] for result in results] for method, results in groups.items()} == {
         "dr": ["here/dr-s1", "here/dr-s2"],
         "dr'": ["there/dr-s1"],
         "other": ["here/other"],
     }
     with pytest.raises(RunError, match=r"has no evaluation on the suite 'dcd7'; it has: small"):
-        commands.group_by_method(runs, "dcd7")
+        group_by_method(runs, "dcd7")
 
 
 def test_table_of_an_evaluation_on_numbers_worked_by_hand() -> None:
@@ -119,46 +121,10 @@ def test_table_of_an_evaluation_on_numbers_worked_by_hand() -> None:
         intervals = {f"{name}_solved_interval": [mean - 0.125, mean + 0.125] for name in ("mean", "iqm")}
         return {"suite": "small", "levels": rows, "summary": {**figures, **intervals, "uncertainty": "Bootstrap."}}
 
-    lines = text_of(commands.evaluation_table({"[red]ours": result([0.5, 1.0]), "theirs": result([0, 0.25])})).split(
-        "\n"
-    )
+    lines = text_of(evaluation_table({"[red]ours": result([0.5, 1.0]), "theirs": result([0, 0.25])})).split("\n")
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
     assert ["Maze0", "50%", "0%"] in cells
     assert ["Maze1", "100%", "25%"] in cells
     assert ["mean", "75.0% [62.5%, 87.5%]", "12.5% [0.0%, 25.0%]"] in cells
     assert any("[red]ours" in line for line in lines)
     assert "4 episodes a level. Bootstrap." in " ".join(lines)
-
-
-def test_demo_prints_the_table_and_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("clutr", "dr"):
-        monkeypatch.setitem(PRESETS, f"demo-{name}", PRESETS[f"maze-{name}-debug"])
-    monkeypatch.setattr(demo, "EPISODES", 2)
-    demo.run_demo(tmp_path / "demo", seed=1)
-    printed = capsys.readouterr().out
-    assert "world: mazes of 5x5 cells, up to 6 obstacles, 20 steps an episode" in printed
-    for name in ("clutr", "dr", "untrained", "Labyrinth11", "IQM"):
-        assert name in printed
-    report = tmp_path / "demo" / "clutr" / "report.html"
-    assert f"open {report}" in printed
-    page = report.read_text()
-    assert page.count("</i>untrained</th>") == 1, "the untrained student has one column in the report's table"
-    assert page.count("</i>clutr</th>") == 1
-
-
-def test_demo_replaces_the_runs_of_an_earlier_one(tmp_path: Path) -> None:
-    experiment = PRESETS["maze-dr-debug"]
-    earlier = RunDirectory.create(tmp_path / "dr", experiment)
-    earlier.save_evaluation("small", {"run": "earlier"}, [])
-    assert demo._fresh_run(earlier.path, replace(experiment, seed=2)).experiment.seed == 2
-    assert earlier.evaluations() == {}
-
-
-def test_demo_removes_nothing_that_is_not_a_run(tmp_path: Path) -> None:
-    (tmp_path / "clutr").mkdir()
-    (tmp_path / "clutr" / "thesis.tex").write_text("years of work")
-    with pytest.raises(RunError, match="is not a run"):
-        demo.run_demo(tmp_path, seed=1)
-    assert (tmp_path / "clutr" / "thesis.tex").exists()

@@ -11,12 +11,14 @@ import torch
 from clutr.agents.ppo import PPOConfig
 from clutr.envs.maze.domain import MazeDomain
 from clutr.experiments.config import Experiment
-from clutr.experiments.evaluation.commands import evaluate_run, evaluation_table, train
+from clutr.experiments.display import console, say
 from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.evaluation.runs import evaluate_run
+from clutr.experiments.evaluation.tables import evaluation_table
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.training.display import console, say
 from clutr.experiments.training.presets import PRESETS
+from clutr.experiments.training.train import train
 
 SUITE = "small"
 EPISODES = 50

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from clutr.experiments.training import display
+from clutr.experiments import display
 from clutr.experiments.training.runner import UpdateReport
+from clutr.experiments.training.train import training_display
 
 Screen = Callable[..., io.StringIO]
 
@@ -62,7 +63,7 @@ def test_a_second_part_of_the_work_is_told_again(screen: Screen) -> None:
 
 def test_training_tells_speed_return_regret_and_the_last_evaluation(screen: Screen) -> None:
     stream = screen(terminal=False)
-    with display.training_display("run [1]", "protagonist") as show:
+    with training_display("run [1]", "protagonist") as show:
         show(report(2, 1.0, **{"evaluation/small/mean_solved": 0.5, "evaluation/small/Maze": 1.0}))
         show(report(4, 1.5))
     first, second = stream.getvalue().splitlines()
@@ -73,14 +74,14 @@ def test_training_tells_speed_return_regret_and_the_last_evaluation(screen: Scre
 
 def test_training_tells_returns_where_they_count(screen: Screen) -> None:
     stream = screen(terminal=False)
-    with display.training_display("run", "protagonist", "return") as show:
+    with training_display("run", "protagonist", "return") as show:
         show(report(2, 1.0, **{"evaluation/f1/mean_solved": 0.5, "evaluation/f1/mean_return": 512.34}))
     assert stream.getvalue().rstrip().endswith("· f1 return 512.3")
 
 
 def test_a_narrow_terminal_shows_every_number_whole(screen: Screen) -> None:
     stream = screen(terminal=True)
-    with display.training_display("maze-clutr-flexible-s1", "protagonist") as show:
+    with training_display("maze-clutr-flexible-s1", "protagonist") as show:
         show(report(2, 1.0, **{"evaluation/small/mean_solved": 0.5}))
         show(report(20, 2.0))
     last = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", stream.getvalue()).replace("\r", "").rstrip().splitlines()[-2:]

@@ -1,0 +1,45 @@
+"""The demo."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clutr.experiments.cli import demo
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.experiments.training.presets import PRESETS
+
+
+def test_demo_prints_the_table_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("clutr", "dr"):
+        monkeypatch.setitem(PRESETS, f"demo-{name}", PRESETS[f"maze-{name}-debug"])
+    monkeypatch.setattr(demo, "EPISODES", 2)
+    demo.run_demo(tmp_path / "demo", seed=1)
+    printed = capsys.readouterr().out
+    assert "world: mazes of 5x5 cells, up to 6 obstacles, 20 steps an episode" in printed
+    for name in ("clutr", "dr", "untrained", "Labyrinth11", "IQM"):
+        assert name in printed
+    report = tmp_path / "demo" / "clutr" / "report.html"
+    assert f"open {report}" in printed
+    page = report.read_text()
+    assert page.count("</i>untrained</th>") == 1, "the untrained student has one column in the report's table"
+    assert page.count("</i>clutr</th>") == 1
+
+
+def test_demo_replaces_the_runs_of_an_earlier_one(tmp_path: Path) -> None:
+    experiment = PRESETS["maze-dr-debug"]
+    earlier = RunDirectory.create(tmp_path / "dr", experiment)
+    earlier.save_evaluation("small", {"run": "earlier"}, [])
+    assert demo._fresh_run(earlier.path, replace(experiment, seed=2)).experiment.seed == 2
+    assert earlier.evaluations() == {}
+
+
+def test_demo_removes_nothing_that_is_not_a_run(tmp_path: Path) -> None:
+    (tmp_path / "clutr").mkdir()
+    (tmp_path / "clutr" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="is not a run"):
+        demo.run_demo(tmp_path, seed=1)
+    assert (tmp_path / "clutr" / "thesis.tex").exists()
