@@ -91,7 +91,7 @@ def frame_occlusion(question: AttributionInput) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def layerwise(question: AttributionInput) -> Tensor:
+def layerwise_relevance(question: AttributionInput) -> Tensor:
     """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
 
     Raises:
@@ -126,7 +126,7 @@ def attention(question: AttributionInput) -> Tensor:
         return torch.cat([earlier[:, None], scores], 1).softmax(1)[:, 1:].mean(-1)
 
 
-def by_chance(question: AttributionInput, rng: torch.Generator) -> Tensor:
+def random_relevance(question: AttributionInput, rng: torch.Generator) -> Tensor:
     """Random relevance, the control of all others."""
     return torch.randn(question.past.inputs.shape, generator=rng)
 
@@ -135,7 +135,7 @@ METHODS: dict[str, Explain] = {
     "gradient x input": gradient_times_input,
     "integrated gradients": integrated_gradients,
     "occlusion": occlusion,
-    "layer-wise relevance": layerwise,
+    "layer-wise relevance": layerwise_relevance,
 }
 """Explanations by name."""
 
@@ -145,7 +145,7 @@ def methods_for(memory: Memory) -> dict[str, Explain]:
     return {
         name: explain
         for name, explain in METHODS.items()
-        if explain is not layerwise or isinstance(memory.core, LSTMCore)
+        if explain is not layerwise_relevance or isinstance(memory.core, LSTMCore)
     }
 
 

@@ -74,7 +74,7 @@ def best_threshold(scores: Tensor, masks: Tensor, tried: int = 30) -> float:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LayerOverlap:
     """How well an object is seen in one layer."""
 
     layer: str
@@ -94,7 +94,7 @@ class Visibility:
     """What becomes of an object on its way to the latents."""
 
     thing: str
-    layers: list[Seen]
+    layers: list[LayerOverlap]
     lost_in: str | None
     """The first layer from which on less than `LOST` of the best overlap before is left; None if it survives."""
     sentence: str
@@ -160,15 +160,15 @@ def visibility(
             mine, new = under(here, rows, columns), under(there, rows, columns)
             value = _read_mask(features, mine, new_layers[name], new)
             contrast, channel = _contrast(new_layers[name], new.float().mean(-1) >= 0.5)
-            seen.append(Seen(name, (rows, columns), features.shape[-1], value, contrast, channel, chance))
+            seen.append(LayerOverlap(name, (rows, columns), features.shape[-1], value, contrast, channel, chance))
         value = _read_mask(latents, here.flatten(1), new_latents, there.flatten(1))
-        seen.append(Seen("z", (1, 1), latents.shape[1], value, 0.0, 0, chance))
+        seen.append(LayerOverlap("z", (1, 1), latents.shape[1], value, 0.0, 0, chance))
         lost_in, sentence = tell(thing, seen)
         found.append(Visibility(thing, seen, lost_in, sentence))
     return found
 
 
-def tell(thing: str, seen: Sequence[Seen]) -> tuple[str | None, str]:
+def tell(thing: str, seen: Sequence[LayerOverlap]) -> tuple[str | None, str]:
     """In which layer a thing is lost, and a sentence that says so."""
     best, lost, last_good, end = max(each.overlap for each in seen[:-1]), None, seen[-1], seen[-1]
     for place in range(len(seen) - 1, 0, -1):  # back from the end, as long as it is gone

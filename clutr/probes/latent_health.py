@@ -15,7 +15,7 @@ from clutr.envs.randomness import named_generator
 from clutr.manifold.health import HOLE, agreement
 from clutr.manifold.posterior import kl_to_standard_normal, posterior_health, sample_posterior
 from clutr.world_model.backbones.base import Backbone, count_visible, visible
-from clutr.world_model.backbones.covariance import principal_modes
+from clutr.world_model.backbones.covariance import principal_components
 
 CHUNK = 256
 SPECTRUM = 1_000
@@ -63,7 +63,7 @@ class FrameNetwork:
         chosen = frames[torch.linspace(0, len(frames) - 1, min(len(frames), SPECTRUM)).long()]
         rows = visible(chosen, self.backbone.masked_rows).flatten(1)
         count = min(4 * self.backbone.latents, rows.shape[1], len(rows))
-        found = principal_modes(lambda: rows.split(CHUNK), count, named_generator(0, "spectrum"))
+        found = principal_components(lambda: rows.split(CHUNK), count, named_generator(0, "spectrum"))
         return found.variances, self.noise
 
 

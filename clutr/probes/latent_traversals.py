@@ -19,7 +19,7 @@ MAX_DEVIATION = 3.0
 """Standard deviations to either side."""
 
 
-class Sweep(NamedTuple):
+class Traversal(NamedTuple):
     """One latent moved through its range on one frame."""
 
     latent: int
@@ -37,7 +37,7 @@ class Sweep(NamedTuple):
     """Mean spatial frequency of the change, in waves a picture."""
 
 
-def sweep(decode: Decode, code: Tensor, latent: int, spread: float, steps: int = 7) -> Sweep:
+def traverse(decode: Decode, code: Tensor, latent: int, spread: float, steps: int = 7) -> Traversal:
     """Move one latent of a frame's `code` `[D]` by up to `MAX_DEVIATION` times its `spread` over the data."""
     values = code[latent] + spread * torch.linspace(-MAX_DEVIATION, MAX_DEVIATION, steps)
     codes = code.repeat(steps, 1)
@@ -46,7 +46,7 @@ def sweep(decode: Decode, code: Tensor, latent: int, spread: float, steps: int =
     change = pictures[-1] - pictures[0]
     place = locality(change[None])
     moved = pictures - pictures.mean(0)
-    return Sweep(
+    return Traversal(
         latent=latent,
         values=values,
         pictures=pictures,
@@ -57,13 +57,13 @@ def sweep(decode: Decode, code: Tensor, latent: int, spread: float, steps: int =
     )
 
 
-def latent_grid(decode: Decode, code: Tensor, spreads: Tensor, kl: Tensor, most: int = 16) -> list[Sweep]:
+def latent_traversals(decode: Decode, code: Tensor, spreads: Tensor, kl: Tensor, most: int = 16) -> list[Traversal]:
     """Sweeps of the latents with the most KL `[D]` first, at most so many, on one frame's code `[D]`."""
     order = kl.argsort(dim=0, descending=True, stable=True)[:most].tolist()
-    return [sweep(decode, code, latent, float(spreads[latent])) for latent in order]
+    return [traverse(decode, code, latent, float(spreads[latent])) for latent in order]
 
 
-def monotonicity(found: Sweep, encode: Decode, read: Decode) -> Tensor:
+def monotonicity(found: Traversal, encode: Decode, read: Decode) -> Tensor:
     """How monotonically each true quantity follows a sweep, as it is read from the pictures, encoded again.
 
     Args:

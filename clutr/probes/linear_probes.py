@@ -42,7 +42,7 @@ def fit(states: Tensor, targets: Tensor, penalty: float) -> Probe:
     return Probe(weights.float(), (level - mean @ weights).float(), penalty)
 
 
-def r_squared(read: Tensor, targets: Tensor) -> Tensor:
+def r2(read: Tensor, targets: Tensor) -> Tensor:
     """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
     spread = (targets - targets.mean(0)).square().sum(0)
     return torch.where(spread > 0, 1 - (read - targets).square().sum(0) / spread.clamp(min=1e-12), 0.0)
@@ -77,7 +77,7 @@ def split_by_group(groups: Tensor, rng: torch.Generator, shares: Sequence[float]
     return Split(*(torch.isin(groups, part).nonzero().flatten() for part in parts))
 
 
-class ProbeResult(NamedTuple):
+class LinearProbeResult(NamedTuple):
     """What a probe found, and what it is worth."""
 
     probe: Probe
@@ -89,7 +89,7 @@ class ProbeResult(NamedTuple):
     """`[Q]`: score - control."""
 
 
-def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: torch.Generator) -> ProbeResult:
+def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: torch.Generator) -> LinearProbeResult:
     """Fit a probe, choose its penalty on validation groups, and test it beside a control task.
 
     The control gives each cell (a stretch of track, a place in a maze) a random value drawn from the target's own:
@@ -106,16 +106,16 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
 
     def chosen(wanted: Tensor) -> Probe:
         tried = [fit(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
-        scores = torch.stack([r_squared(each(states[split.valid]), wanted[split.valid]) for each in tried])
+        scores = torch.stack([r2(each(states[split.valid]), wanted[split.valid]) for each in tried])
         return _best_of(tried, scores)
 
     best = chosen(targets)
-    score = r_squared(best(states[split.test]), targets[split.test])
+    score = r2(best(states[split.test]), targets[split.test])
     names, places = cells.unique(return_inverse=True)
     drawn = torch.randint(len(targets), (len(names),), generator=rng)
     labels = targets[drawn][places]
-    control = r_squared(chosen(labels)(states[split.test]), labels[split.test])
-    return ProbeResult(best, score, control, score - control.clamp(min=0))
+    control = r2(chosen(labels)(states[split.test]), labels[split.test])
+    return LinearProbeResult(best, score, control, score - control.clamp(min=0))
 
 
 def _best_of(tried: Sequence[Probe], scores: Tensor) -> Probe:

@@ -12,7 +12,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.attribution import AttributionInput, layerwise
+from clutr.probes.attribution import AttributionInput, layerwise_relevance
 from clutr.probes.attribution_inputs import answer
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.memory import Scale
@@ -108,7 +108,7 @@ def occluded_pixels(question: PixelAttributionInput) -> Tensor:
     return found
 
 
-def shared_out(question: PixelAttributionInput, relevance: Tensor) -> Tensor:
+def propagate_to_pixels(question: PixelAttributionInput, relevance: Tensor) -> Tensor:
     """Share out the relevance `[N, D]` of the present latents among pixels `[N, H, W]`.
 
     Each pixel gets of a latent what it contributes to the latent's difference from that of the mean frame. Exact for a
@@ -126,7 +126,9 @@ def shared_out(question: PixelAttributionInput, relevance: Tensor) -> Tensor:
 
 def layerwise_pixels(question: PixelAttributionInput) -> Tensor:
     """Layer-wise relevance of the present latents, shared out among pixels."""
-    return shared_out(question, layerwise(question.question)[:, -1, : question.question.memory.latents])
+    return propagate_to_pixels(
+        question, layerwise_relevance(question.question)[:, -1, : question.question.memory.latents]
+    )
 
 
 def painted(relevance: Tensor, maps: Tensor) -> Tensor:

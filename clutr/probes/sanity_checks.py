@@ -61,7 +61,7 @@ class SanityChecks:
 
 
 @torch.no_grad()
-def judge(
+def check_map(
     model: Callable[[Tensor], Tensor],
     relevance: Tensor,
     shuffled: Mapping[str, Tensor],
@@ -151,7 +151,7 @@ def shuffle_backbone(backbone: Backbone, rng: torch.Generator) -> Backbone:
     return other
 
 
-def judge_latents(
+def check_latents(
     question: AttributionInput, explain: Explain, rng: torch.Generator, nudges: int = 2
 ) -> tuple[Tensor, SanityChecks]:
     """Explain a prediction by past latents and actions, and check the map. Relevance `[N, T, I]` and the verdict."""
@@ -171,14 +171,14 @@ def judge_latents(
         return question(past.baseline + shown * (past.inputs - past.baseline))
 
     flat = {part: other.flatten(1) for part, other in others.items()}
-    return relevance, judge(model, relevance.flatten(1), flat, rng, [other.flatten(1) for other in moved])
+    return relevance, check_map(model, relevance.flatten(1), flat, rng, [other.flatten(1) for other in moved])
 
 
 def _shuffled_target(question: AttributionInput, part: str, rng: torch.Generator) -> Target:
     return question.target.shuffled(rng) if part in ("head", "everything") else question.target
 
 
-def judge_moments(
+def check_steps(
     question: AttributionInput, explain: Callable[[AttributionInput], Tensor], rng: torch.Generator
 ) -> tuple[Tensor, SanityChecks]:
     """The same for maps without a sign that tell of whole moments, such as attention: relevance `[N, T]`."""
@@ -192,10 +192,10 @@ def judge_moments(
     def model(present: Tensor) -> Tensor:
         return question(past.baseline + present[..., None] * (past.inputs - past.baseline))
 
-    return relevance, judge(model, relevance, others, rng, signed=False)
+    return relevance, check_map(model, relevance, others, rng, signed=False)
 
 
-def judge_pixels(
+def check_pixels(
     question: PixelAttributionInput, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
 ) -> tuple[Tensor, SanityChecks]:
     """Explain a prediction by the present frame's pixels, and check the map. Relevance `[N, H, W]` and the verdict."""
@@ -218,7 +218,7 @@ def judge_pixels(
         return question(question.baseline + shown * (question.frames - question.baseline))
 
     cells = {part: _cells(other) for part, other in others.items()}
-    return relevance, judge(model, _cells(relevance), cells, rng, [_cells(other) for other in moved])
+    return relevance, check_map(model, _cells(relevance), cells, rng, [_cells(other) for other in moved])
 
 
 def _cells(relevance: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
-from clutr.probes.linear_probes import CausalTest, Probe, ProbeResult, causal_test, probe
+from clutr.probes.linear_probes import CausalTest, LinearProbeResult, Probe, causal_test, probe
 from clutr.world_model.backbones.base import visible
-from clutr.world_model.backbones.covariance import principal_modes
-from clutr.world_model.dataset import Episode, EpisodeDataset
+from clutr.world_model.backbones.covariance import principal_components
+from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 
@@ -55,7 +55,7 @@ def places(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -
 @torch.no_grad()
 def gather(
     recording: EpisodeDataset,
-    episodes: Sequence[tuple[Episode, LatentEpisode]],
+    episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamers: Mapping[str, Dreamer],
     horizon: int,
     most: int,
@@ -115,9 +115,7 @@ def gather(
     )
 
 
-def pixel_modes(
-    recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000
-) -> Tensor:
+def pixel_pca(recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
     """As many principal modes of the pixels as there are latents `[n, count]`, the control of what V adds."""
     chunks = list(rows.split(250))
     few = list(rows[torch.linspace(0, len(rows) - 1, min(len(rows), fitted_on)).long()].split(250))
@@ -125,12 +123,12 @@ def pixel_modes(
     def shown(index: Tensor) -> Tensor:
         return visible(recording.column("frames", index), masked_rows).flatten(1)
 
-    found = principal_modes(lambda: (shown(index) for index in few), count, named_generator(0, "probe", "modes"))
+    found = principal_components(lambda: (shown(index) for index in few), count, named_generator(0, "probe", "modes"))
     return torch.cat([(shown(index) - found.mean) @ found.directions.T for index in chunks])
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeScore:
     """What is read of one quantity from one representation."""
 
     representation: str
@@ -146,7 +144,7 @@ class Reading:
     levels: int
 
 
-def read_all(found: StateProbeData, quantities: Sequence[str], seed: int) -> tuple[list[Reading], dict[str, Probe]]:
+def read_all(found: StateProbeData, quantities: Sequence[str], seed: int) -> tuple[list[ProbeScore], dict[str, Probe]]:
     """Probe every representation for the truth now and ahead, all with the same split.
 
     Returns:
@@ -169,14 +167,14 @@ def read_all(found: StateProbeData, quantities: Sequence[str], seed: int) -> tup
                 quantities, made.score.tolist(), made.control.tolist(), made.selectivity.tolist(), strict=True
             )
             readings += [
-                Reading(name, quantity, when, score, control, selectivity, int(kept.sum()), levels)
+                ProbeScore(name, quantity, when, score, control, selectivity, int(kept.sum()), levels)
                 for quantity, score, control, selectivity in columns
             ]
     return readings, probes
 
 
 @dataclass(frozen=True)
-class Used:
+class CausalEffect:
     """Whether what a probe reads from the memory's state is what the memory goes on with."""
 
     quantity: str
@@ -192,16 +190,16 @@ class Used:
 
 
 @torch.no_grad()
-def used(
+def causal_effects(
     dreamer: Dreamer,
     moments: LatentState,
     actions: Tensor,
-    state_probe: ProbeResult,
+    state_probe: LinearProbeResult,
     read_out: Probe,
     quantities: Sequence[str],
     spreads: Tensor,
     rng: torch.Generator,
-) -> list[Used]:
+) -> list[CausalEffect]:
     """Push states along the directions in which quantities are read from them, dream on, and read what came of it.
 
     Args:
@@ -228,19 +226,19 @@ def used(
         amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
         typical = covariance @ reader.weights[:, column]
         tests = (causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical))
-        found.append(Used(quantity, horizon, float(state_probe.score[column]), *tests))
+        found.append(CausalEffect(quantity, horizon, float(state_probe.score[column]), *tests))
     return found
 
 
 @torch.no_grad()
 def state_probe_and_moments(
     recording: EpisodeDataset,
-    episodes: Sequence[tuple[Episode, LatentEpisode]],
+    episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamer: Dreamer,
     horizon: int,
     most: int,
     rng: torch.Generator,
-) -> tuple[ProbeResult, LatentState, Tensor]:
+) -> tuple[LinearProbeResult, LatentState, Tensor]:
     """A probe of the whole state on some episodes, and moments of it to push, with the actions that followed.
 
     The state is the one before the present frame is taken in: what the memory brings along of its own. Returns the
@@ -274,7 +272,7 @@ def state_probe_and_moments(
     return found, moments, torch.stack(actions)[chosen].transpose(0, 1)
 
 
-def plain(readings: Sequence[Reading], causal: Sequence[Used]) -> dict[str, Any]:
+def plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dict[str, Any]:
     """Both as plain values."""
     return {
         "readings": [vars(reading) for reading in readings],

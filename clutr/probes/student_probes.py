@@ -19,7 +19,7 @@ from clutr.probes.linear_probes import probe
 
 
 @dataclass(frozen=True)
-class Walks:
+class StudentSteps:
     """Moments of walks, with what the student saw and remembered."""
 
     representations: dict[str, Tensor]
@@ -36,7 +36,9 @@ class Walks:
 
 
 @torch.no_grad()
-def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed: int, most_steps: int = 100) -> Walks:
+def collect_steps(
+    domain: Domain, student: Student, untrained: Student, levels: int, seed: int, most_steps: int = 100
+) -> StudentSteps:
     """Let a student walk random levels, each until its end, and watch.
 
     Args:
@@ -92,12 +94,12 @@ def walk(domain: Domain, student: Student, untrained: Student, levels: int, seed
         if not bool(alive.any()):
             break
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    return Walks(
+    return StudentSteps(
         joined, torch.cat(privileged_state), quantities, torch.cat(visited), torch.cat(groups), torch.cat(places)
     )
 
 
-def remembered(walks: Walks, seed: int) -> dict[str, Any]:
+def probe_memory(walks: StudentSteps, seed: int) -> dict[str, Any]:
     """Probe every representation for the true state, and for each cell whether it was visited.
 
     Returns:

@@ -23,7 +23,7 @@ from torch import Tensor
 SPLITS = ("train", "valid", "test")
 SHARES = (0.8, 0.1, 0.1)
 """Of the levels, about."""
-GOES_ON, TERMINATED, TRUNCATED = 0, 1, 2
+CONTINUES, TERMINATED, TRUNCATED = 0, 1, 2
 """What an action did to its episode."""
 
 
@@ -49,7 +49,7 @@ class Part:
     rewards: Tensor
     """`[R]` float32: for that action."""
     ended: Tensor
-    """`[R]` uint8: what that action did (`GOES_ON`, `TERMINATED`, `TRUNCATED`)."""
+    """`[R]` uint8: what that action did (`CONTINUES`, `TERMINATED`, `TRUNCATED`)."""
     privileged_state: Tensor
     """`[R, Q]` float32."""
     episodes: Tensor
@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeInfo:
     """One recorded episode."""
 
     part: int
@@ -124,13 +124,13 @@ class EpisodeDataset:
             raise FileNotFoundError(f"{self.path} holds no recording: `clutr world record` makes one")
         self.about: dict[str, Any] = json.loads((self.path / "recording.json").read_text())
         self._parts: list[dict[str, NDArray[Any]]] = []
-        self.episodes: list[Episode] = []
+        self.episodes: list[EpisodeInfo] = []
         first = 0
         for number, known in enumerate(self.about["parts"]):
             self._parts.append(self._map(number))
             place = first
             for each in known["episodes"]:
-                self.episodes.append(Episode(number, place, each["rows"], each["key"], each["policy"]))
+                self.episodes.append(EpisodeInfo(number, place, each["rows"], each["key"], each["policy"]))
                 place += each["rows"]
             first += known["rows"]
         self._firsts = np.cumsum([0] + [known["rows"] for known in self.about["parts"]])
@@ -175,11 +175,11 @@ class EpisodeDataset:
         pieces = [episode.places for episode in self.of_split(split)]
         return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int64)
 
-    def of_split(self, split: str) -> "list[Episode]":
+    def of_split(self, split: str) -> "list[EpisodeInfo]":
         """The episodes of a split."""
         return [episode for episode in self.episodes if episode.split == split]
 
-    def played(self, split: str) -> "list[Episode]":
+    def played(self, split: str) -> "list[EpisodeInfo]":
         """Those in which something was done."""
         return [episode for episode in self.of_split(split) if episode.rows > 1]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clutr.world_model.memory import Memory, Prediction, Scale
 
-Chooser = Callable[[Tensor, Tensor], Tensor]
+LatentPolicy = Callable[[Tensor, Tensor], Tensor]
 """Actions `[N, A]` given latents `[N, D]` in the backbone's units and the memory's state `[N, S]`."""
 
 
@@ -91,7 +91,7 @@ class Dreamer:
         Args:
             moment: where the dreams are.
             actions: what is done.
-            temperature: of the draw of the next latent (see `Mixture.sample`); None takes the expected one.
+            temperature: of the draw of the next latent (see `GaussianMixture.sample`); None takes the expected one.
             rng: draws it; needed with a temperature above 0.
         """
         state, expected = self.memory.step(moment.state, moment.latent, actions)
@@ -104,7 +104,7 @@ class Dreamer:
     def dream(
         self,
         moment: LatentState,
-        actions: Tensor | Chooser,
+        actions: Tensor | LatentPolicy,
         horizon: int,
         temperature: float | None = None,
         rng: torch.Generator | None = None,

@@ -94,7 +94,7 @@ def fit_linear(episodes: Sequence[LatentEpisode]) -> LinearDynamics:
     )
 
 
-class Rollouts(NamedTuple):
+class LatentRollouts(NamedTuple):
     """What each method predicts for the horizons of E windows."""
 
     latents: dict[str, Tensor]
@@ -105,7 +105,7 @@ class Rollouts(NamedTuple):
 
 def roll_out(
     windows: Windows, dreamers: Mapping[str, Dreamer], linear: LinearDynamics, context: int, scale: Scale
-) -> Rollouts:
+) -> LatentRollouts:
     """Let every dreamer and every baseline predict."""
     seen, horizon = windows.latents[:context], len(windows.rewards)
     ahead = windows.actions[context - 1 :]
@@ -120,7 +120,7 @@ def roll_out(
         moment, _ = dreamer.observe(seen, windows.actions[: context - 1])
         dream = dreamer.dream(moment, ahead, horizon)
         latents[name], rewards[name] = dream.latents, dream.rewards
-    return Rollouts(latents, rewards)
+    return LatentRollouts(latents, rewards)
 
 
 def _list(values: Tensor) -> list[float | None]:
@@ -128,7 +128,7 @@ def _list(values: Tensor) -> list[float | None]:
     return [None if math.isnan(value) else round(value, 6) for value in values.tolist()]
 
 
-def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Scale) -> dict[str, Any]:
+def latent_curves(windows: Windows, rollouts: LatentRollouts, context: int, scale: Scale) -> dict[str, Any]:
     """For each method the latent error by horizon, and how long it is valid; over active dimensions only.
 
     Returns:
@@ -147,7 +147,7 @@ def latent_curves(windows: Windows, rollouts: Rollouts, context: int, scale: Sca
     return curves
 
 
-def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
+def outcome_curves(windows: Windows, rollouts: LatentRollouts) -> dict[str, Any]:
     """`reward_mae` by horizon of each method that predicts rewards; `predict_terminations` measures the ends."""
     return {
         name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
@@ -156,7 +156,7 @@ def outcome_curves(windows: Windows, rollouts: Rollouts) -> dict[str, Any]:
 
 
 def picture_curves(
-    rollouts: Rollouts,
+    rollouts: LatentRollouts,
     decode: Pictures,
     true: Tensor,
     masks: Tensor,
@@ -224,7 +224,7 @@ def r2(read: Tensor, privileged_state: Tensor) -> Tensor:
 
 
 def physical_curves(
-    rollouts: Rollouts, read_out: ReadOut, privileged_state: Tensor, quantities: Sequence[str]
+    rollouts: LatentRollouts, read_out: ReadOut, privileged_state: Tensor, quantities: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
     """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
 

@@ -16,7 +16,7 @@ from clutr.agents.networks import linear
 from clutr.envs.randomness import named_generator
 from clutr.world_model.cores.base import Core, CoreConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
-from clutr.world_model.mixture import Mixture
+from clutr.world_model.mixture import GaussianMixture
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MemoryConfig:
 class Prediction(NamedTuple):
     """What is expected of the next moment."""
 
-    latent: Mixture
+    latent: GaussianMixture
     reward: Tensor
     """`[...]`, in the scale's units."""
     end: Tensor
@@ -123,7 +123,7 @@ class Memory(nn.Module):
         return self.core.initial_state(n)
 
     def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
-        mixture = Mixture.from_numbers(self.mixture(features), self.latents)
+        mixture = GaussianMixture.from_numbers(self.mixture(features), self.latents)
         if self.config.residual:
             mixture = mixture._replace(means=mixture.means + latent[..., None])
         reward, end = self.outcome(features).unbind(-1)

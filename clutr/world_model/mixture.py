@@ -15,7 +15,7 @@ SIGMA_FLOOR = 0.05
 """Least standard deviation, in standard deviations of the latent."""
 
 
-class Mixture(NamedTuple):
+class GaussianMixture(NamedTuple):
     """K Gaussians for each of D dimensions."""
 
     log_weights: Tensor
@@ -26,7 +26,7 @@ class Mixture(NamedTuple):
     """`[..., D, K]`, at least `SIGMA_FLOOR`."""
 
     @classmethod
-    def from_numbers(cls, numbers: Tensor, dimensions: int) -> "Mixture":
+    def from_numbers(cls, numbers: Tensor, dimensions: int) -> "GaussianMixture":
         """From unconstrained numbers `[..., D * 3 K]`: weights, means and standard deviations of each dimension."""
         weights, means, sigmas = numbers.unflatten(-1, (dimensions, 3, -1)).unbind(-2)
         return cls(weights.log_softmax(-1), means, F.softplus(sigmas) + SIGMA_FLOOR)

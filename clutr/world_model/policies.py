@@ -16,7 +16,7 @@ STICKY_STEPS = 25
 """Steps for which an action sticks, on average."""
 
 
-class Driver(Protocol):
+class BehaviourPolicy(Protocol):
     """Chooses actions for all N environments of an engine; the recorder uses those of the rows that it was given."""
 
     name: str
@@ -118,7 +118,7 @@ class NoisyExpert:
         return torch.minimum(torch.maximum(expert + 2 * self._noise * wandering, low), high)
 
 
-class Trained:
+class StudentPolicy:
     """A trained student.
 
     Args:

@@ -4,7 +4,7 @@ A policy here sees what a controller of a world model sees: the latent of the pr
 one and the same policy can act in both places.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,18 +16,16 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dream import Dreamer, LatentState
+from clutr.world_model.dream import Dreamer, LatentPolicy, LatentState
 from clutr.world_model.evaluation import ReadOut
 
 RESAMPLES = 4000
 """Of the policies, for an interval."""
-Policy = Callable[[Tensor, Tensor], Tensor]
-"""Actions `[N, A]` in the engine's units given latents `[N, D]` (the backbone's units) and memory states `[N, S]`."""
 
 
 @torch.no_grad()
 def real_returns(
-    policy: Policy, domain: Domain, levels: LevelBatch, backbone: Backbone, dreamer: Dreamer, horizon: int
+    policy: LatentPolicy, domain: Domain, levels: LevelBatch, backbone: Backbone, dreamer: Dreamer, horizon: int
 ) -> Tensor:
     """Returns `[N]` of `horizon` actions in the world, one environment a level; fewer where an episode ends before."""
     engine = domain.engine(len(levels))
@@ -49,7 +47,9 @@ def real_returns(
 
 
 @torch.no_grad()
-def dreamt_returns(policy: Policy, dreamer: Dreamer, starts: LatentState, horizon: int, rng: torch.Generator) -> Tensor:
+def dream_returns(
+    policy: LatentPolicy, dreamer: Dreamer, starts: LatentState, horizon: int, rng: torch.Generator
+) -> Tensor:
     """Returns `[N]` of `horizon` moments of N dreams, each weighted by the chance that its episode still goes on."""
     dream = dreamer.dream(starts, policy, horizon, temperature=1.0, rng=rng)
     going_on = torch.cat([torch.ones(1, dream.ends.shape[1]), (1 - dream.ends).cumprod(0)[:-1]])
@@ -99,7 +99,7 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
 
 
 @dataclass(frozen=True)
-class RoadFollower:
+class ProportionalDriver:
     """A driver of cars that reads offset, heading, curvature and speed from latents, with gains of its own.
 
     Args:
@@ -124,8 +124,10 @@ class RoadFollower:
         return torch.stack([steer, (0.1 * lack).clamp(0, 1), (-0.03 * lack).clamp(0, 0.8)], 1)
 
 
-def road_followers(read_out: ReadOut, quantities: Sequence[str]) -> list[RoadFollower]:
+def proportional_drivers(read_out: ReadOut, quantities: Sequence[str]) -> list[ProportionalDriver]:
     """24 drivers from hopeless to good: six speeds by four gains."""
     columns = {name: column for column, name in enumerate(quantities)}
     speeds: NDArray[np.float64] = np.linspace(5.0, 55.0, 6)
-    return [RoadFollower(read_out, columns, float(speed), gain) for speed in speeds for gain in (-0.3, 0.0, 0.5, 1.0)]
+    return [
+        ProportionalDriver(read_out, columns, float(speed), gain) for speed in speeds for gain in (-0.3, 0.0, 0.5, 1.0)
+    ]

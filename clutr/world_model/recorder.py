@@ -11,8 +11,8 @@ from torch import Tensor
 from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.world_model.dataset import GOES_ON, TERMINATED, TRUNCATED, Part
-from clutr.world_model.policies import Driver
+from clutr.world_model.dataset import CONTINUES, TERMINATED, TRUNCATED, Part
+from clutr.world_model.policies import BehaviourPolicy
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Recorder:
         domain: Domain,
         num_envs: int,
         length: int,
-        drivers: Callable[[Engine], Sequence[tuple[Driver, int]]],
+        policies: Callable[[Engine], Sequence[tuple[BehaviourPolicy, int]]],
         seed: int,
         levels: Callable[[int, torch.Generator], LevelBatch] | None = None,
     ) -> None:
@@ -57,14 +57,14 @@ class Recorder:
         self.engine = domain.engine(num_envs)
         self.observer = domain.observer(self.engine)
         self._levels = levels or domain.sample
-        self._make_drivers = drivers
+        self._make_policies = policies
 
     def round(self, number: int, progress: Progress = lambda *_: None) -> Round:
         """Record round `number`: always the same frames, whatever was recorded before."""
         engine, n = self.engine, self.engine.num_envs
         rng = named_generator(self.seed, "record", number)
         levels = self._levels(n, rng)
-        drivers = self._make_drivers(engine)
+        policies = self._make_policies(engine)
         observation = engine.reset(levels)
         start_at = getattr(engine, "start_at", None)
         if start_at is not None:  # all along the road, not only at its start
@@ -72,8 +72,8 @@ class Recorder:
             observation = engine.reset()
         everyone = torch.ones(n, dtype=torch.bool)
         self.observer.reset(everyone)
-        for driver, _ in drivers:
-            driver.reset(everyone)
+        for policy, _ in policies:
+            policy.reset(everyone)
         shown: list[dict[str, Tensor]] = []
         alive = everyone
         for step in range(self.length + 1):
@@ -84,8 +84,8 @@ class Recorder:
                 "privileged_state": self._truth(),
                 "seen": alive,
             }
-            chosen = [driver.act(observation, self.observer, rng) for driver, _ in drivers]
-            actions = _pick(chosen, [count for _, count in drivers])
+            chosen = [policy.act(observation, self.observer, rng) for policy, _ in policies]
+            actions = _pick(chosen, [count for _, count in policies])
             if last:
                 actions = torch.zeros_like(actions)
                 outcome, ended = torch.zeros(n), torch.zeros(n, dtype=torch.uint8)
@@ -93,7 +93,7 @@ class Recorder:
                 result = engine.step(actions)
                 observation, outcome = result.observation, result.reward.cpu()
                 truncated = result.truncated.cpu() & ~result.terminated.cpu()
-                ended = torch.where(truncated, TRUNCATED, torch.where(result.terminated.cpu(), TERMINATED, GOES_ON))
+                ended = torch.where(truncated, TRUNCATED, torch.where(result.terminated.cpu(), TERMINATED, CONTINUES))
                 ended = ended.to(torch.uint8)
             # who was shown the end of its episode has one more row, in which nothing is done
             done_before = ~alive
@@ -106,14 +106,14 @@ class Recorder:
             progress(step, self.length, {})
             if last:
                 break
-            alive = alive & (ended == GOES_ON)
-        return self._gather(shown, levels, drivers)
+            alive = alive & (ended == CONTINUES)
+        return self._gather(shown, levels, policies)
 
     def _truth(self) -> Tensor:
         return torch.stack(list(self.observer.privileged_state().values()), 1)
 
     def _gather(
-        self, shown: list[dict[str, Tensor]], levels: LevelBatch, drivers: Sequence[tuple[Driver, int]]
+        self, shown: list[dict[str, Tensor]], levels: LevelBatch, policies: Sequence[tuple[BehaviourPolicy, int]]
     ) -> Round:
         """Rows sorted by episode; an episode's rows are those until its end, and one more."""
         n, steps = len(levels), len(shown)
@@ -124,7 +124,7 @@ class Recorder:
         time, episode = torch.cat([t for t, _ in kept]), torch.cat([e for _, e in kept])
         columns: dict[str, Any] = {name: values[time, episode] for name, values in stacked.items()}
         columns["actions"] = columns["actions"].reshape(len(time), -1)
-        names = [driver.name for driver, count in drivers for _ in range(count)]
+        names = [policy.name for policy, count in policies for _ in range(count)]
         assert len(names) == n
         return Round(Part(**columns, episodes=episode), levels, rows.tolist(), names)
 

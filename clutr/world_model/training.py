@@ -18,7 +18,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
-from clutr.world_model.mixture import Mixture
+from clutr.world_model.mixture import GaussianMixture
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _named(split: str, parts: Tensor) -> dict[str, float]:
 
 def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
     """Predictions one after the other in time: stretches concatenated, or moments stacked."""
-    mixture = Mixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
+    mixture = GaussianMixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
     return Prediction(mixture, how([each.reward for each in found]), how([each.end for each in found]))
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.experiments.live.state_readout import StateProbeData
+from clutr.experiments.live.state_readout import StateReadout
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import Footage
 from clutr.probes.attribution import AttributionInput
@@ -23,7 +23,7 @@ LOOK_BACK = 8
 def explain_pixels(
     dreamer: Dreamer,
     backbone: Backbone,
-    known: StateProbeData,
+    known: StateReadout,
     footage: Footage,
     means: Tensor,
     state: Callable[[int], Tensor],

@@ -43,9 +43,9 @@ class Readings:
 
     @staticmethod
     def _row(reading: Reading) -> str:
-        believed = "" if reading.r_squared >= BELIEVED else ' class="doubted"'
+        believed = "" if reading.r2 >= BELIEVED else ' class="doubted"'
         unit = f" <small>{text(reading.unit)}</small>" if reading.unit else ""
-        numbers = (reading.true, reading.seen, reading.dreamt, reading.r_squared)
+        numbers = (reading.true, reading.seen, reading.dreamt, reading.r2)
         cells = "".join(f"<td>{'' if number is None else f'{number:z.2f}'}</td>" for number in numbers)
         return f"<tr{believed}><th>{text(reading.name)}{unit}</th>{cells}</tr>"
 

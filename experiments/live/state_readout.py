@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clutr.experiments.world_model.episodes import Recorded
+from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.probes.linear_probes import Probe, fit
 from clutr.world_model.backbones.base import Backbone
@@ -19,7 +19,7 @@ EPISODES = 16
 
 
 @dataclass(frozen=True)
-class StateProbeData:
+class StateReadout:
     """See the module."""
 
     kl: list[float]
@@ -30,7 +30,7 @@ class StateProbeData:
     """Whether a latent tells something of a frame."""
     read_out: ReadOut
     """The true state from the latents of one frame."""
-    r_squared: list[float]
+    r2: list[float]
     """Of each quantity on `frames` test frames."""
     frames: int
     probe: Probe
@@ -40,7 +40,7 @@ class StateProbeData:
 
 
 @torch.no_grad()
-def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset) -> StateProbeData:
+def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset) -> StateReadout:
     """Fit read-outs on a few training episodes, and judge them on test episodes."""
     memory, scale = dreamer.memory, dreamer.scale
     means, spreads, truths, features = [], [], [], []
@@ -56,19 +56,19 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
     read_out = ReadOut.fit(torch.cat(means), torch.cat(truths))
     test = _some(recording, "test") or _some(recording, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
-    return StateProbeData(
+    return StateReadout(
         kl=kl.tolist(),
         order=kl.argsort(descending=True).tolist(),
         active=scale.active.tolist(),
         read_out=read_out,
-        r_squared=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
+        r2=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
         frames=len(read),
         probe=fit(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
         mean_frame=recording.mean_frame(),
     )
 
 
-def _some(recording: EpisodeDataset, split: str) -> list[Recorded]:
+def _some(recording: EpisodeDataset, split: str) -> list[RecordedEpisode]:
     known = recording.played(split)
     places = np.linspace(0, len(known) - 1, min(EPISODES, len(known))).astype(int).tolist()
-    return [Recorded(recording, known[place]) for place in sorted(set(places))]
+    return [RecordedEpisode(recording, known[place]) for place in sorted(set(places))]

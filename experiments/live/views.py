@@ -58,7 +58,7 @@ class Reading:
 
     name: str
     unit: str
-    r_squared: float
+    r2: float
     """On test frames: whether the reading can be believed."""
     true: float
     """In the frame of reality that is shown."""

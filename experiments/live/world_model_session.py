@@ -15,7 +15,7 @@ from clutr.experiments.live.explanations import explain_pixels
 from clutr.experiments.live.state_readout import learn_about
 from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.episodes import Driven, Footage, Recorded, level_of
+from clutr.experiments.world_model.episodes import Footage, RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.probes.attribution_inputs import Target
@@ -71,12 +71,12 @@ class WorldModelSession:
         if not 0 <= number < len(known):
             raise RunError(f"the split {split} has {len(known)} episodes, numbered from 0: no {number}")
         self.split, self.number = split, number
-        self._show(Recorded(self.recording, known[number]))
+        self._show(RecordedEpisode(self.recording, known[number]))
 
     def drive(self) -> None:
         """Put the present episode's level into the simulator, with a person at the wheel."""
         episode = self.recording.played(self.split)[self.number]
-        self._show(Driven(self.domain, level_of(self.recording, self.domain, episode)))
+        self._show(SimulatedEpisode(self.domain, level_of(self.recording, self.domain, episode)))
         self.actions = "recorded"  # dreams do what is done in reality
 
     def _show(self, footage: Footage) -> None:
@@ -291,7 +291,7 @@ class WorldModelSession:
             Reading(
                 name=name.replace("_", " "),
                 unit=self.units[name],
-                r_squared=self.known.r_squared[column],
+                r2=self.known.r2[column],
                 true=float(true[column]),
                 seen=float(read[0, column]),
                 dreamt=float(read[1, column]) if self.dreaming else None,

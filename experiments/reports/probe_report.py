@@ -16,13 +16,13 @@ from clutr.experiments.plots.probes import attribution_panels, verdict_rows, ver
 from clutr.experiments.plots.probes_dynamics import dynamics_panel, health_panel
 from clutr.experiments.plots.probes_state import features_panel, knowledge_panel, latents_panel
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptions, SectionResult
+from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptions, ProbeResult
 from clutr.experiments.world_model.probe_sections import PROBES
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import load_world_model
 
 
-def _save(folder: Path, name: str, found: SectionResult) -> None:
+def _save(folder: Path, name: str, found: ProbeResult) -> None:
     values, arrays = found
     buffer = io.BytesIO()
     named: dict[str, Any] = {key.replace("/", "|"): value for key, value in arrays.items()}  # a name is a file there
@@ -31,7 +31,7 @@ def _save(folder: Path, name: str, found: SectionResult) -> None:
     write_atomically(folder / f"{name}.json", json.dumps(values, indent=1).encode())
 
 
-def load_section(folder: Path, name: str) -> SectionResult:
+def load_section(folder: Path, name: str) -> ProbeResult:
     """A section of a bundle as it was saved. Raises `RunError` if it is not there."""
     try:
         values = json.loads((folder / f"{name}.json").read_text())
@@ -57,23 +57,23 @@ def probe_world_model(
     Raises:
         RunError: if the run is not trained or holds too few episodes.
     """
-    bench = ProbeContext(run, load_world_model(run), run.recording(), options)
+    context = ProbeContext(run, load_world_model(run), run.recording(), options)
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
     for name, section in PROBES.items():
-        bench.progress = progress(name)
-        values, arrays = section(bench)
-        about = {"split": "test and validation levels", "seed": options.seed, "levels": len(bench.episodes)}
+        context.progress = progress(name)
+        values, arrays = section(context)
+        about = {"split": "test and validation levels", "seed": options.seed, "levels": len(context.episodes)}
         _save(folder, name, (values | {"about": about}, arrays))
     return folder
 
 
-def load_sections(folder: Path) -> Mapping[str, SectionResult]:
+def load_sections(folder: Path) -> Mapping[str, ProbeResult]:
     """All sections of a probe report. Raises `RunError` if one is not there."""
     return {name: load_section(folder, name) for name in PROBES}
 
 
-def probe_panels(bundle: Mapping[str, SectionResult], source: str) -> list[Panel]:
+def probe_panels(bundle: Mapping[str, ProbeResult], source: str) -> list[Panel]:
     """The panels of a bundle in reading order, the verdicts first."""
     return [
         verdicts(bundle, source),

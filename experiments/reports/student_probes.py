@@ -11,7 +11,7 @@ from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes_dynamics import students_panel
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.probes.student_probes import remembered, walk
+from clutr.probes.student_probes import collect_steps, probe_memory
 
 
 def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress = lambda *_: None) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
         progress: told of students probed.
 
     Returns:
-        By student what `clutr.probes.student_probes.remembered` found.
+        By student what `clutr.probes.student_probes.probe_memory` found.
 
     Raises:
         RunError: if the run has no readable checkpoint, or its students have no recurrent core to probe.
@@ -43,8 +43,8 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
         )
         student.load_state_dict(kept)
         try:
-            walks = walk(domain, student, untrained, levels, seed)
-            found[name] = remembered(walks, seed)
+            walks = collect_steps(domain, student, untrained, levels, seed)
+            found[name] = probe_memory(walks, seed)
         except ValueError as error:
             raise RunError(f"{run.path} cannot be probed: {error}") from None
         progress(len(found), len(state["students"]), {})

@@ -20,8 +20,8 @@ from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.evaluation import (
     EvaluationOptions,
+    LatentRollouts,
     ReadOut,
-    Rollouts,
     Windows,
     cut_windows,
     fit_linear,
@@ -106,7 +106,7 @@ def read_out_of(
 
 
 def pictures_of(
-    backbone: Backbone, recording: EpisodeDataset, rollouts: Rollouts, rows: Tensor, options: EvaluationOptions
+    backbone: Backbone, recording: EpisodeDataset, rollouts: LatentRollouts, rows: Tensor, options: EvaluationOptions
 ) -> dict[str, Any]:
     """How the dreams look, at some horizons; `rows` as `rows_of` gives them."""
     wanted = rows[[options.context - 1 + horizon for horizon in options.horizons], : options.pictured]
@@ -124,7 +124,7 @@ def pictures_of(
 def _film(
     model: WorldModel,
     recording: EpisodeDataset,
-    rollouts: Rollouts,
+    rollouts: LatentRollouts,
     rows: Tensor,
     options: EvaluationOptions,
     window: int,

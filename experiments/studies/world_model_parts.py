@@ -38,8 +38,8 @@ from clutr.world_model.dataset import SPLITS, EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.evaluation import (
     EvaluationOptions,
+    LatentRollouts,
     ReadOut,
-    Rollouts,
     Windows,
     cut_windows,
     fit_linear,
@@ -158,7 +158,7 @@ def measure(
 
 
 def _dream(
-    seen: Seen, recording: EpisodeDataset, windows: Windows, rollouts: Rollouts, options: EvaluationOptions
+    seen: Seen, recording: EpisodeDataset, windows: Windows, rollouts: LatentRollouts, options: EvaluationOptions
 ) -> dict[str, Any]:
     """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state (at `AHEAD`)."""
     compared = {name: rollouts.latents[name] for name in (*CONTROLS, "copy last")}

@@ -24,7 +24,7 @@ from clutr.world_model.controller import ControllerOptions, Sees, controller_ret
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.evaluation import ReadOut
 from clutr.world_model.latents import LatentEpisode
-from clutr.world_model.policy_ranking import dreamt_returns, policy_ranking, real_returns, road_followers
+from clutr.world_model.policy_ranking import dream_returns, policy_ranking, proportional_drivers, real_returns
 
 LEVELS = 32
 """Roads on which each policy drives, the same for all."""
@@ -48,7 +48,7 @@ def dream_validity(
     """Mean returns of the road followers in both places, and how they go together, for the memory and its control."""
     recording = run.recording()
     levels = run.experiment.domain.sample(LEVELS, named_generator(run.experiment.seed, "validity"))
-    followers = road_followers(read_out, recording.quantities)
+    followers = proportional_drivers(read_out, recording.quantities)
     real = [
         float(
             real_returns(
@@ -61,7 +61,7 @@ def dream_validity(
     for name, dreamer in model.dreamers.items():
         rng = named_generator(run.experiment.seed, "validity", name)
         starts = _starts(dreamer, test)
-        dreamt = [float(dreamt_returns(each, dreamer, starts, HORIZON, rng).mean()) for each in followers]
+        dreamt = [float(dream_returns(each, dreamer, starts, HORIZON, rng).mean()) for each in followers]
         found[name] = policy_ranking(real, dreamt)._asdict()
     found["policies"] = [{"speed": each.speed, "gain": each.gain} for each in followers]
     return found

@@ -19,7 +19,7 @@ from clutr.experiments.plots.dreams import player
 from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.experiments.world_model.episodes import Recorded
+from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.world_model.backbones.base import Backbone
@@ -99,7 +99,7 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     return path
 
 
-def _episode(recording: EpisodeDataset, options: DreamOptions) -> Recorded:
+def _episode(recording: EpisodeDataset, options: DreamOptions) -> RecordedEpisode:
     """The chosen episode."""
     known = recording.played(options.split)
     if options.episode >= len(known):
@@ -107,10 +107,10 @@ def _episode(recording: EpisodeDataset, options: DreamOptions) -> Recorded:
     chosen = known[options.episode]
     if options.start >= chosen.rows:
         raise RunError(f"episode {options.episode} has {chosen.rows} frames: start must be less, got {options.start}")
-    return Recorded(recording, chosen)
+    return RecordedEpisode(recording, chosen)
 
 
-def _actions(options: DreamOptions, episode: Recorded, space: gymnasium.Space[Any]) -> Tensor:
+def _actions(options: DreamOptions, episode: RecordedEpisode, space: gymnasium.Space[Any]) -> Tensor:
     """What is done in the dreams, `[H, B, A]`."""
     if options.actions == "recorded":
         ahead = episode.actions[options.start - 1 :][: options.horizon]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.storage import RunError, load_state
-from clutr.world_model.dataset import Episode, EpisodeDataset
+from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.recorder import part_path
 
 
@@ -40,7 +40,7 @@ class Footage(Protocol):
         ...
 
 
-class Recorded:
+class RecordedEpisode:
     """An episode of a recording, all of it.
 
     Args:
@@ -51,7 +51,7 @@ class Recorded:
     driven = False
     over = True
 
-    def __init__(self, recording: EpisodeDataset, episode: Episode) -> None:
+    def __init__(self, recording: EpisodeDataset, episode: EpisodeInfo) -> None:
         rows = episode.places
         self.frames, self.masks, self.privileged_state = (
             recording.column(name, rows) for name in ("frames", "masks", "privileged_state")
@@ -64,7 +64,7 @@ class Recorded:
         return False
 
 
-class Driven:
+class SimulatedEpisode:
     """A level in the simulator, from its start, one action at a time.
 
     Args:
@@ -103,7 +103,7 @@ class Driven:
         return True
 
 
-def level_of(recording: EpisodeDataset, domain: Domain, episode: Episode) -> LevelBatch:
+def level_of(recording: EpisodeDataset, domain: Domain, episode: EpisodeInfo) -> LevelBatch:
     """The level that an episode was played on. Raises `RunError` if the recording does not hold it."""
     path = part_path(recording.path, episode.part).with_suffix(".safetensors")
     if not path.exists():

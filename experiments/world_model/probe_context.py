@@ -14,15 +14,15 @@ from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
 from clutr.manifold.posterior import kl_to_standard_normal
-from clutr.probes import state_probes as knowledge
+from clutr.probes import state_probes
 from clutr.probes.attribution_inputs import Past, Target, cut_pasts
 from clutr.probes.linear_probes import Probe
-from clutr.world_model.dataset import Episode, EpisodeDataset
+from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
 
 Arrays = dict[str, NDArray[Any]]
-SectionResult = tuple[dict[str, Any], Arrays]
+ProbeResult = tuple[dict[str, Any], Arrays]
 """A section's plain values, and its arrays by name."""
 
 READABLE = 0.1
@@ -87,7 +87,7 @@ class ProbeContext:
     progress: Progress = field(default=lambda *_: None)
 
     @cached_property
-    def episodes(self) -> list[tuple[Episode, LatentEpisode]]:
+    def episodes(self) -> list[tuple[EpisodeInfo, LatentEpisode]]:
         """Episodes of levels that nobody trained on, as recorded and as seen; of the test and validation levels."""
         found = []
         for split in ("test", "valid"):
@@ -121,18 +121,18 @@ class ProbeContext:
         return self.recording.mean_frame()
 
     @cached_property
-    def known(self) -> tuple[knowledge.StateProbeData, list[knowledge.Reading], dict[str, Probe]]:
+    def known(self) -> tuple[state_probes.StateProbeData, list[state_probes.ProbeScore], dict[str, Probe]]:
         """Moments, readings and probes of the true state."""
         options = self.options
         longest = max(len(seen) for seen in self.seen)
         rng = self.rng("knowledge")
-        found = knowledge.gather(
+        found = state_probes.gather(
             self.recording, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.moments, rng
         )
         backbone = self.model.backbone
-        modes = knowledge.pixel_modes(self.recording, found.rows, backbone.latents, backbone.masked_rows)
+        modes = state_probes.pixel_pca(self.recording, found.rows, backbone.latents, backbone.masked_rows)
         found.representations["pixel modes"] = modes
-        return found, *knowledge.read_all(found, self.recording.quantities, options.seed)
+        return found, *state_probes.read_all(found, self.recording.quantities, options.seed)
 
     def past(self) -> Past:
         """Stretches of the past that predictions are explained by."""

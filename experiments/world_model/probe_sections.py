@@ -1,53 +1,51 @@
 """The sections of a probe report: each takes a world model on the table to plain values and arrays."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, ProbeContext, SectionResult
+from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, ProbeContext, ProbeResult
 from clutr.experiments.world_model.training import MEMORIES
-from clutr.probes import attribution, feature_maps, memory_dynamics
-from clutr.probes import latent_health as frame_health
-from clutr.probes import latent_traversals as latent_grid
+from clutr.probes import attribution, feature_maps, latent_health, latent_traversals, memory_dynamics, state_probes
 from clutr.probes import pixel_attribution as pixels
-from clutr.probes import state_probes as knowledge
 from clutr.probes.attribution_inputs import Past
 from clutr.probes.dynamics import fixed_points
 from clutr.probes.linear_probes import fit
 from clutr.probes.open_lstm import OpenLSTM, gate_statistics
-from clutr.probes.sanity_checks import judge_latents, judge_moments, judge_pixels, mask_agreement
+from clutr.probes.sanity_checks import check_latents, check_pixels, check_steps, mask_agreement
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lmu import LMUCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
 
 
-def attributions(bench: ProbeContext) -> SectionResult:
+def attributions(context: ProbeContext) -> ProbeResult:
     """To what predictions are due: past latents, moments and pixels, each map with its checks."""
-    past, memory = bench.past(), bench.dreamer.memory
+    past, memory = context.past(), context.dreamer.memory
     rows, arrays = [], {}
-    targets, done = bench.targets(), 0
+    targets, done = context.targets(), 0
     methods, on_pixels = attribution.methods_for(memory), dict(pixels.PIXEL_METHODS)
     if "layer-wise relevance" not in methods:
         on_pixels.pop("layer-wise relevance")
     of_moments = {"attention": attribution.attention} if isinstance(memory.core, AarenCore) else {}
     total = len(targets) * (len(methods) + len(of_moments) + 1 + len(on_pixels))
     few = past._replace(
-        inputs=past.inputs[: bench.options.pictured],
-        state=past.state[: bench.options.pictured],
-        places=past.places[: bench.options.pictured],
+        inputs=past.inputs[: context.options.pictured],
+        state=past.state[: context.options.pictured],
+        places=past.places[: context.options.pictured],
     )
-    present = torch.tensor([bench.episodes[number][0].first + moment for number, moment in few.places])
-    frames, masks = (bench.recording.column(name, present) for name in ("frames", "masks"))
-    encode = pixels.differentiable(bench.model.backbone)
+    present = torch.tensor([context.episodes[number][0].first + moment for number, moment in few.places])
+    frames, masks = (context.recording.column(name, present) for name in ("frames", "masks"))
+    encode = pixels.differentiable(context.model.backbone)
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
     for target in targets:
         asked = attribution.AttributionInput(memory, target, past)
-        chance_rng = bench.rng(f"chance {target.name}")
-        chance: dict[str, attribution.Explain] = {"chance": lambda q, rng=chance_rng: attribution.by_chance(q, rng)}  # type: ignore[misc]
+        rng = context.rng(f"chance {target.name}")
+        chance: dict[str, attribution.Explain] = {"chance": partial(attribution.random_relevance, rng=rng)}
         for name, explain in {**methods, **chance}.items():
-            relevance, verdict = judge_latents(asked, explain, bench.rng(f"{target.name} {name}"))
+            relevance, verdict = check_latents(asked, explain, context.rng(f"{target.name} {name}"))
             complete = attribution.completeness(asked, relevance)
             rows.append(
                 {"target": target.name, "method": name, "of": "past latents", "left_out": complete} | verdict.plain()
@@ -55,24 +53,24 @@ def attributions(bench: ProbeContext) -> SectionResult:
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             arrays[f"map/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
-            bench.progress(done, total, {})
+            context.progress(done, total, {})
         for name, explain in of_moments.items():
-            relevance, verdict = judge_moments(asked, explain, bench.rng(f"{target.name} {name}"))
+            relevance, verdict = check_steps(asked, explain, context.rng(f"{target.name} {name}"))
             rows.append({"target": target.name, "method": name, "of": "past moments"} | verdict.plain())
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             done += 1
-            bench.progress(done, total, {})
+            context.progress(done, total, {})
         inner = attribution.AttributionInput(memory, target, few)
-        seen = pixels.PixelAttributionInput(inner, encode, bench.dreamer.scale, frames.float(), bench.mean_frame)
+        seen = pixels.PixelAttributionInput(inner, encode, context.dreamer.scale, frames.float(), context.mean_frame)
         for name, explain_pixels in on_pixels.items():
-            rng = bench.rng(f"{target.name} {name} pixels")
-            relevance, verdict = judge_pixels(seen, bench.model.backbone, explain_pixels, rng)
-            objects = mask_agreement(relevance, masks, bench.recording.objects)
+            rng = context.rng(f"{target.name} {name} pixels")
+            relevance, verdict = check_pixels(seen, context.model.backbone, explain_pixels, rng)
+            objects = mask_agreement(relevance, masks, context.recording.objects)
             rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | verdict.plain())
             arrays[f"pixels/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
-            bench.progress(done, total, {})
-    linear = bench.model.backbone.pixel_maps() is not None
+            context.progress(done, total, {})
+    linear = context.model.backbone.pixel_maps() is not None
     values: dict[str, Any] = {
         "rows": rows,
         "past": past.inputs.shape[1],
@@ -96,38 +94,38 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
     return [round(float(value), 6) for value in 1 - wrong / spread]
 
 
-def state_knowledge(bench: ProbeContext) -> SectionResult:
+def state_knowledge(context: ProbeContext) -> ProbeResult:
     """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
-    found, readings, probes = bench.known
-    quantities, dreamer = bench.recording.quantities, bench.dreamer
-    rng, moments = bench.rng("causal"), 3
+    found, readings, probes = context.known
+    quantities, dreamer = context.recording.quantities, context.dreamer
+    rng, moments = context.rng("causal"), 3
     try:
-        state_probe, starts, actions = knowledge.state_probe_and_moments(
-            bench.recording, bench.episodes, dreamer, moments, 200, rng
+        state_probe, starts, actions = state_probes.state_probe_and_moments(
+            context.recording, context.episodes, dreamer, moments, 200, rng
         )
     except ValueError:
-        causal: list[knowledge.Used] = []
+        causal: list[state_probes.CausalEffect] = []
     else:
         read_out, spreads = probes["latents now"], found.privileged_state.std(0)
-        causal = knowledge.used(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
-    values = knowledge.plain(readings, causal)
+        causal = state_probes.causal_effects(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
+    values = state_probes.plain(readings, causal)
     read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
     for answer in values["causal"]:
         answer["read_out"] = read[answer["quantity"]]
     return values | {"ahead": found.horizon}, {}
 
 
-def features(bench: ProbeContext) -> SectionResult:
+def features(context: ProbeContext) -> ProbeResult:
     """What each layer of the backbone shows of each object, and in which layer it is lost."""
-    rng, backbone = bench.rng("features"), bench.model.backbone
-    test = torch.cat([bench.recording.rows("test"), bench.recording.rows("valid")])
-    train = bench.recording.rows("train")
+    rng, backbone = context.rng("features"), context.model.backbone
+    test = torch.cat([context.recording.rows("test"), context.recording.rows("valid")])
+    train = context.recording.rows("train")
     sets = []
-    for rows, count in ((train, bench.options.frames), (test, max(1, bench.options.frames // 2))):
+    for rows, count in ((train, context.options.frames), (test, max(1, context.options.frames // 2))):
         chosen = rows[torch.randperm(len(rows), generator=rng)[:count]].sort().values
-        sets.append(tuple(bench.recording.column(name, chosen) for name in ("frames", "masks")))
+        sets.append(tuple(context.recording.column(name, chosen) for name in ("frames", "masks")))
     (frames, masks), (new_frames, new_masks) = sets
-    found = feature_maps.visibility(backbone, (frames, masks), (new_frames, new_masks), bench.recording.objects)
+    found = feature_maps.visibility(backbone, (frames, masks), (new_frames, new_masks), context.recording.objects)
     shown = feature_maps.thumbnails(backbone, new_frames[0])
     arrays = {f"thumbnails/{name}": values.numpy() for name, values in shown.items()} | {"frame": new_frames[0].numpy()}
     return {
@@ -137,16 +135,16 @@ def features(bench: ProbeContext) -> SectionResult:
     }, arrays
 
 
-def dynamics(bench: ProbeContext) -> SectionResult:
+def dynamics(context: ProbeContext) -> ProbeResult:
     """Gates, memory horizon, effective dimension, fixed points, exponents and state collapse of the memory."""
-    options, past = bench.options, bench.past()
+    options, past = context.options, context.past()
     values: dict[str, Any] = {"horizons": {}, "dimensions": {}, "past": past.inputs.shape[1]}
     arrays: Arrays = {}
     following = torch.stack(
-        [bench.dreamer.scale.normalise(bench.seen[number].mean[moment + 1]) for number, moment in past.places]
+        [context.dreamer.scale.normalise(context.seen[number].mean[moment + 1]) for number, moment in past.places]
     )
-    known, _, _ = bench.known
-    for name, dreamer in bench.model.dreamers.items():
+    known, _, _ = context.known
+    for name, dreamer in context.model.dreamers.items():
         memory = dreamer.memory
         mine = past if name == MEMORIES[0] else past._replace(state=memory.initial_state(len(past.inputs)))
         looked = memory_dynamics.gradient_horizon(memory, mine)
@@ -155,8 +153,8 @@ def dynamics(bench: ProbeContext) -> SectionResult:
         values["horizons"][name] = {"half": looked.half, "ninety": looked.ninety, "mean": looked.mean}
         spread = memory_dynamics.effective_dimension(known.representations[f"features, {name}"])
         values["dimensions"][name] = spread._asdict()
-        bench.progress(len(values["horizons"]), 6, {})
-    memory = bench.dreamer.memory
+        context.progress(len(values["horizons"]), 6, {})
+    memory = context.dreamer.memory
     if isinstance(memory.core, LSTMCore):
         opened = OpenLSTM.of(memory.core.lstm)
         with torch.no_grad():
@@ -170,8 +168,8 @@ def dynamics(bench: ProbeContext) -> SectionResult:
             }
             for gate in gates.mean
         }
-    bench.progress(3, 6, {})
-    spectra = memory_dynamics.spectra(bench.dreamer, bench.seen, options.steps, options.warm_up, options.exponents)
+    context.progress(3, 6, {})
+    spectra = memory_dynamics.spectra(context.dreamer, context.seen, options.steps, options.warm_up, options.exponents)
     values["exponents"] = {
         name: {
             "exponents": found.exponents.tolist(),
@@ -180,11 +178,11 @@ def dynamics(bench: ProbeContext) -> SectionResult:
         }
         for name, found in spectra.items()
     }
-    bench.progress(4, 6, {})
-    values["fixed_points"] = _fixed_points(bench, past)
-    bench.progress(5, 6, {})
-    trained = bench.run.experiment.training.length
-    run = memory_dynamics.collapse(bench.dreamer, bench.seen, trained, options.beyond * trained)
+    context.progress(4, 6, {})
+    values["fixed_points"] = _fixed_points(context, past)
+    context.progress(5, 6, {})
+    trained = context.run.experiment.training.length
+    run = memory_dynamics.collapse(context.dreamer, context.seen, trained, options.beyond * trained)
     arrays |= {f"size/{name}": rows.numpy() for name, rows in run.sizes.items()}
     arrays |= {f"outside/{name}": rows.numpy() for name, rows in run.outside.items()}
     arrays["nats"] = run.nats.numpy()
@@ -194,38 +192,38 @@ def dynamics(bench: ProbeContext) -> SectionResult:
     axes = torch.linalg.eigh(away.T.double() @ away.double()).eigenvectors[:, -2:].flip(1).float()
     chosen = torch.linspace(0, len(states) - 1, min(len(states), 600)).long()
     arrays["plane"] = (away[chosen] @ axes).numpy()
-    bench.progress(6, 6, {})
+    context.progress(6, 6, {})
     return values, arrays
 
 
-def _fixed_points(bench: ProbeContext, past: Past) -> dict[str, Any]:
+def _fixed_points(context: ProbeContext, past: Past) -> dict[str, Any]:
     """Where the memory comes to rest under the mean latent and the mean action, and in the closed loop of a dream."""
-    memory = memory_dynamics.in_double(bench.dreamer.memory)
+    memory = memory_dynamics.in_double(context.dreamer.memory)
     action = past.baseline[memory.latents :].double()
-    starts = past.state[: bench.options.starts].double()
-    loop = torch.cat([starts, past.inputs[: bench.options.starts, -1, : memory.latents].double()], 1)
+    starts = past.state[: context.options.starts].double()
+    loop = torch.cat([starts, past.inputs[: context.options.starts, -1, : memory.latents].double()], 1)
     maps = {
         "mean latent": (memory_dynamics.driven_map(memory, past.baseline.double()), starts),
         "dream": (memory_dynamics.dreaming_map(memory, action), loop),
     }
     found = {}
     for name, (step, states) in maps.items():
-        points = fixed_points(step, memory_dynamics.jacobian_of(step), states, iterations=bench.options.search)
+        points = fixed_points(step, memory_dynamics.jacobian_of(step), states, iterations=context.options.search)
         found[name] = memory_dynamics.summary_of(points)
     return found
 
 
-def latents(bench: ProbeContext) -> SectionResult:
+def latents(context: ProbeContext) -> ProbeResult:
     """What each latent shows: sweeps on a real frame, and the true quantity that goes with it."""
-    scale, backbone = bench.dreamer.scale, bench.model.backbone
-    known, _, _ = bench.known
+    scale, backbone = context.dreamer.scale, context.model.backbone
+    known, _, _ = context.known
     means = known.representations["latents"]
-    kl = bench.kl
-    matches = latent_grid.best_matches(means, known.privileged_state, bench.recording.quantities)
+    kl = context.kl
+    matches = latent_traversals.best_matches(means, known.privileged_state, context.recording.quantities)
     row = known.rows[len(known.rows) // 2]
-    frame = bench.recording.column("frames", row[None])
+    frame = context.recording.column("frames", row[None])
     code = backbone.encode(frame)[0][0]
-    grid = latent_grid.latent_grid(backbone.decode, code, scale.signal_std, kl, bench.options.sweeps)
+    grid = latent_traversals.latent_traversals(backbone.decode, code, scale.signal_std, kl, context.options.sweeps)
     read_out = fit(means, known.privileged_state, 1e-2)
 
     def again(pictures: Tensor) -> Tensor:
@@ -233,9 +231,9 @@ def latents(bench: ProbeContext) -> SectionResult:
 
     values = []
     for each in grid:
-        follows = latent_grid.monotonicity(each, again, read_out.__call__)
+        follows = latent_traversals.monotonicity(each, again, read_out.__call__)
         match = matches[each.latent]
-        column = bench.recording.quantities.index(match.quantity)
+        column = context.recording.quantities.index(match.quantity)
         values.append(
             {
                 "latent": each.latent,
@@ -258,15 +256,15 @@ def latents(bench: ProbeContext) -> SectionResult:
     return {"sweeps": values, "row": int(row), "latents": len(kl), "moments": len(means)}, arrays
 
 
-def health(bench: ProbeContext) -> SectionResult:
+def health(context: ProbeContext) -> ProbeResult:
     """The health of the backbone's latents, by the code that measures task manifolds."""
-    rows = bench.recording.rows("test")
-    rng = bench.rng("health")
-    chosen = rows[torch.randperm(len(rows), generator=rng)[: bench.options.frames]]
-    return frame_health.frame_health(bench.model.backbone, bench.recording.column("frames", chosen), rng), {}
+    rows = context.recording.rows("test")
+    rng = context.rng("health")
+    chosen = rows[torch.randperm(len(rows), generator=rng)[: context.options.frames]]
+    return latent_health.frame_health(context.model.backbone, context.recording.column("frames", chosen), rng), {}
 
 
-PROBES: dict[str, Callable[[ProbeContext], SectionResult]] = {
+PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {
     "attribution": attributions,
     "knowledge": state_knowledge,
     "features": features,

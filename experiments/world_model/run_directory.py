@@ -17,8 +17,8 @@ from clutr.experiments.evaluation.runs import load_student, student_of
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, from_yaml, to_yaml
-from clutr.world_model.dataset import SPLITS, Episode, EpisodeDataset, describe, write_part
-from clutr.world_model.policies import Driver, NoisyExpert, RandomWalk, Trained, shares_to_counts
+from clutr.world_model.dataset import SPLITS, EpisodeDataset, EpisodeInfo, describe, write_part
+from clutr.world_model.policies import BehaviourPolicy, NoisyExpert, RandomWalk, StudentPolicy, shares_to_counts
 from clutr.world_model.recorder import Recorder, part_path
 
 
@@ -85,7 +85,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
         domain,
         min(options.num_envs, options.episodes),
         options.length,
-        lambda engine: _drivers(options, engine, students),
+        lambda engine: _policies(options, engine, students),
         run.experiment.seed,
         _level_source(options, domain),
     )
@@ -136,17 +136,19 @@ def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
     return describe(SIDE, numbers, recorder.observer.quantities, recorder.observer.objects, discrete=discrete)
 
 
-def _drivers(options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]) -> list[tuple[Driver, int]]:
+def _policies(
+    options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]
+) -> list[tuple[BehaviourPolicy, int]]:
     """Who drives, and how many environments."""
     n, space = engine.num_envs, engine.action_space
-    everyone: list[tuple[Driver, float]] = [
+    everyone: list[tuple[BehaviourPolicy, float]] = [
         (RandomWalk(space, n), options.walk),
         (NoisyExpert(space, n, sticky_action_probability=options.sticky_action_probability), options.expert),
-        *((Trained(name, student, n), options.students / len(students)) for name, student in students),
+        *((StudentPolicy(name, student, n), options.students / len(students)) for name, student in students),
     ]
-    chosen = [(driver, share) for driver, share in everyone if share > 0]
+    chosen = [(policy, share) for policy, share in everyone if share > 0]
     counts = shares_to_counts([share for _, share in chosen], n)
-    return [(driver, count) for (driver, _), count in zip(chosen, counts, strict=True)]
+    return [(policy, count) for (policy, _), count in zip(chosen, counts, strict=True)]
 
 
 def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torch.Generator], LevelBatch] | None:
@@ -180,7 +182,7 @@ def recording_table(recording: EpisodeDataset) -> Table:
     return table
 
 
-def _add_row(table: Table, name: str, episodes: Sequence[Episode], rewards: Tensor) -> None:
+def _add_row(table: Table, name: str, episodes: Sequence[EpisodeInfo], rewards: Tensor) -> None:
     totals = [float(rewards[episode.first : episode.first + episode.rows].sum()) for episode in episodes]
     mean = f"{sum(totals) / len(totals):,.2f}" if totals else "-"
     table.add_row(name, str(len(episodes)), f"{sum(e.rows for e in episodes):,}", mean)

@@ -12,7 +12,7 @@ PASSES = 3
 """Passes of the randomised search over the data after the first."""
 
 
-class Modes(NamedTuple):
+class PrincipalComponents(NamedTuple):
     """Principal modes of data with D dimensions."""
 
     mean: Tensor
@@ -25,7 +25,9 @@ class Modes(NamedTuple):
     """The trace of the covariance: all variance there is."""
 
 
-def principal_modes(chunks: Callable[[], Iterable[Tensor]], modes: int, rng: torch.Generator) -> Modes:
+def principal_components(
+    chunks: Callable[[], Iterable[Tensor]], modes: int, rng: torch.Generator
+) -> PrincipalComponents:
     """The leading modes of rows that come in chunks, by randomised subspace iteration (Halko, Martinsson & Tropp 2011).
 
     Args:
@@ -64,4 +66,4 @@ def principal_modes(chunks: Callable[[], Iterable[Tensor]], modes: int, rng: tor
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     directions = directions * torch.where(largest < 0, -1.0, 1.0)
     everything = squares / count - float(mean.square().sum())
-    return Modes(mean.float(), directions.float(), values[order].clamp(min=0).float(), everything)
+    return PrincipalComponents(mean.float(), directions.float(), values[order].clamp(min=0).float(), everything)

@@ -30,7 +30,7 @@ from clutr.world_model.backbones.base import (
     require_latents,
     visible,
 )
-from clutr.world_model.backbones.covariance import principal_modes
+from clutr.world_model.backbones.covariance import principal_components
 from clutr.world_model.backbones.ppca import FLOOR
 
 SLOPE = 0.5
@@ -201,7 +201,7 @@ class PatchPCABackbone(Tensors):
         def chunks() -> Any:
             return (self.lift(visible(frames[index], self.masked_rows)).flatten(1) for index in chosen)
 
-        top = principal_modes(chunks, self.latents, named_generator(seed, "patches"))
+        top = principal_components(chunks, self.latents, named_generator(seed, "patches"))
         self.directions, self.variances = top.directions, top.variances
         kept = float(top.variances.double().sum())
         lost.append(max(top.total - kept, 0.0))

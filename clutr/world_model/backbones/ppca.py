@@ -25,7 +25,7 @@ from clutr.world_model.backbones.base import (
     require_latents,
     visible,
 )
-from clutr.world_model.backbones.covariance import principal_modes
+from clutr.world_model.backbones.covariance import principal_components
 
 FLOOR = 1e-8
 """Least noise variance, for data that the modes explain completely."""
@@ -83,7 +83,7 @@ class PPCABackbone(Tensors):
         def chunks() -> Any:
             return (visible(frames[index], self.masked_rows).flatten(1) for index in chosen)
 
-        found = principal_modes(chunks, self.latents, named_generator(seed, "modes"))
+        found = principal_components(chunks, self.latents, named_generator(seed, "modes"))
         self.mean, self.directions, self.variances = found.mean, found.directions, found.variances
         kept = float(found.variances.double().sum())
         left = max(found.total - kept, 0.0) / (count_visible(self.size, self.masked_rows) - self.latents)

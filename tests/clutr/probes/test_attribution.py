@@ -11,15 +11,15 @@ from clutr.probes.attribution import (
     METHODS,
     AttributionInput,
     attention,
-    by_chance,
     by_lag,
     completeness,
     frame_occlusion,
     gradient_times_input,
     integrated_gradients,
-    layerwise,
+    layerwise_relevance,
     methods_for,
     occlusion,
+    random_relevance,
 )
 from clutr.probes.attribution_inputs import Past, Target, answer, cut_pasts
 from clutr.probes.linear_probes import Probe
@@ -33,7 +33,7 @@ from clutr.probes.pixel_attribution import (
     layerwise_pixels,
     occluded_pixels,
     painted,
-    shared_out,
+    propagate_to_pixels,
 )
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.backbones.haar import HaarConfig
@@ -127,7 +127,7 @@ def test_occlusion_by_hand() -> None:
 @pytest.mark.parametrize("target", [Target("reward"), Target("latent 1", latent=1)])
 def test_relevance_is_that_of_the_explicit_rules(target: Target) -> None:
     asked = question(LSTMConfig(width=8), target)
-    found = layerwise(asked)
+    found = layerwise_relevance(asked)
     core: Any = asked.memory.core
     opened = OpenLSTM.of(core.lstm)
     for n in range(N):
@@ -137,7 +137,7 @@ def test_relevance_is_that_of_the_explicit_rules(target: Target) -> None:
         by_loop = relevance(opened, asked.past.inputs[n], read, float(constant), start=(h, c)).inputs
         torch.testing.assert_close(found[n], by_loop, atol=1e-5, rtol=1e-3)
     with pytest.raises(TypeError, match="layer-wise relevance is for LSTMs, not for GRUCore"):
-        layerwise(question(GRUConfig(width=4)))
+        layerwise_relevance(question(GRUConfig(width=4)))
     assert set(methods_for(asked.memory)) == set(METHODS)
     assert set(methods_for(question(GRUConfig(width=4)).memory)) == set(METHODS) - {"layer-wise relevance"}
 
@@ -181,7 +181,7 @@ def test_shares_by_lag() -> None:
     relevance_[1, 1, 1] = 2.0
     assert by_lag(relevance_).tolist() == [0.5, 0.5, 0.0]
     assert by_lag(relevance_.abs().sum(-1)).tolist() == [0.5, 0.5, 0.0]
-    assert by_chance(question(SumConfig()), generator()).shape == (N, T, D + A)
+    assert random_relevance(question(SumConfig()), generator()).shape == (N, T, D + A)
 
 
 def test_pasts_are_stretches_of_episodes_with_the_memory_of_what_came_before() -> None:
@@ -240,7 +240,7 @@ def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None
         made = asked(asked.frames) - asked(asked.baseline.expand_as(asked.frames))
         latents = asked.latents(asked.frames) - asked.latents(asked.baseline[None])
     weights = asked.question.memory.outcome.weight[0, :D].detach()
-    exact = shared_out(asked, weights * latents)
+    exact = propagate_to_pixels(asked, weights * latents)
     torch.testing.assert_close(exact.sum((1, 2)), made, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(gradient_times_pixels(asked), exact, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(integrated_pixels(asked), exact, atol=1e-5, rtol=1e-3)
@@ -260,7 +260,7 @@ def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
     away = ((asked.frames - asked.baseline) / 255).flatten(1)
     parts = away[:, None] * filters  # [N, D, pixels]
     expected = ((wanted / parts.sum(-1))[..., None] * parts).sum(1).view(N, 16, 16, 3).sum(-1)
-    torch.testing.assert_close(shared_out(asked, wanted), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(propagate_to_pixels(asked, wanted), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("config", [

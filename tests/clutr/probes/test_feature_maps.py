@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from clutr.probes.feature_maps import (
-    Seen,
+    LayerOverlap,
     best_threshold,
     channel_statistics,
     layers_of,
@@ -80,8 +80,8 @@ def test_what_is_large_survives_and_what_is_small_does_not() -> None:
     assert square.plain()["layers"][0]["layer"] == "pixels"
 
 
-def seen(layer: str, value: float, chance: float = 0.0) -> Seen:
-    return Seen(layer, (8, 8), 3, value, 1.0, 0, chance)
+def seen(layer: str, value: float, chance: float = 0.0) -> LayerOverlap:
+    return LayerOverlap(layer, (8, 8), 3, value, 1.0, 0, chance)
 
 
 def test_the_sentence_says_where() -> None:

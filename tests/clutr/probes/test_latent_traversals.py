@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clutr.probes.latent_traversals import best_matches, latent_grid, monotonicity, sweep
+from clutr.probes.latent_traversals import best_matches, latent_traversals, monotonicity, traverse
 
 
 def decode(codes: Tensor) -> Tensor:
@@ -18,21 +18,21 @@ CODE = torch.tensor([0.5, 0.0, 9.0])
 
 
 def test_a_sweep_by_hand() -> None:
-    found = sweep(decode, CODE, 0, spread=0.1)
+    found = traverse(decode, CODE, 0, spread=0.1)
     torch.testing.assert_close(found.values, 0.5 + 0.1 * torch.arange(-3.0, 4.0))
     assert found.pictures.shape == (7, 8, 8, 3)
     assert float(found.difference[2, 3]) == pytest.approx(0.6)
     assert float(found.difference[5, 5]) == 0
     assert found.area == pytest.approx(4)
     assert found.energy == pytest.approx(0.01 * 4 * 4 / 64)
-    assert sweep(decode, CODE, 1, 1.0).area == pytest.approx(64)
-    assert sweep(decode, CODE, 1, 1.0).frequency == pytest.approx(0, abs=1e-6)
-    passive = sweep(decode, CODE, 2, 1.0)
+    assert traverse(decode, CODE, 1, 1.0).area == pytest.approx(64)
+    assert traverse(decode, CODE, 1, 1.0).frequency == pytest.approx(0, abs=1e-6)
+    passive = traverse(decode, CODE, 2, 1.0)
     assert (passive.energy, passive.area) == (0.0, 0.0)
 
 
 def test_a_grid_begins_with_what_tells_most() -> None:
-    grid = latent_grid(decode, CODE, torch.ones(3), torch.tensor([0.2, 3.0, 0.0]), most=2)
+    grid = latent_traversals(decode, CODE, torch.ones(3), torch.tensor([0.2, 3.0, 0.0]), most=2)
     assert [each.latent for each in grid] == [1, 0]
 
 
@@ -58,5 +58,5 @@ def test_quantities_that_follow_a_sweep() -> None:
     def read(codes: Tensor) -> Tensor:
         return torch.cat([codes**3, -codes, 0 * codes], 1)
 
-    assert monotonicity(sweep(decode, CODE, 0, 0.1), encode, read).tolist() == pytest.approx([1, -1, 0])
-    assert monotonicity(sweep(decode, CODE, 2, 0.1), encode, read).tolist() == [0, 0, 0]
+    assert monotonicity(traverse(decode, CODE, 0, 0.1), encode, read).tolist() == pytest.approx([1, -1, 0])
+    assert monotonicity(traverse(decode, CODE, 2, 0.1), encode, read).tolist() == [0, 0, 0]

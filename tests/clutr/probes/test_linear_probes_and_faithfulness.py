@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from clutr.probes.faithfulness import agreement, infidelity, max_sensitivity, perturb, randomisation
-from clutr.probes.linear_probes import causal_test, fit, probe, r_squared, split_by_group
+from clutr.probes.linear_probes import causal_test, fit, probe, r2, split_by_group
 
 
 def generator(seed: int = 1) -> torch.Generator:
@@ -64,7 +64,7 @@ def test_what_is_there_is_found_and_what_is_not_is_not() -> None:
 def test_r_squared_by_hand() -> None:
     targets = torch.tensor([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
     read = torch.tensor([[1.0, 5.0], [2.0, 5.0], [4.0, 9.0]])
-    assert r_squared(read, targets).tolist() == [0.5, 0.0]
+    assert r2(read, targets).tolist() == [0.5, 0.0]
 
 
 def test_a_direction_that_is_used_answers_one_to_one() -> None:

@@ -11,10 +11,10 @@ from clutr.probes.attribution_inputs import Past, Target
 from clutr.probes.faithfulness import masked_infidelity
 from clutr.probes.pixel_attribution import PixelAttributionInput, differentiable, gradient_times_pixels
 from clutr.probes.sanity_checks import (
-    judge,
-    judge_latents,
-    judge_moments,
-    judge_pixels,
+    check_latents,
+    check_map,
+    check_pixels,
+    check_steps,
     mask_agreement,
     parts_of,
     shuffle_backbone,
@@ -54,20 +54,20 @@ def test_the_verdict_of_a_linear_model_by_hand() -> None:
         return (present * inputs) @ WEIGHTS
 
     other = torch.randn(N, 6, generator=generator(2))
-    good = judge(model, oracle, {"everything": other}, generator(), moved=[oracle, 1.5 * oracle])
+    good = check_map(model, oracle, {"everything": other}, generator(), moved=[oracle, 1.5 * oracle])
     assert good.passed
     assert good.why == "what it calls relevant matters, and it depends on what was learnt"
     assert good.infidelity == pytest.approx(0, abs=1e-9), "its parts add up to what removing them does"
     assert good.sensitivity == pytest.approx(0.5)
     assert good.predictions == N
-    backwards = judge(model, -oracle, {"everything": other}, generator())
+    backwards = check_map(model, -oracle, {"everything": other}, generator())
     assert backwards.abpc == pytest.approx(-good.abpc, rel=1e-4)
     assert not backwards.passed
     assert backwards.why == "what it calls relevant matters no more than chance"
-    blind = judge(model, oracle, {"everything": oracle}, generator())
+    blind = check_map(model, oracle, {"everything": oracle}, generator())
     assert not blind.passed
     assert blind.why == "it looks much the same for shuffled weights (rank correlation 1.00)"
-    noise = judge(model, other, {"everything": torch.randn(N, 6, generator=generator(3))}, generator())
+    noise = check_map(model, other, {"everything": torch.randn(N, 6, generator=generator(3))}, generator())
     assert not noise.passed
     assert noise.plain()["passed"] is False
 
@@ -101,19 +101,19 @@ def test_parts_are_shuffled_and_nothing_else() -> None:
 
 def test_good_maps_of_an_lstm_pass_and_chance_does_not() -> None:
     asked = question(LSTMConfig(width=8))
-    relevance, verdict = judge_latents(asked, integrated_gradients, generator())
+    relevance, verdict = check_latents(asked, integrated_gradients, generator())
     assert relevance.shape == asked.past.inputs.shape
     assert verdict.passed, verdict.why
     assert set(verdict.similarity) == set(parts_of(asked.memory))
-    assert judge_latents(asked, occlusion, generator(), nudges=0)[1].sensitivity is None
+    assert check_latents(asked, occlusion, generator(), nudges=0)[1].sensitivity is None
     rng = generator(5)
-    _, chance = judge_latents(asked, lambda q: torch.randn(q.past.inputs.shape, generator=rng), generator())
+    _, chance = check_latents(asked, lambda q: torch.randn(q.past.inputs.shape, generator=rng), generator())
     assert not chance.passed
 
 
 def test_maps_of_moments_have_no_sign() -> None:
     asked = question(AarenConfig(width=8, heads=2, values=3))
-    relevance, verdict = judge_moments(asked, attention, generator())
+    relevance, verdict = check_steps(asked, attention, generator())
     assert relevance.shape == (N, T)
     assert verdict.infidelity is None
 
@@ -131,7 +131,7 @@ def test_maps_of_pixels() -> None:
         frames.float(),
         frames.float().mean(0),
     )
-    relevance, verdict = judge_pixels(asked, backbone, gradient_times_pixels, rng)
+    relevance, verdict = check_pixels(asked, backbone, gradient_times_pixels, rng)
     assert relevance.shape == (N, 16, 16)
     assert set(verdict.similarity) == {"head", "candidate", "gates", "encoder", "everything"}
     assert verdict.random_gap > 0

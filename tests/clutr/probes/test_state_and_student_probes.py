@@ -14,15 +14,15 @@ from clutr.envs.maze.domain import MazeDomain
 from clutr.probes.linear_probes import Probe, causal_test, fit
 from clutr.probes.state_probes import (
     StateProbeData,
+    causal_effects,
     gather,
-    pixel_modes,
+    pixel_pca,
     places,
     plain,
     read_all,
     state_probe_and_moments,
-    used,
 )
-from clutr.probes.student_probes import Walks, remembered, walk
+from clutr.probes.student_probes import StudentSteps, collect_steps, probe_memory
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.dataset import EpisodeDataset, Part, describe, write_part
 from clutr.world_model.dream import Dreamer
@@ -88,7 +88,7 @@ def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dr
         _, features = dreamer.memory.core.scan(dreamer.memory.initial_state(1), inputs)
     torch.testing.assert_close(found.representations["features, trained"][:LENGTH], features[:, 0])
     assert len(gather(recording, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
-    modes = pixel_modes(recording, found.rows, 1, 0)
+    modes = pixel_pca(recording, found.rows, 1, 0)
     correlation = torch.corrcoef(torch.stack([modes[:, 0], found.privileged_state[:, 0]]))[0, 1]
     assert abs(float(correlation)) > 0.99
 
@@ -126,7 +126,9 @@ def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeData
     assert moments.state.shape == (5, 12)
     assert actions.shape == (2, 5, 1)
     read_out = fit(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
-    answers = used(dreamer, moments, actions, found, read_out, recording.quantities, torch.ones(3), generator())
+    answers = causal_effects(
+        dreamer, moments, actions, found, read_out, recording.quantities, torch.ones(3), generator()
+    )
     assert [each.quantity for each in answers] == ["x", "y", "speed"]
     told = plain([], answers)["causal"][0]
     assert set(told) >= {"quantity", "score", "slope", "typical_slope", "control_slope"}
@@ -157,7 +159,7 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     student, untrained = (
         config.build(engine.observation_space, engine.action_space, seed, "student") for seed in (1, 2)
     )
-    found = walk(domain, student, untrained, levels=12, seed=1)
+    found = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert len(found.groups.unique()) == 12
     assert found.representations["hidden"].shape[1] == 8
     assert found.representations["view"].shape[1] == 25 * 11 + 4
@@ -170,20 +172,20 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     for level in range(12):
         mine = found.visited[found.groups == level]
         assert bool((mine[1:] >= mine[:-1]).all()), "nobody forgets where it has been"
-    again = walk(domain, student, untrained, levels=12, seed=1)
+    again = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert torch.equal(again.representations["hidden"], found.representations["hidden"])
-    result = remembered(found, 1)
+    result = probe_memory(found, 1)
     assert {each["representation"] for each in result["readings"]} == {"view", "hidden", "cells", "untrained hidden"}
     assert result["levels"] == 12
     with pytest.raises(ValueError, match="only the recurrent students of mazes"):
-        walk(domain, SimpleNamespace(network=None), untrained, 4, 1)
+        collect_steps(domain, SimpleNamespace(network=None), untrained, 4, 1)
 
 
 def test_memory_is_what_neither_view_nor_chance_tells() -> None:
     rng = generator()
     privileged_state = torch.randn(400, 2, generator=rng)
     noise = torch.randn(400, 6, generator=rng)
-    walks = Walks(
+    walks = StudentSteps(
         {
             "view": torch.cat([privileged_state[:, 1:], noise], 1),
             "hidden": torch.cat([privileged_state, noise], 1),
@@ -196,7 +198,7 @@ def test_memory_is_what_neither_view_nor_chance_tells() -> None:
         torch.arange(400) // 20,
         torch.randint(0, 10, (400,), generator=rng),
     )
-    found = remembered(walks, 1)["memory"]
+    found = probe_memory(walks, 1)["memory"]
     assert found["place"]["hidden"] > 0.99
     assert found["place"]["beyond_view"] > 0.9
     assert abs(found["in_view"]["beyond_view"]) < 0.01

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clutr.world_model.backbones.covariance import principal_modes
+from clutr.world_model.backbones.covariance import principal_components
 from clutr.world_model.backbones.locality import correlator
 from clutr.world_model.backbones.patch_pca import NONLINEARITIES, PatchPCABackbone, PatchPCAConfig
 from clutr.world_model.backbones.ppca import PPCABackbone, PPCAConfig
@@ -44,7 +44,7 @@ def test_modes_found_at_random_are_those_of_a_singular_value_decomposition(n: in
     rng = torch.Generator().manual_seed(n)
     scales = 0.8 ** torch.arange(dimensions)
     data = 2 + torch.randn(n, dimensions, generator=rng) * scales
-    found = principal_modes(lambda: data.split(7), k, torch.Generator().manual_seed(1))
+    found = principal_components(lambda: data.split(7), k, torch.Generator().manual_seed(1))
     away = data.double().numpy() - data.double().numpy().mean(0)
     _, singular, right = np.linalg.svd(away, full_matrices=False)
     np.testing.assert_allclose(found.variances.numpy(), singular[:k] ** 2 / n, rtol=1e-4, atol=1e-9)

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 
-from clutr.world_model.mixture import SIGMA_FLOOR, Mixture
+from clutr.world_model.mixture import SIGMA_FLOOR, GaussianMixture
 
 
-def mixture(dimensions: int = 2, gaussians: int = 3, seed: int = 0, rows: int = 1) -> Mixture:
+def mixture(dimensions: int = 2, gaussians: int = 3, seed: int = 0, rows: int = 1) -> GaussianMixture:
     rng = torch.Generator().manual_seed(seed)
-    return Mixture.from_numbers(torch.randn(rows, dimensions * 3 * gaussians, generator=rng).double(), dimensions)
+    return GaussianMixture.from_numbers(
+        torch.randn(rows, dimensions * 3 * gaussians, generator=rng).double(), dimensions
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -36,7 +38,7 @@ def test_density_moments_and_distribution_against_scipy(seed: int, x: float) -> 
 
 
 def test_one_gaussian_is_a_gaussian_and_the_floor_holds() -> None:
-    found = Mixture.from_numbers(torch.tensor([[3.0, 0.5, -50.0]]), 1)
+    found = GaussianMixture.from_numbers(torch.tensor([[3.0, 0.5, -50.0]]), 1)
     assert math.isclose(float(found.sigmas), SIGMA_FLOOR, rel_tol=1e-6)
     expected = norm.logpdf(0.45, 0.5, SIGMA_FLOOR)
     assert math.isclose(float(found.log_density(torch.tensor([[0.45]]))), expected, rel_tol=1e-5)
@@ -45,7 +47,7 @@ def test_one_gaussian_is_a_gaussian_and_the_floor_holds() -> None:
 
 def test_samples_follow_the_distribution() -> None:
     one = mixture(dimensions=1, seed=3)
-    many = Mixture(*(part.expand(4_000, -1, -1) for part in one))
+    many = GaussianMixture(*(part.expand(4_000, -1, -1) for part in one))
     drawn = many.sample(torch.Generator().manual_seed(1))
     places = many.distribution(drawn)
     assert kstest(places.flatten().numpy(), "uniform").pvalue > 0.01
@@ -62,10 +64,10 @@ def test_without_temperature_the_likeliest_is_taken() -> None:
 
 def test_temperature_by_hand() -> None:
     """Two Gaussians far apart with odds 4 : 1 have odds 2 : 1 at temperature 2, and variances twice as large."""
-    numbers = Mixture(
+    numbers = GaussianMixture(
         torch.tensor([[[0.8, 0.2]]]).log(), torch.tensor([[[-100.0, 100.0]]]), torch.tensor([[[1.0, 1.0]]])
     )
-    many = Mixture(*(part.expand(20_000, 1, 2) for part in numbers))
+    many = GaussianMixture(*(part.expand(20_000, 1, 2) for part in numbers))
     drawn = many.sample(torch.Generator().manual_seed(2), temperature=2.0)
     left = drawn < 0
     assert abs(float(left.float().mean()) - 2 / 3) < 0.015

@@ -16,26 +16,26 @@ from torch import Tensor
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import Domain, Engine
 from clutr.envs.maze.domain import MazeDomain
-from clutr.world_model.dataset import GOES_ON, SPLITS, EpisodeDataset, describe, split_of, write_part
-from clutr.world_model.policies import STICKY_STEPS, Driver, NoisyExpert, RandomWalk, shares_to_counts
+from clutr.world_model.dataset import CONTINUES, SPLITS, EpisodeDataset, describe, split_of, write_part
+from clutr.world_model.policies import STICKY_STEPS, BehaviourPolicy, NoisyExpert, RandomWalk, shares_to_counts
 from clutr.world_model.recorder import Recorder, Round, part_path
 
 MAZE = MazeDomain(height=5, width=5, max_obstacles=4, max_steps=12)
 CAR = CarDomain(max_frames=64, shaped=False)
 
 
-def drivers(engine: Engine) -> Sequence[tuple[Driver, int]]:
+def policies(engine: Engine) -> Sequence[tuple[BehaviourPolicy, int]]:
     n = engine.num_envs
     return [(RandomWalk(engine.action_space, n), n - 2), (NoisyExpert(engine.action_space, n), 2)]
 
 
 def record(domain: Domain, number: int = 0, length: int = 10) -> Round:
-    return Recorder(domain, 6, length, drivers, seed=1).round(number)
+    return Recorder(domain, 6, length, policies, seed=1).round(number)
 
 
 @pytest.mark.parametrize("domain", [MAZE, CAR], ids=["maze", "car"])
 def test_a_round_depends_on_its_number_alone(domain: Domain) -> None:
-    recorder = Recorder(domain, 6, 5, drivers, seed=1)
+    recorder = Recorder(domain, 6, 5, policies, seed=1)
     recorder.round(0)
     again, other = recorder.round(3), recorder.round(4)
     fresh = record(domain, 3, 5)
@@ -60,16 +60,16 @@ class Lane:
 def test_a_guided_driver_who_does_not_look_repeats_its_action() -> None:
     space = Box(-1e6, 1e6, (1,), np.float32)
     observer: Any = Lane()
-    driver, rng = NoisyExpert(space, 500, noise=0.0, sticky_action_probability=0.1), torch.Generator().manual_seed(0)
-    driver.reset(torch.ones(500, dtype=torch.bool))
-    actions = torch.stack([driver.act({}, observer, rng)[:, 0] for _ in range(400)])
+    policy, rng = NoisyExpert(space, 500, noise=0.0, sticky_action_probability=0.1), torch.Generator().manual_seed(0)
+    policy.reset(torch.ones(500, dtype=torch.bool))
+    actions = torch.stack([policy.act({}, observer, rng)[:, 0] for _ in range(400)])
     assert (actions[0] == 1).all(), "who begins looks"
     looks = actions == torch.arange(1.0, 401.0)[:, None]
     assert torch.equal(actions[1:][~looks[1:]], actions[:-1][~looks[1:]])
     # in the long run, 0.1 begin a moment and 1 of LAPSE ends: 0.1 / (0.1 + 1 / 25) of the time is spent so
     assert 1 - float(looks[100:].float().mean()) == pytest.approx(0.1 / (0.1 + 1 / STICKY_STEPS), abs=0.02)
-    driver.reset(torch.ones(500, dtype=torch.bool))
-    assert (driver.act({}, observer, rng) == observer.asked).all(), "a new episode begins with a look"
+    policy.reset(torch.ones(500, dtype=torch.bool))
+    assert (policy.act({}, observer, rng) == observer.asked).all(), "a new episode begins with a look"
 
 
 def test_episodes_in_the_engine_show_what_was_recorded() -> None:
@@ -94,12 +94,12 @@ def test_episodes_in_the_engine_show_what_was_recorded() -> None:
             assert float(part.rewards[row]) == pytest.approx(float(result.reward))
             assert int(part.ended[row]) == (1 if result.terminated else 2 if result.truncated else 0)
         ends = part.ended[rows[:-1]]
-        assert (ends[:-1] == GOES_ON).all()
-        assert len(rows) == 21 or ends[-1] != GOES_ON
+        assert (ends[:-1] == CONTINUES).all()
+        assert len(rows) == 21 or ends[-1] != CONTINUES
 
 
 def test_cars_start_all_along_their_roads() -> None:
-    recorder = Recorder(CAR, 12, 1, drivers, seed=1)
+    recorder = Recorder(CAR, 12, 1, policies, seed=1)
     found = recorder.round(0)
     starts = found.part.privileged_state[:, :2][torch.cat([torch.tensor([True]), found.part.episodes.diff() > 0])]
     firsts = torch.tensor([track.start[1:] for track in found.levels.tracks()])  # type: ignore[attr-defined]
@@ -112,7 +112,7 @@ def test_cars_start_all_along_their_roads() -> None:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
     folder = tmp_path_factory.mktemp("recording")
-    recorder = Recorder(MAZE, 6, 10, drivers, seed=2)
+    recorder = Recorder(MAZE, 6, 10, policies, seed=2)
     about = describe(64, 1, recorder.observer.quantities, recorder.observer.objects)
     rounds = [recorder.round(number) for number in range(3)]
     for number, each in enumerate(rounds):
@@ -167,7 +167,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no recording: `clutr world record` makes one"):
         EpisodeDataset(tmp_path)
     with pytest.raises(ValueError, match="at least one environment and one action"):
-        Recorder(MAZE, 0, 5, drivers, seed=1)
+        Recorder(MAZE, 0, 5, policies, seed=1)
 
 
 @given(shares=st.lists(st.floats(0.01, 1), min_size=1, max_size=5), n=st.integers(1, 40))

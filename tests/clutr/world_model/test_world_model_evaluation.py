@@ -11,8 +11,8 @@ from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.evaluation import (
     EvaluationOptions,
+    LatentRollouts,
     ReadOut,
-    Rollouts,
     cut_windows,
     fit_linear,
     latent_curves,
@@ -62,7 +62,7 @@ class Oracle(Dreamer):
         return Dream(latents, latents[..., 0], sure, sure)
 
 
-def rollouts() -> Rollouts:
+def rollouts() -> LatentRollouts:
     return roll_out(WINDOWS, {"oracle": Oracle()}, fit_linear(EPISODES), 5, SCALE)
 
 

@@ -17,7 +17,13 @@ from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.evaluation import ReadOut
 from clutr.world_model.memory import MemoryConfig, Scale
-from clutr.world_model.policy_ranking import RoadFollower, dreamt_returns, policy_ranking, real_returns, road_followers
+from clutr.world_model.policy_ranking import (
+    ProportionalDriver,
+    dream_returns,
+    policy_ranking,
+    proportional_drivers,
+    real_returns,
+)
 
 CAR = CarDomain(max_frames=160, shaped=False)
 
@@ -65,7 +71,7 @@ def test_dreamt_rewards_count_while_the_episode_goes_on() -> None:
 
     fixed = Fixed(dreamer.memory, dreamer.scale)
     start = LatentState(torch.zeros(1, 5), torch.zeros(1, 3))
-    found = dreamt_returns(lambda latents, _: latents, fixed, start, 3, torch.Generator())
+    found = dream_returns(lambda latents, _: latents, fixed, start, 3, torch.Generator())
     assert found.tolist() == [2.0]
 
 
@@ -84,10 +90,10 @@ def test_returns_in_the_world_are_the_engine_s() -> None:
 def test_followers_differ_in_speed_and_gain() -> None:
     names = ["curvature_ahead", "forward_speed", "lateral_offset", "heading_error"]
     read_out = ReadOut(torch.cat([torch.eye(4), torch.zeros(1, 4)]))
-    followers = road_followers(read_out, names)
+    followers = proportional_drivers(read_out, names)
     assert len(followers) == 24
     straight = torch.tensor([[0.0, 10.0, 0.0, 0.5]])  # looks left of a straight road, at 10 units a second
-    one = RoadFollower(read_out, {name: i for i, name in enumerate(names)}, speed=15.0, gain=1.0)
+    one = ProportionalDriver(read_out, {name: i for i, name in enumerate(names)}, speed=15.0, gain=1.0)
     torch.testing.assert_close(one(straight, straight), torch.tensor([[0.6, 0.5, 0.0]]))
     fast = torch.tensor([[0.0, 25.0, 0.0, 0.0]])
     torch.testing.assert_close(one(fast, fast), torch.tensor([[0.0, 0.0, 0.3]]))

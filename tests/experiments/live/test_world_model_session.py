@@ -7,7 +7,7 @@ from clutr.experiments.live.views import COPIED
 from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.episodes import Driven, Recorded, level_of
+from clutr.experiments.world_model.episodes import RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import LatentState
@@ -121,7 +121,7 @@ def test_a_random_walk_dreams_apart_from_reality(session: WorldModelSession) -> 
 def test_the_simulator_plays_the_episodes_own_level(session: WorldModelSession) -> None:
     recorded = session.footage
     session.drive()
-    assert isinstance(session.footage, Driven)
+    assert isinstance(session.footage, SimulatedEpisode)
     assert torch.equal(session.footage.frames[0], recorded.frames[0]), "an episode in a maze begins as its level does"
     for time in range(3):
         action = int(recorded.actions[time].argmax())
@@ -140,7 +140,7 @@ def test_driving_ends_with_the_episode(session: WorldModelSession) -> None:
     session.drive()
     for _ in range(60):
         session.step({"up"})
-    assert isinstance(session.footage, Driven)
+    assert isinstance(session.footage, SimulatedEpisode)
     assert session.footage.over
     assert len(session.footage.frames) == len(session.footage.actions) + 1 <= 22
     assert session.frame == len(session.footage.frames) - 1
@@ -187,7 +187,7 @@ def test_messages(
     elsewhere.path = tmp_path_factory.mktemp("elsewhere")
     with pytest.raises(RunError, match="the recording does not hold the levels of its episodes"):
         level_of(elsewhere, maze_world.experiment.domain, episode)
-    assert not Recorded(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
+    assert not RecordedEpisode(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
 
 
 def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: WorldModelSession) -> None:
