@@ -1,7 +1,7 @@
-"""The one protocol a world offers, and the types that cross it.
+"""The protocol that every environment offers, and the types that cross it.
 
-A world is a `Domain`: it samples, encodes, mutates, draws and plays `LevelBatch`es. Adding a world means one folder
-that offers this; students and curricula see nothing else of it.
+An environment is a `Domain`: it samples, plays, describes and draws `LevelBatch`es. What it may offer beyond that is in
+`clutr.envs.capabilities`; students and curricula see nothing else of it.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clutr.envs.capabilities import PrivilegedObserver
 from clutr.envs.registry import Registry
 
 Observation = dict[str, Tensor]
@@ -106,7 +105,7 @@ class Step(NamedTuple):
 
     observation: Observation
     reward: Tensor  # [N] float32
-    terminated: Tensor  # [N] bool: the world ended the episode
+    terminated: Tensor  # [N] bool: the environment ended the episode
     truncated: Tensor  # [N] bool: the time limit ended it
 
 
@@ -127,7 +126,7 @@ class Engine(Protocol):
 
     @property
     def agent_position(self) -> Tensor:
-        """`[N, ...]`: where the agents are, in the world's own terms; a map can be drawn from it."""
+        """`[N, ...]`: where the agents are, in the domain's own terms; a map can be drawn from it."""
         ...
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
@@ -142,12 +141,6 @@ class Engine(Protocol):
     def step(self, actions: Tensor) -> Step:
         """Advance every environment by one action `[N, ...]`, also those whose episode has ended."""
         ...
-
-
-class Repairs(NamedTuple):
-    """How often `Domain.from_tokens` had to mend its input, by reason, each `[B]` int64."""
-
-    counts: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -180,104 +173,24 @@ class Suite:
         raise KeyError(f"suite {self.name!r} has no level {name!r}; it has: {', '.join(t.name for t in self.tasks)}")
 
 
-class PathScale(NamedTuple):
-    """What the colours along a path stand for."""
-
-    colours: tuple[str, ...]
-    """Hexadecimal, from `low` to `high`."""
-    low: str
-    high: str
-
-
-class Paths(NamedTuple):
-    """Episodes drawn on their levels."""
-
-    pictures: Tensor
-    """`[B, height, width, 3]` uint8."""
-    remarks: tuple[str, ...]
-    """A few words about each."""
-    about: str
-    """A sentence that says what is drawn."""
-    scale: PathScale | None = None
-
-
-class Parameter(NamedTuple):
-    """One of the numbers that tell what kind of level a world shall make."""
-
-    name: str
-    low: float
-    high: float
-    """`low <= high`; both belong to the range."""
-    about: str
-    """What it sets, in a few words."""
-
-
 class Domain(Protocol):
-    """A world, as a frozen dataclass of its options. Registered in `DOMAINS`."""
+    """An environment, as a frozen dataclass of its options. Registered in `DOMAINS`.
+
+    This is what training by domain randomisation, evaluation and reports need. Other curricula, manifolds, probes and
+    world models ask for more: see `clutr.envs.capabilities`.
+    """
 
     @property
     def level_type(self) -> type[LevelBatch]:
-        """The class of this world's levels."""
-        ...
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of content tokens C. Token 0 is padding, 1..C are content."""
-        ...
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest content of a task."""
-        ...
-
-    @property
-    def ordered_suffix_length(self) -> int:
-        """How many tokens at the end of a task have a part of their own; those before them are a sorted set."""
-        ...
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        """Rows and columns of the grid whose cells the content tokens 1..C number row by row."""
+        """The class of this domain's levels."""
         ...
 
     def sample(self, n: int, rng: torch.Generator) -> LevelBatch:
         """Draw n random levels (domain randomisation)."""
         ...
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The numbers that tell kinds of levels apart, at least one: what teachers of competence choose.
-
-        The low end of the first makes the plainest levels.
-        """
-        ...
-
-    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> LevelBatch:
-        """Draw a random level for each row of `parameters` `[n, P]`, in the order of `Domain.parameters`.
-
-        Any finite numbers will do: those out of range count as the end that they passed. Raises
-        `ValueError` for another shape and for numbers that are not finite.
-        """
-        ...
-
-    def to_tokens(self, levels: LevelBatch) -> Tensor:
-        """Canonical token sequences `[B, max_tokens]` int64, padded with 0 on the right."""
-        ...
-
-    def from_tokens(self, tokens: Tensor) -> tuple[LevelBatch, Repairs]:
-        """Build levels from ANY token sequences `[B, L]` (values outside 1..C are ignored); repairs are counted."""
-        ...
-
-    def mutate(self, levels: LevelBatch, edits: int, rng: torch.Generator) -> LevelBatch:
-        """Copies of `levels` with `edits` random edits each."""
-        ...
-
     def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
         """N training environments."""
-        ...
-
-    def observer(self, engine: Engine) -> PrivilegedObserver:
-        """An observer of one of this world's training engines. Raises `TypeError` for another world's engine."""
         ...
 
     def suites(self) -> dict[str, Suite]:
@@ -288,34 +201,8 @@ class Domain(Protocol):
         """Descriptive numbers of each level, `[B]` float32 by name; `solvable` (0 or 1) is always among them."""
         ...
 
-    def optimal_return(self, levels: LevelBatch) -> Tensor | None:
-        """The undiscounted return of the best episode that is possible from each level's start, `[B]` float32.
-
-        None in a world that cannot compute it.
-        """
-        ...
-
     def render(self, levels: LevelBatch) -> Tensor:
         """Pictures `[B, height, width, 3]` uint8."""
-        ...
-
-    def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
-        """Draw where agents went, on any levels of the suites; None for a kind of level that cannot be drawn.
-
-        Args:
-            levels: B levels.
-            positions: `[B, L, ...]`, the `Engine.agent_position` of each before and after every step, padded at the
-                end: -1 where
-                places are whole numbers, NaN elsewhere.
-        """
-        ...
-
-    def parse(self, source: str) -> LevelBatch:
-        """Read levels from text or JSON. Raises `LevelError` naming line and reason."""
-        ...
-
-    def format(self, levels: LevelBatch) -> str:
-        """Write levels as text that `parse` reads back without loss."""
         ...
 
 

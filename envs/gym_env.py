@@ -11,7 +11,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from clutr.envs.domain import Domain, Engine, LevelBatch, Observation
+from clutr.envs.capabilities import Text
+from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
 
 _LONGEST_PATH = 1024
@@ -31,7 +32,7 @@ class Game(ABC):
     """What can be played."""
     engine: Engine
 
-    def __init__(self, num_envs: int, level: Any, domain: Domain) -> None:
+    def __init__(self, num_envs: int, level: Any, domain: Text) -> None:
         self.num_envs = num_envs
         self.domain = domain
         self.fixed = self._read(level)

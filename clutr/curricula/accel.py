@@ -16,6 +16,7 @@ from torch import Tensor
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.curricula.plr import PLR, PLRConfig
+from clutr.envs.capabilities import Mutation, Parameters, require
 from clutr.envs.domain import LevelBatch
 
 EASY_LEVELS = 4
@@ -52,7 +53,8 @@ class ACCELConfig(PLRConfig):
             raise ValueError(f"start must be random or simple, got {self.start!r}")
 
     def build(self, context: Context) -> "ACCEL":
-        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        """Make the curriculum. Raises `ValueError` if the domain lacks `Mutation` or what the score needs."""
+        require(context.domain, Mutation, "ACCEL")
         return ACCEL(self, context)
 
 
@@ -75,6 +77,7 @@ class ACCEL(PLR):
     def __init__(self, config: ACCELConfig, context: Context) -> None:
         super().__init__(config, context)
         self.options = config
+        self.simple = require(context.domain, Parameters, "ACCEL's simple start") if config.start == "simple" else None
         self.edits_rng = context.generator("edits")
         self.parents: LevelBatch | None = None
         """Levels replayed last, whose children come next."""
@@ -100,16 +103,16 @@ class ACCEL(PLR):
         return (self._replays(n), 0) if self.parents is None else (0, n)
 
     def _new(self, n: int) -> LevelBatch:
-        if self.options.start == "random":
+        if self.simple is None:
             return self.domain.sample(n, self.levels_rng)
-        low, high = (torch.tensor([getattr(p, end) for p in self.domain.parameters]) for end in ("low", "high"))
+        low, high = (torch.tensor([getattr(p, end) for p in self.simple.parameters]) for end in ("low", "high"))
         parameters = low + (high - low) * torch.rand(n, len(low), generator=self.levels_rng)
         parameters[:, 0] = low[0]
-        return self.domain.sample_at(parameters, self.levels_rng)
+        return self.simple.sample_at(parameters, self.levels_rng)
 
     def edit(self, parents: LevelBatch) -> LevelBatch:
         """A child of each parent."""
-        return self.domain.mutate(parents, self.options.edits, self.edits_rng)
+        return require(self.domain, Mutation, "ACCEL").mutate(parents, self.options.edits, self.edits_rng)
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
         """Score as PLR does, and choose parents among what was replayed. Returns what PLR returns."""

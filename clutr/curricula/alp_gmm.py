@@ -1,8 +1,8 @@
 """ALP-GMM: a teacher proposes the tasks on which the student's returns change most, for better or worse.
 
 Source: "Teacher algorithms for curriculum learning of Deep RL in continuously parameterized environments", arXiv
-1910.07224, algorithm 1. A task is a point of a box: the world's own parameters
-(`Domain.parameters`), as published, or a point of the task manifold. Its absolute learning progress (ALP) is how far
+1910.07224, algorithm 1. A task is a point of a box: the domain's own parameters (`clutr.envs.capabilities.Parameters`),
+as published, or a point of the task manifold. Its absolute learning progress (ALP) is how far
 its return is from that of the nearest task seen before. A mixture of Gaussians, fitted now and then to the latest tasks
 and their progress, says where progress is; tasks are drawn from the Gaussians in proportion to it.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
-from clutr.envs.domain import Domain
+from clutr.envs.capabilities import Parameters, require
 from clutr.manifold.base import Manifold
 
 FULL_COVARIANCE = 8
@@ -68,7 +68,7 @@ class ALPGMMConfig:
 class ParameterBox:
     """The box of a world's own parameters."""
 
-    def __init__(self, domain: Domain, rng: torch.Generator) -> None:
+    def __init__(self, domain: Parameters, rng: torch.Generator) -> None:
         self.domain = domain
         self.rng = rng
         self.dim = len(domain.parameters)
@@ -182,7 +182,7 @@ class ALPGMM:
         if config.space == "latent":
             self.box = LatentBox(context.require_manifold("alp-gmm"))
         else:
-            self.box = ParameterBox(context.domain, self.levels_rng)
+            self.box = ParameterBox(require(context.domain, Parameters, "ALP-GMM"), self.levels_rng)
         by_dimension = "full" if self.box.dim <= FULL_COVARIANCE else "diag"
         self.covariance = by_dimension if config.covariance == "auto" else config.covariance
         self.tasks = torch.zeros(0, self.box.dim)

@@ -64,10 +64,9 @@ class CLUTRJoint(CLUTR):
             raise ValueError("the curriculum 'clutr-joint' goes on training a task VAE, and this manifold is none")
         self.vae = self.manifold
         self.config = config
-        self.domain = context.domain
         self.rng = context.generator("vae")
         self.optimiser = torch.optim.Adam(list(self.vae.network.parameters()), config.vae_learning_rate)
-        self.tasks = torch.zeros(0, context.domain.max_tokens, dtype=torch.int64)
+        self.tasks = torch.zeros(0, self.vae.domain.max_tokens, dtype=torch.int64)
         """Token sequences of the last proposals."""
         self.regrets = torch.zeros(0)
         """What each of them was worth."""
@@ -79,7 +78,7 @@ class CLUTRJoint(CLUTR):
             RuntimeError: if nothing was proposed since the last call.
         """
         found = super().observe(outcome)
-        tokens = self.domain.to_tokens(outcome.proposal.levels)
+        tokens = self.vae.domain.to_tokens(outcome.proposal.levels)
         self.tasks = torch.cat([self.tasks, tokens])[-self.config.vae_window :]
         self.regrets = torch.cat([self.regrets, found["regret"]])[-self.config.vae_window :]
         return found | self._learn()

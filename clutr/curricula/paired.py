@@ -2,7 +2,7 @@
 
 Source: "Emergent Complexity and Zero-shot Transfer via Unsupervised Environment Design", arXiv 2012.02096, algorithm 1.
 The teacher of arXiv 2110.02439 (appendix D) places one thing a step on an empty sketch, sees the sketch so far, and is
-rewarded with the regret after the last step. Here a thing is one token of the world (`Domain.from_tokens`), so that the
+rewarded with the regret after the last step. Here a thing is one token (`clutr.envs.capabilities.Tokens`), so that the
 same teacher builds mazes (obstacles, then goal, then agent) and whatever else has a sketch. Placing where
 something stands already does nothing.
 """
@@ -20,7 +20,7 @@ from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
-from clutr.envs.domain import Domain
+from clutr.envs.capabilities import Tokens, require
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Designer(nn.Module):
     STEP_FEATURES = 10
     HIDDEN = 32
 
-    def __init__(self, domain: Domain, config: PAIREDOptions, rng: torch.Generator) -> None:
+    def __init__(self, domain: Tokens, config: PAIREDOptions, rng: torch.Generator) -> None:
         super().__init__()
         self.grid = height, width = domain.token_grid
         if min(height, width) < 3:
@@ -197,7 +197,7 @@ class PAIRED:
     def __init__(self, config: PAIREDOptions, context: Context) -> None:
         self.config = config
         self.students = students_of(config.regret)
-        self.domain = context.domain
+        self.domain = require(context.domain, Tokens, "PAIRED")
         self.regret = OBJECTIVES[config.regret]
         self.scale = RunningStd() if config.normalise_regret else None
         self.rng = context.generator("teacher")

@@ -8,10 +8,10 @@ rewards are not normalised.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics
+from clutr.envs.capabilities import OptimalReturn, require
 from clutr.envs.domain import Domain, LevelBatch
 
 
@@ -102,17 +102,14 @@ class Scorer:
         domain: the world, which `regret` asks for the optimum.
 
     Raises:
-        ValueError: if the score needs the optimal return and the world cannot compute it.
+        ValueError: if the score needs the optimal return and the domain cannot compute it.
     """
 
     def __init__(self, name: str, domain: Domain) -> None:
         self._score = SCORES[name]
-        self._domain = domain
-        self._needs_optimum = name == "regret"
-        if self._needs_optimum and domain.optimal_return(domain.sample(1, torch.Generator().manual_seed(0))) is None:
-            raise ValueError("the score 'regret' needs a world that can compute the optimal return; this one cannot")
+        self._optimum = require(domain, OptimalReturn, "the score 'regret'") if name == "regret" else None
 
     def __call__(self, levels: LevelBatch, statistics: EpisodeStatistics, best_return: Tensor) -> Tensor:
         """Scores `[B]` of B levels from what a student did on them, and its best returns there ever."""
-        optimum = self._domain.optimal_return(levels) if self._needs_optimum else None
+        optimum = None if self._optimum is None else self._optimum.optimal_return(levels)
         return self._score(Played(statistics, best_return, optimum))

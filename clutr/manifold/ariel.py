@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
@@ -58,7 +59,7 @@ class ArielConfig(PretrainOptions["ArielManifold"]):
 
     def build(self, domain: Domain, seed: int) -> "ArielManifold":
         """An untrained manifold. Raises `ValueError` if an axis would hold more than a latent can."""
-        return ArielManifold(self, domain, seed)
+        return ArielManifold(self, require(domain, Tokens, "AriEL"), seed)
 
 
 class ArielManifold(Coder):
@@ -70,7 +71,7 @@ class ArielManifold(Coder):
         seed: of the initial weights.
     """
 
-    def __init__(self, config: ArielConfig, domain: Domain, seed: int) -> None:
+    def __init__(self, config: ArielConfig, domain: Tokens, seed: int) -> None:
         shape = TaskShape.of(domain)
         steps = shape.most + shape.tail
         dim = min(config.dim or steps, steps)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.capabilities import Tokens
+from clutr.envs.domain import LevelBatch
 from clutr.manifold.sets import TaskShape
 
 LATENT_BITS = 24
@@ -34,7 +35,7 @@ class Coder(ABC):
 
     bounds = (0.0, 1.0)
 
-    def __init__(self, domain: Domain, shape: TaskShape, dim: int) -> None:
+    def __init__(self, domain: Tokens, shape: TaskShape, dim: int) -> None:
         self.domain = domain
         self.shape = shape
         self.dim = dim

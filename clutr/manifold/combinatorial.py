@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
@@ -42,7 +43,7 @@ class CombinatorialConfig:
 
     def build(self, domain: Domain, seed: int) -> "CombinatorialCoder":  # noqa: ARG002 (the protocol's name)
         """The manifold of a world, the same for every seed. Raises `ValueError` if an axis would hold too much."""
-        return CombinatorialCoder(domain, self.cells_per_axis)
+        return CombinatorialCoder(require(domain, Tokens, "the combinatorial coder"), self.cells_per_axis)
 
     def pretraining(self, manifold: "CombinatorialCoder", domain: Domain, seed: int) -> "Measuring":  # noqa: ARG002
         """Nothing is trained; health is measured."""
@@ -57,7 +58,7 @@ class CombinatorialCoder(Coder):
         cells_per_axis: cells that share an axis.
     """
 
-    def __init__(self, domain: Domain, cells_per_axis: int) -> None:
+    def __init__(self, domain: Tokens, cells_per_axis: int) -> None:
         shape = TaskShape.of(domain)
         share = min(cells_per_axis, shape.cells)
         # k of n cells are least likely to have the fates they have where as many as are taken of them are taken at all

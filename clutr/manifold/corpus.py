@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain
+from clutr.envs.capabilities import Tokens
 from clutr.envs.randomness import named_generator
 
 POOL = 32
@@ -40,7 +40,7 @@ class Corpus:
 
     def __init__(
         self,
-        domain: Domain,
+        domain: Tokens,
         seed: int,
         batch_size: int,
         size: int = 0,

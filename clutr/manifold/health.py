@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain, LevelBatch, Repairs
+from clutr.envs.capabilities import Repairs, Tokens
+from clutr.envs.domain import LevelBatch
 from clutr.manifold.base import Manifold
 from clutr.manifold.corpus import lengths
 from clutr.manifold.sets import split_parts
@@ -86,7 +87,7 @@ class Measurable(Manifold, Protocol):
     """A manifold whose health can be measured."""
 
     @property
-    def domain(self) -> Domain:
+    def domain(self) -> Tokens:
         """The world."""
         ...
 
@@ -239,7 +240,7 @@ def _recovery(manifold: Measurable, levels: LevelBatch) -> dict[str, float]:
     return recovery(domain.to_tokens(levels), decoded, domain.vocabulary, domain.ordered_suffix_length)
 
 
-def _levels_of_size(domain: Domain, rng: torch.Generator, draws: int = 20_000) -> LevelBatch | None:
+def _levels_of_size(domain: Tokens, rng: torch.Generator, draws: int = 20_000) -> LevelBatch | None:
     """Those of `draws` tasks that have `CHOSEN_SIZE` set tokens; None if there are none."""
     if domain.max_tokens < CHOSEN_SIZE + domain.ordered_suffix_length:
         return None

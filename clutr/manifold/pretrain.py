@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 
+from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import derive_seed, named_generator
@@ -75,7 +76,7 @@ class PretrainOptions(ABC, Generic[M]):
 
     def pretraining(self, manifold: M, domain: Domain, seed: int) -> "Pretraining[M]":
         """The training of `manifold`, which these options built."""
-        return Pretraining(self, manifold, domain, seed)
+        return Pretraining(self, manifold, require(domain, Tokens, "pretraining"), seed)
 
 
 class Pretraining(Generic[M]):
@@ -88,7 +89,7 @@ class Pretraining(Generic[M]):
         seed: of corpus, noise and health.
     """
 
-    def __init__(self, options: PretrainOptions[M], manifold: M, domain: Domain, seed: int) -> None:
+    def __init__(self, options: PretrainOptions[M], manifold: M, domain: Tokens, seed: int) -> None:
         self.options = options
         self.manifold = manifold
         self.domain = domain

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
@@ -57,7 +58,8 @@ class RecurrentVAEConfig(PretrainOptions[VAEManifold]):
 
     def build(self, domain: Domain, seed: int) -> VAEManifold:
         """An untrained manifold."""
-        return VAEManifold(RecurrentNetwork(self, domain, seed), domain, self.latent, self.bound, self.squash)
+        tokens = require(domain, Tokens, "the recurrent VAE")
+        return VAEManifold(RecurrentNetwork(self, tokens, seed), tokens, self.latent, self.bound, self.squash)
 
 
 CLUTR_PAPER = RecurrentVAEConfig(
@@ -111,7 +113,7 @@ class RecurrentNetwork(nn.Module):
         seed: of the initial weights.
     """
 
-    def __init__(self, config: RecurrentVAEConfig, domain: Domain, seed: int) -> None:
+    def __init__(self, config: RecurrentVAEConfig, domain: Tokens, seed: int) -> None:
         super().__init__()
         self.config = config
         self.max_tokens = domain.max_tokens

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
 from clutr.manifold.base import MANIFOLDS
@@ -44,7 +45,8 @@ class SetVAEConfig(PretrainOptions[VAEManifold]):
 
     def build(self, domain: Domain, seed: int) -> VAEManifold:
         """An untrained manifold."""
-        return VAEManifold(SetNetwork(self, domain, seed), domain, self.latent, self.bound, "cdf")
+        tokens = require(domain, Tokens, "the set VAE")
+        return VAEManifold(SetNetwork(self, tokens, seed), tokens, self.latent, self.bound, "cdf")
 
 
 class SetNetwork(nn.Module):
@@ -57,7 +59,7 @@ class SetNetwork(nn.Module):
         seed: of the initial weights.
     """
 
-    def __init__(self, config: SetVAEConfig, domain: Domain, seed: int) -> None:
+    def __init__(self, config: SetVAEConfig, domain: Tokens, seed: int) -> None:
         super().__init__()
         self.config = config
         self.domain = domain

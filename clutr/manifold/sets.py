@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain
+from clutr.envs.capabilities import Tokens
 from clutr.envs.randomness import named_generator
 from clutr.manifold.corpus import lengths
 
@@ -37,7 +37,7 @@ class TaskShape:
     """Tokens after the set: all different, and none of the set."""
 
     @classmethod
-    def of(cls, domain: Domain) -> "TaskShape":
+    def of(cls, domain: Tokens) -> "TaskShape":
         """The shape of `domain`'s tasks. Sets that are not all of one size are of any from 0 up to the largest."""
         tokens = domain.to_tokens(domain.sample(DRAWS, named_generator(0, "task shape")))
         sizes = lengths(tokens) - domain.ordered_suffix_length

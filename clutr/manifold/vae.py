@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.capabilities import Tokens
+from clutr.envs.domain import LevelBatch
 from clutr.manifold.posterior import TaskNetwork, posterior_health
 
 Squash = Literal["cdf", "tanh"]
@@ -47,7 +48,7 @@ class VAEManifold:
         squash: how the Gaussian latent becomes a point of the box.
     """
 
-    def __init__(self, network: TaskNetwork, domain: Domain, dim: int, bound: float, squash: Squash) -> None:
+    def __init__(self, network: TaskNetwork, domain: Tokens, dim: int, bound: float, squash: Squash) -> None:
         self.network = network
         self.domain = domain
         self.dim = dim

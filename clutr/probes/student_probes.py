@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clutr.agents.networks import ActorCritic
 from clutr.agents.student import Student
+from clutr.envs.capabilities import PrivilegedState, require
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
 from clutr.probes.linear_probes import probe
@@ -58,7 +59,7 @@ def collect_steps(
     rng = named_generator(seed, "probe", "walk")
     engine: Any = domain.engine(levels)
     observation = engine.reset(domain.sample(levels, rng))
-    observer = domain.observer(engine)
+    observer = require(domain, PrivilegedState, "the student probes").observer(engine)
     quantities = list(observer.quantities)
     observer.reset(torch.ones(levels, dtype=torch.bool))
     states = [each.initial_state(levels) for each in (student, untrained)]

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.envs.domain import Domain
+from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.world_model.backbones.base import Backbone
@@ -75,7 +75,7 @@ class LinearController:
 @torch.no_grad()
 def controller_returns(
     weights: Tensor,
-    domain: Domain,
+    domain: PrivilegedState,
     backbone: Backbone,
     dreamer: Dreamer,
     options: ControllerOptions,
@@ -118,7 +118,7 @@ class Evolved:
 
 
 def evolve(
-    domain: Domain,
+    domain: PrivilegedState,
     backbone: Backbone,
     dreamer: Dreamer,
     options: ControllerOptions,

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.capabilities import PrivilegedState
+from clutr.envs.domain import LevelBatch
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer, LatentPolicy, LatentState
 from clutr.world_model.evaluation import ReadOut
@@ -25,7 +26,12 @@ RESAMPLES = 4000
 
 @torch.no_grad()
 def real_returns(
-    policy: LatentPolicy, domain: Domain, levels: LevelBatch, backbone: Backbone, dreamer: Dreamer, horizon: int
+    policy: LatentPolicy,
+    domain: PrivilegedState,
+    levels: LevelBatch,
+    backbone: Backbone,
+    dreamer: Dreamer,
+    horizon: int,
 ) -> Tensor:
     """Returns `[N]` of `horizon` actions in the world, one environment a level; fewer where an episode ends before."""
     engine = domain.engine(len(levels))

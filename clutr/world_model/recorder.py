@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import Domain, Engine, LevelBatch
+from clutr.envs.capabilities import PrivilegedState
+from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.world_model.dataset import CONTINUES, TERMINATED, TRUNCATED, Part
@@ -42,7 +43,7 @@ class Recorder:
 
     def __init__(
         self,
-        domain: Domain,
+        domain: PrivilegedState,
         num_envs: int,
         length: int,
         policies: Callable[[Engine], Sequence[tuple[BehaviourPolicy, int]]],

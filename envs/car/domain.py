@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clutr.envs.capabilities import Parameter, Paths, Repairs, clamp_parameters
 from clutr.envs.car.drawing.thumbnail import render_tracks
 from clutr.envs.car.drawing.trajectory_map import draw_maps, speed_scale
 from clutr.envs.car.engine import PLAYFIELD, CarEngine
@@ -15,8 +16,7 @@ from clutr.envs.car.road.level import BezierLevels, RoadLevels
 from clutr.envs.car.road.sampling import GRID_SIZE, grid_cells_at, in_line
 from clutr.envs.car.road.text import collinear, format_levels, parse
 from clutr.envs.car.suites import suites
-from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
-from clutr.envs.parameters import clamp_parameters
+from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Suite
 
 SPACING = PLAYFIELD / GRID_SIZE
 """Between two cells of the grid, in units; cell (0, 0) lies one spacing from the corner."""
@@ -271,10 +271,6 @@ class CarDomain:
             "solvable": [1.0] * len(tracks),
         }
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in facts.items()}
-
-    def optimal_return(self, levels: LevelBatch) -> Tensor | None:  # noqa: ARG002 (the protocol's name)
-        """None: nobody knows the fastest lap."""
-        return None
 
     def render(self, levels: LevelBatch) -> Tensor:
         """Bird's-eye pictures `[B, 160, 160, 3]` uint8."""

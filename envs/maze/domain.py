@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Parameter, Paths, Repairs, Suite
+from clutr.envs.capabilities import Parameter, Paths, Repairs, clamp_parameters
+from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Suite
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
 from clutr.envs.maze.observer import MazeObserver
@@ -14,7 +15,6 @@ from clutr.envs.maze.render import render_mazes
 from clutr.envs.maze.sampling import mazes_at
 from clutr.envs.maze.suites import suites
 from clutr.envs.maze.text import format_levels, parse
-from clutr.envs.parameters import clamp_parameters
 
 _PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
@@ -258,7 +258,7 @@ class MazeDomain:
         return render_mazes(self._own(levels))
 
     def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
-        """Mazes with the cells visited, `positions` `[B, L]`: see `clutr.envs.domain.Domain.draw_paths`."""
+        """Mazes with the cells visited, `positions` `[B, L]`: see `clutr.envs.capabilities.PathDrawing`."""
         if not isinstance(levels, MazeLevels):  # a seed of somebody else's maze
             return None
         tile = min(_PATH_TILE, max(4, _PATH_PIXELS // (max(levels.height, levels.width) + 2)))

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.envs.capabilities import PathDrawing, PrivilegedState
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.runs import load_student
@@ -124,9 +125,10 @@ class Play:
     def __init__(self, session: CurriculumSession) -> None:
         self._session, self.levels = session, session.chosen.levels
         self._engine = session.domain.engine(1)
-        self._sight = session.domain.observer(self._engine)
+        self._observer = session.domain.observer(self._engine) if isinstance(session.domain, PrivilegedState) else None
         self._observation = self._engine.reset(self.levels)
-        self._sight.reset()
+        if self._observer is not None:
+            self._observer.reset()
         self._state = session.student.initial_state(1)
         self._rng = named_generator(session.seed, "inspect", "student")
         self._places: list[Tensor] = [self._engine.agent_position.clone()]
@@ -150,8 +152,9 @@ class Play:
     def scene(self) -> Scene:
         """The moment as it is."""
         path = None
-        if self._over:
-            drawn = self._session.domain.draw_paths(self.levels, torch.stack(self._places, 1))
+        domain = self._session.domain
+        if self._over and isinstance(domain, PathDrawing):
+            drawn = domain.draw_paths(self.levels, torch.stack(self._places, 1))
             path = None if drawn is None else drawn.pictures[0].cpu().numpy()
-        picture = self._sight.pictures()[0].numpy()
-        return Scene(picture, path, self._step, self._total, self._over, self._solved)
+        shown = self._session.chosen.picture if self._observer is None else self._observer.pictures()[0].numpy()
+        return Scene(shown, path, self._step, self._total, self._over, self._solved)

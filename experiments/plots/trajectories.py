@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clutr.envs.domain import PathScale
+from clutr.envs.capabilities import PathScale
 from clutr.experiments.plots.html import note, number, picture, text
 from clutr.experiments.plots.page import Panel, join_caption
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clutr.envs.capabilities import PathDrawing
 from clutr.envs.domain import Metric
 from clutr.experiments.config import method_of
 from clutr.experiments.evaluation.compare import metric_of
@@ -203,6 +204,9 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
     Of a suite that is told by solve rates, a solved and an unsolved episode where there are both, else the first two;
     of one that is told by returns, the episode of the median return.
     """
+    domain = run.domain()
+    if not isinstance(domain, PathDrawing):
+        return Recorded([], "", None)
     suite_metrics = {result["suite"]: metric_of(result) for result in run.evaluations().values() if "suite" in result}
     episodes: list[Episode] = []
     about, scale = "", None
@@ -214,7 +218,7 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
         chosen = (
             _solved_and_unsolved(solved) if metric == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
         )
-        drawn = run.domain().draw_paths(entry["levels"][chosen], entry["places"][chosen].cpu())
+        drawn = domain.draw_paths(entry["levels"][chosen], entry["places"][chosen].cpu())
         if drawn is None:
             continue
         about, scale = drawn.about, drawn.scale

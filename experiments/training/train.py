@@ -23,10 +23,10 @@ def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> boo
         say: receives lines for the user.
     """
     manifold = None
-    if run.experiment.manifold is not None:
-        with work_display("pretraining the task manifold") as progress:
-            manifold = prepare_manifold(run, manifolds, progress)
     try:
+        if run.experiment.manifold is not None:
+            with work_display("pretraining the task manifold") as progress:
+                manifold = prepare_manifold(run, manifolds, progress)
         runner = Runner(run, manifold, say)
     except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"{run.path} cannot be trained: {error}") from error

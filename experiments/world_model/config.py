@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from clutr.envs.capabilities import PrivilegedState, require
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.domain import DOMAINS, Domain
+from clutr.envs.domain import DOMAINS
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry
 from clutr.experiments import plain_config
@@ -60,8 +61,8 @@ class RecordOptions:
 class WorldModelExperiment:
     """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
 
-    domain: Domain
-    """The world."""
+    domain: PrivilegedState
+    """The environment."""
     record: RecordOptions = field(default_factory=RecordOptions)
     """What is recorded."""
     backbone: BackboneConfig = field(default_factory=VAEConfig)
@@ -74,6 +75,9 @@ class WorldModelExperiment:
     """How dreams are judged."""
     seed: int = 1
     """Seed of everything."""
+
+    def __post_init__(self) -> None:
+        require(self.domain, PrivilegedState, "a world model")
 
 
 _DEBUG = {

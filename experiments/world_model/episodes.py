@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.storage import RunError, load_state
 from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
@@ -68,26 +69,26 @@ class SimulatedEpisode:
     """A level in the simulator, from its start, one action at a time.
 
     Args:
-        domain: the world.
+        domain: the environment.
         level: one level.
     """
 
     driven = True
     about = "the simulator, and you drive"
 
-    def __init__(self, domain: Domain, level: LevelBatch) -> None:
+    def __init__(self, domain: PrivilegedState, level: LevelBatch) -> None:
         self._engine = domain.engine(1)
-        self._sight = domain.observer(self._engine)
+        self._observer = domain.observer(self._engine)
         self._discrete = int(getattr(self._engine.action_space, "n", 0))
         width = self._discrete or int((self._engine.action_space.shape or (1,))[0])
         self._engine.reset(level)
-        self._sight.reset()
+        self._observer.reset()
         self.over = False
         self.actions, self.rewards = torch.zeros(0, width), torch.zeros(0)
-        self.frames, self.masks, self.privileged_state = self._sight.pictures(), self._sight.masks(), self._true()
+        self.frames, self.masks, self.privileged_state = self._observer.pictures(), self._observer.masks(), self._true()
 
     def _true(self) -> Tensor:
-        return torch.stack(list(self._sight.privileged_state().values()), 1)
+        return torch.stack(list(self._observer.privileged_state().values()), 1)
 
     def advance(self, action: Tensor) -> bool:
         """See `Footage`."""
@@ -95,8 +96,8 @@ class SimulatedEpisode:
             return False
         step = self._engine.step(action.argmax(0, keepdim=True) if self._discrete else action[None])
         self.over = bool((step.terminated | step.truncated).any())
-        self.frames = torch.cat([self.frames, self._sight.pictures()])
-        self.masks = torch.cat([self.masks, self._sight.masks()])
+        self.frames = torch.cat([self.frames, self._observer.pictures()])
+        self.masks = torch.cat([self.masks, self._observer.masks()])
         self.privileged_state = torch.cat([self.privileged_state, self._true()])
         self.actions = torch.cat([self.actions, action[None]])
         self.rewards = torch.cat([self.rewards, step.reward.cpu()])

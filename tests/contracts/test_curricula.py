@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import CURRICULA, Context, Curriculum, Outcome, Proposal
-from clutr.envs.domain import LevelBatch, Parameter, Repairs
+from clutr.envs.capabilities import Parameter, Repairs
+from clutr.envs.domain import Engine, LevelBatch, Suite
 from clutr.experiments.storage import load_state, save_state
 from clutr.manifold.set_vae import SetVAEConfig
 
@@ -61,6 +62,15 @@ class TinyDomain:
 
     def describe(self, levels: Cells) -> dict[str, Tensor]:
         return {"solvable": torch.ones(len(levels)), "filled": levels.filled.float().sum(1)}
+
+    def engine(self, n: int, device: torch.device | str = "cpu") -> Engine:
+        raise NotImplementedError
+
+    def suites(self) -> dict[str, Suite]:
+        raise NotImplementedError
+
+    def render(self, levels: LevelBatch) -> Tensor:
+        raise NotImplementedError
 
 
 class TinyManifold:

@@ -11,8 +11,8 @@ from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from clutr.envs.capabilities import PathScale
 from clutr.envs.car.road.track import HALF_WIDTH, Floats, Track
-from clutr.envs.domain import PathScale
 
 SIDE = 300
 """Pixels of a map's side."""

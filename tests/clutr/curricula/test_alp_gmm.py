@@ -8,7 +8,9 @@ from torch import Tensor
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.alp_gmm import ALPGMM, ALPGMMConfig, Mixture, absolute_learning_progress, fit_mixture
 from clutr.curricula.base import Context, Outcome, Proposal
-from clutr.envs.domain import LevelBatch, Parameter
+from clutr.envs.capabilities import Parameter
+from clutr.envs.domain import LevelBatch
+from clutr.envs.maze.domain import MazeDomain
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,15 @@ class Points(LevelBatch):
     position: Tensor
 
 
-class Plane:
-    """A world whose levels are their parameters; only what the teacher needs of it."""
+class Plane(MazeDomain):
+    """A domain whose levels are their parameters."""
 
-    parameters = (Parameter("x", -1.0, 3.0, "left to right"), Parameter("y", 0.0, 10.0, "up"))
+    parameters = (
+        Parameter("x", -1.0, 3.0, "left to right"),
+        Parameter("y", 0.0, 10.0, "up"),
+    )
 
-    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> Points:
+    def sample_at(self, parameters: Tensor, rng: torch.Generator) -> Points:  # type: ignore[override]
         torch.rand(1, generator=rng)
         return Points(parameters)
 
@@ -39,7 +44,7 @@ class Box:
 
 
 def make(dim: int = 9, **options: Any) -> ALPGMM:
-    context = Context(Plane(), 1, Box(dim))  # type: ignore[arg-type]  # parts of a world and a manifold
+    context = Context(Plane(), 1, Box(dim))  # type: ignore[arg-type]  # a part of a manifold
     return ALPGMMConfig(**options).build(context)
 
 
@@ -255,7 +260,7 @@ def test_latents_need_a_manifold() -> None:
     with pytest.raises(
         ValueError, match="the curriculum 'alp-gmm' chooses latents, so the experiment needs a manifold"
     ):
-        ALPGMMConfig(space="latent").build(Context(Plane(), 1))  # type: ignore[arg-type]  # a part of a world
+        ALPGMMConfig(space="latent").build(Context(Plane(), 1))
 
 
 @pytest.mark.parametrize(

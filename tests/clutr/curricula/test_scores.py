@@ -57,8 +57,11 @@ def test_an_unknown_score_is_named() -> None:
         require_score("luck")
 
 
-def test_regret_needs_a_world_that_knows_the_optimum() -> None:
-    with pytest.raises(ValueError, match="needs a world that can compute the optimal return; this one cannot"):
+def test_regret_needs_a_domain_that_knows_the_optimum() -> None:
+    with pytest.raises(
+        ValueError,
+        match="capability OptimalReturn, but CarDomain has no optimal_return",
+    ):
         Scorer("regret", CarDomain())
     Scorer("value_l1", CarDomain())
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
+from clutr.envs.capabilities import Tokens
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.domain import Domain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.manifold.ariel import ArielConfig, ArielManifold
 from clutr.manifold.pretrain import pretrain
@@ -79,7 +79,7 @@ def test_uniform_points_are_draws_of_the_model(dim: int, trained: ArielManifold)
 @pytest.mark.parametrize(
     "domain", [MazeDomain(), CarDomain(), SMALL, MazeDomain(1, 2, 0), MazeDomain(1, 5, 3), CarDomain(100)]
 )
-def test_every_sampled_task_comes_back_and_none_needs_a_repair(domain: Domain) -> None:
+def test_every_sampled_task_comes_back_and_none_needs_a_repair(domain: Tokens) -> None:
     manifold = TINY.build(domain, 1)
     levels = domain.sample(100, rng())
     codes = manifold.encode(levels)

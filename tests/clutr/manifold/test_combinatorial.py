@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
+from clutr.envs.capabilities import Tokens
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.domain import Domain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.manifold.combinatorial import CombinatorialCoder, CombinatorialConfig
 from clutr.manifold.sets import TaskShape, edit_distance
@@ -22,7 +22,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def coder(domain: Domain, cells_per_axis: int = 3) -> CombinatorialCoder:
+def coder(domain: Tokens, cells_per_axis: int = 3) -> CombinatorialCoder:
     return CombinatorialConfig(cells_per_axis).build(domain, 1)
 
 
@@ -45,7 +45,7 @@ def counts_of(tokens: Tensor) -> dict[tuple[int, ...], int]:
         (CarDomain(), TaskShape(cells=100, fewest=12, most=12, tail=0)),
     ],
 )
-def test_the_shape_of_tasks(domain: Domain, expected: TaskShape) -> None:
+def test_the_shape_of_tasks(domain: Tokens, expected: TaskShape) -> None:
     assert TaskShape.of(domain) == expected
 
 
@@ -101,7 +101,7 @@ def test_uniform_points_are_uniform_sets(cells_per_axis: int) -> None:
 
 
 @pytest.mark.parametrize("domain", [MazeDomain(), CarDomain(), SMALL, MazeDomain(1, 2, 0), CarDomain(100)])
-def test_every_sampled_task_comes_back_and_none_needs_a_repair(domain: Domain) -> None:
+def test_every_sampled_task_comes_back_and_none_needs_a_repair(domain: Tokens) -> None:
     manifold = coder(domain)
     levels = domain.sample(300, rng())
     codes = manifold.encode(levels)

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.domain import Domain, Engine
+from clutr.envs.domain import Engine
 from clutr.envs.maze.domain import MazeDomain
 from clutr.world_model.dataset import CONTINUES, SPLITS, EpisodeDataset, describe, split_of, write_part
 from clutr.world_model.policies import STICKY_STEPS, BehaviourPolicy, NoisyExpert, RandomWalk, shares_to_counts
@@ -29,12 +30,12 @@ def policies(engine: Engine) -> Sequence[tuple[BehaviourPolicy, int]]:
     return [(RandomWalk(engine.action_space, n), n - 2), (NoisyExpert(engine.action_space, n), 2)]
 
 
-def record(domain: Domain, number: int = 0, length: int = 10) -> Round:
+def record(domain: PrivilegedState, number: int = 0, length: int = 10) -> Round:
     return Recorder(domain, 6, length, policies, seed=1).round(number)
 
 
 @pytest.mark.parametrize("domain", [MAZE, CAR], ids=["maze", "car"])
-def test_a_round_depends_on_its_number_alone(domain: Domain) -> None:
+def test_a_round_depends_on_its_number_alone(domain: PrivilegedState) -> None:
     recorder = Recorder(domain, 6, 5, policies, seed=1)
     recorder.round(0)
     again, other = recorder.round(3), recorder.round(4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from structure import HOSTILE, Structure
 
-from clutr.envs.domain import PathScale
+from clutr.envs.capabilities import PathScale
 from clutr.experiments.plots import html as tiles
 from clutr.experiments.plots.gallery import Snapshot, gallery, order_by, spread
 from clutr.experiments.plots.latent_map import LatentMapData, latent_map, principal_components, script_json
