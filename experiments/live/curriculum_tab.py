@@ -6,9 +6,9 @@ import numpy as np
 from nicegui import ui
 
 from clutr.experiments.live.curriculum_session import Chosen, CurriculumSession, Play, Scene
-from clutr.experiments.live.pictures import EMPTY, uri
 from clutr.experiments.plots.gallery import spread
 from clutr.experiments.plots.html import percent
+from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.latent_map import MOST_POINTS, SIZE, Canvas, dots, scale_by_score, scale_by_time
 
 SECONDS = 0.08
@@ -117,7 +117,7 @@ class CurriculumTab:
         (x, y) = self._canvas.place(np.array([chosen.place]))[0]
         ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="none" stroke-width="2" style="stroke:var(--ink)"/>'
         self._ring.content = ring
-        self._picture.set_source(uri(chosen.picture, 240))
+        self._picture.set_source(png_uri(chosen.picture, 240))
         self._about.text = chosen.about
         self._seen_figure.set_visibility(False)
         self._path_figure.set_visibility(False)
@@ -140,10 +140,11 @@ class CurriculumTab:
             self._scene(self._play.step())
 
     def _scene(self, scene: Scene) -> None:
-        self._seen.set_source(uri(scene.picture, 240))
+        self._seen.set_source(png_uri(scene.picture, 240))
         end = " It solved the task." if scene.solved else " The episode is over." if scene.over else ""
         self._told.text = f"Step {scene.step}, return {scene.total:.2f}.{end}"
         if scene.over:
             self._stop()
-            self._path.set_source(uri(EMPTY if scene.path is None else scene.path, 240))
+            if scene.path is not None:
+                self._path.set_source(png_uri(scene.path, 240))
             self._path_figure.set_visibility(scene.path is not None)

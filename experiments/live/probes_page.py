@@ -6,7 +6,7 @@ from pathlib import Path
 from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.page import Panel, render_page
-from clutr.experiments.plots.probes_dynamics import students_panel
+from clutr.experiments.plots.probes import students_panel
 from clutr.experiments.reports.probe_report import load_sections, probe_panels
 from clutr.experiments.storage import RunError
 

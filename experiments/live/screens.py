@@ -6,10 +6,10 @@ import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
 
-from clutr.experiments.live.pictures import uri, with_objects, with_relevance
 from clutr.experiments.live.sanity_checks import verdict_of
 from clutr.experiments.live.views import View
 from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
+from clutr.experiments.plots.images import png_uri, with_objects, with_relevance
 from clutr.experiments.storage import RunError
 
 PLAIN, OBJECTS = "none", "objects"
@@ -59,7 +59,7 @@ class Screens:
         figure.set_visibility(picture is not None)
         figure.classes(add="dreaming" if dreaming else "fed", remove="fed" if dreaming else "dreaming")
         if picture is not None:
-            image.set_source(uri(picture, 192))
+            image.set_source(png_uri(picture, 192))
 
     def _overlaid(self, view: View, overlay: str, target: str) -> NDArray[np.uint8]:
         caption = self._screens["reality"][2]

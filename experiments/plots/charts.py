@@ -5,15 +5,12 @@ picture serves light screens, dark screens and paper. Nothing here touches pyplo
 input alone: no date, no random identifiers.
 """
 
-import base64
 import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import matplotlib
-import matplotlib.image
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -153,13 +150,6 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def png_uri(image: np.ndarray[Any, Any]) -> str:
-    """A picture `[H, W, 3]` uint8 as a data URI."""
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, np.ascontiguousarray(image), format="png", metadata={"Software": ""})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def colour_steps(colour_map: str, steps: int = 16) -> Sequence[str]:

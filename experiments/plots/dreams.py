@@ -1,31 +1,19 @@
 """Dreams to step through, and whether the memory is as sure as it should be."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
 from clutr.experiments.plots.html import card, facts_table, grid, legend
+from clutr.experiments.plots.images import sheet_uri
 from clutr.experiments.plots.page import Panel, join_caption
 from clutr.experiments.plots.world_model import ROLES
 
 KINDS = "Reality", "Reconstruction", "Dream", "Error"
 """Of a film's pictures, in order."""
-QUALITY = 88
-"""Of the compressed pictures: a page with lossless ones would be four times as large."""
-
-
-def sheet_uri(film: NDArray[np.uint8]) -> str:
-    """A film `[K, T, side, side, 3]` as one picture of K rows and T columns."""
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in film])
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, format="WEBP", quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def player(films: Sequence[NDArray[np.uint8]], context: int, source: str, kinds: Sequence[str] = KINDS) -> Panel:

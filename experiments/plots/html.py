@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from clutr.envs.domain import Metric
-from clutr.experiments.plots.charts import css_colour, png_uri
+from clutr.experiments.plots.charts import css_colour
+from clutr.experiments.plots.images import png_uri
 
 MISSING = "\u2013"
 """What stands where a number was not measured."""
@@ -98,6 +99,12 @@ def picture(image: np.ndarray[Any, Any], alternative: str, caption: str = "") ->
     return f'<figure class="picture"><img src="{source}" alt="{text(alternative)}" loading="lazy">{below}</figure>'
 
 
+def wide_picture(image: np.ndarray[Any, Any], alternative: str) -> str:
+    """A picture `[H, W, 3]` uint8 as wide as its box."""
+    style = "width:100%;image-rendering:pixelated;border-radius:3px"
+    return f'<img src="{png_uri(image)}" alt="{text(alternative)}" style="{style}" loading="lazy">'
+
+
 def facts_table(facts: Iterable[tuple[str, str]]) -> str:
     """Names and values in two columns."""
     rows = (f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in facts)
@@ -107,3 +114,38 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> str:
 def note(message: str) -> str:
     """A sentence where a picture would be, when there is nothing to draw."""
     return f'<p class="note">{text(message)}</p>'
+
+
+def badge(passed: bool) -> str:
+    """Whether a check was passed, as a coloured word."""
+    return f'<b class="{"solved" if passed else "failed"}">{"passed" if passed else "failed"}</b>'
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of HTML cells."""
+    head = "".join(f"<th>{text(heading)}</th>" for heading in headings)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{cell}</td>" if i else f'<th scope="row">{cell}</th>' for i, cell in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def left_aligned(cell: str) -> str:
+    """A cell of words, which run from the left."""
+    return f'<div style="text-align:left;white-space:normal">{cell}</div>'
+
+
+def heading(words: str) -> str:
+    """A small heading between the parts of a panel."""
+    return f'<h4 style="margin-top:22px">{text(words)}</h4>'
+
+
+def two_decimals(value: object) -> str:
+    """A number with two decimals, or a dash; above 10 it does not matter how much."""
+    if not is_number(value):
+        return MISSING
+    exact = float(value)  # type: ignore[arg-type]  # is_number has looked
+    return "> 10" if exact > 10 else f"{exact:.2f}"

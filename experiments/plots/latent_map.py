@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clutr.experiments.plots.charts import colour_steps, png_uri, short_count
+from clutr.experiments.plots.charts import colour_steps, short_count
 from clutr.experiments.plots.gallery import spread
 from clutr.experiments.plots.html import note, number, percent, text
+from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.page import Panel, join_caption
 
 MOST_POINTS = 4000

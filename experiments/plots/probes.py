@@ -1,4 +1,4 @@
-"""Pictures of what a world model has learnt: each explanation with the number that says whether to believe it.
+"""Charts and tables of what a model has learnt, each with the number that says whether to believe it.
 
 Every function takes a section's values and arrays (`clutr.experiments.reports.probe_report.load_section`) and the
 words for the caption; the report and the live page draw with the same ones.
@@ -8,62 +8,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from matplotlib.axes import Axes
 
-from clutr.experiments.plots.charts import axes, label_axes, placeholder, png_uri, to_svg
-from clutr.experiments.plots.html import MISSING, card, grid, is_number, legend, text
+from clutr.experiments.plots.attribution import Arrays
+from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
+from clutr.experiments.plots.html import (
+    MISSING,
+    badge,
+    card,
+    facts_table,
+    grid,
+    heading,
+    left_aligned,
+    legend,
+    note,
+    number,
+    percent,
+    table,
+    text,
+    two_decimals,
+    wide_picture,
+)
+from clutr.experiments.plots.images import grey, strip
 from clutr.experiments.plots.page import Panel, join_caption
 
-Arrays = Mapping[str, NDArray[Any]]
-
-METHOD_ROLES = {
-    "gradient x input": "method-0",
-    "integrated gradients": "method-1",
-    "occlusion": "method-2",
-    "layer-wise relevance": "method-3",
-    "attention": "method-4",
-    "chance": "method-none",
-}
-"""Colour of each explanation."""
 MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
 RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
-ENLARGED = 3
-"""How much larger than their pixels pictures are shown."""
-
-
-def badge(passed: bool) -> str:
-    """Whether a check was passed, as a coloured word."""
-    return f'<b class="{"solved" if passed else "failed"}">{"passed" if passed else "failed"}</b>'
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of HTML cells."""
-    head = "".join(f"<th>{text(heading)}</th>" for heading in headings)
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td>{cell}</td>" if i else f'<th scope="row">{cell}</th>' for i, cell in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def left(cell: str) -> str:
-    """A cell of words, which run from the left."""
-    return f'<div style="text-align:left;white-space:normal">{cell}</div>'
-
-
-def heading(words: str) -> str:
-    """A small heading between the parts of a panel."""
-    return f'<h4 style="margin-top:22px">{text(words)}</h4>'
-
-
-def two(value: object) -> str:
-    """A number with two decimals, or a dash; above 10 it does not matter how much."""
-    if not is_number(value):
-        return MISSING
-    exact = float(value)  # type: ignore[arg-type]  # is_number has looked
-    return "> 10" if exact > 10 else f"{exact:.2f}"
 
 
 def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
@@ -129,7 +99,7 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
         words = text(row["words"]) or MISSING
         if row["control"]:
             words = "a control, which ought to fail" + (" and does not" if row["passed"] else "")
-        rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", left(words)])
+        rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", left_aligned(words)])
     caption = (
         "A map of relevance passes if removing what it calls relevant changes the prediction more than removing "
         + "inputs in random order (by two standard errors), and if its rank correlation with the map of a model with "
@@ -140,140 +110,309 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
     return Panel("verdicts", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
 
 
-# --- attribution
+# --- knowledge
+
+_CAUSAL = (
+    "quantity",
+    "state R^2",
+    "read-out R^2",
+    "slope",
+    "correlation",
+    "random",
+    "slope, typical",
+    "random",
+    "used",
+)
 
 
-def attribution_panels(values: Mapping[str, Any], arrays: Arrays, source: str) -> list[Panel]:
-    """To what predictions are due: when, and where on the picture."""
-    return [when(values, arrays, source), where(values, arrays, source)]
+def _score(reading: Mapping[str, Any]) -> str:
+    return f"{reading['score']:.2f} <small>sel. {reading['selectivity']:.2f}</small>"
 
 
-def checks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of verdicts with their numbers."""
-    return table(
-        ("prediction", "method", "verdict", "gap to chance", "ABPC", "like shuffled", "infidelity", "sensitivity"),
-        [
-            [
-                text(row["target"]),
-                left(text(row["method"])),
-                f'<span title="{text(row["why"])}">{badge(row["passed"])}</span>',
-                f"{row['random_gap']:.3f} ± {row['gap_error']:.3f}",
-                two(row["abpc"]),
-                two(row["similarity"]["everything"]),
-                two(row["infidelity"]),
-                two(row["sensitivity"]),
-            ]
-            for row in rows
-        ],
-    )
-
-
-def when(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
-    """Relevance by lag of each prediction, and the checks of each method."""
-    rows = [row for row in values["rows"] if row["of"] != "pixels"]
-    cards = []
-    for place, target in enumerate(dict.fromkeys(row["target"] for row in rows)):
-        figure, plot = axes()
-        for row in rows:
-            if row["target"] != target:
-                continue
-            shares = arrays[f"by_lag/{target}/{row['method']}"]
-            style = "-" if row["passed"] else ":"
-            colour = placeholder(METHOD_ROLES.get(row["method"], "muted"))
-            plot.plot(np.arange(len(shares)), shares, style, color=colour, linewidth=1.6)
-        plot.set_ylim(bottom=0)
-        label_axes(plot, "moments ago", "share of relevance")
-        cards.append(card(target, to_svg(figure, f"probe-lag-{place}", f"Relevance of {target} by lag")))
-    if "recall" in values:
-        figure, plot = axes()
-        plot.plot(values["recall"], color=placeholder("accent"))
-        plot.set_ylim(-0.05, 1.05)
-        label_axes(plot, "moments ago", "R^2")
-        drawn = to_svg(figure, "probe-recall", "Recall by lag")
-        cards.append(card("What the memory still holds", drawn, "in closed form"))
-    shown = {name: role for name, role in METHOD_ROLES.items() if any(row["method"] == name for row in rows)}
-    count = rows[0]["predictions"] if rows else 0
-    caption = join_caption(
-        "Shows how much of each prediction's absolute relevance lies how far back, against a baseline of the mean "
-        + "latent and mean action; dotted: the method failed its checks for this prediction. It does not show causes "
-        + "in the world, only what this model's number depends on.",
-        "Gap to chance and ABPC are shares of what the whole past does to the prediction. Layer-wise relevance "
-        + "gives inputs that act through gates alone nothing, so occlusion stands beside it.",
-        "Infidelity: 0 foretells what removing a fifth of the inputs does, 1 says nothing. Sensitivity: largest "
-        + "relative change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation with the "
-        + "same map of a model whose weights were shuffled.",
-        f"n = {count} predictions, {values['past']} moments each; {source}.",
-    )
-    return Panel("attribution", "What predictions are made of", legend(shown) + grid(cards) + checks(rows), caption)
-
-
-def heat(relevance: NDArray[np.floating[Any]], frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Relevance `[H, W]` over a greyed frame `[H, W, 3]` uint8: red raises the prediction, blue lowers it."""
-    size = max(float(np.quantile(np.abs(relevance), 0.99)), 1e-30)
-    strength = np.clip(np.abs(relevance) / size, 0, 1)[..., None]
-    grey = 0.5 * np.repeat(frame.mean(-1, keepdims=True), 3, -1) + 90
-    colour = np.where(relevance[..., None] > 0, np.array([225.0, 60, 40]), np.array([40.0, 90, 225]))
-    shown: NDArray[np.uint8] = np.clip(grey * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
-    return shown
-
-
-def strip(pictures: Sequence[NDArray[np.uint8]], gap: int = 2) -> NDArray[np.uint8]:
-    """Pictures of equal size side by side, enlarged."""
-    spaced = []
-    for picture in pictures:
-        spaced += [picture, np.full((picture.shape[0], gap, 3), 255, np.uint8)]
-    joined: NDArray[np.uint8] = np.concatenate(spaced[:-1], 1).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
-    return joined
-
-
-def image(picture: NDArray[np.uint8], alternative: str) -> str:
-    """A picture `[H, W, 3]` as wide as its box."""
-    style = "width:100%;image-rendering:pixelated;border-radius:3px"
-    return f'<img src="{png_uri(picture)}" alt="{text(alternative)}" style="{style}" loading="lazy">'
-
-
-def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
-    """Relevance on the present frame, its checks, and how it agrees with the simulator's masks."""
-    rows = [row for row in values["rows"] if row["of"] == "pixels"]
+def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+    """What is known of the true state."""
+    readings = values["readings"]
+    names = list(dict.fromkeys(each["representation"] for each in readings))
     body = ""
-    for target in dict.fromkeys(row["target"] for row in rows):
-        cards = [card("the frame", image(strip(list(arrays["frames"])), "frames"))]
-        for row in rows:
-            if row["target"] == target:
-                maps = arrays[f"pixels/{target}/{row['method']}"]
-                pictures = [heat(each, frame) for each, frame in zip(maps, arrays["frames"], strict=True)]
-                remark = f"{'passed' if row['passed'] else 'FAILED'}, gap {row['random_gap']:.2f}"
-                cards.append(card(row["method"], image(strip(pictures), f"{row['method']} for {target}"), remark))
-        body += heading(target) + grid(cards)
-    things = list(dict.fromkeys(thing for row in rows for thing in row["objects"]))
-    agree = table(
-        ("prediction", "method", *things),
-        [
+    for moment in dict.fromkeys(each["when"] for each in readings):
+        mine = {(e["quantity"], e["representation"]): e for e in readings if e["when"] == moment}
+        rows = []
+        for quantity in dict.fromkeys(each["quantity"] for each in readings):
+            cells = [text(quantity.replace("_", " "))]
+            for name in names:
+                each = mine.get((quantity, name))
+                cells.append(MISSING if each is None else _score(each))
+            told, control = (mine.get((quantity, f"features, {m}")) for m in ("trained", "untrained core"))
+            holds = told is not None and reading_holds(told, control["score"] if control else 0.0)
+            rows.append([*cells, badge(holds)])
+        title = "Now" if moment == "now" else f"{moment.split()[0]} moments ahead"
+        body += heading(title) + table(("R^2 of", *names, "the memory's"), rows)
+    causal = values["causal"]
+    if causal:
+        rows = [
             [
-                text(row["target"]),
-                left(text(row["method"])),
-                *(
-                    f"{row['objects'][thing]['mass'] / max(row['objects'][thing]['chance'], 1e-9):.1f} <small>NSS "
-                    + f"{row['objects'][thing]['nss']:.2f}</small>"
-                    if thing in row["objects"]
-                    else MISSING
-                    for thing in things
-                ),
+                text(each["quantity"].replace("_", " ")),
+                two_decimals(each["score"]),
+                two_decimals(each["read_out"]),
+                two_decimals(each["slope"]),
+                two_decimals(each["correlation"]),
+                two_decimals(each["control_slope"]),
+                two_decimals(each["typical_slope"]),
+                two_decimals(each["typical_control_slope"]),
+                badge(is_used(each)) if min(each["score"], each["read_out"]) >= READABLE else "cannot tell",
             ]
-            for row in rows
-        ],
-    )
-    exact = (
-        "The backbone is linear, so latents' relevance reaches pixels by formula." if values["linear_backbone"] else ""
-    )
-    count = rows[0]["predictions"] if rows else 0
+            for each in causal
+        ]
+        body += heading(f"Is it used? The state pushed, read {causal[0]['moments']} dreamt moments on")
+        body += table(_CAUSAL, rows)
+    count = readings[0]["rows"] if readings else 0
+    levels = readings[0]["levels"] if readings else 0
     caption = join_caption(
-        "Shows which pixels of the present frame the prediction depends on, against the mean frame: red raises it, "
-        + "blue lowers it. It does not show what earlier frames did.",
-        exact,
-        "Below: share of absolute relevance on each object over the object's share of the picture (1 is chance), "
-        + "and NSS, the mean of the standardised map inside the simulator's mask (0 is chance).",
-        f"n = {count} frames, {len(arrays['frames'])} of them shown, not chosen; {source}.",
+        "Shows how well ridge regression reads the true state from what is seen (latents) and remembered (features, "
+        + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a control "
+        + "task with random values by place. It does not show that the model uses what can be read: the lower table "
+        + "does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; 1 if "
+        + "it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
+        f"n = {number(count)} moments of {levels} levels, split by level; {source}.",
     )
-    told = f"<details><summary>The checks of each map</summary>{checks(rows)}</details>"
-    return Panel("pixels", "Where on the picture", body + heading("Agreement with objects") + agree + told, caption)
+    return Panel("knowledge", "What it knows of the true state", body or note("No readings."), caption)
+
+
+# --- feature maps
+
+
+def features_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
+    """In which layer objects are lost."""
+    objects = values["objects"]
+    sentences = "".join(f"<li>{text(each['sentence'])}</li>" for each in objects)
+    layers = list(dict.fromkeys(seen["layer"] for each in objects for seen in each["layers"]))
+    figure, plot = axes(5.2, 2.6)
+    roles = {each["thing"]: f"method-{place % 6}" for place, each in enumerate(objects)}
+    for each in objects:
+        plot.plot([seen["layer"] for seen in each["layers"]], [seen["overlap"] for seen in each["layers"]],
+                  color=placeholder(roles[each["thing"]]), marker="o", markersize=3.5)  # fmt: skip
+        plot.plot([seen["layer"] for seen in each["layers"]], [seen["chance"] for seen in each["layers"]],
+                  ":", color=placeholder(roles[each["thing"]]), linewidth=1)  # fmt: skip
+    plot.set_ylim(-0.03, 1.03)
+    label_axes(plot, "", "IoU")
+    cards = [card("Visible to each layer", legend(roles) + to_svg(figure, "probe-layers", "IoU by layer"))]
+    shown = [name for name in layers if f"thumbnails/{name}" in arrays and name != "pixels"]
+    for name in shown:
+        maps = arrays[f"thumbnails/{name}"]
+        zoom = max(1, 32 // maps.shape[1])
+        channels = [grey(each.repeat(zoom, 0).repeat(zoom, 1)) for each in maps]
+        about = values["channels"][name]
+        remark = f"{about['dead']} of {about['channels']} dead"
+        cards.append(
+            card(f"{name}: most energetic channels", wide_picture(strip(channels, 1), f"channels of {name}"), remark)
+        )
+    frames = values["frames"]
+    caption = join_caption(
+        "Shows how well a ridge regression at each place of a layer finds each object's mask (intersection over "
+        + "union on held-out levels, pixel by pixel); dotted: a mask that is everywhere what it is on average. From z "
+        + "the whole mask is read. It does not show what other read-outs than linear ones could find.",
+        f"Fitted on {frames[0]} frames of training levels, tested on {frames[1]} of others; {source}.",
+    )
+    return Panel("features", "In which layer objects are lost", f"<ul>{sentences}</ul>{grid(cards)}", caption)
+
+
+# --- latents
+
+
+def latents_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
+    """What each latent shows."""
+    cards = []
+    for place, each in enumerate(values["sweeps"]):
+        difference = arrays["difference"][place]
+        pictures = [*arrays["pictures"][place], grey(difference / max(float(difference.max()), 1e-9))]
+        goes_with = (
+            f"{each['quantity'].replace('_', ' ')}: r {each['correlation']:.2f}, rank {each['rank']:.2f}, in the "
+            + f"sweep {each['in_sweep']:.2f}"
+        )
+        numbers = f"area {each['area']:.0f} px, {each['frequency']:.1f} waves a picture"
+        title = f"Latent {each['latent']}, {each['kl']:.2f} nats"
+        below = f'<p class="caption">{text(goes_with)}</p>'
+        cards.append(card(title, wide_picture(strip(pictures), title) + below, numbers))
+    caption = join_caption(
+        "Shows one latent moved by up to 3 standard deviations of its own spread over the data, the others as in a "
+        + "real frame, and last where the picture changes. r and rank: correlation with the true quantity that goes "
+        + "with it most, over the data; in the sweep: rank correlation with that quantity as a probe reads it from "
+        + "the swept pictures, encoded again. A latent that changes nothing is a passive one. It does not show what "
+        + "two latents do together.",
+        f"The {len(cards)} latents with the most KL of {values['latents']}; frame {values['row']} of the "
+        + "recording, not "
+        + f"chosen; correlations over n = {number(values['moments'])} moments; {source}.",
+    )
+    style = "grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))"
+    body = f'<div class="grid" style="{style}">{"".join(cards)}</div>'
+    return Panel("latents", "What each latent shows", body, caption)
+
+
+# --- dynamics
+
+
+def _curves(plot: Axes, arrays: Arrays, group: str, roles: Mapping[str, str]) -> None:
+    for name, role in roles.items():
+        if f"{group}/{name}" in arrays:
+            plot.plot(arrays[f"{group}/{name}"], color=placeholder(role), linewidth=1.5)
+
+
+def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
+    """How the memory moves."""
+    cards = []
+    for group, title, y in (
+        ("gradient", "How far back slopes look", "share of the gradient"),
+        ("occlusion", "What hiding a moment costs", "nats a dimension"),
+    ):
+        figure, plot = axes()
+        _curves(plot, arrays, group, MEMORY_ROLES)
+        label_axes(plot, "moments ago", y)
+        cards.append(card(title, to_svg(figure, f"probe-{group}", title)))
+    if "half_life" in arrays:
+        figure, plot = axes()
+        lives = np.log10(np.clip(arrays["half_life"], 0.1, 1e4))
+        plot.hist(lives, bins=24, color=placeholder("accent"))
+        plot.set_xticks([-1, 0, 1, 2, 3, 4], ["0.1", "1", "10", "100", "1k", "10k"])
+        label_axes(plot, "moments until half a cell is forgotten", "cells")
+        gates = values["gates"]
+        remark = ", ".join(f"{name} shut {percent(g['low'])}, open {percent(g['high'])}" for name, g in gates.items())
+        cards.append(card("Time scales of the cells", to_svg(figure, "probe-half-life", "Half-lives"), remark))
+    figure, plot = axes()
+    for name, found in values["exponents"].items():
+        plot.plot(found["exponents"], color=placeholder(RUN_ROLES["data" if name == "driven" else "dream"]), marker="o",
+                  markersize=3)  # fmt: skip
+    plot.axhline(0, color=placeholder("muted"), linewidth=0.8)
+    label_axes(plot, "exponent", "nats a moment")
+    remark = ", ".join(f"{name} {two_decimals(found['exponents'][0])}" for name, found in values["exponents"].items())
+    cards.append(card("Lyapunov exponents", to_svg(figure, "probe-exponents", "Lyapunov exponents"), remark))
+    figure, plot = axes()
+    _curves(plot, arrays, "size", RUN_ROLES)
+    plot.axvline(values["collapse"]["trained"], color=placeholder("muted"), linewidth=0.8, linestyle=":")
+    plot.set_ylim(bottom=0)
+    label_axes(plot, "moments", "root mean square of the state")
+    cards.append(card("Far beyond the training length", to_svg(figure, "probe-collapse", "State size by moment")))
+    figure, plot = axes()
+    plot.scatter(arrays["plane"][:, 0], arrays["plane"][:, 1], s=3, color=placeholder("accent"), linewidths=0)
+    label_axes(plot, "first component", "second component")
+    cards.append(card("The memory's features", to_svg(figure, "probe-plane", "Features in their principal plane")))
+    roles = {"data": RUN_ROLES["data"], "constant input": RUN_ROLES["constant"], "dream": RUN_ROLES["dream"]}
+    caption = join_caption(
+        "Shows time scales and stability of the trained memory; where two memories are drawn, the grey one is the "
+        + "control whose core was never trained, and what it also does was not learnt. It does not show why.",
+        "Exponents: above 0 near states part (driven: by recorded inputs; dreaming: fed with its own predictions).",
+        "Collapse is flagged if most units leave the band of three standard deviations of the training length "
+        + "(dotted line) and the state has grown by half; on data also the loss must have risen by half a nat a "
+        + "dimension.",
+        f"{values['past']} moments of the past; {source}.",
+    )
+    return Panel(
+        "dynamics", "How the memory moves", legend(roles | MEMORY_ROLES) + grid(cards) + _facts(values), caption
+    )
+
+
+def _facts(values: Mapping[str, Any]) -> str:
+    """What the curves cannot say."""
+    rows = []
+    for name, horizon in values["horizons"].items():
+        spread = values["dimensions"][name]
+        rows.append(
+            [
+                text(name),
+                str(horizon["half"]),
+                str(horizon["ninety"]),
+                f"{horizon['mean']:.1f}",
+                f"{spread['participation']:.1f}",
+                f"{spread['entropy']:.1f}",
+                str(spread["ninety"]),
+            ]
+        )
+    headings = ("memory", "half within", "90 % within", "mean lag", "participation ratio", "entropy rank", "components")
+    body = table(headings, rows)
+    facts = []
+    for name, found in values["exponents"].items():
+        dimension = f"{found['dimension']:.1f}" if found["whole"] else f"at least {found['dimension']:.0f}"
+        facts.append((f"dimension, {name}", f"{dimension} (Kaplan and Yorke)"))
+    for name, points in values["fixed_points"].items():
+        facts.append((f"rest under {name}", _rest(points)))
+    flagged = [name for name, flag in values["collapse"]["flagged"].items() if flag]
+    told = f"flagged: {', '.join(flagged)}" if flagged else "not flagged"
+    facts.append((f"collapse in {values['collapse']['moments']} moments", told))
+    return body + facts_table(facts)
+
+
+def _rest(points: list[dict[str, Any]]) -> str:
+    if not points:
+        return "no fixed or slow point found from the states that were tried"
+    kinds = [
+        f"{sum(1 for p in points if p['kind'] == kind)} {kind}" for kind in dict.fromkeys(p["kind"] for p in points)
+    ]
+    slowest = max((p["slowest_steps"] or 0.0 for p in points), default=0.0)
+    return f"{', '.join(kinds)}; largest eigenvalue {points[0]['largest']:.3f}; slowest decay {number(slowest)} moments"
+
+
+# --- health of the latents
+
+
+def health_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+    """Whether the backbone uses its latents."""
+    figure, plot = axes(5.2, 2.4)
+    kl = sorted(values["kl_per_dimension"], reverse=True)
+    plot.bar(range(len(kl)), kl, color=placeholder("accent"))
+    label_axes(plot, "latent", "nats a frame")
+    cards = [card("KL of each latent", to_svg(figure, "probe-kl", "KL of each latent"))]
+    predicted = values.get("predicted")
+    if predicted:
+        figure, plot = axes(5.2, 2.4)
+        plot.semilogy(predicted["eigenvalues"], color=placeholder("method-0"))
+        plot.axhline(predicted["threshold"], color=placeholder("bad"), linewidth=1, linestyle=":")
+        label_axes(plot, "direction of the frames", "variance")
+        cards.append(
+            card("Spectrum of the frames and the decoder's noise", to_svg(figure, "probe-spectrum", "Spectrum"))
+        )
+    kinds, prior = values["variables"], values.get("prior")
+    facts = [
+        ("active, mixed, passive", f"{kinds['active']}, {kinds['mixed']}, {kinds['passive']}"),
+        ("predicted active", str(values["predicted_active_dimensions"] or MISSING)),
+        ("latent-use gap", f"{values['latent_use_gap']:,.0f} nats a frame"),
+        ("squared error", f"{values['mse']:.2e} of means, {values['noise']:.2e} of draws"),
+        ("holes", f"{percent(prior['hole_rate'])} of draws from the prior" if prior else MISSING),
+        ("collapsed", "yes" if values["collapsed"] else "no"),
+    ]
+    caption = (
+        "Shows whether latents are used: active ones are known well for every frame, passive ones are the prior. "
+        + "Predicted active are directions whose variance exceeds the decoder's noise (dotted), as a linear VAE would "
+        + "keep. The latent-use gap is what it costs to be told another frame's latents. Holes are draws from the "
+        + "prior that decoding and encoding moves by more than 3 posterior standard deviations; a world model's "
+        + "dreams need not "
+        + f"go there. It does not show what the latents mean. n = {values['frames']} frames; {source}."
+    )
+    return Panel("health", "Are the latents used", grid(cards) + facts_table(facts), caption)
+
+
+# --- students
+
+
+def students_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+    """What a maze student remembers."""
+    names = list(dict.fromkeys(each["representation"] for each in values["readings"]))
+    mine = {(each["quantity"], each["representation"]): each for each in values["readings"]}
+    rows = []
+    for quantity, memory in values["memory"].items():
+        cells = [text(quantity.replace("_", " "))]
+        for name in names:
+            each = mine[quantity, name]
+            cells.append(f"{each['score']:.2f} <small>sel. {each['selectivity']:.2f}</small>")
+        holds = memory["beyond_view"] > 0.05 and memory["beyond_untrained"] > 0.05
+        rows.append(
+            [*cells, two_decimals(memory["beyond_view"]), two_decimals(memory["beyond_untrained"]), badge(holds)]
+        )
+    headings = ("R^2 of", *names, "beyond the view", "beyond untrained", "remembered")
+    caption = (
+        "Shows how well ridge regression reads the true state from the student's core, on levels that the probe was "
+        + "not fitted on; beside it what can be read from the view at the moment, and from the core of a student with "
+        + "random weights that walked the same way. Remembered: at least 0.05 more than both. sel. is the score "
+        + "beyond a control task with random values by place and heading. It does not show that the student acts on "
+        + "it. "
+        + f"n = {number(values['rows'])} moments on {values['levels']} random levels, split by level; {source}."
+    )
+    return Panel("memory", "What the student remembers", table(headings, rows), caption)

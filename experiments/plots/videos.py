@@ -1,22 +1,17 @@
 """What a student saw in an episode, as moving pictures."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clutr.experiments.plots.html import number, text
+from clutr.experiments.plots.images import STEPS_A_SECOND, video_uri
 from clutr.experiments.plots.page import Panel, join_caption
 
-STEPS_A_SECOND = 12.5
 ENLARGED = 3
 """How much larger a picture is shown than the student saw it."""
-REST = 1_500
-"""Milliseconds for which the last picture stays before the film begins anew."""
 
 
 @dataclass(frozen=True)
@@ -29,25 +24,6 @@ class Video:
     solved: bool
     value: float
     """The episode's return."""
-
-
-def webp_uri(frames: NDArray[np.uint8]) -> str:
-    """Pictures `[F, height, width, 3]` as an animated, lossless WebP in a data URI."""
-    first, *rest = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames)
-    pause = round(1000 / STEPS_A_SECOND)
-    buffer = io.BytesIO()
-    first.save(
-        buffer,
-        format="WEBP",
-        save_all=True,
-        append_images=rest,
-        duration=[pause] * len(rest) + [REST],
-        loop=0,
-        lossless=True,
-        quality=70,
-        method=4,
-    )
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def films(filmed: Sequence[Video], source: str) -> Panel:
@@ -63,7 +39,7 @@ def films(filmed: Sequence[Video], source: str) -> Panel:
         end = ', <span class="solved">solved</span>' if film.solved else ""
         figures.append(
             f'<figure class="picture film" style="width:{ENLARGED * width}px">'
-            + f'<img src="{webp_uri(film.frames)}" alt="what the student saw on {text(film.level)}" '
+            + f'<img src="{video_uri(film.frames)}" alt="what the student saw on {text(film.level)}" '
             + f'width="{ENLARGED * width}" height="{ENLARGED * height}" loading="lazy">'
             + f"<figcaption><b>{text(film.level)}</b><br>return {number(round(film.value))}{end}, "
             + f"{number(len(film.frames) - 1)} step{'s' * (len(film.frames) != 2)}</figcaption></figure>"

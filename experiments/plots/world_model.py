@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clutr.experiments.plots.charts import axes, label_axes, placeholder, png_uri, to_svg
+from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
 from clutr.experiments.plots.html import card, facts_table, grid, legend
+from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.page import Panel
 
 ROLES = {

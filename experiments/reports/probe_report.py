@@ -10,11 +10,18 @@ import numpy as np
 from rich.table import Table
 
 from clutr.envs.progress import Progress
+from clutr.experiments.plots.attribution import attribution_panels
 from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
-from clutr.experiments.plots.probes import attribution_panels, verdict_rows, verdicts
-from clutr.experiments.plots.probes_dynamics import dynamics_panel, health_panel
-from clutr.experiments.plots.probes_state import features_panel, knowledge_panel, latents_panel
+from clutr.experiments.plots.probes import (
+    dynamics_panel,
+    features_panel,
+    health_panel,
+    knowledge_panel,
+    latents_panel,
+    verdict_rows,
+    verdicts,
+)
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptions, ProbeResult
 from clutr.experiments.world_model.probe_sections import PROBES

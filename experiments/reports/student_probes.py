@@ -8,7 +8,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
-from clutr.experiments.plots.probes_dynamics import students_panel
+from clutr.experiments.plots.probes import students_panel
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.probes.student_probes import collect_steps, probe_memory

@@ -15,12 +15,12 @@ from clutr.experiments.plots.charts import (
     axes,
     method_roles,
     placeholder,
-    png_uri,
     short_count,
     student_roles,
     to_svg,
 )
 from clutr.experiments.plots.curves import Curve, headline, mean_and_interval, method_curves, training_curves
+from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.solve_table import level_interval, solve_table
 
 
