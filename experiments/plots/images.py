@@ -82,7 +82,8 @@ def with_relevance(picture: NDArray[np.uint8], relevance: NDArray[np.floating[An
     strength = np.clip(np.abs(relevance) / largest, 0, 1)[..., None]
     ground = 0.5 * np.repeat(picture.mean(-1, keepdims=True), 3, -1) + 90
     colour = np.where(relevance[..., None] > 0, np.array([225.0, 60, 40]), np.array([40.0, 90, 225]))
-    return np.clip(ground * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.clip(ground * (1 - strength) + colour * strength, 0, 255).astype(np.uint8)
+    return shown
 
 
 def with_objects(picture: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -274,7 +274,7 @@ def returns(means: list[float]) -> dict[str, Any]:
         {"level": f"level{index}", "episodes": 16, "solved": 0.25, "return_mean": mean, "return_std": 40.0}
         for index, mean in enumerate(means)
     ]
-    summary = {"figure": "return", "mean_return": 300.0, "mean_return_interval": [290, 310], "mean_solved": 0.25}
+    summary = {"metric": "return", "mean_return": 300.0, "mean_return_interval": [290, 310], "mean_solved": 0.25}
     return {"run": "r", "suite": "roads", "levels": rows, "summary": summary}
 
 

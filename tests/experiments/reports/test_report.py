@@ -253,7 +253,7 @@ def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
 
 
 def test_where_returns_count_the_episode_of_the_median_return_is_drawn(run: FakeRun) -> None:
-    run.results["tests"]["summary"]["figure"] = "return"
+    run.results["tests"]["summary"]["metric"] = "return"
     run.recorded = [{**recording([True, False, True, False]), "returns": torch.tensor([4.0, 1.0, 3.0, 2.0])}]
     [episode] = recorded_episodes(run.directory).episodes
     assert (episode.value, episode.solved) == (2.0, False)
