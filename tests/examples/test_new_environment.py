@@ -1,0 +1,25 @@
+import runpy
+from pathlib import Path
+
+import pytest
+
+from clutr.envs.domain import DOMAINS
+from clutr.experiments.evaluation.runs import evaluate_run
+from clutr.experiments.reports.run_report import build_report
+from clutr.experiments.run_directory import RunDirectory
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "new_environment.py"
+
+
+def test_a_domain_with_the_core_alone_trains_evaluates_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    monkeypatch.setattr(DOMAINS, "_entries", dict(DOMAINS._entries))
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    run = RunDirectory(tmp_path)
+    returns = run.metrics()["protagonist/mean_return"]
+    assert f"mean return of each update: [{returns[0]:.2f} " in capsys.readouterr().out
+    assert returns[-1] > returns[0] + 0.3
+    assert evaluate_run(run, "random", episodes=20)["summary"]["mean_solved"] > 0.9
+    assert build_report(run).stat().st_size > 10_000
