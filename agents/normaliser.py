@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
+from clutr.envs.state import Stateful
 
-class ReturnNormaliser:
+
+class ReturnNormaliser(Stateful):
     """Divides rewards by the running standard deviation of the discounted return; the mean is not subtracted.
 
     As in the released code of arXiv 2110.02439 (CarRacing): after each step, the discounted sums of the rewards so far
@@ -16,6 +18,7 @@ class ReturnNormaliser:
         device: where rewards lie.
     """
 
+    saved = ("moments",)
     LEAST_VARIANCE = 1e-8
 
     def __init__(self, discount: float, limit: float = 10.0, device: torch.device | str = "cpu") -> None:
@@ -23,7 +26,7 @@ class ReturnNormaliser:
         self.limit = limit
         # As if 1e-4 returns with mean 0 and variance 1 had been seen, so that the first rewards can be divided.
         self.moments = torch.tensor([1e-4, 0.0, 1e-4], dtype=torch.float64, device=device)
-        """Number, sum, and sum of squares of the discounted returns seen: `[3]` float64, all that there is to save."""
+        """Number, sum, and sum of squares of the discounted returns seen: `[3]` float64."""
 
     def __call__(self, rewards: Tensor, dones: Tensor) -> Tensor:
         """Normalise a rollout in the order of its steps, and learn from it.

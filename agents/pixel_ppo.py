@@ -1,4 +1,4 @@
-"""The student for worlds that are seen as pictures and steered continuously."""
+"""PPO for environments with pictures and continuous actions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from clutr.agents.losses import ValueLoss
 from clutr.agents.pixels import TORSOS, PixelActorCritic, Torso
 from clutr.agents.ppo import PPOOptions
 from clutr.agents.student import STUDENTS
+from clutr.envs.validation import require_at_least, require_one_of
 
 
 @STUDENTS.register("pixel-ppo")
@@ -33,10 +34,8 @@ class PixelPPOConfig(PPOOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head < 1:
-            raise ValueError(f"head must be at least 1, got {self.head}")
-        if self.torso not in TORSOS:
-            raise ValueError(f"torso must be {' or '.join(TORSOS)}, got {self.torso!r}")
+        require_at_least(self, 1, "head")
+        require_one_of(self, TORSOS, "torso")
 
     def network(
         self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator

@@ -1,8 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,15 +8,15 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.distributions import Distribution
-from clutr.agents.learner_group import LearnerGroup, SingleLearner
-from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses
+from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
 from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
 from clutr.agents.student import STUDENTS, Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,10 @@ class PPOOptions(ABC):
     """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
 
     def __post_init__(self) -> None:
-        for name in ("rollout_steps", "epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip", "max_gradient_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.value_loss not in VALUE_LOSSES:
-            raise ValueError(f"value_loss must be {' or '.join(VALUE_LOSSES)}, got {self.value_loss!r}")
+        require_at_least(self, 1, "rollout_steps", "epochs", "minibatches")
+        require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
+        require_within(self, 0, 1, "discount", "gae_lambda")
+        require_one_of(self, VALUE_LOSSES, "value_loss")
 
     @abstractmethod
     def network(
@@ -98,11 +89,8 @@ class PPOConfig(PPOOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("torso_width", "hidden", "head"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.torso not in ("conv", "symbols"):
-            raise ValueError(f"torso must be conv or symbols, got {self.torso!r}")
+        require_at_least(self, 1, "torso_width", "hidden", "head")
+        require_one_of(self, ("conv", "symbols"), "torso")
 
     def network(
         self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator
@@ -114,11 +102,11 @@ class PPOConfig(PPOOptions):
         return ActorCritic(observation_space, actions, self.torso, self.torso_width, self.hidden, self.head, rng)
 
 
-METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
-"""What is reported of the loss."""
+METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "gradient_norm")
+"""What each gradient step reports."""
 
 
-class PPOStudent:
+class PPOStudent(Stateful):
     """An actor-critic that plays with `collect` and learns with PPO.
 
     Args:
@@ -129,6 +117,8 @@ class PPOStudent:
         device: where it plays and learns.
     """
 
+    saved = ("network", "optimiser", "action_rng", "batch_rng", "normaliser")
+
     def __init__(self, config: PPOOptions, network: Network, seed: int, name: str, device: torch.device | str) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -137,129 +127,86 @@ class PPOStudent:
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")
-        self.peers: LearnerGroup = SingleLearner()
 
     def initial_state(self, n: int) -> Tensor:
-        """Zeros `[n, ...]`, what the network remembers at an episode's start."""
+        """Zeros `[n, ...]`, the network's recurrent state at an episode's start."""
         return self.network.initial_state(n)
 
     def act(
         self, observation: Observation, state: Tensor, rng: torch.Generator, deterministic: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Actions `[N, ...]` and the next state; sampled unless `deterministic`."""
+        """Actions `[N, ...]` and the next recurrent state; sampled unless `deterministic`."""
         observation = {name: value.to(self.device) for name, value in observation.items()}
         policy, _, state = self.network.step(observation, state)
         return policy.to_engine(policy.mode() if deterministic else policy.sample(rng)), state
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
-        """Play each level in its own environment for `rollout_steps` steps."""
-        config = self.config
+        """Play each level in its own environment for T steps, and estimate advantages."""
+        config, rng = self.config, self.action_rng
         return collect(
-            self.network,
-            engine,
-            levels,
-            config.rollout_steps,
-            self.action_rng,
-            config.discount,
-            config.gae_lambda,
-            self.normaliser,
+            self.network, engine, levels, config.rollout_steps, rng, config.discount, config.gae_lambda, self.normaliser
         )
 
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
         """Update from the environments in `train` `[N]` bool (None: all); none of them leaves the weights as they are.
 
         Returns:
-            Means over all gradient steps of `policy_loss`, `value_loss`, `entropy`, `approx_kl`, `clip_fraction` and
-            `gradient_norm`; and `explained_variance` of the values before the update.
+            `METRICS`, means over all gradient steps; and `explained_variance` of the values before the update.
         """
-        batch = _Batch.of(self.network, trajectories, train)
-        samples = self.peers.count(len(batch))
-        if samples == 0:
-            return {}
-        totals: dict[str, Tensor] = {}
-        parts = min(self.config.minibatches, math.ceil(samples / self.peers.learners))
+        batch = Batch.of(self.network, trajectories, train)
+        return self.optimise(batch, min(self.config.minibatches, len(batch))) if len(batch) else {}
+
+    def optimise(self, batch: "Batch", minibatches: int) -> dict[str, float]:
+        """Epochs of gradient steps on the minibatches of a rollout (arXiv 1707.06347, algorithm 1)."""
+        totals = torch.zeros(len(METRICS), device=batch.advantages.device)
         for _ in range(self.config.epochs):
-            for part in self._split(batch, parts):
-                for name, value in self._gradient_step(part).items():
-                    totals[name] = totals.get(name, torch.zeros_like(value)) + value
-        gradient_steps = self.config.epochs * parts
-        metrics = {name: float(total) / gradient_steps for name, total in totals.items()}
+            for minibatch in batch.split(minibatches, self.batch_rng):
+                totals += self.gradient_step(minibatch)
+        gradient_steps = self.config.epochs * minibatches
+        metrics = {name: total / gradient_steps for name, total in zip(METRICS, totals.tolist(), strict=True)}
         return metrics | {"explained_variance": explained_variance(batch.values, batch.returns)}
 
-    def _split(self, batch: "_Batch", parts: int) -> "list[_Batch]":
-        if parts == 1:
-            return [batch]
-        order = torch.randperm(len(batch), generator=self.batch_rng).to(batch.advantages.device)
-        return [batch.select(index) for index in order.tensor_split(parts)]
-
-    def _gradient_step(self, batch: "_Batch") -> dict[str, Tensor]:
-        """One step on a minibatch, of which this learner has the samples in `batch`: some, all, or none."""
-        batch = replace(batch, advantages=self.peers.normalise(batch.advantages))
-        samples = self.peers.count(len(batch))
+    def gradient_step(self, batch: "Batch") -> Tensor:
+        """One step of Adam on a minibatch. Returns `METRICS`, `[6]`."""
         self.optimiser.zero_grad()
-        totals = torch.zeros(len(METRICS), device=batch.episode_starts.device)
-        parts = torch.arange(len(batch), device=batch.episode_starts.device).split(
-            self.network.chunk or max(1, len(batch))
-        )
-        for index in parts if len(batch) else ():
-            share = len(index) / samples
-            loss, metrics = self._loss(batch if len(parts) == 1 else batch.select(index))
-            (loss * share).backward()
-            totals += metrics * share
-        for parameter in self.network.parameters():
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = self.peers.sum(gradient)
+        metrics = self.backward(replace(batch, advantages=normalise(batch.advantages)), len(batch))
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         self.optimiser.step()
-        return dict(zip(METRICS, self.peers.sum(totals), strict=True)) | {"gradient_norm": norm}
+        return torch.cat([metrics, norm.unsqueeze(0)])
 
-    def _loss(self, batch: "_Batch") -> tuple[Tensor, Tensor]:
-        policy, values = self.network(batch.prepared, batch.episode_starts)
-        return self.loss(policy, values, batch)
+    def backward(self, batch: "Batch", samples: int) -> Tensor:
+        """Add up gradients of the mean loss over `samples` samples, of which `batch` has some or all.
 
-    def loss(self, policy: Distribution, values: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss, 0-d, of a network's answer to samples, and `METRICS`, `[5]`: means over the samples.
-
-        Args:
-            policy: distributions over actions, `[L, M]`.
-            values: `[L, M]`.
-            batch: has `actions`, `log_probs`, `values`, `advantages` (normalised) and `returns` of the samples.
+        The network says how many samples' gradients to compute at once. Returns the loss's metrics, `[5]`.
         """
+        totals = torch.zeros(len(METRICS) - 1, device=batch.advantages.device)
+        chunks = torch.arange(len(batch), device=totals.device).split(self.network.chunk or len(batch))
+        for index in chunks:
+            loss, metrics = self.loss(batch if len(chunks) == 1 else batch.select(index))
+            weight = len(index) / samples
+            (loss * weight).backward()
+            totals += metrics * weight
+        return totals
+
+    def loss(self, batch: "Batch") -> tuple[Tensor, Tensor]:
+        """The loss, 0-d, of samples whose advantages are normalised, and its metrics, `[5]`: means over the samples."""
         config = self.config
+        policy, values = self.network(batch.prepared, batch.episode_starts)
         new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
         old = Evaluation(batch.log_probs, batch.values, new.entropy)
         losses = clipped_losses(new, old, batch.advantages, batch.returns, config.clip, config.value_loss)
         loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
         with torch.no_grad():
-            change = new.log_probs - batch.log_probs
+            change = new.log_probs - old.log_probs
             ratio = change.exp()
             divergence = (ratio - 1 - change).mean()  # approximate KL: never negative, and less noisy than -change
             clipped = ((ratio - 1).abs() > config.clip).float().mean()
             return loss, torch.stack([losses.policy, losses.value, losses.entropy, divergence, clipped])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, Adam's slots, generators, and the moments of the returns if rewards are normalised."""
-        state = {
-            "network": dict(self.network.state_dict()),
-            "optimiser": self.optimiser.state_dict(),
-            "action_rng": self.action_rng.get_state(),
-            "batch_rng": self.batch_rng.get_state(),
-        }
-        return state if self.normaliser is None else state | {"moments": self.normaliser.moments}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.action_rng.set_state(state["action_rng"])
-        self.batch_rng.set_state(state["batch_rng"])
-        if self.normaliser is not None:
-            self.normaliser.moments = state["moments"].to(self.normaliser.moments.device)
-
 
 @dataclass(frozen=True)
-class _Batch:
-    """What an update needs of trajectories: M samples that are trained on, `[L, M, ...]`."""
+class Batch:
+    """What an update needs of trajectories: M samples that are trained on, `[L, M, ...]`; see `Network`."""
 
     prepared: Prepared
     episode_starts: Tensor
@@ -270,7 +217,8 @@ class _Batch:
     returns: Tensor
 
     @classmethod
-    def of(cls, network: Network, trajectories: Trajectories, train: Tensor | None) -> "_Batch":
+    def of(cls, network: Network, trajectories: Trajectories, train: Tensor | None) -> "Batch":
+        """The samples of the environments in `train` `[N]` bool; None: all."""
         names = ("episode_starts", "actions", "log_probs", "advantages", "values", "returns")
         columns: dict[str, Any] = {name: network.samples(getattr(trajectories, name)) for name in names}
         batch = cls(prepared=network.prepare(trajectories.observations, trajectories.episode_starts), **columns)
@@ -282,8 +230,16 @@ class _Batch:
     def __len__(self) -> int:
         return self.episode_starts.shape[1]
 
-    def select(self, index: Tensor) -> "_Batch":
-        return _Batch(**{name: value[:, index] for name, value in vars(self).items()})
+    def select(self, index: Tensor) -> "Batch":
+        """Some of the samples."""
+        return Batch(**{name: value[:, index] for name, value in vars(self).items()})
+
+    def split(self, parts: int, rng: torch.Generator) -> "list[Batch]":
+        """Shuffled parts of about one size; a single part keeps its order."""
+        if parts == 1:
+            return [self]
+        order = torch.randperm(len(self), generator=rng).to(self.advantages.device)
+        return [self.select(index) for index in order.tensor_split(parts)]
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 import torch
 
-from clutr.agents.rllib.config import require_ray
+from clutr.agents.rllib import require_ray
 from clutr.agents.rllib.serialization import pack_levels, unpack_levels
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import Curriculum, Outcome

@@ -16,7 +16,7 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from clutr.agents.ppo import PPOOptions
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib.config import ClusterOptions
 from clutr.agents.rllib.learner import StudentLearner, learn
 from clutr.agents.rllib.module import module_spec
 from clutr.agents.rllib.runner import LevelEnvRunner, sample
@@ -28,46 +28,46 @@ PROBE = 2.0
 """Seconds between two attempts to reach runners that died."""
 
 
-def start_ray(backend: RLlibBackend) -> None:
+def start_ray(options: ClusterOptions) -> None:
     """Join the cluster, or start one on this machine; do nothing if this process is in one already."""
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it would warn of what RLlib takes care of
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if backend.address != "local":
+    if options.address != "local":
         try:
-            ray.init(address=backend.address, **quiet)
+            ray.init(address=options.address, **quiet)
         except (ConnectionError, RuntimeError) as error:
-            raise ValueError(f"no Ray cluster answers at the address {backend.address}: {error}") from error
+            raise ValueError(f"no Ray cluster answers at the address {options.address}: {error}") from error
         return
     # Ray would have workers wait for all other programs of the machine, and the driver waits for them.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    needed = backend.runners * backend.cpus_per_runner + backend.learners * backend.cpus_per_learner
+    needed = options.runners * options.cpus_per_runner + options.learners * options.cpus_per_learner
     cpus = max(os.cpu_count() or 1, int(needed + 1))
     ray.init(
-        "local", num_cpus=cpus, object_store_memory=backend.object_store_mb * 2**20, include_dashboard=False, **quiet
+        "local", num_cpus=cpus, object_store_memory=options.object_store_mb * 2**20, include_dashboard=False, **quiet
     )
 
 
 def algorithm_config(
-    backend: RLlibBackend, config: PPOOptions, names: tuple[str, ...], domain: Domain, engine: Engine, seed: int
+    options: ClusterOptions, config: PPOOptions, names: tuple[str, ...], domain: Domain, engine: Engine
 ) -> AlgorithmConfig:
     """What RLlib needs to know. Its own seed stays unset: with one, it would seed every global generator."""
     settings: Any = AlgorithmConfig().framework("torch")  # whose types say less than it takes
-    modules = module_spec(config, names, engine, seed)
+    modules = module_spec(config, names, engine, options.learners)
     settings = settings.environment(env_config={"domain": domain, "modules": modules})
     settings = settings.env_runners(
         env_runner_cls=LevelEnvRunner,
-        num_env_runners=backend.runners,
-        num_cpus_per_env_runner=backend.cpus_per_runner,
+        num_env_runners=options.runners,
+        num_cpus_per_env_runner=options.cpus_per_runner,
         create_env_on_local_worker=False,
         validate_env_runners_after_construction=False,
         max_requests_in_flight_per_env_runner=2,
     )
     settings = settings.learners(
-        num_learners=backend.learners,
-        num_cpus_per_learner=backend.cpus_per_learner,
-        num_gpus_per_learner=backend.gpus_per_learner,
+        num_learners=options.learners,
+        num_cpus_per_learner=options.cpus_per_learner,
+        num_gpus_per_learner=options.gpus_per_learner,
     )
     settings = settings.fault_tolerance(
         restart_failed_env_runners=True,
@@ -89,9 +89,9 @@ class Ledger:
     outstanding: Counter[str] = field(default_factory=Counter)
     """How often a level, by key, was given and not played yet; below 0 if it was played more often than given."""
     lost: int = 0
-    """Shares that were lost with a runner, and played again."""
+    """Shards that were lost with a runner, and played again."""
     doubled: int = 0
-    """Shares of which a second result came, and was thrown away."""
+    """Shards of which a second result came, and was thrown away."""
 
     @property
     def balanced(self) -> bool:
@@ -119,33 +119,26 @@ class Cluster:
     """Runners and learners of one experiment. All of its students share them.
 
     Args:
-        backend: how many there are, and of what.
+        options: how many there are, and of what.
         config: the students' options.
         names: the students.
-        domain: the world.
-        engine: says what is seen and done there.
-        seed: of the run.
+        domain: what they play.
+        engine: has its observation and action space.
     """
 
     def __init__(
-        self,
-        backend: RLlibBackend,
-        config: PPOOptions,
-        names: Sequence[str],
-        domain: Domain,
-        engine: Engine,
-        seed: int,
+        self, options: ClusterOptions, config: PPOOptions, names: Sequence[str], domain: Domain, engine: Engine
     ) -> None:
-        start_ray(backend)
+        start_ray(options)
         for name in ("ray.rllib", "ray"):  # that a runner died is expected, and handled below
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.backend = backend
-        self.settings = algorithm_config(backend, config, tuple(names), domain, engine, seed)
+        self.options = options
+        self.settings = algorithm_config(options, config, tuple(names), domain, engine)
         self.ledger = Ledger()
         self.runners: Any = EnvRunnerGroup(config=self.settings, local_env_runner=False)
         for runner in self.runners.healthy_env_runner_ids():  # so they are called, also those that do not exist yet
             self.runners._worker_manager.set_actor_state(runner, healthy=False)
-        self.runners.probe_unhealthy_env_runners(timeout_seconds=backend.sample_timeout_s)
+        self.runners.probe_unhealthy_env_runners(timeout_seconds=options.sample_timeout_s)
         self._held: list[LearnerGroup] = []
         weakref.finalize(self, _shut_down, self._held)  # while Ray is there still: RLlib's own `__del__` is too late
         self._make_learners()
@@ -205,8 +198,8 @@ class Cluster:
             self._take_from_the_dead(waiting, at_work, results)  # before a probe may bring them back
             if results and not waiting:
                 waiting.extend(self._late(at_work, results, longest))
-            if time.monotonic() - heard > self.backend.timeout:
-                raise RuntimeError(f"no runner has answered for {self.backend.timeout:g} seconds")
+            if time.monotonic() - heard > self.options.timeout:
+                raise RuntimeError(f"no runner has answered for {self.options.timeout:g} seconds")
             self._probe()
         self.play_seconds = [results[index]["seconds"] for index in range(len(shards))]
         return [results[index] for index in range(len(shards))]
@@ -228,9 +221,9 @@ class Cluster:
     def _late(
         self, at_work: dict[int, tuple[int, float]], results: dict[int, dict[str, Any]], longest: float
     ) -> list[int]:
-        """Shares that take suspiciously long, and that no second runner has yet."""
+        """Shards that take suspiciously long, and that no second runner has yet."""
         counts = Counter(index for index, _ in at_work.values())
-        limit = max(self.backend.sample_timeout_s, 3 * longest)
+        limit = max(self.options.sample_timeout_s, 3 * longest)
         now = time.monotonic()
         return [
             index
@@ -240,7 +233,7 @@ class Cluster:
 
     def _probe(self) -> None:
         """See whether runners that died have been started again, but not all the time."""
-        if self.runners.num_healthy_remote_env_runners() == self.backend.runners:
+        if self.runners.num_healthy_remote_env_runners() == self.options.runners:
             return
         none_left = self.runners.num_healthy_remote_env_runners() == 0
         if none_left or time.monotonic() - self._probed > PROBE:
@@ -274,7 +267,7 @@ class Cluster:
                 raise LearnersLostError from result
             if isinstance(result, Exception):
                 raise result
-        if len(results) < max(1, self.backend.learners):
+        if len(results) < max(1, self.options.learners):
             raise LearnersLostError
         return results
 

@@ -1,15 +1,9 @@
-"""What can be set about a distributed experiment."""
+"""Options of the processes of a distributed experiment."""
 
 import importlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from clutr.agents.backend import BACKENDS
-from clutr.agents.ppo import PPOOptions
-from clutr.agents.student import Student, StudentConfig
-from clutr.envs.domain import Domain, Engine
+from clutr.envs.validation import require_above, require_at_least
 
 EXTRA = 'the backend rllib needs Ray: install it with `pip install "clutr[distributed]"`'
 
@@ -22,20 +16,19 @@ def require_ray() -> None:
         raise ImportError(EXTRA) from error
 
 
-@BACKENDS.register("rllib")
 @dataclass(frozen=True)
-class RLlibBackend:
-    """Env runners and learners of Ray RLlib, on this machine or on a cluster."""
+class ClusterOptions:
+    """Env runners and learners of Ray RLlib, and where they are."""
 
     address: str = "local"
     """Of the cluster: "local" starts one on this machine, "auto" finds the one that this machine belongs to."""
     runners: int = 2
-    """Processes that play. The levels of an update are shared between them."""
+    """Processes that play. The levels of an update are split between them."""
     learners: int = 0
     """Processes that learn, each on its shard of the environments; 0: this process learns."""
     shards: int = 0
-    """Into how many parts levels are split; 0: one for each runner. Results depend on it by rounding alone where
-    actions are discrete, and by the random draws where they are continuous; on the number of runners they do not."""
+    """Into how many shards levels are split; 0: one for each runner. Results depend on it by rounding alone where
+    actions are discrete, and by the random numbers where they are continuous; on the number of runners they do not."""
     cpus_per_runner: float = 1.0
     """Processors that Ray sets aside for each runner."""
     cpus_per_learner: float = 1.0
@@ -46,42 +39,16 @@ class RLlibBackend:
     """Shared memory of a cluster that is started on this machine, in MiB."""
     sample_timeout_s: float = 20.0
     """Seconds after which a shard that takes three times as long as the others is given to a second runner too. At the
-    start, seconds to wait for all runners; those that come later join in."""
+    start, seconds to wait for all runners; those that start later join in."""
     timeout: float = 300.0
     """Seconds without any runner, or any answer, after which training gives up."""
 
     def __post_init__(self) -> None:
-        for name, least in (("runners", 1), ("learners", 0), ("shards", 0), ("object_store_mb", 80)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("cpus_per_runner", "sample_timeout_s", "timeout"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("cpus_per_learner", "gpus_per_learner"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        require_at_least(self, 1, "runners")
+        require_at_least(self, 0, "learners", "shards", "cpus_per_learner", "gpus_per_learner")
+        require_at_least(self, 80, "object_store_mb")
+        require_above(self, 0, "cpus_per_runner", "sample_timeout_s", "timeout")
         if self.gpus_per_learner and not self.learners:
             raise ValueError("gpus_per_learner needs learners, and there are 0 of them")
         if not self.address:
             raise ValueError("address must be local, auto, or that of a cluster's head")
-
-    def students(
-        self,
-        config: StudentConfig,
-        names: Sequence[str],
-        domain: Domain,
-        engine: Engine,
-        seed: int,
-        device: torch.device,
-    ) -> dict[str, Student]:
-        """See `clutr.agents.backend.Backend`."""
-        if not isinstance(config, PPOOptions):
-            raise ValueError(f"the backend rllib trains the students ppo and pixel-ppo, not a {type(config).__name__}")
-        if device.type != "cpu":
-            raise ValueError(
-                f"the backend rllib gives GPUs to learners (gpus_per_learner); device is {device}, not cpu"
-            )
-        require_ray()
-        from clutr.agents.rllib.student import make_students  # noqa: PLC0415 (it imports Ray)
-
-        return dict(make_students(self, config, names, domain, engine, seed))

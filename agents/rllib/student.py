@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clutr.agents.ppo import PPOOptions, PPOStudent, explained_variance
 from clutr.agents.rllib.cluster import Cluster, LearnersLostError
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib.config import ClusterOptions
 from clutr.agents.rllib.serialization import (
     pack,
     pack_levels,
@@ -24,10 +24,10 @@ from clutr.envs.domain import Domain, Engine, LevelBatch, Observation
 
 
 def make_students(
-    backend: RLlibBackend, config: PPOOptions, names: Sequence[str], domain: Domain, engine: Engine, seed: int
+    options: ClusterOptions, config: PPOOptions, names: Sequence[str], domain: Domain, engine: Engine, seed: int
 ) -> "dict[str, RLlibStudent]":
     """The students of one experiment, who share runners and learners."""
-    cluster = Cluster(backend, config, names, domain, engine, seed)
+    cluster = Cluster(options, config, names, domain, engine)
     spaces = engine.observation_space, engine.action_space
     locals_ = {name: config.build(*spaces, seed, name) for name in names}
     return {name: RLlibStudent(name, local, cluster) for name, local in locals_.items()}
@@ -71,7 +71,7 @@ class RLlibStudent:
         total = len(levels)
         if total != engine.num_envs:
             raise ValueError(f"the engine has {engine.num_envs} environments, got {total} levels")
-        backend, local = self.cluster.backend, self.local
+        options, local = self.cluster.options, self.local
         if self._weights is None:
             self._weights = ray.put(pack(dict(local.network.state_dict())))
         common = {
@@ -80,7 +80,7 @@ class RLlibStudent:
             "total": total,
             "rng": pack(local.action_rng.get_state()),
         }
-        parts = torch.arange(total).tensor_split(min(total, backend.shards or backend.runners))
+        parts = torch.arange(total).tensor_split(min(total, options.shards or options.runners))
         shards = [common | {"levels": pack_levels(levels[part]), "first": int(part[0])} for part in parts]
         results = self.cluster.play(shards)
         local.action_rng.set_state(unpack(results[0]["rng"]))
@@ -105,7 +105,7 @@ class RLlibStudent:
         self.local.batch_rng.set_state(results[0]["state"]["batch_rng"])
         self._weights = None
         metrics: dict[str, float] = results[0]["metrics"]
-        if self.cluster.backend.learners > 1:
+        if self.cluster.options.learners > 1:
             envs = trained.nonzero().squeeze(1)
             values, returns = trajectories.values[:, envs], trajectories.returns[:, envs]
             metrics |= {"explained_variance": explained_variance(values, returns)}
@@ -113,7 +113,7 @@ class RLlibStudent:
 
     def _own_state(self) -> dict[str, Any]:
         """What learners do not change."""
-        names = ("action_rng", "moments")
+        names = ("action_rng", "normaliser")
         return {name: value for name, value in self.local.state_dict().items() if name in names}
 
     def _payloads(self, trajectories: Trajectories, trained: Tensor) -> list[Any]:
@@ -123,7 +123,7 @@ class RLlibStudent:
             "state": None if known else pack(self.local.state_dict()),
             "rng": pack(self.local.batch_rng.get_state()),
         }
-        learners = self.cluster.backend.learners
+        learners = self.cluster.options.learners
         if learners <= 1:
             payload = common | {"trajectories": pack_trajectories(trajectories), "train": pack(trained)}
             return [ray.put(payload) if learners else payload]

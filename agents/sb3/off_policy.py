@@ -1,36 +1,54 @@
-"""Off-policy students: DQN and SAC."""
+"""Off-policy students: gradient steps on a replay buffer that holds transitions of trained levels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
-from clutr.agents.sb3.configs import SB3DQNConfig, SB3SACConfig
-from clutr.agents.sb3.policies import QPlayer, SACPlayer
+from clutr.agents.sb3.base import SB3Options, SB3Student, chosen_environments
+from clutr.agents.sb3.policies import Policy
 from clutr.agents.sb3.randomness import OwnRandomness
 from clutr.agents.sb3.replay import Replay, Transitions, WithNextObservations
-from clutr.agents.sb3.students import SB3Student, chosen_environments
 from clutr.agents.student import Trajectories
 from clutr.envs.domain import Engine, LevelBatch
+from clutr.envs.validation import require_at_least, require_within
+
+
+@dataclass(frozen=True)
+class OffPolicyOptions(SB3Options):
+    """Options of DQN and SAC."""
+
+    buffer_size: int = 100_000
+    """Transitions kept, of levels that were trained on. They are part of each checkpoint."""
+    learning_starts: int = 2_000
+    """Transitions kept before the first gradient step."""
+    batch_size: int = 64
+    """Transitions of a gradient step."""
+    steps_per_gradient: int = 4
+    """New transitions for each gradient step."""
+    tau: float = 1.0
+    """Share of the weights that goes into the target network at a time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "buffer_size", "learning_starts", "batch_size", "steps_per_gradient")
+        require_within(self, 0, 1, "tau")
+
+    def algorithm_options(self) -> dict[str, Any]:
+        """What Stable-Baselines3's algorithm takes."""
+        return {"buffer_size": self.buffer_size, "batch_size": self.batch_size}
 
 
 class OffPolicyStudent(SB3Student, ABC):
     """Gradient steps follow the transitions that are kept, so a rollout of which nothing is kept changes no weight."""
 
-    config: SB3DQNConfig | SB3SACConfig
-    player: QPlayer | SACPlayer
+    config: OffPolicyOptions
+    saved = (*SB3Student.saved, "replay", "steps", "owed")
 
-    def __init__(
-        self,
-        config: SB3DQNConfig | SB3SACConfig,
-        model: Any,
-        player: QPlayer | SACPlayer,
-        randomness: OwnRandomness,
-    ) -> None:
-        super().__init__(config, model, player, randomness)
+    def __init__(self, config: OffPolicyOptions, model: Any, policy: Policy, randomness: OwnRandomness) -> None:
+        super().__init__(config, model, policy, randomness)
         self.replay = Replay(model.replay_buffer)
         self.steps = 0
         """Environment steps played in rollouts."""
@@ -40,7 +58,7 @@ class OffPolicyStudent(SB3Student, ABC):
     def rollout(self, engine: Engine, levels: LevelBatch) -> Transitions:
         """Play each level in its own environment for `rollout_steps` steps."""
         self._explore()
-        recorder = WithNextObservations(engine, self.player.view)
+        recorder = WithNextObservations(engine, self.policy.view)
         trajectories = self._collect(recorder, levels)
         self.steps += trajectories.rewards.numel()
         return Transitions(**vars(trajectories), next_shown=torch.stack(recorder.seen))
@@ -57,7 +75,7 @@ class OffPolicyStudent(SB3Student, ABC):
         if not isinstance(trajectories, Transitions):
             raise TypeError("an off-policy student learns from the transitions that its own rollout gives")
         chosen = chosen_environments(trajectories, train)
-        shown = self.player.view.show(trajectories.observations)
+        shown = self.policy.view.show(trajectories.observations)
         new = self.replay.store(trajectories, shown, chosen)
         self.owed += new
         if len(self.replay) < self.config.learning_starts:
@@ -76,56 +94,3 @@ class OffPolicyStudent(SB3Student, ABC):
 
     def _train(self, gradient_steps: int) -> None:
         self.model.train(gradient_steps, self.config.batch_size)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As any student's, and the kept transitions."""
-        counters = {"steps": self.steps, "owed": self.owed}
-        return {**super().state_dict(), "replay": self.replay.state_dict(), "counters": counters}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        super().load_state_dict(state)
-        self.replay.load_state_dict(state["replay"])
-        self.steps, self.owed = state["counters"]["steps"], state["counters"]["owed"]
-
-
-class DQNStudent(OffPolicyStudent):
-    """DQN: explores with a share of random actions that falls with the steps played."""
-
-    config: SB3DQNConfig
-    player: QPlayer
-
-    def _explore(self) -> None:
-        config = self.config
-        done = min(self.steps / config.exploration_steps, 1.0)
-        share = config.exploration_initial + done * (config.exploration_final - config.exploration_initial)
-        self.player.exploration = share
-
-    def act(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        """As any student; whoever samples explores with the final share."""
-        self.player.exploration = self.config.exploration_final
-        return super().act(*args, **options)
-
-    def _train(self, gradient_steps: int) -> None:
-        interval = self.config.target_interval
-        while gradient_steps:
-            part = min(gradient_steps, interval - self.model._n_updates % interval)
-            super()._train(part)
-            gradient_steps -= part
-            if self.model._n_updates % interval == 0:
-                polyak_update(self.model.q_net.parameters(), self.model.q_net_target.parameters(), self.config.tau)
-
-
-class SACStudent(OffPolicyStudent):
-    """SAC: acts at random until it starts to learn."""
-
-    config: SB3SACConfig
-    player: SACPlayer
-
-    def _explore(self) -> None:
-        self.player.warming_up = len(self.replay) < self.config.learning_starts
-
-    def act(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        """As any student; it never acts at random here."""
-        self.player.warming_up = False
-        return super().act(*args, **options)

@@ -15,17 +15,15 @@ from clutr.agents.distributions import Distribution
 from clutr.agents.sb3.preprocessing import View
 from clutr.envs.domain import Observation
 
-_EDGE = 1e-6
 
-
-class Player(Protocol):
+class Policy(Protocol):
     """What `collect` needs of a network."""
 
     view: View
     """What it sees."""
 
     def initial_state(self, n: int) -> Tensor:
-        """What `step` remembers at an episode's start: zeros `[n, ...]`."""
+        """The recurrent state at an episode's start: zeros `[n, ...]`."""
         ...
 
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
@@ -87,31 +85,6 @@ class Gaussian:
         return actions.clamp(self.box.low, self.box.high)
 
 
-class SquashedGaussian(Gaussian):
-    """Normal distributions squashed by tanh into (-1, 1) and stretched over the engine's box, as SAC acts in it."""
-
-    def sample(self, rng: torch.Generator) -> Tensor:
-        """In (-1, 1), `[N, A]`."""
-        return torch.tanh(super().sample(rng))
-
-    def mode(self) -> Tensor:
-        """The squashed mean."""
-        return torch.tanh(super().mode())
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """Of the joint action in (-1, 1), `[N]`."""
-        inside = actions.clamp(-1 + _EDGE, 1 - _EDGE)
-        return super().log_prob(torch.atanh(inside)) - torch.log1p(_EDGE - inside.square()).sum(-1)
-
-    def entropy(self) -> Tensor:
-        """Of the normal distributions: the squashed ones' has no closed form."""
-        return super().entropy()
-
-    def to_engine(self, actions: Tensor) -> Tensor:
-        """Stretched."""
-        return self.box.low + 0.5 * (actions + 1) * (self.box.high - self.box.low)
-
-
 class Box:
     """Bounds of continuous actions on a device."""
 
@@ -120,7 +93,7 @@ class Box:
         self.high = torch.from_numpy(space.high).to(device)
 
 
-class ActorCriticPlayer:
+class ActorCriticPolicy:
     """The policy of PPO or A2C.
 
     Args:
@@ -134,12 +107,12 @@ class ActorCriticPlayer:
         self.box = Box(space, policy.device) if isinstance(space, spaces.Box) else None
 
     def initial_state(self, n: int) -> Tensor:
-        """Nothing is remembered."""
+        """Width 0: there is no recurrence."""
         return torch.zeros(n, 0, device=self.policy.device)
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Player`."""
+        """See `Policy`."""
         actor, critic = self.policy.mlp_extractor(self.policy.extract_features(self.view.show(observation)))
         return self._act(actor), self.policy.value_net(critic).squeeze(-1), state
 
@@ -147,98 +120,3 @@ class ActorCriticPlayer:
         # the policy reuses its own distribution object; torch's is a new one each time
         distribution = self.policy._get_action_dist_from_latent(latent).distribution
         return Choices(distribution) if self.box is None else Gaussian(distribution, self.box)
-
-
-class RecurrentPlayer(ActorCriticPlayer):
-    """The policy of RecurrentPPO. Its state `[n, 4, layers, width]` is hidden and cell state of actor and critic."""
-
-    def initial_state(self, n: int) -> Tensor:
-        """Zeros."""
-        core = self.policy.lstm_actor
-        return torch.zeros(n, 4, core.num_layers, core.hidden_size, device=self.policy.device)
-
-    @torch.no_grad()
-    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Player`. Whoever calls has zeroed the state where an episode starts."""
-        policy = self.policy
-        features = policy.extract_features(self.view.show(observation))
-        parts = [part.transpose(0, 1).contiguous() for part in state.unbind(1)]
-        going = torch.zeros(len(state), device=state.device)
-        actor, after = policy._process_sequence(features, (parts[0], parts[1]), going, policy.lstm_actor)
-        critic, after_critic = policy._process_sequence(features, (parts[2], parts[3]), going, policy.lstm_critic)
-        values = policy.value_net(policy.mlp_extractor.forward_critic(critic)).squeeze(-1)
-        state = torch.stack([*after, *after_critic]).permute(2, 0, 1, 3)
-        return self._act(policy.mlp_extractor.forward_actor(actor)), values, state
-
-
-class QPlayer:
-    """The policy of DQN: the best action, or with probability `exploration` any. V is the best action's Q.
-
-    Args:
-        network: Q-network of Stable-Baselines3.
-        view: what it sees.
-    """
-
-    def __init__(self, network: Any, view: View) -> None:
-        self.network, self.view = network, view
-        self.exploration = 0.0
-
-    def initial_state(self, n: int) -> Tensor:
-        """Nothing is remembered."""
-        return torch.zeros(n, 0, device=self.network.device)
-
-    @torch.no_grad()
-    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Player`."""
-        values, best = self.network(self.view.show(observation)).max(-1)
-        actions = int(self.network.action_space.n)
-        probs = torch.full((len(best), actions), self.exploration / actions, device=best.device)
-        probs.scatter_add_(1, best[:, None], torch.full_like(probs[:, :1], 1 - self.exploration))
-        return Choices(torch.distributions.Categorical(probs)), values, state
-
-
-class SACPlayer:
-    """The policy of SAC. V is the least of the critics' Q of the squashed mean action.
-
-    Args:
-        model: of Stable-Baselines3.
-        view: what it sees.
-    """
-
-    def __init__(self, model: Any, view: View) -> None:
-        self.model, self.view = model, view
-        self.box = Box(model.action_space, model.device)
-        self.warming_up = False
-        """Whether actions are uniform, as they are until learning starts."""
-
-    def initial_state(self, n: int) -> Tensor:
-        """Nothing is remembered."""
-        return torch.zeros(n, 0, device=self.model.device)
-
-    @torch.no_grad()
-    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Player`."""
-        shown = self.view.show(observation)
-        mean, log_std, _ = self.model.actor.get_action_dist_params(shown)
-        policy = SquashedGaussian(torch.distributions.Normal(mean, log_std.exp()), self.box)
-        values = torch.cat(self.model.critic(shown, policy.mode()), 1).amin(1)
-        return (Uniform(mean, self.box) if self.warming_up else policy), values, state
-
-
-class Uniform(SquashedGaussian):
-    """Any action of the box alike. Only the shape of `like` `[N, A]` counts."""
-
-    def __init__(self, like: Tensor, box: Box) -> None:
-        super().__init__(torch.distributions.Uniform(-torch.ones_like(like), torch.ones_like(like)), box)
-
-    def sample(self, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        """In (-1, 1), `[N, A]`."""
-        return self.normal.rsample()  # type: ignore[no-any-return]
-
-    def mode(self) -> Tensor:
-        """The middle."""
-        return self.normal.mean  # type: ignore[no-any-return]
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """Of the joint action in (-1, 1), `[N]`."""
-        return self.normal.log_prob(actions).sum(-1)  # type: ignore[no-any-return]

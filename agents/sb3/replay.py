@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 
 from clutr.agents.sb3.preprocessing import View
@@ -63,10 +62,10 @@ class Replay:
     """Stable-Baselines3's replay buffer, filled with any number of transitions at once.
 
     Args:
-        buffer: made for one environment.
+        buffer: a `ReplayBuffer` made for one environment.
     """
 
-    def __init__(self, buffer: ReplayBuffer) -> None:
+    def __init__(self, buffer: Any) -> None:
         self.buffer = buffer
 
     def __len__(self) -> int:

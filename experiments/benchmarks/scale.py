@@ -12,7 +12,7 @@ import torch
 from clutr.agents.backend import NativeBackend
 from clutr.agents.networks import ActorCritic
 from clutr.agents.ppo import PPOConfig
-from clutr.agents.rllib.config import RLlibBackend, require_ray
+from clutr.agents.rllib import RLlibBackend, require_ray
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
 from clutr.experiments.benchmarks.maze_train import training_flops

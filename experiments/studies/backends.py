@@ -23,7 +23,7 @@ import torch
 from scipy.stats import t as student_t
 
 from clutr.agents.backend import NativeBackend
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib import RLlibBackend
 from clutr.experiments.config import Experiment
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import write_atomically

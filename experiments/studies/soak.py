@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from scipy.stats import t as student_t
 
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib import RLlibBackend
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import write_atomically

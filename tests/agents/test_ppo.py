@@ -6,7 +6,7 @@ import pytest
 import torch
 from fakes import CountdownEngine, CountdownLevels
 
-from clutr.agents.ppo import PPOConfig, PPOStudent
+from clutr.agents.ppo import Batch, PPOConfig, PPOStudent
 from clutr.agents.student import Trajectories
 from clutr.envs.maze.domain import MazeDomain
 
@@ -119,13 +119,13 @@ def test_masked_environments_do_not_matter() -> None:
 def test_minibatches_visit_every_environment_once() -> None:
     student = make(replace(CONFIG, minibatches=2))
     seen: list[torch.Tensor] = []
-    step = student._gradient_step
+    step = student.gradient_step
 
-    def record(batch: object) -> dict[str, torch.Tensor]:
-        seen.append(batch.advantages[0])  # type: ignore[attr-defined]
-        return step(batch)  # type: ignore[arg-type]
+    def record(batch: Batch) -> torch.Tensor:
+        seen.append(batch.advantages[0])
+        return step(batch)
 
-    student._gradient_step = record  # type: ignore[method-assign]
+    student.gradient_step = record  # type: ignore[method-assign]
     trajectories = play(student)
     student.learn(trajectories)
     assert [len(part) for part in seen] == [2, 2]

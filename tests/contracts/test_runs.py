@@ -9,7 +9,7 @@ import torch
 
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.ppo import PPOConfig
-from clutr.agents.sb3.configs import SB3DQNConfig
+from clutr.agents.sb3 import SB3DQNConfig
 from clutr.curricula.base import CURRICULA
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain

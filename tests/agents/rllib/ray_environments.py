@@ -10,7 +10,7 @@ import torch
 from clutr.agents.backend import NativeBackend
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.ppo import PPOConfig, PPOOptions
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib import RLlibBackend
 from clutr.agents.student import Trajectories
 from clutr.envs.domain import Domain
 from clutr.envs.maze.domain import MazeDomain

@@ -12,8 +12,7 @@ from ray_environments import MAZES, RECURRENT, native, play, students, unequal
 
 from clutr.agents.backend import BACKENDS, NativeBackend
 from clutr.agents.distributions import Categorical, ScaledBeta
-from clutr.agents.rllib import config
-from clutr.agents.rllib.config import RLlibBackend
+from clutr.agents.rllib import RLlibBackend, config
 from clutr.agents.rllib.serialization import (
     Shard,
     generator,
@@ -25,7 +24,7 @@ from clutr.agents.rllib.serialization import (
     unpack_levels,
     unpack_trajectories,
 )
-from clutr.agents.sb3.configs import SB3PPOConfig
+from clutr.agents.sb3 import SB3PPOConfig
 from clutr.experiments.cli.train import other_backend
 from clutr.experiments.config import from_yaml, method_of, to_plain, to_yaml
 from clutr.experiments.training.presets import PRESETS

@@ -17,7 +17,7 @@ pytest.importorskip("ray.rllib")
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray_environments import MAZES, RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
 
-from clutr.agents.rllib.config import RLlibBackend  # noqa: E402
+from clutr.agents.rllib import RLlibBackend  # noqa: E402
 from clutr.curricula.plr import PLRConfig  # noqa: E402
 from clutr.experiments.config import Experiment  # noqa: E402
 from clutr.experiments.run_directory import RunDirectory  # noqa: E402

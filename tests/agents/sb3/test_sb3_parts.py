@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from clutr.agents.sb3.configs import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
-from clutr.agents.sb3.policies import Box, Choices, SquashedGaussian, Uniform
+from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
+from clutr.agents.sb3.policies import Box, Choices
 from clutr.agents.sb3.randomness import OwnRandomness, untouched
+from clutr.agents.sb3.sac import SquashedGaussian, Uniform
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
 
@@ -111,8 +112,8 @@ def test_continuous_actions_are_those_the_package_draws() -> None:
     spaces, cpu = (engine.observation_space, engine.action_space), torch.Generator()
     observation = engine.reset(domain.sample(2, torch.Generator().manual_seed(1)))
     on_policy: Any = SB3PPOConfig(hidden=8, features=8).build(*spaces, 1, "student")
-    policy, values, _ = on_policy.player.step(observation, on_policy.initial_state(2))
-    shown = on_policy.player.view.show(observation)
+    policy, values, _ = on_policy.policy.step(observation, on_policy.initial_state(2))
+    shown = on_policy.policy.view.show(observation)
     with untouched(CPU), torch.no_grad():
         torch.manual_seed(3)
         actions, expected, log_probs = on_policy.model.policy(shown)
@@ -124,7 +125,7 @@ def test_continuous_actions_are_those_the_package_draws() -> None:
     assert policy.to_engine(far).tolist() == [[-1, 0, 0.25], [1, 1, 0.5]]
 
     off_policy: Any = SB3SACConfig(hidden=8, features=8, buffer_size=4).build(*spaces, 1, "student")
-    squashed, _, _ = off_policy.player.step(observation, off_policy.initial_state(2))
+    squashed, _, _ = off_policy.policy.step(observation, off_policy.initial_state(2))
     with untouched(CPU), torch.no_grad():
         torch.manual_seed(3)
         actions, log_probs = off_policy.model.actor.action_log_prob(shown)

@@ -15,9 +15,9 @@ from torch import Tensor
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.ppo import PPOConfig
 from clutr.agents.rollout import generalised_advantages
-from clutr.agents.sb3.configs import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
+from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
+from clutr.agents.sb3.ppo import batch_size
 from clutr.agents.sb3.randomness import OwnRandomness, seed_globally, untouched
-from clutr.agents.sb3.students import batch_size
 from clutr.agents.sb3.vec_env import LevelVecEnv
 from clutr.agents.student import Trajectories
 from clutr.envs.car.domain import CarDomain
@@ -241,17 +241,17 @@ def test_dqns_value_is_the_best_actions_and_it_explores_less_and_less() -> None:
     shares = []
     for _ in range(6):
         student.rollout(DOMAIN.engine(ENVS), levels())  # 16 steps
-        shares.append(student.player.exploration)
+        shares.append(student.policy.exploration)
     assert shares == pytest.approx([0.8, 0.65, 0.5, 0.35, 0.2, 0.2])
-    student.player.exploration = 0.35
-    policy, values, _ = student.player.step(observation, student.initial_state(ENVS))
-    q = student.model.q_net(student.player.view.show(observation))
+    student.policy.exploration = 0.35
+    policy, values, _ = student.policy.step(observation, student.initial_state(ENVS))
+    q = student.model.q_net(student.policy.view.show(observation))
     assert torch.equal(values, q.amax(1))
     assert torch.equal(policy.mode(), q.argmax(1))
     assert policy.log_prob(q.argmax(1)).exp().tolist() == pytest.approx([0.65 + 0.35 / 7] * ENVS)
     assert policy.log_prob(q.argmin(1)).exp().tolist() == pytest.approx([0.35 / 7] * ENVS)
     student.act(observation, student.initial_state(ENVS), torch.Generator())
-    assert student.player.exploration == 0.2, "tests are played with the final share"
+    assert student.policy.exploration == 0.2, "tests are played with the final share"
 
 
 def test_an_off_policy_student_wants_its_own_trajectories() -> None:
@@ -279,13 +279,13 @@ def test_sac_acts_at_random_until_it_learns_and_its_value_is_the_least_critics()
     assert first.log_probs == pytest.approx(-3 * math.log(2))  # uniform on (-1, 1)^3
     student.learn(first)
     second = student.rollout(engine, roads)
-    assert not student.player.warming_up
+    assert not student.policy.warming_up
     assert (second.log_probs != first.log_probs).all()
     assert ((second.actions > -1) & (second.actions < 1)).all()
     observation = engine.reset(roads)
-    shown = student.player.view.show(observation)
+    shown = student.policy.view.show(observation)
     action = student.model.actor(shown, deterministic=True)
-    _, values, _ = student.player.step(observation, student.initial_state(2))
+    _, values, _ = student.policy.step(observation, student.initial_state(2))
     torch.testing.assert_close(values, torch.cat(student.model.critic(shown, action), 1).amin(1))
     chosen, _ = student.act(observation, student.initial_state(2), torch.Generator(), True)
     expected = student.model.policy.unscale_action(action.detach().numpy())

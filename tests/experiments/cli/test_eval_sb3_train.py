@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clutr.agents.ppo import PPOConfig
-from clutr.agents.sb3.configs import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig
+from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig
 from clutr.experiments.cli.main import main
 from clutr.experiments.run_directory import RunDirectory
 
