@@ -1,1 +1,1 @@
-"""The students. They know worlds, not curricula."""
+"""The students. They know environments, not curricula."""

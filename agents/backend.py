@@ -28,7 +28,7 @@ class Backend(Protocol):
         Args:
             config: what all of them are made from.
             names: what they are called.
-            domain: the world.
+            domain: what they play.
             engine: of this process, on which students that play here will play.
             seed: of the run.
             device: where students of this process play and learn.
@@ -46,7 +46,7 @@ BACKENDS: Registry[type[Backend]] = Registry("backend", "clutr.agents.*")
 @BACKENDS.register("native")
 @dataclass(frozen=True)
 class NativeBackend:
-    """This process alone."""
+    """In this process alone."""
 
     def students(
         self,

@@ -48,7 +48,7 @@ class Network(nn.Module):
 
     @abstractmethod
     def initial_state(self, n: int) -> Tensor:
-        """What `step` remembers at an episode's start: zeros `[n, ...]`."""
+        """The recurrent state at an episode's start: zeros `[n, ...]`."""
 
     @abstractmethod
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:

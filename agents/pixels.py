@@ -1,4 +1,4 @@
-"""Actor and critic that see the last few pictures of the world (arXiv 2110.02439, CarRacing)."""
+"""Actor and critic that see the last few pictures (arXiv 2110.02439, CarRacing)."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -32,7 +32,7 @@ TORSOS: dict[Torso, Convolutions] = {
     "published": Convolutions(1, ((8, 4, 2), (16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
     "light": Convolutions(2, ((8, 4, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
 }
-"""By name. A picture of 96x96 ends as a single place in both; the light one takes two fifths of the arithmetic and a
+"""By name. A picture of 96x96 becomes a single position in both; the light one takes two fifths of the arithmetic and a
 quarter of the memory."""
 CHUNK_BYTES = 28 * 2**20
 """Of float32 pictures whose gradients a processor computes at once. Tensors of up to 32 MiB stay with the allocator (of
@@ -47,7 +47,7 @@ class Stacks:
 
     Args:
         frames: `[F, height, width, 3]` uint8, all that the stacks are made of.
-        index: `[L, M, FRAMES]` int64, which frame stands at each place of a stack, the oldest first.
+        index: `[L, M, FRAMES]` int64, which frame is at each position of a stack, the oldest first.
         known: `[L, M, FRAMES]` bool, False where the frame is from before the episode's start.
     """
 
@@ -78,9 +78,9 @@ class Stacks:
         """The stacks themselves, `[L * M, height, width, 3 * FRAMES]` float32 in 0..255: a copy."""
         index, known = self.index.flatten(0, 1), self.known.flatten(0, 1)
         stacks = self.frames.new_empty(len(index), *self.frames.shape[1:3], FRAMES, 3, dtype=torch.float32)
-        for place, part in enumerate(stacks.unbind(3)):
-            part.copy_(self.frames.index_select(0, index[:, place]))
-            part.index_fill_(0, (~known[:, place]).nonzero().squeeze(1), 0.0)
+        for position, part in enumerate(stacks.unbind(3)):
+            part.copy_(self.frames.index_select(0, index[:, position]))
+            part.index_fill_(0, (~known[:, position]).nonzero().squeeze(1), 0.0)
         return stacks.flatten(3)
 
 

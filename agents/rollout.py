@@ -1,4 +1,4 @@
-"""Playing levels: T steps of N environments, with the masks that the update sees."""
+"""Playing levels: T steps of N environments, with the masks that the update needs."""
 
 from typing import Protocol
 
@@ -11,11 +11,11 @@ from clutr.agents.student import Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
 
 
-class Player(Protocol):
+class RolloutPolicy(Protocol):
     """What `collect` needs of a network; see `clutr.agents.networks.Network`."""
 
     def initial_state(self, n: int) -> Tensor:
-        """What `step` remembers at an episode's start: zeros `[n, ...]`."""
+        """The recurrent state at an episode's start: zeros `[n, ...]`."""
         ...
 
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
@@ -25,7 +25,7 @@ class Player(Protocol):
 
 @torch.no_grad()
 def collect(
-    network: Player,
+    network: RolloutPolicy,
     engine: Engine,
     levels: LevelBatch,
     steps: int,
@@ -37,10 +37,10 @@ def collect(
     """Let every environment play its own level again and again for T steps.
 
     A time limit and the rollout's end bootstrap from the value of the last observation; zero follows only where the
-    world ended the episode (Pardo et al., "Time Limits in Reinforcement Learning", arXiv 1712.00378).
+    environment terminated (Pardo et al., "Time Limits in Reinforcement Learning", arXiv 1712.00378).
 
     Args:
-        network: who plays.
+        network: the policy and its value function.
         engine: N environments.
         levels: N levels, one an environment.
         steps: T.
@@ -70,9 +70,9 @@ def collect(
         observation, reward, terminated, truncated = engine.step(policy.to_engine(actions))
         dones = terminated | truncated
         last_values = nothing
-        some_ended = bool(dones.any())
-        if some_ended and bool((truncated & ~terminated).any()):
-            # the value of an episode's last observation, with the memory of that episode
+        any_done = bool(dones.any())
+        if any_done and bool((truncated & ~terminated).any()):
+            # the value of an episode's last observation, with the recurrent state of that episode
             _, last_values, _ = network.step(observation, state)
         row = {
             "actions": actions,
@@ -87,7 +87,7 @@ def collect(
         }
         for name, value in row.items():
             columns[name].append(value)
-        if some_ended:
+        if any_done:
             observation = engine.reset(mask=dones)
             state = state.masked_fill(dones.view(-1, *[1] * (state.ndim - 1)), 0)
         episode_starts = dones
@@ -116,7 +116,7 @@ def generalised_advantages(
     Args:
         rewards: of each step.
         values: V of the observation before it.
-        next_values: V of the observation after it, 0 where the world ended the episode.
+        next_values: V of the observation after it, 0 where the environment terminated.
         dones: bool; nothing after this step belongs to its episode.
         discount: gamma.
         gae_lambda: lambda.

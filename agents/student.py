@@ -22,7 +22,7 @@ class Trajectories:
     log_probs: Tensor
     """Of the actions, under the policy that took them."""
     rewards: Tensor
-    """As the world gave them, also where the student learns from normalised ones."""
+    """As the environment gave them, also where the student learns from normalised ones."""
     terminated: Tensor
     truncated: Tensor
     solved: Tensor
@@ -33,7 +33,7 @@ class Trajectories:
     """V of each observation, under the policy that acted. Values and what is made of them are in units of the rewards
     that the student learns from."""
     next_values: Tensor
-    """V of the observation that each step led to: 0 where the world ended the episode; the value of the episode's
+    """V of the observation that each step led to: 0 where the environment terminated; the value of the episode's
     last observation where a time limit or the rollout's end cut it."""
     advantages: Tensor
     """Generalised advantage estimates (arXiv 1506.02438)."""

@@ -17,14 +17,14 @@ from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import Curriculum, Outcome
 
 Episode = tuple[str, float, int, bool]
-"""The level's key, the undiscounted return, the length, and whether the world ended it with a reward."""
+"""The level's key, the undiscounted return, the length, and whether the environment terminated with a reward."""
 
 
 class LevelEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Plays the level that it was last given, again and again, and remembers how its episodes went.
 
     Args:
-        env: one of a world of ours, such as `clutr/Maze-v0`; its `reset` takes `options={"level": ...}`.
+        env: one of ours, such as `clutr/Maze-v0`; its `reset` takes `options={"level": ...}`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -34,9 +34,9 @@ class LevelEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._total, self._length = 0.0, 0
         self.episodes: list[Episode] = []
 
-    def give(self, parcel: dict[str, Any]) -> None:
-        """From the next episode on, play this level, as `clutr.agents.rllib.serialization.pack_levels` gives it."""
-        self._given = parcel
+    def give(self, payload: dict[str, Any]) -> None:
+        """Play this level from the next episode on, as `clutr.agents.rllib.serialization.pack_levels` gives it."""
+        self._given = payload
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode on the level that was given; before the first, on a random one."""
@@ -105,10 +105,10 @@ class CurriculumLoop:
         self.observed = {name: float(value.float().mean()) for name, value in observed.items()}
         return results
 
-    def _each(self, work: Any, parcels: Any) -> list[Any]:
+    def _each(self, work: Any, payloads: Any) -> list[Any]:
         local = self.runners == 0
         group = self.algorithm.env_runner_group
-        results: list[Any] = group.foreach_env_runner(partial(work, parcels=parcels), local_env_runner=local)
+        results: list[Any] = group.foreach_env_runner(partial(work, payloads=payloads), local_env_runner=local)
         return results
 
 
@@ -122,14 +122,14 @@ def _level_envs(runner: Any) -> list[LevelEnv]:
     return found
 
 
-def _give(runner: Any, parcels: Sequence[dict[str, Any]]) -> None:
+def _give(runner: Any, payloads: Sequence[dict[str, Any]]) -> None:
     envs = _level_envs(runner)
     first = max(0, runner.worker_index - 1) * len(envs)
-    for env, parcel in zip(envs, parcels[first:], strict=False):
-        env.give(parcel)
+    for env, payload in zip(envs, payloads[first:], strict=False):
+        env.give(payload)
 
 
-def _take(runner: Any, parcels: None) -> list[Episode]:  # noqa: ARG001
+def _take(runner: Any, payloads: None) -> list[Episode]:  # noqa: ARG001
     taken: list[Episode] = []
     for env in _level_envs(runner):
         taken += env.episodes

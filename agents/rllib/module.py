@@ -24,7 +24,8 @@ class StudentModule(TorchRLModule):
         options: Any = self.model_config
         config: PPOOptions = options["config"]
         student_type = DataParallelStudent if options["learners"] > 1 else PPOStudent
-        self.network = config.network(self.observation_space, self.action_space, torch.Generator())
+        spaces: Any = (self.observation_space, self.action_space)
+        self.network = config.network(*spaces, torch.Generator())
         self.student = student_type(config, self.network, 0, options["name"], "cpu")
 
 

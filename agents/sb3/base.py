@@ -19,7 +19,7 @@ from torch import Tensor
 
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
-from clutr.agents.sb3.policies import Policy
+from clutr.agents.sb3.policies import SB3Policy
 from clutr.agents.sb3.preprocessing import View, student_view
 from clutr.agents.sb3.randomness import OwnRandomness, seed_globally, untouched
 from clutr.agents.sb3.requirement import require_sb3
@@ -92,10 +92,9 @@ class SB3Options(ABC):
             ValueError: if the student cannot play in these spaces.
         """
         require_sb3()
+        view = student_view(observation_space, self.shrink)
         randomness = OwnRandomness(derive_seed(seed, name, "sb3"), torch.device(device))
-        return self.student(
-            Setup(student_view(observation_space, self.shrink), copy.deepcopy(action_space), randomness)
-        )
+        return self.student(Setup(view, copy.deepcopy(action_space), randomness))
 
     def model(self, algorithm: Any, setup: Setup, policy: str = "{}Policy", **options: Any) -> Any:
         """An algorithm of Stable-Baselines3 that knows spaces but no environment, as after loading one.
@@ -138,7 +137,7 @@ class SB3Student(Stateful):
 
     saved: ClassVar[tuple[str, ...]] = ("randomness",)
 
-    def __init__(self, config: SB3Options, model: Any, policy: Policy, randomness: OwnRandomness) -> None:
+    def __init__(self, config: SB3Options, model: Any, policy: SB3Policy, randomness: OwnRandomness) -> None:
         self.config, self.model, self.policy, self.randomness = config, model, policy, randomness
         self.device: torch.device = model.device
 

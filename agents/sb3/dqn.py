@@ -10,7 +10,7 @@ from torch import Tensor
 from clutr.agents.distributions import Distribution
 from clutr.agents.sb3.base import Setup
 from clutr.agents.sb3.off_policy import OffPolicyOptions, OffPolicyStudent
-from clutr.agents.sb3.policies import Choices
+from clutr.agents.sb3.policies import TorchCategorical
 from clutr.agents.sb3.preprocessing import View
 from clutr.agents.student import STUDENTS
 from clutr.envs.domain import Observation
@@ -27,11 +27,11 @@ class SB3DQNConfig(OffPolicyOptions):
     target_interval: int = 500
     """Gradient steps between two updates of the target network."""
     exploration_steps: int = 200_000
-    """Environment steps over which the share of random actions falls linearly."""
+    """Environment steps over which the probability of a random action (epsilon) falls linearly."""
     exploration_initial: float = 1.0
-    """That share at the start."""
+    """Epsilon at the start."""
     exploration_final: float = 0.05
-    """That share in the end, and in evaluations that sample."""
+    """Epsilon in the end, and in evaluations that sample."""
     max_gradient_norm: float = 10.0
     """Gradients are scaled down to this norm."""
 
@@ -52,7 +52,7 @@ class SB3DQNConfig(OffPolicyOptions):
 
 
 class QPolicy:
-    """The policy of DQN: the best action, or with probability `exploration` any. V is the best action's Q.
+    """The epsilon-greedy policy of DQN. V is the best action's Q.
 
     Args:
         network: Q-network of Stable-Baselines3.
@@ -69,16 +69,16 @@ class QPolicy:
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Policy`."""
+        """See `RolloutPolicy`."""
         values, best = self.network(self.view.show(observation)).max(-1)
         actions = int(self.network.action_space.n)
         probs = torch.full((len(best), actions), self.exploration / actions, device=best.device)
         probs.scatter_add_(1, best[:, None], torch.full_like(probs[:, :1], 1 - self.exploration))
-        return Choices(torch.distributions.Categorical(probs)), values, state
+        return TorchCategorical(torch.distributions.Categorical(probs)), values, state
 
 
 class DQNStudent(OffPolicyStudent):
-    """DQN: explores with a share of random actions that falls with the steps played."""
+    """DQN: epsilon-greedy, with an epsilon that falls with the steps played."""
 
     config: SB3DQNConfig
     policy: QPolicy
@@ -86,11 +86,11 @@ class DQNStudent(OffPolicyStudent):
     def _explore(self) -> None:
         config = self.config
         done = min(self.steps / config.exploration_steps, 1.0)
-        share = config.exploration_initial + done * (config.exploration_final - config.exploration_initial)
-        self.policy.exploration = share
+        change = config.exploration_final - config.exploration_initial
+        self.policy.exploration = config.exploration_initial + done * change
 
     def act(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        """As any student; whoever samples explores with the final share."""
+        """As any student; sampled actions explore with the final epsilon."""
         self.policy.exploration = self.config.exploration_final
         return super().act(*args, **options)
 

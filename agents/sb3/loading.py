@@ -1,4 +1,4 @@
-"""Models that somebody's own Stable-Baselines3 script saved, as policies that our suites can test."""
+"""Models that a Stable-Baselines3 script saved, as policies that our suites can evaluate."""
 
 import importlib
 import json
@@ -27,10 +27,10 @@ ALGORITHMS = {
     "tqc": "sb3_contrib:TQC",
     "trpo": "sb3_contrib:TRPO",
 }
-"""Where each algorithm is."""
+"""Module and class of each algorithm."""
 
-# Attributes by which the plain part of a saved model tells its algorithm, the telling ones first.
-_TELLING = (
+# Attributes in the JSON part of a saved model by which its algorithm is recognised, the most specific first.
+_ATTRIBUTES = (
     ("top_quantiles_to_drop_per_net", "tqc"),
     ("cg_max_steps", "trpo"),
     ("target_kl", "ppo"),
@@ -72,16 +72,16 @@ class LoadedPolicy:
         shown = self.view.show({name: value.cpu() for name, value in observation.items()})
         shown = {name: part.numpy() for name, part in shown.items()} if isinstance(shown, dict) else shown.numpy()
         memory = tuple(part.transpose(0, 1).numpy() for part in state.unbind(1)) if state.ndim == 4 else None
-        # its coin would fall once for all environments: here each has its own
-        share = 0.0 if deterministic else getattr(self.model, "exploration_rate", None)
-        greedy = deterministic or share is not None
+        # `predict` decides once for all environments whether to explore: here each decides for itself
+        epsilon = 0.0 if deterministic else getattr(self.model, "exploration_rate", None)
+        greedy = deterministic or epsilon is not None
         with untouched(self.model.device):
             seed_globally(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
             chosen, after = self.model.predict(shown, state=memory, deterministic=greedy)
             actions = torch.from_numpy(chosen)
-            if share:
+            if epsilon:
                 any_action = torch.randint(int(self.model.action_space.n), actions.shape)
-                actions = torch.where(torch.rand(actions.shape) < share, any_action, actions)
+                actions = torch.where(torch.rand(actions.shape) < epsilon, any_action, actions)
         if memory is not None:
             state = torch.stack([torch.from_numpy(part) for part in after], 1).permute(2, 1, 0, 3)
         return actions, state
@@ -118,19 +118,19 @@ def load_policy(
         raise ModelError(f"cannot load {path} as {algorithm}: {type(error).__name__}: {error}") from error
     if model.action_space != action_space:
         raise ModelError(
-            f"the model in {path} takes actions of {model.action_space}, this world those of {action_space}"
+            f"the model in {path} takes actions of {model.action_space}, this environment those of {action_space}"
         )
     for view in views_of_others(observation_space):
         if view.space == model.observation_space:
             return LoadedPolicy(model, view), algorithm
     raise ModelError(
-        f"the model in {path} sees {_short(model.observation_space)}, this world shows {_short(observation_space)}, or "
-        + "its image alone, all in one vector, or as MiniGrid's FlatObsWrapper"
+        f"the model in {path} sees {_short(model.observation_space)}, this environment shows "
+        + f"{_short(observation_space)}, or its image alone, all in one vector, or as MiniGrid's FlatObsWrapper"
     )
 
 
 def _description(path: Path) -> dict[str, Any]:
-    """The plain part of a saved model; reading it runs nothing."""
+    """The JSON part of a saved model; reading it runs nothing."""
     try:
         with zipfile.ZipFile(path) as file:
             described: dict[str, Any] = json.loads(file.read("data"))
@@ -142,10 +142,10 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _algorithm_of(described: dict[str, Any]) -> str | None:
-    """What made a model, by its plain part."""
+    """The algorithm of a saved model, by its JSON part."""
     if "recurrent" in str(described.get("policy_class", {}).get("__module__")):
         return "recurrent-ppo"
-    return next((name for key, name in _TELLING if key in described), None)
+    return next((name for key, name in _ATTRIBUTES if key in described), None)
 
 
 def _short(space: gymnasium.Space[Any]) -> str:

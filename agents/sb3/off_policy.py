@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.sb3.base import SB3Options, SB3Student, chosen_environments
-from clutr.agents.sb3.policies import Policy
+from clutr.agents.sb3.policies import SB3Policy
 from clutr.agents.sb3.randomness import OwnRandomness
 from clutr.agents.sb3.replay import Replay, Transitions, WithNextObservations
 from clutr.agents.student import Trajectories
@@ -29,7 +29,7 @@ class OffPolicyOptions(SB3Options):
     steps_per_gradient: int = 4
     """New transitions for each gradient step."""
     tau: float = 1.0
-    """Share of the weights that goes into the target network at a time."""
+    """Polyak coefficient: how much of the weights goes into the target network at a time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +47,7 @@ class OffPolicyStudent(SB3Student, ABC):
     config: OffPolicyOptions
     saved = (*SB3Student.saved, "replay", "steps", "owed")
 
-    def __init__(self, config: OffPolicyOptions, model: Any, policy: Policy, randomness: OwnRandomness) -> None:
+    def __init__(self, config: OffPolicyOptions, model: Any, policy: SB3Policy, randomness: OwnRandomness) -> None:
         super().__init__(config, model, policy, randomness)
         self.replay = Replay(model.replay_buffer)
         self.steps = 0

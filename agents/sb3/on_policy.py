@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.sb3.base import SB3Options, SB3Student, chosen_environments
-from clutr.agents.sb3.policies import Policy
+from clutr.agents.sb3.policies import SB3Policy
 from clutr.agents.sb3.randomness import OwnRandomness
 from clutr.agents.student import Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
@@ -49,7 +49,7 @@ class OnPolicyStudent(SB3Student):
     config: OnPolicyOptions
     saved = (*SB3Student.saved, "normaliser")
 
-    def __init__(self, config: OnPolicyOptions, model: Any, policy: Policy, randomness: OwnRandomness) -> None:
+    def __init__(self, config: OnPolicyOptions, model: Any, policy: SB3Policy, randomness: OwnRandomness) -> None:
         super().__init__(config, model, policy, randomness)
         normalise, device = config.normalise_returns, model.device
         self.normaliser = ReturnNormaliser(config.discount, device=device) if normalise else None

@@ -12,26 +12,19 @@ from gymnasium import spaces
 from torch import Tensor
 
 from clutr.agents.distributions import Distribution
+from clutr.agents.rollout import RolloutPolicy
 from clutr.agents.sb3.preprocessing import View
 from clutr.envs.domain import Observation
 
 
-class Policy(Protocol):
-    """What `collect` needs of a network."""
+class SB3Policy(RolloutPolicy, Protocol):
+    """A policy that knows how observations are shown to it."""
 
     view: View
     """What it sees."""
 
-    def initial_state(self, n: int) -> Tensor:
-        """The recurrent state at an episode's start: zeros `[n, ...]`."""
-        ...
 
-    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """Distributions over actions `[N]`, values `[N]` and the next state."""
-        ...
-
-
-class Choices:
+class TorchCategorical:
     """One of A actions. `chosen` is a `torch.distributions.Categorical` over them."""
 
     def __init__(self, chosen: Any) -> None:
@@ -59,10 +52,10 @@ class Choices:
 
 
 class Gaussian:
-    """Independent normal distributions, clipped to the engine's box, as PPO and A2C act in it."""
+    """Independent normal distributions, clipped to the engine's bounds, as PPO and A2C act in it."""
 
-    def __init__(self, normal: Any, box: "Box") -> None:
-        self.normal, self.box = normal, box
+    def __init__(self, normal: Any, bounds: "ActionBounds") -> None:
+        self.normal, self.bounds = normal, bounds
 
     def sample(self, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         """Before clipping, `[N, A]`."""
@@ -82,10 +75,10 @@ class Gaussian:
 
     def to_engine(self, actions: Tensor) -> Tensor:
         """Clipped."""
-        return actions.clamp(self.box.low, self.box.high)
+        return actions.clamp(self.bounds.low, self.bounds.high)
 
 
-class Box:
+class ActionBounds:
     """Bounds of continuous actions on a device."""
 
     def __init__(self, space: spaces.Box, device: torch.device) -> None:
@@ -104,7 +97,7 @@ class ActorCriticPolicy:
     def __init__(self, policy: Any, view: View) -> None:
         self.policy, self.view = policy, view
         space = policy.action_space
-        self.box = Box(space, policy.device) if isinstance(space, spaces.Box) else None
+        self.bounds = ActionBounds(space, policy.device) if isinstance(space, spaces.Box) else None
 
     def initial_state(self, n: int) -> Tensor:
         """Width 0: there is no recurrence."""
@@ -112,11 +105,11 @@ class ActorCriticPolicy:
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Policy`."""
+        """See `RolloutPolicy`."""
         actor, critic = self.policy.mlp_extractor(self.policy.extract_features(self.view.show(observation)))
         return self._act(actor), self.policy.value_net(critic).squeeze(-1), state
 
     def _act(self, latent: Tensor) -> Distribution:
         # the policy reuses its own distribution object; torch's is a new one each time
         distribution = self.policy._get_action_dist_from_latent(latent).distribution
-        return Choices(distribution) if self.box is None else Gaussian(distribution, self.box)
+        return TorchCategorical(distribution) if self.bounds is None else Gaussian(distribution, self.bounds)

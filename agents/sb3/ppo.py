@@ -31,15 +31,15 @@ class SB3PPOConfig(OnPolicyOptions):
         """See `OnPolicyOptions`."""
         return super().algorithm_options() | {"n_epochs": self.epochs, "clip_range": self.clip}
 
-    def student(self, setup: Setup) -> "PPOStudent":
+    def student(self, setup: Setup) -> "SB3PPOStudent":
         """See `SB3Options`."""
         from stable_baselines3 import PPO  # noqa: PLC0415 (only when a student is made)
 
         model = self.model(PPO, setup, **self.algorithm_options())
-        return PPOStudent(self, model, ActorCriticPolicy(model.policy, setup.view), setup.randomness)
+        return SB3PPOStudent(self, model, ActorCriticPolicy(model.policy, setup.view), setup.randomness)
 
 
-class PPOStudent(OnPolicyStudent):
+class SB3PPOStudent(OnPolicyStudent):
     """PPO: epochs over minibatches of a rollout."""
 
     config: SB3PPOConfig

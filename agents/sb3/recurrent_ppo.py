@@ -10,7 +10,7 @@ from torch import Tensor
 from clutr.agents.distributions import Distribution
 from clutr.agents.sb3.base import Setup
 from clutr.agents.sb3.policies import ActorCriticPolicy
-from clutr.agents.sb3.ppo import PPOStudent, SB3PPOConfig
+from clutr.agents.sb3.ppo import SB3PPOConfig, SB3PPOStudent
 from clutr.agents.student import STUDENTS
 from clutr.envs.domain import Observation
 from clutr.envs.validation import require_at_least
@@ -28,13 +28,13 @@ class SB3RecurrentPPOConfig(SB3PPOConfig):
         super().__post_init__()
         require_at_least(self, 1, "memory")
 
-    def student(self, setup: Setup) -> "RecurrentPPOStudent":
+    def student(self, setup: Setup) -> "SB3RecurrentPPOStudent":
         """See `SB3Options`."""
         from sb3_contrib import RecurrentPPO  # noqa: PLC0415 (only when a student is made)
 
         options = self.algorithm_options() | {"policy_kwargs": {"lstm_hidden_size": self.memory}}
         model = self.model(RecurrentPPO, setup, "{}LstmPolicy", **options)
-        return RecurrentPPOStudent(self, model, RecurrentPolicy(model.policy, setup.view), setup.randomness)
+        return SB3RecurrentPPOStudent(self, model, RecurrentPolicy(model.policy, setup.view), setup.randomness)
 
 
 class RecurrentPolicy(ActorCriticPolicy):
@@ -47,7 +47,7 @@ class RecurrentPolicy(ActorCriticPolicy):
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Policy`. Whoever calls has zeroed the state where an episode starts."""
+        """See `RolloutPolicy`. Whoever calls has zeroed the state where an episode starts."""
         policy = self.policy
         features = policy.extract_features(self.view.show(observation))
         parts = [part.transpose(0, 1).contiguous() for part in state.unbind(1)]
@@ -59,7 +59,7 @@ class RecurrentPolicy(ActorCriticPolicy):
         return self._act(policy.mlp_extractor.forward_actor(actor)), values, state
 
 
-class RecurrentPPOStudent(PPOStudent):
+class SB3RecurrentPPOStudent(SB3PPOStudent):
     """RecurrentPPO."""
 
     def _empty_buffer(self, steps: int, num_envs: int) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clutr.agents.distributions import Distribution
 from clutr.agents.sb3.base import Setup
 from clutr.agents.sb3.off_policy import OffPolicyOptions, OffPolicyStudent
-from clutr.agents.sb3.policies import Box, Gaussian
+from clutr.agents.sb3.policies import ActionBounds, Gaussian
 from clutr.agents.sb3.preprocessing import View
 from clutr.agents.student import STUDENTS
 from clutr.envs.domain import Observation
@@ -40,7 +40,7 @@ class SB3SACConfig(OffPolicyOptions):
 
 
 class SquashedGaussian(Gaussian):
-    """Normal distributions squashed by tanh into (-1, 1) and stretched over the engine's box, as SAC acts in it."""
+    """Normal distributions squashed by tanh into (-1, 1) and stretched over the engine's bounds, as SAC acts in it."""
 
     def sample(self, rng: torch.Generator) -> Tensor:
         """In (-1, 1), `[N, A]`."""
@@ -61,14 +61,14 @@ class SquashedGaussian(Gaussian):
 
     def to_engine(self, actions: Tensor) -> Tensor:
         """Stretched."""
-        return self.box.low + 0.5 * (actions + 1) * (self.box.high - self.box.low)
+        return self.bounds.low + 0.5 * (actions + 1) * (self.bounds.high - self.bounds.low)
 
 
 class Uniform(SquashedGaussian):
-    """Any action of the box alike. Only the shape of `like` `[N, A]` counts."""
+    """Uniform over the bounds. Only the shape of `like` `[N, A]` counts."""
 
-    def __init__(self, like: Tensor, box: Box) -> None:
-        super().__init__(torch.distributions.Uniform(-torch.ones_like(like), torch.ones_like(like)), box)
+    def __init__(self, like: Tensor, bounds: ActionBounds) -> None:
+        super().__init__(torch.distributions.Uniform(-torch.ones_like(like), torch.ones_like(like)), bounds)
 
     def sample(self, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         """In (-1, 1), `[N, A]`."""
@@ -93,7 +93,7 @@ class SACPolicy:
 
     def __init__(self, model: Any, view: View) -> None:
         self.model, self.view = model, view
-        self.box = Box(model.action_space, model.device)
+        self.bounds = ActionBounds(model.action_space, model.device)
         self.warming_up = False
         """Whether actions are uniform, as they are until learning starts."""
 
@@ -103,12 +103,12 @@ class SACPolicy:
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Policy`."""
+        """See `RolloutPolicy`."""
         shown = self.view.show(observation)
         mean, log_std, _ = self.model.actor.get_action_dist_params(shown)
-        policy = SquashedGaussian(torch.distributions.Normal(mean, log_std.exp()), self.box)
+        policy = SquashedGaussian(torch.distributions.Normal(mean, log_std.exp()), self.bounds)
         values = torch.cat(self.model.critic(shown, policy.mode()), 1).amin(1)
-        return (Uniform(mean, self.box) if self.warming_up else policy), values, state
+        return (Uniform(mean, self.bounds) if self.warming_up else policy), values, state
 
 
 class SACStudent(OffPolicyStudent):

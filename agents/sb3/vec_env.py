@@ -96,7 +96,7 @@ class LevelVecEnv(VecEnv):
         self._actions = np.asarray(actions)
 
     def step_wait(self) -> Any:
-        """Observations, rewards, ends, infos. Where an episode ended, the next one's first observation is shown."""
+        """Observations, rewards, dones, infos. Where an episode ended, the next one's first observation is shown."""
         if self._actions is None:
             raise RuntimeError("give actions with step_async before step_wait")
         actions, self._actions = torch.from_numpy(self._actions), None

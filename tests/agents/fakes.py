@@ -1,4 +1,4 @@
-"""Worlds small enough to work by hand."""
+"""Environments small enough to work by hand."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class CountdownLevels(LevelBatch):
 
 
 class CountdownEngine:
-    """Counts steps; shows the count. The world ends episodes of even length, a time limit those of odd length.
+    """Counts steps; shows the count. Episodes of even length terminate, those of odd length are truncated.
 
     Every step is rewarded with 1, so returns and advantages can be worked out on paper.
     """

@@ -11,7 +11,7 @@ from clutr.agents.losses import Evaluation, clipped_losses
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.pixels import PixelActorCritic
-from clutr.agents.ppo import PPOStudent
+from clutr.agents.ppo import Batch, PPOStudent
 from clutr.agents.rollout import generalised_advantages
 from clutr.agents.student import Trajectories
 
@@ -56,7 +56,7 @@ def test_advantages_are_in_normalised_units_and_returns_are_not() -> None:
         student.config.gae_lambda,
     )
     torch.testing.assert_close(trajectories.advantages, expected)
-    # the first episode of the first environment is its first two steps, of the world's own rewards
+    # the first episode of the first environment is its first two steps, of the environment's own rewards
     statistics = trajectories.statistics()
     assert statistics.episodes.tolist() == [3, 2, 0]
     episodes = trajectories.rewards[:, 0].view(3, 2).sum(1)
@@ -73,7 +73,7 @@ def test_moments_go_on_from_rollout_to_rollout() -> None:
         reference(trajectories.rewards, trajectories.terminated | trajectories.truncated)
     assert student.normaliser is not None
     assert torch.equal(student.normaliser.moments, reference.moments)
-    assert torch.equal(student.state_dict()["moments"], reference.moments)
+    assert torch.equal(student.state_dict()["normaliser"]["moments"], reference.moments)
 
 
 def test_frames_are_stored_once_as_bytes() -> None:
@@ -137,13 +137,13 @@ def test_gradients_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
 def test_minibatches_mix_the_steps_of_all_environments() -> None:
     student = make(replace(CONFIG, minibatches=4))
     seen: list[torch.Tensor] = []
-    step = student._gradient_step
+    step = student.gradient_step
 
-    def record(batch: object) -> dict[str, torch.Tensor]:
-        seen.append(batch.returns)  # type: ignore[attr-defined]
-        return step(batch)  # type: ignore[arg-type]
+    def record(batch: Batch) -> torch.Tensor:
+        seen.append(batch.returns)
+        return step(batch)
 
-    student._gradient_step = record  # type: ignore[method-assign]
+    student.gradient_step = record  # type: ignore[method-assign]
     trajectories = play(student)
     student.learn(trajectories)
     assert [part.shape for part in seen] == [(1, 5), (1, 5), (1, 4), (1, 4)]

@@ -137,7 +137,7 @@ def test_minibatches_visit_every_environment_once() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
+        ({"discount": 1.5}, r"discount must be in 0..1"),
         ({"torso": "resnet"}, "torso must be conv or symbols, got 'resnet'"),
     ],
 )

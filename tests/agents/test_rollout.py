@@ -66,7 +66,7 @@ def value_after(student: PPOStudent, counts: list[int]) -> float:
 def test_next_values(played: tuple[PPOStudent, Trajectories]) -> None:
     student, trajectories = played
     following = trajectories.next_values
-    assert following[1, 0] == 0  # the world ended it
+    assert following[1, 0] == 0  # the environment terminated
     torch.testing.assert_close(following[0], trajectories.values[1])
     # the time limit: V of the last observation, with the memory of the episode that led there
     assert float(following[2, 1]) == pytest.approx(value_after(student, [0, 1, 2, 3]), abs=1e-6)
@@ -77,7 +77,7 @@ def test_next_values(played: tuple[PPOStudent, Trajectories]) -> None:
 
 
 class BothEndsEngine(CountdownEngine):
-    """The time limit strikes at the very step at which the world ends the episode."""
+    """The time limit strikes at the very step at which the environment terminates."""
 
     def step(self, actions: Tensor) -> Step:
         """Count on; an ended episode is both terminated and truncated."""

@@ -92,7 +92,7 @@ def test_recurrent_ppo_and_normalised_rewards() -> None:
     )
     assert len(curriculum.outcomes) == 2
     returns = curriculum.outcomes[-1].best_return
-    assert ((returns == 0) | (returns >= 0.1)).all(), "what the world gave, not what is learnt from"
+    assert ((returns == 0) | (returns >= 0.1)).all(), "what the environment gave, not what is learnt from"
 
 
 @pytest.mark.parametrize("algorithm", [DQN, SAC, TD3])

@@ -17,7 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10},
     "car": {"max_frames": 80},
 }
-"""Options of worlds whose defaults would take long, or end no episode within the few steps played here."""
+"""Options of domains whose defaults would take long, or end no episode within the few steps played here."""
 SMALL_STUDENT = {
     "rollout_steps": 24, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
     "learning_starts": 30, "buffer_size": 128, "batch_size": 8, "steps_per_gradient": 24,
@@ -28,7 +28,7 @@ PAIRS = [(student, domain) for student in STUDENTS for domain in DOMAINS]
 REFUSAL = "this student (sees|takes) .*, not "
 
 
-def world(name: str) -> Domain:
+def make_domain(name: str) -> Domain:
     return DOMAINS[name](**SMALL.get(name, {}))
 
 
@@ -54,8 +54,8 @@ def plays(name: str, domain: Domain) -> bool:
 
 @pytest.fixture(params=PAIRS, ids="-".join)
 def pair(request: pytest.FixtureRequest) -> tuple[str, Domain]:
-    """A student and a world in which it can play."""
-    name, domain = request.param[0], world(request.param[1])
+    """A student and a domain in which it can play."""
+    name, domain = request.param[0], make_domain(request.param[1])
     if not plays(name, domain):
         pytest.skip(f"{name} cannot play in {request.param[1]}")
     return name, domain
@@ -63,12 +63,12 @@ def pair(request: pytest.FixtureRequest) -> tuple[str, Domain]:
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_every_student_can_play_somewhere(name: str) -> None:
-    assert any(plays(name, world(domain)) for domain in DOMAINS)
+    assert any(plays(name, make_domain(domain)) for domain in DOMAINS)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_every_world_has_a_student(domain: str) -> None:
-    assert any(plays(name, world(domain)) for name in STUDENTS)
+def test_every_domain_has_a_student(domain: str) -> None:
+    assert any(plays(name, make_domain(domain)) for name in STUDENTS)
 
 
 def train(student: Student, domain: Domain, updates: int, seed: int = 0) -> list[dict[str, float]]:

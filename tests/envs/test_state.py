@@ -23,7 +23,8 @@ class Walker(Stateful):
     def walk(self) -> torch.Tensor:
         self.counter.count += 1
         self.counter.total += torch.rand(2, generator=self.rng)
-        return self.layer(self.counter.total[:1]).detach()
+        walked: torch.Tensor = self.layer(self.counter.total[:1])
+        return walked.detach()
 
 
 def test_a_state_continues_another_object_and_shares_no_memory() -> None:

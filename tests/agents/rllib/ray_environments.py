@@ -1,4 +1,4 @@
-"""What the tests with Ray share: a tiny world, tiny students, and how to take processes away."""
+"""What the tests with Ray share: a tiny domain, tiny students, and how to kill processes."""
 
 import dataclasses
 import os

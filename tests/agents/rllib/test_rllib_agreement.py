@@ -98,13 +98,13 @@ def test_pictures_and_continuous_actions() -> None:
         played, elsewhere = play(here, seed, CARS), play(there, seed, CARS)
         assert unequal(played, elsewhere) == []
         assert here.learn(played) == there.learn(elsewhere)
-    assert torch.equal(here.state_dict()["normaliser"]["moments"], there.state_dict()["moments"])
+    assert torch.equal(here.state_dict()["normaliser"]["moments"], there.state_dict()["normaliser"]["moments"])
 
     # several shards draw from generators of their own, whoever plays them
     parted, alike = distributed(PIXELS, CARS, runners=2), distributed(PIXELS, CARS, runners=1, shards=2)
     for seed in range(2):
         assert unequal(play(parted, seed, CARS), play(alike, seed, CARS)) == []
-    assert torch.equal(parted.state_dict()["normaliser"]["moments"], alike.state_dict()["moments"])
+    assert torch.equal(parted.state_dict()["normaliser"]["moments"], alike.state_dict()["normaliser"]["moments"])
 
 
 @pytest.mark.parametrize(("learners", "trained"), [(1, 6), (2, 5)])

@@ -39,7 +39,7 @@ from clutr.experiments.training.presets import PRESETS
         ({"object_store_mb": 10}, "object_store_mb must be at least 80, got 10"),
         ({"cpus_per_runner": 0.0}, "cpus_per_runner must be above 0, got 0.0"),
         ({"timeout": -1.0}, "timeout must be above 0, got -1.0"),
-        ({"gpus_per_learner": -1.0}, "gpus_per_learner must be 0 or more, got -1.0"),
+        ({"gpus_per_learner": -1.0}, "gpus_per_learner must be at least 0, got -1.0"),
         ({"gpus_per_learner": 1.0}, "gpus_per_learner needs learners, and there are 0 of them"),
         ({"address": ""}, "address must be local, auto, or that of a cluster's head"),
     ],
@@ -130,7 +130,7 @@ class Fixed:
         return self.policy, torch.zeros(2), state
 
 
-def test_a_share_draws_the_numbers_of_its_environments() -> None:
+def test_a_shard_draws_the_numbers_of_its_environments() -> None:
     """Five environments with even odds of two actions; the shard has the third and the fourth."""
     rng, alike = (generator(torch.Generator().manual_seed(5).get_state().numpy()) for _ in range(2))
     shard = Shard(Fixed(Categorical(torch.full((2, 2), 0.5).log())), 2, 5)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_a_share_draws_the_numbers_of_its_environments() -> None:
     assert torch.equal(rng.get_state(), alike.get_state())
 
 
-def test_a_share_of_continuous_actions_has_a_generator_of_its_own() -> None:
+def test_a_shard_of_continuous_actions_has_a_generator_of_its_own() -> None:
     """All shards leave the student's generator in the same state, and draw different numbers."""
     ones = torch.ones(2, 3)
     policy = ScaledBeta(2 * ones, 2 * ones, torch.zeros(3), torch.ones(3))

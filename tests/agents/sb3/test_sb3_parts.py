@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
-from clutr.agents.sb3.policies import Box, Choices
+from clutr.agents.sb3.policies import ActionBounds, TorchCategorical
 from clutr.agents.sb3.randomness import OwnRandomness, untouched
 from clutr.agents.sb3.sac import SquashedGaussian, Uniform
 from clutr.envs.car.domain import CarDomain
@@ -27,21 +27,21 @@ def build(config: Any) -> Any:
 
 
 def test_the_squashed_gaussian_is_normalised() -> None:
-    box = Box(CarDomain().engine(1).action_space, CPU)  # type: ignore[arg-type]
-    one = SquashedGaussian(torch.distributions.Normal(torch.tensor([[0.3]]), torch.tensor([[0.7]])), box)
+    bounds = ActionBounds(CarDomain().engine(1).action_space, CPU)  # type: ignore[arg-type]
+    one = SquashedGaussian(torch.distributions.Normal(torch.tensor([[0.3]]), torch.tensor([[0.7]])), bounds)
     grid = torch.linspace(-0.99999, 0.99999, 20_001)[:, None]
     density = one.log_prob(grid).exp()
     assert float(torch.trapezoid(density, grid[:, 0])) == pytest.approx(1, abs=1e-3)
     mean, spread = torch.zeros(1, 3), torch.ones(1, 3)
-    policy = SquashedGaussian(torch.distributions.Normal(mean, spread), box)
+    policy = SquashedGaussian(torch.distributions.Normal(mean, spread), bounds)
     assert policy.to_engine(torch.tensor([[-1.0, 0.0, 1.0]])).tolist() == [[-1.0, 0.5, 1.0]]
-    anything = Uniform(mean, box)
+    anything = Uniform(mean, bounds)
     assert anything.mode().tolist() == [[0, 0, 0]]
     assert anything.log_prob(mean).tolist() == pytest.approx([-3 * math.log(2)])
 
 
-def test_choices() -> None:
-    policy = Choices(torch.distributions.Categorical(torch.tensor([[0.25, 0.75]])))
+def test_categorical() -> None:
+    policy = TorchCategorical(torch.distributions.Categorical(torch.tensor([[0.25, 0.75]])))
     assert policy.mode().tolist() == [1]
     assert policy.log_prob(torch.tensor([0])).exp().tolist() == [0.25]
     assert policy.entropy().tolist() == pytest.approx([-0.25 * math.log(0.25) - 0.75 * math.log(0.75)])
@@ -82,14 +82,14 @@ def test_own_randomness_goes_on_where_it_stopped() -> None:
     [
         (SB3PPOConfig, {"epochs": 0}, "epochs must be at least 1, got 0"),
         (SB3PPOConfig, {"clip": 0.0}, r"clip must be above 0, got 0.0"),
-        (SB3A2CConfig, {"discount": 1.5}, r"discount must be in \[0, 1\], got 1.5"),
+        (SB3A2CConfig, {"discount": 1.5}, r"discount must be in 0..1, got 1.5"),
         (SB3A2CConfig, {"shrink": 0}, "shrink must be at least 1, got 0"),
         (SB3RecurrentPPOConfig, {"memory": 0}, "memory must be at least 1, got 0"),
         (SB3RecurrentPPOConfig, {"max_gradient_norm": -1.0}, "max_gradient_norm must be above 0, got -1.0"),
         (SB3DQNConfig, {"target_interval": 0}, "target_interval must be at least 1, got 0"),
-        (SB3DQNConfig, {"exploration_final": 2.0}, r"exploration_final must be in \[0, 1\], got 2.0"),
+        (SB3DQNConfig, {"exploration_final": 2.0}, r"exploration_final must be in 0..1, got 2.0"),
         (SB3SACConfig, {"buffer_size": 0}, "buffer_size must be at least 1, got 0"),
-        (SB3SACConfig, {"tau": -0.1}, r"tau must be in \[0, 1\], got -0.1"),
+        (SB3SACConfig, {"tau": -0.1}, r"tau must be in 0..1, got -0.1"),
     ],
 )
 def test_options_are_checked(config: Any, options: dict[str, Any], message: str) -> None:
@@ -97,7 +97,7 @@ def test_options_are_checked(config: Any, options: dict[str, Any], message: str)
         config(**options)
 
 
-def test_worlds_that_do_not_fit_are_refused() -> None:
+def test_environments_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"this student takes continuous actions, not Discrete\(7\)"):
         build(SB3SACConfig(hidden=8))
     car = CarDomain().engine(1)

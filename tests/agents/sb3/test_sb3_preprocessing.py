@@ -48,15 +48,15 @@ def test_plain_and_image(maze: Any) -> None:
 @pytest.mark.parametrize("size", [5, 7])
 def test_minigrids_own_wrappers(size: int) -> None:
     """A model that learnt in MiniGrid's empty room sees the same there and in our engine's view."""
-    world = gymnasium.make("MiniGrid-Empty-8x8-v0", agent_view_size=size)
-    observation, _ = world.reset(seed=1)
+    room = gymnasium.make("MiniGrid-Empty-8x8-v0", agent_view_size=size)
+    observation, _ = room.reset(seed=1)
     space = MazeEngine(1, 6, 6, max_steps=9, view=size).observation_space
     seen = batched({name: observation[name] for name in ("image", "direction")})
-    letters = FlatObsWrapper(world)
+    letters = FlatObsWrapper(room)
     view = views.minigrid_flat(space)
     assert view.space == letters.observation_space
     assert (view.show(seen)[0].numpy() == letters.observation(observation)).all()
-    pictures = ImgObsWrapper(world)
+    pictures = ImgObsWrapper(room)
     assert views.image(space).space == pictures.observation_space
     assert (views.image(space).show(seen)[0].numpy() == pictures.observation(observation)).all()
 

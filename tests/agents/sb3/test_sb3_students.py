@@ -238,11 +238,11 @@ def test_dqns_value_is_the_best_actions_and_it_explores_less_and_less() -> None:
     student = build(replace(DQN, exploration_steps=64, exploration_initial=0.8, exploration_final=0.2))
     engine = DOMAIN.engine(ENVS)
     observation = engine.reset(levels())
-    shares = []
+    epsilons = []
     for _ in range(6):
         student.rollout(DOMAIN.engine(ENVS), levels())  # 16 steps
-        shares.append(student.policy.exploration)
-    assert shares == pytest.approx([0.8, 0.65, 0.5, 0.35, 0.2, 0.2])
+        epsilons.append(student.policy.exploration)
+    assert epsilons == pytest.approx([0.8, 0.65, 0.5, 0.35, 0.2, 0.2])
     student.policy.exploration = 0.35
     policy, values, _ = student.policy.step(observation, student.initial_state(ENVS))
     q = student.model.q_net(student.policy.view.show(observation))
@@ -251,7 +251,7 @@ def test_dqns_value_is_the_best_actions_and_it_explores_less_and_less() -> None:
     assert policy.log_prob(q.argmax(1)).exp().tolist() == pytest.approx([0.65 + 0.35 / 7] * ENVS)
     assert policy.log_prob(q.argmin(1)).exp().tolist() == pytest.approx([0.35 / 7] * ENVS)
     student.act(observation, student.initial_state(ENVS), torch.Generator())
-    assert student.policy.exploration == 0.2, "tests are played with the final share"
+    assert student.policy.exploration == 0.2, "evaluations use the final epsilon"
 
 
 def test_an_off_policy_student_wants_its_own_trajectories() -> None:

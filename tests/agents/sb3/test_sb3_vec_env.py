@@ -99,7 +99,7 @@ def test_what_is_written_to_an_answer_changes_nothing() -> None:
     assert recorded.tolist() == [1.0, 1.0]
 
 
-def test_task_given_is_task_played_in_a_real_world() -> None:
+def test_task_given_is_task_played_in_mazes() -> None:
     """Every step's reward and observation are those of an engine that plays the level named in `info` alone."""
     domain, first = mazes(3, seed=1)
     _, second = mazes(3, seed=2)

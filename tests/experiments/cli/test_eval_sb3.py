@@ -218,10 +218,11 @@ def test_without_trust_nothing_is_loaded(
 def test_what_does_not_fit_is_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("eval", "--trust", "--episodes", "1", "--sb3")
     error = refused(capsys, *asked, model, "--domain", "car")
-    assert "takes actions of Discrete(7), this world those of Box(" in error
+    assert "takes actions of Discrete(7), this environment those of Box(" in error
     error = refused(capsys, *asked, model, "--domain.view", "7")
     assert (
-        "sees Box(0, 255, (3, 5, 5), uint8), this world shows Dict(direction: Discrete(4), image: Box(0, 255, " in error
+        "sees Box(0, 255, (3, 5, 5), uint8), this environment shows Dict(direction: Discrete(4), image: Box(0, 255, "
+        in error
     )
     error = refused(capsys, *asked, tmp_path / "none.zip")
     assert "there is no file" in error
