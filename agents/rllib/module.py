@@ -24,8 +24,9 @@ class StudentModule(TorchRLModule):
         options: Any = self.model_config
         config: PPOOptions = options["config"]
         student_type = DataParallelStudent if options["learners"] > 1 else PPOStudent
-        spaces: Any = (self.observation_space, self.action_space)
-        self.network = config.network(*spaces, torch.Generator())
+        observation_space: Any = self.observation_space
+        action_space: Any = self.action_space
+        self.network = config.network(observation_space, action_space, torch.Generator())
         self.student = student_type(config, self.network, 0, options["name"], "cpu")
 
 
