@@ -83,7 +83,7 @@ class RunDirectory:
         return plain
 
     def domain(self) -> Domain:
-        """The world of the run."""
+        """The domain of the run."""
         return self.experiment.domain
 
     # --- metrics
@@ -203,7 +203,7 @@ class RunDirectory:
 
     def recordings(self) -> list[dict[str, Any]]:
         """Recorded episodes, as `Evaluation.recordings` gives them, and their `suite`."""
-        self.domain()  # imports the world, whose kinds of levels are then known by name
+        self.domain()  # imports the domain, whose kinds of levels are then known by name
         return [
             {**entry, "suite": suite, "levels": LevelBatch.kind(entry["kind"]).from_tensors(entry["levels"])}
             for suite, state in self._recorded()

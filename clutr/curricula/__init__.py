@@ -1,1 +1,1 @@
-"""Who chooses the next task: one file an algorithm."""
+"""The choice of the next task: one file an algorithm."""

@@ -6,9 +6,8 @@ offered to the buffer. In the parallel form (arXiv 2311.12716, section 4.1) a ba
 children of those replayed before.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.curricula.plr import PLR, PLRConfig
 from clutr.envs.capabilities import Mutation, Parameters, require
 from clutr.envs.domain import LevelBatch
+from clutr.envs.validation import require_at_least, require_one_of
 
 EASY_LEVELS = 4
 """Parents of a batch of children, with `parents` "easy"."""
@@ -41,16 +41,13 @@ class ACCELConfig(PLRConfig):
     parents: Literal["easy", "batch"] = "easy"
     """The four replayed levels with the highest return minus value loss, each with as many children; or all of them."""
     start: Literal["random", "simple"] = "random"
-    """New levels are random, or those of the world's least first parameter (mazes without obstacles, as published)."""
+    """New levels are random, or those of the domain's least first parameter (mazes without obstacles, as published)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.edits < 1:
-            raise ValueError(f"edits must be at least 1, got {self.edits}")
-        if self.parents not in ("easy", "batch"):
-            raise ValueError(f"parents must be easy or batch, got {self.parents!r}")
-        if self.start not in ("random", "simple"):
-            raise ValueError(f"start must be random or simple, got {self.start!r}")
+        require_at_least(self, 1, "edits")
+        require_one_of(self, ("easy", "batch"), "parents")
+        require_one_of(self, ("random", "simple"), "start")
 
     def build(self, context: Context) -> "ACCEL":
         """Make the curriculum. Raises `ValueError` if the domain lacks `Mutation` or what the score needs."""
@@ -73,6 +70,8 @@ class ACCEL(PLR):
         config: the options.
         context: the experiment.
     """
+
+    saved = (*PLR.saved, "edits_rng", "parents")
 
     def __init__(self, config: ACCELConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -129,15 +128,3 @@ class ACCEL(PLR):
         different: Tensor = replayed.unique()
         best = easiness(statistics)[different].argsort(descending=True, stable=True)
         return different[best[:EASY_LEVELS]]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Buffer, generators and parents. Raises `RuntimeError` between `propose` and `observe`."""
-        parents = {} if self.parents is None else {name: v.clone() for name, v in self.parents.tensors().items()}
-        return super().state_dict() | {"edits_rng": self.edits_rng.get_state(), "parents": parents}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        super().load_state_dict(state)
-        self.edits_rng.set_state(state["edits_rng"])
-        parents = {name: value.clone() for name, value in state["parents"].items()}
-        self.parents = self.domain.level_type.from_tensors(parents) if parents else None

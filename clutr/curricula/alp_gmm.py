@@ -17,6 +17,8 @@ from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.envs.capabilities import Parameters, require
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least, require_one_of, require_within
 from clutr.manifold.base import Manifold
 
 FULL_COVARIANCE = 8
@@ -29,14 +31,14 @@ class ALPGMMConfig:
     """ALP-GMM. The defaults are the published ones; there `history` has no end."""
 
     space: Literal["parameters", "latent"] = "parameters"
-    """What a task is: the world's own parameters, or a point of the task manifold."""
+    """What a task is: the domain's own parameters, or a point of the task manifold."""
     window: int = 250
     """Latest tasks to which the mixture is fitted."""
     fit_every: int = 250
     """Tasks between two fits; before the first one tasks are uniform."""
     max_components: int = 10
     """Most Gaussians of the mixture; from 2 up, as many as Akaike's criterion likes best."""
-    random_share: float = 0.2
+    random_fraction: float = 0.2
     """Probability that a task is uniform instead of from the mixture."""
     covariance: Literal["auto", "full", "diag"] = "auto"
     """Gaussians of any direction, or along the axes; "auto" is "full" up to 8 dimensions. In more, the few tasks of
@@ -45,20 +47,15 @@ class ALPGMMConfig:
     """Latest tasks among which a task's nearest is searched."""
 
     def __post_init__(self) -> None:
-        if self.space not in ("parameters", "latent"):
-            raise ValueError(f"space must be parameters or latent, got {self.space!r}")
-        if self.covariance not in ("auto", "full", "diag"):
-            raise ValueError(f"covariance must be auto, full or diag, got {self.covariance!r}")
-        if self.max_components < 2:
-            raise ValueError(f"max_components must be at least 2, got {self.max_components}")
-        if self.fit_every < 1:
-            raise ValueError(f"fit_every must be at least 1, got {self.fit_every}")
+        require_one_of(self, ("parameters", "latent"), "space")
+        require_one_of(self, ("auto", "full", "diag"), "covariance")
+        require_at_least(self, 2, "max_components")
+        require_at_least(self, 1, "fit_every")
         if self.window < self.max_components:
             raise ValueError(f"window must be at least max_components, {self.max_components}, got {self.window}")
         if self.history < self.window:
             raise ValueError(f"history must be at least window, {self.window}, got {self.history}")
-        if not 0 <= self.random_share <= 1:
-            raise ValueError(f"random_share must be in 0..1, got {self.random_share}")
+        require_within(self, 0, 1, "random_fraction")
 
     def build(self, context: Context) -> "ALPGMM":
         """Make the curriculum. Raises `ValueError` if it chooses latents and the experiment has no manifold."""
@@ -66,7 +63,7 @@ class ALPGMMConfig:
 
 
 class ParameterBox:
-    """The box of a world's own parameters."""
+    """The box of a domain's own parameters."""
 
     def __init__(self, domain: Parameters, rng: torch.Generator) -> None:
         self.domain = domain
@@ -109,7 +106,7 @@ def absolute_learning_progress(tasks: Tensor, returns: Tensor, old_tasks: Tensor
     return (returns - old_returns[distance.argmin(1)]).abs()
 
 
-class Mixture(NamedTuple):
+class TaskMixture(NamedTuple):
     """Gaussians in the space of tasks."""
 
     progress: Tensor
@@ -129,7 +126,7 @@ class Mixture(NamedTuple):
         return (self.means[chosen] + (self.factors[chosen] @ noise).squeeze(2)).clamp(0, 1).float()
 
 
-def fit_mixture(tasks: Tensor, progress: Tensor, max_components: int, covariance: str, seed: int) -> Mixture:
+def fit_mixture(tasks: Tensor, progress: Tensor, max_components: int, covariance: str, seed: int) -> TaskMixture:
     """Fit 2 to `max_components` Gaussians to tasks and progress together; the best by Akaike's criterion is kept.
 
     Progress is divided by its largest value first, so that it counts like a coordinate of the unit box whatever the
@@ -161,10 +158,10 @@ def fit_mixture(tasks: Tensor, progress: Tensor, max_components: int, covariance
         factors = torch.diag_embed(covariances[:, :-1].sqrt())
     else:
         factors = torch.linalg.cholesky(covariances[:, :-1, :-1])
-    return Mixture(means[:, -1].clone(), means[:, :-1].clone(), factors)
+    return TaskMixture(means[:, -1].clone(), means[:, :-1].clone(), factors)
 
 
-class ALPGMM:
+class ALPGMM(Stateful):
     """Tasks where the student's returns change, by a mixture of Gaussians.
 
     Args:
@@ -173,6 +170,7 @@ class ALPGMM:
     """
 
     students: tuple[str, ...] = ("protagonist",)
+    saved = ("_pending", "tasks", "returns", "progress", "mixture", "waiting", "rng", "levels_rng")
 
     def __init__(self, config: ALPGMMConfig, context: Context) -> None:
         self.config = config
@@ -189,7 +187,7 @@ class ALPGMM:
         """The history, `[H, dim]` in the unit box, oldest first."""
         self.returns = torch.zeros(0)
         self.progress = torch.zeros(0)
-        self.mixture: Mixture | None = None
+        self.mixture: TaskMixture | None = None
         self.waiting = 0
         """Tasks since the last fit."""
         self._pending: Pending[Tensor] = Pending()
@@ -199,21 +197,18 @@ class ALPGMM:
         self._pending.require_none()
         tasks = torch.rand(n, self.box.dim, generator=self.rng)
         if self.mixture is not None:
-            uniform = torch.rand(n, 1, generator=self.rng) < self.config.random_share
+            uniform = torch.rand(n, 1, generator=self.rng) < self.config.random_fraction
             tasks = torch.where(uniform, tasks, self.mixture.sample(n, self.rng))
         self._pending.put(tasks)
         return self.box.proposal(tasks)
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
-        """Tell the progress, and fit the mixture again if it is time.
+        """Measure the learning progress, and fit the mixture again if it is time.
 
         Tasks of one proposal are no neighbours of each other: it was the same student that played them.
 
         Returns:
             `learning_progress` `[B]`, and `components` of the mixture, 0 before the first fit.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         tasks, returns = self._pending.take(), outcome.mean_return[0]
         progress = absolute_learning_progress(tasks, returns, self.tasks, self.returns)
@@ -232,24 +227,7 @@ class ALPGMM:
         tasks, progress = self.tasks[-window:], self.progress[-window:]
         self.mixture = fit_mixture(tasks, progress, self.config.max_components, self.covariance, seed)
 
-    def state_dict(self) -> dict[str, Any]:
-        """History, mixture and generators. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        return {
-            "tasks": self.tasks,
-            "returns": self.returns,
-            "progress": self.progress,
-            "mixture": None if self.mixture is None else self.mixture._asdict(),
-            "waiting": self.waiting,
-            "rng": self.rng.get_state(),
-            "levels_rng": self.levels_rng.get_state(),
-        }
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.tasks, self.returns, self.progress = state["tasks"], state["returns"], state["progress"]
-        self.mixture = None if state["mixture"] is None else Mixture(**state["mixture"])
-        self.waiting = state["waiting"]
-        self.rng.set_state(state["rng"])
-        self.levels_rng.set_state(state["levels_rng"])
-        self._pending.clear()
+        """The inverse of `state_dict`."""
+        super().load_state_dict(state)
+        self.mixture = None if state["mixture"] is None else TaskMixture(*state["mixture"])

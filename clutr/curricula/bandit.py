@@ -4,8 +4,7 @@ Source: arXiv 2210.10243, section 4.2. The context is pure noise, an episode is 
 that the decoded task caused. So the return is the reward, and the advantage is the reward minus a learned baseline.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from clutr.agents.losses import Evaluation
 from clutr.agents.networks import linear
 from clutr.curricula.base import Pending
 from clutr.curricula.ppo import Learner, TeacherOptions
+from clutr.envs.state import Stateful
 
 
 class BetaPolicy(nn.Module):
@@ -56,7 +56,7 @@ class _Batch(NamedTuple):
     old: Evaluation
 
 
-class LatentBandit:
+class LatentBandit(Stateful):
     """The teacher: `act` chooses points of the unit box, `learn` takes their rewards, in turn.
 
     Args:
@@ -66,6 +66,8 @@ class LatentBandit:
         options: how it learns.
         rng: draws initial weights, contexts and actions.
     """
+
+    saved = ("_pending", "learner", "rng")
 
     def __init__(self, dim: int, noise: int, hidden: int, options: TeacherOptions, rng: torch.Generator) -> None:
         self.noise = noise
@@ -97,14 +99,3 @@ class LatentBandit:
             advantages=rewards - old.values,
             returns=rewards,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Policy, optimiser and generator. Raises `RuntimeError` between `act` and `learn`."""
-        self._pending.require_settled()
-        return {"learner": self.learner.state_dict(), "rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.learner.load_state_dict(state["learner"])
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

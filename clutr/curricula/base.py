@@ -38,7 +38,7 @@ class Proposal:
 class Outcome:
     """What the students did on a proposal: `EpisodeStatistics` stacked over students, each tensor `[S, n]`.
 
-    Column i is environment i of each student; `by_level` tells it by the proposal's levels instead.
+    Column i is environment i of each student; `by_level` has a row for each of the proposal's levels instead.
     """
 
     proposal: Proposal
@@ -53,8 +53,8 @@ class Outcome:
     def by_level(self, student: int = 0) -> EpisodeStatistics:
         """What one student did on each of the proposal's B levels, each tensor `[B]`.
 
-        Environments that shared a level are joined: means over all their finished episodes, the best of all, and scores
-        averaged over environments. A level that the student did not play has 0 everywhere.
+        Environments that play the same level are joined: means over all their finished episodes, the best of all, and
+        scores averaged over environments. A level that the student did not play has 0 everywhere.
         """
         level, size = self.proposal.assignment[student], len(self.proposal.levels)
         zero = torch.zeros(size)
@@ -100,21 +100,33 @@ class Outcome:
 
 
 class Curriculum(Protocol):
-    """Who chooses the next task. Registered, by its frozen dataclass of options, in `CURRICULA`."""
+    """Chooses the next tasks. Registered, by its frozen dataclass of options, in `CURRICULA`."""
 
     students: tuple[str, ...]
     """Names of the students it needs; the first one is the one that is evaluated."""
 
     def propose(self, n: int) -> Proposal:
-        """Choose what each student's n environments play next."""
+        """Choose what each student's n environments play next.
+
+        Raises:
+            RuntimeError: if the outcome of the last proposal was not observed.
+        """
         ...
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
-        """Learn from what happened. Returns scores of the proposal's levels (`[B]`) and metrics (0-d), by name."""
+        """Learn from what happened. Returns scores of the proposal's levels (`[B]`) and metrics (0-d), by name.
+
+        Raises:
+            RuntimeError: if nothing was proposed since the last call.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue bit for bit: tensors and plain values, nested in dicts and lists."""
+        """Everything needed to continue bit for bit: tensors and plain values, nested in dicts and lists.
+
+        Raises:
+            RuntimeError: between `propose` and `observe`.
+        """
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -126,7 +138,10 @@ Batch = TypeVar("Batch")
 
 
 class Pending(Generic[Batch]):
-    """What a curriculum keeps of its proposal until the outcome is known. Calls out of turn raise `RuntimeError`."""
+    """What a curriculum keeps of its proposal until the outcome is known. Calls out of turn raise `RuntimeError`.
+
+    A curriculum's state is taken between `observe` and `propose`: an unfinished proposal is no part of it.
+    """
 
     def __init__(self) -> None:
         self._batch: Batch | None = None
@@ -147,12 +162,13 @@ class Pending(Generic[Batch]):
         batch, self._batch = self._batch, None
         return batch
 
-    def require_settled(self) -> None:
-        """Called before the teacher's state is taken, of which an unfinished proposal is no part."""
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing. Raises `RuntimeError` while a proposal waits for its outcome."""
         if self._batch is not None:
             raise RuntimeError("a proposal is under way: a teacher's state is taken after observe, before propose")
+        return {}
 
-    def clear(self) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: ARG002 (the protocol's name)
         """Forget a proposal under way."""
         self._batch = None
 
@@ -169,10 +185,10 @@ class Context:
         """The curriculum's generator for `purpose`."""
         return named_generator(self.seed, "curriculum", purpose)
 
-    def require_manifold(self, who: str) -> Manifold:
-        """The task manifold. Raises `ValueError` if the experiment has none."""
+    def require_manifold(self, curriculum: str) -> Manifold:
+        """The task manifold, for the curriculum of this name. Raises `ValueError` if the experiment has none."""
         if self.manifold is None:
-            raise ValueError(f"the curriculum {who!r} chooses latents, so the experiment needs a manifold")
+            raise ValueError(f"the curriculum {curriculum!r} chooses latents, so the experiment needs a manifold")
         return self.manifold
 
 

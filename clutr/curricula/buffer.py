@@ -7,7 +7,7 @@ is a tensor with a row a level; the level's key is its id, and no key is in the 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from torch import Tensor
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.scores import require_score
 from clutr.envs.domain import LevelBatch
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
 
 Priority = Literal["rank", "proportional", "power"]
 
@@ -33,23 +35,18 @@ class ReplayOptions:
     temperature: float = 0.1
     """Weights are raised to one over this; towards 0 only the best level is replayed."""
     staleness: float = 0.3
-    """Share of the probability that goes to levels by how long they were not replayed."""
+    """Fraction of the probability that goes to levels by how long they were not replayed."""
     replay_probability: float = 0.5
-    """How often a batch is replayed instead of new (the parallel form: the share of a batch)."""
+    """How often a batch is replayed instead of new (the parallel form: the fraction of a batch)."""
     minimum_fill: float = 0.5
-    """Nothing is replayed before the buffer is filled to this share."""
+    """Nothing is replayed before the buffer is filled to this fraction."""
 
     def __post_init__(self) -> None:
         require_score(self.score)
-        if self.priority not in ("rank", "proportional", "power"):
-            raise ValueError(f"priority must be rank, proportional or power, got {self.priority!r}")
-        if self.capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {self.capacity}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        for name in ("staleness", "replay_probability", "minimum_fill"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
+        require_one_of(self, get_args(Priority), "priority")
+        require_at_least(self, 1, "capacity")
+        require_above(self, 0, "temperature")
+        require_within(self, 0, 1, "staleness", "replay_probability", "minimum_fill")
 
 
 def score_distribution(scores: Tensor, priority: Priority, temperature: float, floor: float = 0.0) -> Tensor:
@@ -73,14 +70,16 @@ def _normalise(weights: Tensor) -> Tensor:
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
 
 
-class LevelBuffer:
+class LevelBuffer(Stateful):
     """Levels, scores and what else is known of them, by row.
 
     Args:
         options: how much is kept, and how it is drawn.
-        level_type: the world's kind of level.
+        level_type: the domain's kind of level.
         columns: names of further numbers that are kept of each level, each a scalar or a vector.
     """
+
+    saved = ("_levels", "scores", "last_drawn", "columns", "clock")
 
     def __init__(
         self, options: ReplayOptions, level_type: type[LevelBatch], columns: tuple[str, ...] = ("best_return",)
@@ -118,7 +117,7 @@ class LevelBuffer:
 
     @property
     def replay_chance(self) -> float:
-        """The probability that a batch is replayed: none until it is ready, and at most the share that is filled."""
+        """The probability that a batch is replayed: none until it is ready, and at most the fraction that is filled."""
         return min(len(self) / self.options.capacity, self.options.replay_probability) if self.ready else 0.0
 
     def distribution(self) -> Tensor:
@@ -231,23 +230,8 @@ class LevelBuffer:
             self._keys[row] = key
         self._rows[key] = row
 
-    def state_dict(self) -> dict[str, Any]:
-        """All rows, and the clock."""
-        levels = {} if self._levels is None else self._levels.tensors()
-        return {
-            "levels": {name: values.clone() for name, values in levels.items()},
-            "scores": self.scores.clone(),
-            "last_drawn": self.last_drawn.clone(),
-            "columns": {name: values.clone() for name, values in self.columns.items()},
-            "clock": self.clock,
-        }
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        levels = {name: values.clone() for name, values in state["levels"].items()}
-        self._levels = self._type.from_tensors(levels) if levels else None
+        super().load_state_dict(state)
         self._keys = self._levels.key() if self._levels is not None else []
         self._rows = {key: row for row, key in enumerate(self._keys)}
-        self.scores, self.last_drawn = state["scores"].clone(), state["last_drawn"].clone()
-        self.columns = {name: values.clone() for name, values in state["columns"].items()}
-        self.clock = state["clock"]

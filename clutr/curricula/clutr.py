@@ -5,9 +5,8 @@ update: the teacher samples latents, the frozen decoder turns them into tasks, p
 learn, and the teacher learns from the regret.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -15,6 +14,8 @@ from clutr.curricula.bandit import LatentBandit
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.curricula.ppo import TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least, require_one_of
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,8 @@ class CLUTROptions(TeacherOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.regret not in ("paired", "flexible"):
-            raise ValueError(f"regret must be one of paired, flexible, got {self.regret!r}")
-        for name in ("noise", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_one_of(self, ("paired", "flexible"), "regret")
+        require_at_least(self, 1, "noise", "hidden")
 
 
 @CURRICULA.register("clutr")
@@ -53,7 +51,7 @@ class CLUTRConfig(CLUTROptions):
         return CLUTR(self, context)
 
 
-class CLUTR:
+class CLUTR(Stateful):
     """Regret-maximising curriculum on a task manifold.
 
     Args:
@@ -61,6 +59,8 @@ class CLUTR:
         context: the experiment; its manifold is needed.
         name: what the curriculum is called, for the error if there is no manifold.
     """
+
+    saved: ClassVar[tuple[str, ...]] = ("teacher", "scale")
 
     def __init__(self, config: CLUTROptions, context: Context, name: str = "clutr") -> None:
         self.students = students_of(config.regret)
@@ -77,24 +77,7 @@ class CLUTR:
         return Proposal.everyone(self.manifold.decode(latents), len(self.students), latents)
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
-        """Teach the teacher. Returns `regret` `[B]` and the teacher's metrics.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
-        """
+        """Teach the teacher. Returns `regret` `[B]` and the teacher's metrics."""
         regret = self.regret(outcome)
-        rewards = regret
-        if self.scale is not None:
-            self.scale.update(regret)
-            rewards = self.scale.divide(regret)
+        rewards = regret if self.scale is None else self.scale.normalise(regret)
         return {"regret": regret, **self.teacher.learn(rewards)}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Teacher and regret scale. Raises `RuntimeError` between `propose` and `observe`."""
-        return {"teacher": self.teacher.state_dict(), "scale": self.scale and self.scale.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.teacher.load_state_dict(state["teacher"])
-        if self.scale is not None:
-            self.scale.load_state_dict(state["scale"])

@@ -5,9 +5,7 @@ they caused, as in prioritised level replay (arXiv 2110.02439); both students re
 task has a regret, too. The teacher learns from its own proposals only. Own construction.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, Priority, ReplayOptions
 from clutr.curricula.clutr import CLUTR, CLUTROptions
+from clutr.envs.state import Stateful
 
 
 @CURRICULA.register("clutr-replay")
@@ -29,11 +28,11 @@ class CLUTRReplayConfig(CLUTROptions):
     temperature: float = 0.3
     """Weights are raised to one over this; towards 0 only the task with the most regret is replayed."""
     staleness: float = 0.3
-    """Share of the probability that goes to tasks by how long they were not replayed."""
+    """Fraction of the probability that goes to tasks by how long they were not replayed."""
     replay_probability: float = 0.5
     """How often a batch is replayed instead of new."""
     minimum_fill: float = 0.5
-    """Nothing is replayed before the buffer is filled to this share."""
+    """Nothing is replayed before the buffer is filled to this fraction."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,13 +48,15 @@ class CLUTRReplayConfig(CLUTROptions):
         return CLUTRReplay(self, context)
 
 
-class CLUTRReplay:
+class CLUTRReplay(Stateful):
     """Regret-maximising curriculum on a task manifold, with replay.
 
     Args:
         config: the options.
         context: the experiment; its manifold is needed.
     """
+
+    saved = ("_pending", "teacher", "buffer", "rng")
 
     def __init__(self, config: CLUTRReplayConfig, context: Context) -> None:
         self.teacher = CLUTR(config, context, "clutr-replay")
@@ -71,8 +72,8 @@ class CLUTRReplay:
         self._pending.put(replay)
         if not replay:
             return self.teacher.propose(n)
-        rows, place = self.buffer.draw(n, self.rng).unique(return_inverse=True)
-        assignment = place.expand(len(self.students), n)
+        rows, index = self.buffer.draw(n, self.rng).unique(return_inverse=True)
+        assignment = index.expand(len(self.students), n)
         train = torch.ones(len(rows), dtype=torch.bool)
         return Proposal(self.buffer.levels[rows], assignment, train, self.buffer.columns["latent"][rows])
 
@@ -81,9 +82,6 @@ class CLUTRReplay:
 
         Returns:
             `regret` `[B]`, the teacher's metrics where it learnt, and `buffer/replayed`, 1 or 0.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         replayed = self._pending.take()
         found = {"regret": self._regret(outcome)} if replayed else self.teacher.observe(outcome)
@@ -97,16 +95,3 @@ class CLUTRReplay:
         students = [outcome.by_level(student) for student in range(len(self.students))]
         levels = Proposal.everyone(outcome.proposal.levels, len(self.students))
         return self.teacher.regret(Outcome.stack(levels, students))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Teacher, buffer and generator. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        state = {"teacher": self.teacher.state_dict(), "buffer": self.buffer.state_dict()}
-        return state | {"rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.teacher.load_state_dict(state["teacher"])
-        self.buffer.load_state_dict(state["buffer"])
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

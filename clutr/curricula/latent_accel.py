@@ -1,7 +1,7 @@
 """ACCEL on the task manifold: a level's children are decodes of points near its code.
 
-The edits of ACCEL (arXiv 2203.01302) change a level cell by cell, each world in its own way. Here a level is encoded,
-its code moved, and decoded: the manifold knows which changes are small, and any world with a manifold can be edited.
+The edits of ACCEL (arXiv 2203.01302) change a level cell by cell, each domain in its own way. Here a level is encoded,
+its code moved, and decoded: the manifold knows which changes are small, and any domain with a manifold can be edited.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from torch import Tensor
 from clutr.curricula.accel import ACCEL, ACCELConfig
 from clutr.curricula.base import CURRICULA, Context
 from clutr.envs.domain import LevelBatch
+from clutr.envs.validation import require_above, require_one_of, require_within
 
 
 @CURRICULA.register("latent-accel")
@@ -23,15 +24,14 @@ class LatentACCELConfig(ACCELConfig):
     move: Literal["step", "mix"] = "step"
     """A Gaussian step, or a way towards the code of another parent."""
     size: float = 0.1
-    """Standard deviation of a step in each dimension, as a share of the box's width; or the farthest way towards the
-    other parent, as a share of it."""
+    """Standard deviation of a step in each dimension, as a fraction of the box's width; or the farthest way towards the
+    other parent, as a fraction of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.move not in ("step", "mix"):
-            raise ValueError(f"move must be step or mix, got {self.move!r}")
-        if not 0 < self.size <= 1:
-            raise ValueError(f"size must be above 0 and at most 1, got {self.size}")
+        require_one_of(self, ("step", "mix"), "move")
+        require_above(self, 0, "size")
+        require_within(self, 0, 1, "size")
 
     def build(self, context: Context) -> "LatentACCEL":
         """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
@@ -45,7 +45,7 @@ def step(codes: Tensor, size: float, bounds: tuple[float, float], rng: torch.Gen
 
 
 def mix(codes: Tensor, size: float, rng: torch.Generator) -> Tensor:
-    """Codes `[B, dim]` moved by a random share, at most `size`, of the way towards another code of the batch.
+    """Codes `[B, dim]` moved by a random fraction, at most `size`, of the way towards another code of the batch.
 
     Parents may be there several times; their copies are no other codes. Where all codes are the same none moves.
     """

@@ -5,9 +5,8 @@ network learns, from the levels that were trained on anyway, how a point of the 
 the next levels are those of many random points whose outcome it thinks is the most uncertain. Own construction.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
 
 LEAST_VARIANCE = 1e-4
 """Added to the variance of a standardised return in the likelihood, so that no return is infinitely certain."""
@@ -27,11 +28,11 @@ class LatentLearnabilityConfig:
 
     target: Literal["solved", "return"] = "solved"
     """What is predicted: the chance p that an episode is solved, with learnability p (1 - p); or mean and variance of
-    an episode's return, with learnability the variance (worlds where nothing is solved or failed)."""
+    an episode's return, with learnability the variance (domains where nothing is solved or failed)."""
     candidates: int = 1_024
     """Random points of which the levels of a batch are chosen."""
-    share: float = 0.5
-    """Share of the environments that play chosen points; the others play random ones, from which it learns best."""
+    chosen_fraction: float = 0.5
+    """Fraction of the environments that play chosen points; the others play random ones, from which it learns best."""
     window: int = 4_096
     """Most recent levels that it learns from, since the student changes."""
     batch: int = 256
@@ -44,15 +45,10 @@ class LatentLearnabilityConfig:
     """Width of its two hidden layers."""
 
     def __post_init__(self) -> None:
-        if self.target not in ("solved", "return"):
-            raise ValueError(f"target must be solved or return, got {self.target!r}")
-        for name in ("candidates", "window", "batch", "gradient_steps", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share must be in 0..1, got {self.share}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        require_one_of(self, ("solved", "return"), "target")
+        require_at_least(self, 1, "candidates", "window", "batch", "gradient_steps", "hidden")
+        require_within(self, 0, 1, "chosen_fraction")
+        require_above(self, 0, "learning_rate")
 
     def build(self, context: Context) -> "LatentLearnability":
         """Make the curriculum. Raises `ValueError` if the experiment has no manifold."""
@@ -95,7 +91,7 @@ class Surrogate(nn.Module):
             outcomes: mean outcome of the episodes at each point `[B]`.
             episodes: how many they were `[B]`; points without any weigh nothing.
             target: "solved", Bernoulli; or "return", Gaussian.
-            spread: variance of a point's own returns around their mean `[B]`, of which a mean alone tells nothing.
+            spread: variance of a point's own returns around their mean `[B]`.
         """
         first, second = self(points)
         if target == "solved":
@@ -107,7 +103,7 @@ class Surrogate(nn.Module):
         return loss
 
 
-class LatentLearnability:
+class LatentLearnability(Stateful):
     """Training on points of the manifold that are predicted to be learnable.
 
     Args:
@@ -116,6 +112,7 @@ class LatentLearnability:
     """
 
     students: tuple[str, ...] = ("protagonist",)
+    saved = ("_pending", "surrogate", "optimiser", "points", "outcomes", "spread", "episodes", "rng")
 
     def __init__(self, config: LatentLearnabilityConfig, context: Context) -> None:
         self.config = config
@@ -126,7 +123,7 @@ class LatentLearnability:
         self.points = torch.zeros(0, self.manifold.dim)
         """The last points that were played, scaled to [-1, 1]."""
         self.outcomes = torch.zeros(0)
-        """Solved share or mean return of each."""
+        """Solved fraction or mean return of each."""
         self.spread = torch.zeros(0)
         """Variance of each one's returns around their mean."""
         self.episodes = torch.zeros(0)
@@ -138,7 +135,7 @@ class LatentLearnability:
         """The best of many random points, and random ones."""
         self._pending.require_none()
         low, high = self.manifold.bounds
-        chosen = round(self.config.share * n) if len(self.points) else 0
+        chosen = round(self.config.chosen_fraction * n) if len(self.points) else 0
         candidates = 2 * torch.rand(max(self.config.candidates, n), self.manifold.dim, generator=self.rng) - 1
         score = self.surrogate.learnability(candidates, self.config.target)
         best = score.argsort(descending=True, stable=True)[:chosen]
@@ -153,11 +150,8 @@ class LatentLearnability:
 
         Returns:
             `predicted` learnability `[B]` before learning from the batch; the surrogate's `surrogate/loss`, and its
-            `surrogate/calibration`: the share of the batch's episodes that was solved, minus the predicted share
+            `surrogate/calibration`: the fraction of the batch's episodes that was solved, minus the predicted fraction
             (target "solved").
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         points, config = self._pending.take(), self.config
         solved = config.target == "solved"
@@ -176,10 +170,10 @@ class LatentLearnability:
 
     def _standardised(self) -> tuple[Tensor, Tensor]:
         """Returns and their spread in units of the standard deviation of all episodes in the window."""
-        share = self.episodes / self.episodes.sum().clamp(min=1)
-        mean = (share * self.outcomes).sum()
+        weight = self.episodes / self.episodes.sum().clamp(min=1)
+        mean = (weight * self.outcomes).sum()
         centred = self.outcomes - mean
-        variance = (share * (centred.square() + self.spread)).sum()
+        variance = (weight * (centred.square() + self.spread)).sum()
         # a thousandth of the returns' size at least: where all are alike, rounding must not pass for spread
         variance = torch.maximum(variance, 1e-6 * (1 + mean.square()))
         return centred / variance.sqrt(), self.spread / variance
@@ -196,25 +190,3 @@ class LatentLearnability:
             self.optimiser.step()
             losses.append(loss.detach())
         return torch.stack(losses).mean()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Surrogate, its data and the generator. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        return {
-            "surrogate": self.surrogate.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "points": self.points.clone(),
-            "outcomes": self.outcomes.clone(),
-            "spread": self.spread.clone(),
-            "episodes": self.episodes.clone(),
-            "rng": self.rng.get_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.surrogate.load_state_dict(state["surrogate"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for name in ("points", "outcomes", "spread", "episodes"):
-            setattr(self, name, state[name].clone())
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

@@ -7,9 +7,7 @@ replace those that score less.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +16,8 @@ from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.scores import Scorer
 from clutr.curricula.sfl import Screening, ScreeningOptions
 from clutr.envs.domain import LevelBatch
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above
 
 
 @CURRICULA.register("ncc")
@@ -30,18 +30,16 @@ class NCCConfig(ScreeningOptions):
     entropy: float = 0.05
     """Weight alpha of the distribution's entropy."""
     floor: float = 0.1
-    """No level's probability falls below this share of the uniform one, where the entropy's gradient is unbounded."""
+    """Least probability of a level, as a fraction of the uniform one: at 0 the entropy's gradient is unbounded."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("learning_rate", "entropy"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 < self.floor < 1:
-            raise ValueError(f"floor must be between 0 and 1, got {self.floor}")
+        require_above(self, 0, "learning_rate", "entropy", "floor")
+        if self.floor >= 1:
+            raise ValueError(f"floor must be below 1, got {self.floor}")
 
     def build(self, context: Context) -> "NCC":
-        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        """Make the curriculum. Raises `ValueError` if the domain cannot compute the score."""
         return NCC(self, context)
 
 
@@ -64,7 +62,7 @@ def ascend(distribution: Tensor, scores: Tensor, step: float, entropy: float, fl
     return project(distribution + step * gradient, floor)
 
 
-class NCC:
+class NCC(Stateful):
     """Training on levels drawn from an optimised distribution, with screenings in between.
 
     Args:
@@ -73,6 +71,7 @@ class NCC:
     """
 
     students: tuple[str, ...] = ("protagonist",)
+    saved = ("_pending", "levels", "scores", "distribution", "trained", "screening", "rng")
 
     def __init__(self, config: NCCConfig, context: Context) -> None:
         self.config = config
@@ -97,18 +96,15 @@ class NCC:
             self._pending.put(torch.zeros(0, dtype=torch.int64))
             return self.screening.propose(n)
         drawn = torch.multinomial(self.distribution, n, replacement=True, generator=self.rng)
-        rows, place = drawn.unique(return_inverse=True)
+        rows, index = drawn.unique(return_inverse=True)
         self._pending.put(rows)
-        return Proposal(self.levels[rows], place[None], torch.ones(len(rows), dtype=torch.bool))
+        return Proposal(self.levels[rows], index[None], torch.ones(len(rows), dtype=torch.bool))
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
         """Score what was played, then improve the distribution, or the buffer once a screening is done.
 
         Returns:
-            `score` `[B]`; `screening`, 1 or 0; and the distribution's `entropy` as a share of the largest possible.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
+            `score` `[B]`; `screening`, 1 or 0; and the distribution's `entropy` as a fraction of the largest possible.
         """
         rows = self._pending.take()
         if not len(rows):
@@ -149,30 +145,9 @@ class NCC:
         newest: dict[str, int] = {}
         for row, key in enumerate(levels.key()):
             first.setdefault(key, row)
-            newest[key] = row  # the order of `first`: a key keeps its place in a dict
+            newest[key] = row  # the order of `first`: a key keeps its position in a dict
         different, scores = torch.tensor(list(first.values())), scores[list(newest.values())]
         order = scores.argsort(descending=True, stable=True)[: self.config.kept]
         best = different[order]
         self.levels, self.scores, self.trained = levels[best], scores[order], 0
         self.distribution = project(chances[best], self.config.floor / len(best))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Buffer, distribution, screening and generator. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        return {
-            "levels": {} if self.levels is None else self.levels.tensors(),
-            "scores": self.scores.clone(),
-            "distribution": self.distribution.clone(),
-            "trained": self.trained,
-            "screening": self.screening.state_dict(),
-            "rng": self.rng.get_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.levels = self.level_type.from_tensors(dict(state["levels"])) if state["levels"] else None
-        self.scores, self.distribution = state["scores"].clone(), state["distribution"].clone()
-        self.trained = state["trained"]
-        self.screening.load_state_dict(state["screening"])
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

@@ -1,15 +1,14 @@
 """PAIRED: a teacher builds each level step by step, so that it maximises the regret of two students.
 
 Source: "Emergent Complexity and Zero-shot Transfer via Unsupervised Environment Design", arXiv 2012.02096, algorithm 1.
-The teacher of arXiv 2110.02439 (appendix D) places one thing a step on an empty sketch, sees the sketch so far, and is
-rewarded with the regret after the last step. Here a thing is one token (`clutr.envs.capabilities.Tokens`), so that the
-same teacher builds mazes (obstacles, then goal, then agent) and whatever else has a sketch. Placing where
-something stands already does nothing.
+The teacher of arXiv 2110.02439 (appendix D) fills one cell of an empty grid a step, sees the grid so far, and is
+rewarded with the regret after the last step. Here a step writes one token (`clutr.envs.capabilities.Tokens`), so that
+the same teacher builds mazes (obstacles, then goal, then agent) and whatever else has tokens on a grid. Filling a cell
+twice does nothing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,8 @@ from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 from clutr.envs.capabilities import Tokens, require
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,7 @@ class PAIREDOptions(TeacherOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         students_of(self.regret)
-        for name in ("noise", "filters", "recurrent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "noise", "filters", "recurrent")
 
 
 @CURRICULA.register("paired")
@@ -62,7 +61,7 @@ class PAIREDConfig(PAIREDOptions):
     """PAIRED: a teacher that builds levels step by step, and two students."""
 
     def build(self, context: Context) -> "PAIRED":
-        """Make the curriculum. Raises `ValueError` if the world's sketch is smaller than the convolution."""
+        """Make the curriculum. Raises `ValueError` if the domain's grid is smaller than the convolution."""
         return PAIRED(self, context)
 
 
@@ -85,10 +84,10 @@ class MinimaxConfig(PAIREDConfig):
 
 
 class Designer(nn.Module):
-    """The teacher's network: the sketch so far, the step and noise go in, the next token and a value come out.
+    """The teacher's network: the grid so far, the step and noise go in, the next token and a value come out.
 
     Args:
-        domain: the world whose tokens it writes.
+        domain: the domain whose tokens it writes.
         config: widths.
         rng: draws the initial weights.
     """
@@ -100,7 +99,7 @@ class Designer(nn.Module):
         super().__init__()
         self.grid = height, width = domain.token_grid
         if min(height, width) < 3:
-            raise ValueError(f"PAIRED's convolution needs a sketch of at least 3x3 cells, this one is {height}x{width}")
+            raise ValueError(f"PAIRED's convolution needs a grid of at least 3x3 cells, this one is {height}x{width}")
         self.vocabulary = domain.vocabulary
         # layers without their own initialisation, which would use the global generator
         self.conv = nn.utils.skip_init(nn.Conv2d, 1, config.filters, kernel_size=3)
@@ -137,8 +136,8 @@ class Designer(nn.Module):
         """
         length, batch, _ = canvas.shape
         height, width = self.grid
-        sketch = canvas.reshape(length * batch, 1, height, width)
-        seen = torch.relu(self.conv(sketch)).reshape(length, batch, -1)
+        grid = canvas.reshape(length * batch, 1, height, width)
+        seen = torch.relu(self.conv(grid)).reshape(length, batch, -1)
         # a linear layer on a one-hot step is a look-up
         step = (self.step.weight.t()[steps] + self.step.bias)[:, None].expand(-1, batch, -1)
         memory, state = self.lstm(torch.cat([seen, step, noise.expand(length, -1, -1)], dim=-1), state)
@@ -186,13 +185,15 @@ class _Batch(NamedTuple):
     repairs: dict[str, Tensor]
 
 
-class PAIRED:
+class PAIRED(Stateful):
     """Regret-maximising curriculum on levels built step by step.
 
     Args:
         config: the options.
         context: the experiment.
     """
+
+    saved = ("_pending", "learner", "rng", "scale")
 
     def __init__(self, config: PAIREDOptions, context: Context) -> None:
         self.config = config
@@ -230,16 +231,10 @@ class PAIRED:
 
         Returns:
             `regret` `[B]` (what the teacher maximises), `repairs/REASON` `[B]` and the teacher's metrics.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         canvas, noise, actions, old, repairs = self._pending.take()
         regret = self.regret(outcome)
-        reward = regret
-        if self.scale is not None:
-            self.scale.update(regret)
-            reward = self.scale.divide(regret)
+        reward = regret if self.scale is None else self.scale.normalise(regret)
         advantages = final_reward_advantages(old.values, reward, self.config.discount, self.config.gae_lambda)
         metrics = self.learner.update(
             lambda index: self.designer.evaluate(canvas[:, index], noise[index], actions[:, index]),
@@ -249,17 +244,3 @@ class PAIRED:
         )
         mended = {f"repairs/{reason}": count.float() for reason, count in repairs.items()}
         return {"regret": regret, **mended, **metrics}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Teacher, generator and regret scale. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        scale = None if self.scale is None else self.scale.state_dict()
-        return {"learner": self.learner.state_dict(), "rng": self.rng.get_state(), "scale": scale}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.learner.load_state_dict(state["learner"])
-        self.rng.set_state(state["rng"])
-        if self.scale is not None:
-            self.scale.load_state_dict(state["scale"])
-        self._pending.clear()

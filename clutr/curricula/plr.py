@@ -5,9 +5,8 @@ arXiv 2110.02439, algorithm 1. A level stays in its environment for a whole roll
 parallel form every batch holds new and replayed levels in the same mix (arXiv 2311.12716, section 4.1).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, ReplayOptions
 from clutr.curricula.scores import Scorer
 from clutr.envs.domain import LevelBatch
+from clutr.envs.state import Stateful
 
 
 @CURRICULA.register("plr")
@@ -29,7 +29,7 @@ class PLRConfig(ReplayOptions):
     """Whether new and replayed levels share each batch instead of taking turns."""
 
     def build(self, context: Context) -> "PLR":
-        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        """Make the curriculum. Raises `ValueError` if the domain cannot compute the score."""
         return PLR(self, context)
 
 
@@ -42,7 +42,7 @@ class RobustPLRConfig(PLRConfig):
     """Whether students learn on new levels, too, or only have them scored."""
 
 
-class PLR:
+class PLR(Stateful):
     """Replay of levels from a buffer.
 
     Args:
@@ -51,6 +51,7 @@ class PLR:
     """
 
     students: tuple[str, ...] = ("protagonist",)
+    saved: ClassVar[tuple[str, ...]] = ("_pending", "buffer", "levels_rng", "replay_rng")
 
     def __init__(self, config: PLRConfig, context: Context) -> None:
         self.config = config
@@ -76,10 +77,10 @@ class PLR:
 
     def _offer(self, new: LevelBatch, replays: int) -> Proposal:
         """A proposal of new levels, each in its own environment, and of `replays` draws, whose levels may repeat."""
-        rows, place = self.buffer.draw(replays, self.replay_rng).unique(return_inverse=True)
+        rows, index = self.buffer.draw(replays, self.replay_rng).unique(return_inverse=True)
         levels = self.domain.level_type.concatenate([new, self.buffer.levels[rows]]) if replays else new
         train = torch.cat([torch.full((len(new),), self.config.train_on_new), torch.ones(len(rows), dtype=torch.bool)])
-        assignment = torch.cat([torch.arange(len(new)), len(new) + place])
+        assignment = torch.cat([torch.arange(len(new)), len(new) + index])
         self._pending.put(len(new))
         return Proposal(levels, assignment[None], train)
 
@@ -87,10 +88,7 @@ class PLR:
         """Score the levels: new ones are offered to the buffer, replayed ones get their new score there.
 
         Returns:
-            `score` `[B]`; `buffer/replayed`, the share of environments that replayed, and `buffer/fill`.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
+            `score` `[B]`; `buffer/replayed`, the fraction of environments that replayed, and `buffer/fill`.
         """
         return self._score(outcome, self._pending.take())
 
@@ -102,19 +100,3 @@ class PLR:
         replayed = (outcome.proposal.assignment[0] >= new).float().mean()
         fill = torch.tensor(len(self.buffer) / self.config.capacity)
         return {"score": score, "buffer/replayed": replayed, "buffer/fill": fill}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Buffer and generators. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        return {
-            "buffer": self.buffer.state_dict(),
-            "levels_rng": self.levels_rng.get_state(),
-            "replay_rng": self.replay_rng.get_state(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.buffer.load_state_dict(state["buffer"])
-        self.levels_rng.set_state(state["levels_rng"])
-        self.replay_rng.set_state(state["replay_rng"])
-        self._pending.clear()

@@ -11,6 +11,7 @@ from typing import Literal
 from clutr.curricula.base import CURRICULA, Context
 from clutr.curricula.paired import PAIRED, PAIREDOptions
 from clutr.curricula.regret import population_regret
+from clutr.envs.validation import require_at_least
 
 
 @CURRICULA.register("population-paired")
@@ -27,11 +28,10 @@ class PopulationPAIREDConfig(PAIREDOptions):
         super().__post_init__()
         if self.regret != "flexible":
             raise ValueError(f"the regret of a population is flexible, got {self.regret!r}")
-        if self.students < 2:
-            raise ValueError(f"students must be at least 2, got {self.students}")
+        require_at_least(self, 2, "students")
 
     def build(self, context: Context) -> "PopulationPAIRED":
-        """Make the curriculum. Raises `ValueError` if the world's sketch is smaller than the convolution."""
+        """Make the curriculum. Raises `ValueError` if the domain's grid is smaller than the convolution."""
         return PopulationPAIRED(self, context)
 
 

@@ -1,13 +1,14 @@
 """Proximal policy optimisation as the teachers use it: a whole batch at once, without a student's recurrent resets."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above, require_at_least, require_one_of
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,12 @@ class TeacherOptions:
     """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.value_loss not in VALUE_LOSSES:
-            raise ValueError(f"value_loss must be one of {', '.join(VALUE_LOSSES)}, got {self.value_loss!r}")
-        for name in ("learning_rate", "clip", "max_gradient_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        require_at_least(self, 1, "epochs", "minibatches")
+        require_one_of(self, VALUE_LOSSES, "value_loss")
+        require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
 
 
-class Learner:
+class Learner(Stateful):
     """A policy and its optimiser.
 
     Args:
@@ -50,6 +46,8 @@ class Learner:
         options: how it learns.
         rng: splits batches; its owner keeps its state.
     """
+
+    saved = ("policy", "optimiser")
 
     def __init__(self, policy: nn.Module, options: TeacherOptions, rng: torch.Generator) -> None:
         self.policy = policy
@@ -95,12 +93,3 @@ class Learner:
             # one part needs no order, and drawing none keeps the generator where it is
             order = torch.arange(levels) if parts == 1 else torch.randperm(levels, generator=self.rng)
             yield from order.chunk(parts)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Parameters and optimiser."""
-        return {"policy": self.policy.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.policy.load_state_dict(state["policy"])
-        self.optimiser.load_state_dict(state["optimiser"])

@@ -4,22 +4,22 @@ Domain randomisation is the baseline of every paper on curricula (PAIRED, arXiv 
 are CLUTR's ablation of its teacher (arXiv 2210.10243): what is left when the task manifold stays and the regret goes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.envs.domain import Domain
+from clutr.envs.state import Stateful
 from clutr.manifold.base import Manifold
 
 
-class _NoTeacher:
-    """What curricula share that learn nothing: one student, and a generator for all their state."""
+class _NoTeacher(Stateful):
+    """Curricula that learn nothing: one student, and a generator as their only state."""
 
     students: tuple[str, ...] = ("protagonist",)
+    saved = ("rng",)
 
     def __init__(self, rng: torch.Generator) -> None:
         self.rng = rng
@@ -28,20 +28,12 @@ class _NoTeacher:
         """Learn nothing."""
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.rng.set_state(state["rng"])
-
 
 class DomainRandomisation(_NoTeacher):
     """Fresh random levels, always trained on.
 
     Args:
-        domain: the world whose `sample` draws the levels.
+        domain: the domain whose `sample` draws the levels.
         rng: the only source of randomness.
     """
 

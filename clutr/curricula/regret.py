@@ -7,13 +7,11 @@ Returns are of finished episodes; a student that finished none counts with a ret
 is what an unsolved maze earns.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from clutr.curricula.base import Outcome
+from clutr.envs.state import Stateful
 
 PROTAGONIST, ANTAGONIST = 0, 1
 """Rows of an `Outcome`, in the order of a regret curriculum's students."""
@@ -64,12 +62,14 @@ def students_of(objective: str) -> tuple[str, ...]:
     return ("protagonist",) if objective == "minimax" else ("protagonist", "antagonist")
 
 
-class RunningStd:
+class RunningStd(Stateful):
     """Standard deviation of all numbers seen so far, by which a teacher's reward can be divided.
 
     The mean is not subtracted, so a regret of 0 stays 0 (CLUTR and PAIRED on car racing). Moments are merged batch by
     batch (Chan, Golub & LeVeque 1983, equation 2.1) in float64.
     """
+
+    saved = ("count", "mean", "squares")
 
     def __init__(self) -> None:
         self.count = 0
@@ -86,16 +86,12 @@ class RunningStd:
         self.mean += difference * (n / total)
         self.count = total
 
+    def normalise(self, values: Tensor) -> Tensor:
+        """`values` after an update by them, divided."""
+        self.update(values)
+        return self.divide(values)
+
     def divide(self, values: Tensor) -> Tensor:
         """`values` over the population's standard deviation so far; unchanged where that is still 0."""
         std = (self.squares / max(self.count, 1)).sqrt().to(values.dtype)
         return values / torch.where(std > 0, std, 1.0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The moments."""
-        return {"count": self.count, "mean": self.mean.clone(), "squares": self.squares.clone()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.count = state["count"]
-        self.mean, self.squares = state["mean"].clone(), state["squares"].clone()

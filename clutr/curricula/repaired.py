@@ -5,9 +5,7 @@ students whether a batch is replayed. They learn on replayed levels only, and th
 what it has just made: on replayed batches the students play different levels, and their difference is no regret.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, ReplayOptions
 from clutr.curricula.paired import PAIRED, PAIREDOptions
 from clutr.curricula.scores import Scorer
+from clutr.envs.state import Stateful
 
 
 @CURRICULA.register("repaired")
@@ -35,17 +34,19 @@ class REPAIREDConfig(PAIREDOptions, ReplayOptions):
             raise ValueError("REPAIRED compares two students, so regret must be paired or flexible, got 'minimax'")
 
     def build(self, context: Context) -> "REPAIRED":
-        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        """Make the curriculum. Raises `ValueError` if the domain cannot compute the score."""
         return REPAIRED(self, context)
 
 
-class REPAIRED:
+class REPAIRED(Stateful):
     """PAIRED with a replay buffer for each student.
 
     Args:
         config: the options.
         context: the experiment.
     """
+
+    saved = ("_pending", "teacher", "buffers", "rng")
 
     def __init__(self, config: REPAIREDConfig, context: Context) -> None:
         self.config = config
@@ -72,9 +73,9 @@ class REPAIRED:
         """Each student's draws behind one another, each level once; all are learnt on."""
         levels, assignment, first = [], [], 0
         for buffer in self.buffers:
-            rows, place = buffer.draw(n, self.rng).unique(return_inverse=True)
+            rows, index = buffer.draw(n, self.rng).unique(return_inverse=True)
             levels.append(buffer.levels[rows])
-            assignment.append(first + place)
+            assignment.append(first + index)
             first += len(rows)
         return Proposal(
             self.level_type.concatenate(levels), torch.stack(assignment), torch.ones(first, dtype=torch.bool)
@@ -86,9 +87,6 @@ class REPAIRED:
         Returns:
             `score` `[B]`, of the first student where both played a level; of new levels what PAIRED returns; and
             `buffer/replayed`, 1 or 0.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         replayed = self._pending.take()
         found = {} if replayed else self.teacher.observe(outcome)
@@ -106,17 +104,3 @@ class REPAIRED:
         score = self.score(levels, statistics, best)[played]
         buffer.insert(levels[played], score, best_return=best[played])
         return score
-
-    def state_dict(self) -> dict[str, Any]:
-        """Teacher, buffers and generator. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        buffers = [buffer.state_dict() for buffer in self.buffers]
-        return {"teacher": self.teacher.state_dict(), "buffers": buffers, "rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.teacher.load_state_dict(state["teacher"])
-        for buffer, saved in zip(self.buffers, state["buffers"], strict=True):
-            buffer.load_state_dict(saved)
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

@@ -23,7 +23,7 @@ class Played(NamedTuple):
     best_return: Tensor
     """`[B]`: the best return of any episode that the student ever finished on the level; 0 where none."""
     optimal_return: Tensor | None
-    """`[B]`: the best return that is possible, in worlds that can tell."""
+    """`[B]`: the best return that is possible, in domains that can compute it."""
 
 
 def value_l1(played: Played) -> Tensor:
@@ -39,7 +39,7 @@ def positive_value_loss(played: Played) -> Tensor:
 def negative_advantage(played: Played) -> Tensor:
     """Mean max(-A, 0): how often the student did worse than it thought it would. `[B]`.
 
-    The part of the advantage that positive value loss leaves out; see arXiv 2601.14957 for why it may tell more.
+    The part of the advantage that positive value loss leaves out (arXiv 2601.14957).
     """
     return played.statistics.scores["negative_value_loss"]
 
@@ -55,7 +55,7 @@ def grounded_positive(played: Played) -> Tensor:
 
 
 def learnability(played: Played) -> Tensor:
-    """Variance p (1 - p) of success, where the share p of episodes was solved (SFL, arXiv 2408.15099). `[B]`."""
+    """Variance p (1 - p) of success, where the fraction p of episodes was solved (SFL, arXiv 2408.15099). `[B]`."""
     solved = played.statistics.solved
     return solved * (1 - solved)
 
@@ -70,7 +70,7 @@ def return_variance(played: Played) -> Tensor:
 
 
 def regret(played: Played) -> Tensor:
-    """Optimal return minus mean return: the regret itself, where the world knows the optimum. `[B]`."""
+    """Optimal return minus mean return: the regret itself, where the domain knows the optimum. `[B]`."""
     assert played.optimal_return is not None
     return played.optimal_return - played.statistics.mean_return
 
@@ -99,7 +99,7 @@ class Scorer:
 
     Args:
         name: one of `SCORES`.
-        domain: the world, which `regret` asks for the optimum.
+        domain: of the levels; `regret` needs its optimal returns.
 
     Raises:
         ValueError: if the score needs the optimal return and the domain cannot compute it.

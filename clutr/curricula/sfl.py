@@ -5,9 +5,7 @@ algorithm 1. In turns, many random levels are played without learning and the mo
 train on batches of kept and of random levels. Every step of the scoring counts as an environment step here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +13,8 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.scores import Scorer, require_score
 from clutr.envs.domain import Domain, LevelBatch
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least, require_within
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ScreeningOptions:
     candidates: int = 256
     """Random levels that are screened each time."""
     environments: int = 2
-    """Environments in which each candidate is played, so that a share of solved episodes can be told."""
+    """Environments in which each candidate is played, so that the solved fraction of its episodes is known."""
     kept: int = 64
     """Best levels that are kept."""
     train_updates: int = 50
@@ -34,32 +34,32 @@ class ScreeningOptions:
 
     def __post_init__(self) -> None:
         require_score(self.score)
-        for name in ("candidates", "environments", "kept", "train_updates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "candidates", "environments", "kept", "train_updates")
 
 
-class Screening:
+class Screening(Stateful):
     """Plays random levels without learning, a batch at a time, and remembers their scores until there are enough.
 
     Args:
         options: how many are played, and how they are scored.
-        domain: the world.
+        domain: of the levels.
         rng: draws the levels.
     """
+
+    saved = ("_levels", "_scores", "rng")
 
     def __init__(self, options: ScreeningOptions, domain: Domain, rng: torch.Generator) -> None:
         self.options = options
         self.domain = domain
         self.rng = rng
         self.score = Scorer(options.score, domain)
-        self._levels: list[LevelBatch] = []
-        self._scores: list[Tensor] = []
+        self._levels: LevelBatch | None = None
+        self._scores = torch.zeros(0)
 
     @property
     def done(self) -> bool:
         """Whether enough levels were scored."""
-        return sum(map(len, self._scores)) >= self.options.candidates
+        return len(self._scores) >= self.options.candidates
 
     def propose(self, n: int) -> Proposal:
         """The next candidates, each in as many environments as asked for, if there are as many."""
@@ -70,27 +70,17 @@ class Screening:
         """Score the candidates `[B]`."""
         levels, statistics = outcome.proposal.levels, outcome.by_level()
         scores = self.score(levels, statistics, statistics.best_return)
-        self._levels.append(levels)
-        self._scores.append(scores)
+        known = [] if self._levels is None else [self._levels]
+        self._levels = self.domain.level_type.concatenate([*known, levels])
+        self._scores = torch.cat([self._scores, scores])
         return scores
 
     def take(self) -> tuple[LevelBatch, Tensor]:
         """All levels scored since the last time, and their scores; then it starts anew."""
-        levels, scores = self.domain.level_type.concatenate(self._levels), torch.cat(self._scores)
-        self._levels, self._scores = [], []
-        return levels, scores
-
-    def state_dict(self) -> dict[str, Any]:
-        """Candidates so far, and the generator."""
-        levels = self.domain.level_type.concatenate(self._levels).tensors() if self._levels else {}
-        scores = torch.cat(self._scores) if self._scores else torch.zeros(0)
-        return {"levels": levels, "scores": scores, "rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self._levels = [self.domain.level_type.from_tensors(dict(state["levels"]))] if state["levels"] else []
-        self._scores = [state["scores"]] if state["levels"] else []
-        self.rng.set_state(state["rng"])
+        assert self._levels is not None
+        found = self._levels, self._scores
+        self._levels, self._scores = None, torch.zeros(0)
+        return found
 
 
 @CURRICULA.register("sfl")
@@ -98,20 +88,19 @@ class Screening:
 class SFLConfig(ScreeningOptions):
     """SFL. The paper screens 5,000 levels for 2,000 steps each; the defaults fit rollouts of 32 x 256 steps."""
 
-    share: float = 0.5
-    """Share of the training environments that play kept levels; the others play random ones."""
+    kept_fraction: float = 0.5
+    """Fraction of the training environments that play kept levels; the others play random ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share must be in 0..1, got {self.share}")
+        require_within(self, 0, 1, "kept_fraction")
 
     def build(self, context: Context) -> "SFL":
-        """Make the curriculum. Raises `ValueError` if the world cannot compute the score."""
+        """Make the curriculum. Raises `ValueError` if the domain cannot compute the score."""
         return SFL(self, context)
 
 
-class SFL:
+class SFL(Stateful):
     """Training on learnable and random levels, with screenings in between.
 
     Args:
@@ -120,6 +109,7 @@ class SFL:
     """
 
     students: tuple[str, ...] = ("protagonist",)
+    saved = ("_pending", "screening", "kept", "trained", "rng")
 
     def __init__(self, config: SFLConfig, context: Context) -> None:
         self.config = config
@@ -141,7 +131,7 @@ class SFL:
 
     def _training_batch(self, n: int) -> Proposal:
         assert self.kept is not None
-        learnable = round(self.config.share * n)
+        learnable = round(self.config.kept_fraction * n)
         chosen = self.kept[torch.randint(len(self.kept), (learnable,), generator=self.rng)]
         random = self.domain.sample(n - learnable, self.rng)
         return Proposal.everyone(self.domain.level_type.concatenate([chosen, random]), len(self.students))
@@ -151,9 +141,6 @@ class SFL:
 
         Returns:
             `score` `[B]` of candidates; `screening`, 1 or 0; after a screening the mean score of what was `kept`.
-
-        Raises:
-            RuntimeError: if nothing was proposed since the last call.
         """
         if not self._pending.take():
             self.trained += 1
@@ -165,18 +152,3 @@ class SFL:
             self.kept, self.trained = levels[best], 0
             found["kept"] = scores[best].mean()
         return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """Kept levels, screening, counter and generator. Raises `RuntimeError` between `propose` and `observe`."""
-        self._pending.require_settled()
-        kept = {} if self.kept is None else self.kept.tensors()
-        state = {"screening": self.screening.state_dict(), "kept": kept, "trained": self.trained}
-        return state | {"rng": self.rng.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; a proposal under way is forgotten."""
-        self.screening.load_state_dict(state["screening"])
-        self.kept = self.domain.level_type.from_tensors(dict(state["kept"])) if state["kept"] else None
-        self.trained = state["trained"]
-        self.rng.set_state(state["rng"])
-        self._pending.clear()

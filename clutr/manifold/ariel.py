@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least, require_within
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.coder import MOST_BITS, Coder, inside
 from clutr.manifold.pretrain import PretrainOptions
@@ -48,12 +49,9 @@ class ArielConfig(PretrainOptions["ArielManifold"]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.hidden <= 1_024:
-            raise ValueError(f"hidden must be in 1..1024, got {self.hidden}")
-        if self.dim < 0:
-            raise ValueError(f"dim must not be negative, got {self.dim}")
-        if not 1 <= self.bits <= MOST_BITS:
-            raise ValueError(f"bits must be in 1..{MOST_BITS}, got {self.bits}")
+        require_within(self, 1, 1_024, "hidden")
+        require_at_least(self, 0, "dim")
+        require_within(self, 1, MOST_BITS, "bits")
         if self.shuffle:
             raise ValueError("shuffle must be False: the sequence model reads tasks in their canonical order")
 
@@ -67,7 +65,7 @@ class ArielManifold(Coder):
 
     Args:
         config: the options.
-        domain: the world.
+        domain: the domain.
         seed: of the initial weights.
     """
 
@@ -83,7 +81,7 @@ class ArielManifold(Coder):
                 + f"a latent holds safely; choose dim >= {least} or fewer bits"
             )
         if 2**config.bits < 4 * (shape.cells + 1):
-            raise ValueError(f"{config.bits} bits are too few to tell {shape.cells + 1} tokens apart")
+            raise ValueError(f"{config.bits} bits are too few for {shape.cells + 1} tokens")
         super().__init__(domain, shape, dim)
         self.bits = config.bits
         self.network = SequenceModel(shape, config.hidden, named_generator(seed, "ariel", "weights"))
@@ -101,11 +99,11 @@ class ArielManifold(Coder):
             going = ~ended if step < shape.most else torch.ones_like(ended)
             if not bool(going.any()):
                 continue
-            shares = chances.next(step)
-            ends = shares.cumsum(1)
+            counts = chances.next(step)
+            ends = counts.cumsum(1)
             u = points[:, step % self.dim] * chances.total
             symbol = (ends <= u.unsqueeze(1)).sum(1)
-            width = shares.gather(1, symbol.unsqueeze(1))[:, 0]
+            width = counts.gather(1, symbol.unsqueeze(1))[:, 0]
             rescaled = (u - (ends.gather(1, symbol.unsqueeze(1))[:, 0] - width)) / width
             points[:, step % self.dim] = torch.where(going, rescaled, points[:, step % self.dim])
             symbol = torch.where(going, symbol, -1)
@@ -120,7 +118,7 @@ class ArielManifold(Coder):
     def cells(self, levels: LevelBatch) -> tuple[Tensor, Tensor]:
         """Centre and width of each level's cell along each axis, two tensors `[B, dim]` float64.
 
-        A set of a size that the world does not draw is coded as the nearest one (see `TaskShape.split`).
+        A set of a size that the domain does not draw is coded as the nearest one (see `TaskShape.split`).
         """
         model = self.network
         symbols = model.symbols(*self.shape.split(self.domain.to_tokens(levels)))
@@ -128,10 +126,10 @@ class ArielManifold(Coder):
         parts = []
         for step, symbol in enumerate(symbols.unbind(1)):
             come = symbol >= 0
-            place = symbol.clamp(min=0).unsqueeze(1)
-            shares = chances.next(step)
-            width = shares.gather(1, place)[:, 0].double() / chances.total
-            end = shares.cumsum(1).gather(1, place)[:, 0].double() / chances.total
+            index = symbol.clamp(min=0).unsqueeze(1)
+            counts = chances.next(step)
+            width = counts.gather(1, index)[:, 0].double() / chances.total
+            end = counts.cumsum(1).gather(1, index)[:, 0].double() / chances.total
             parts.append((torch.where(come, end - width, 0.0), torch.where(come, width, 1.0)))
             chances.add(symbol)
         centre = torch.full((len(symbols), self.dim), 0.5, dtype=torch.float64)

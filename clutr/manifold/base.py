@@ -54,7 +54,7 @@ class Pretraining(Protocol):
         ...
 
 
-class Network(Protocol):
+class TrainableNetwork(Protocol):
     """What is trained; an `nn.Module`."""
 
     def loss(

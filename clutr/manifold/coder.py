@@ -1,7 +1,7 @@
 """What exact coders have in common: the box falls into one cell a task, and a task's code is its cell's centre.
 
 The cells' volumes add up to 1 and say how likely a uniform point of the box is to be each task. All arithmetic is done
-in double precision, point by point, so that no level depends on its company; points arrive as single-precision numbers,
+in double precision, point by point, so that no level depends on the batch; points arrive as single-precision numbers,
 which hold `LATENT_BITS` bits, so that no cell may be thinner along an axis than 2^-`MOST_BITS`.
 """
 
@@ -28,7 +28,7 @@ class Coder(ABC):
     """A task manifold that loses nothing.
 
     Args:
-        domain: the world.
+        domain: the domain.
         shape: of its tasks.
         dim: axes of the box [0, 1]^dim.
     """
@@ -70,7 +70,7 @@ class Coder(ABC):
         return {}
 
     def own_health(self, levels: LevelBatch, rng: torch.Generator) -> dict[str, Any]:  # noqa: ARG002
-        """`code_length` of held-out levels, in nats a task: the less, the better the box's volumes suit the world."""
+        """`code_length` of held-out levels, in nats a task: the less, the better the box's volumes suit the domain."""
         return {"code_length": float(self.nats(levels).mean())}
 
     def decode(self, latents: Tensor) -> LevelBatch:

@@ -1,6 +1,6 @@
 """Exact coordinates of tasks: no network and nothing to learn, so the control arm of every learned manifold.
 
-Uniform points of the box are uniform tasks: the size of the set is uniform over the world's sizes, the last tokens are
+Uniform points of the box are uniform tasks: the size of the set is uniform over the domain's sizes, the last tokens are
 distinct cells, and the set is one of all subsets of that size of the other cells. Along the axes of the set, cells are
 taken or left in their order by selection sampling (Knuth, The Art of Computer Programming, vol. 2, section 3.4.2,
 algorithm S): where r of n cells are still to be taken, the next one is with chance r / n. So the first of r cells taken
@@ -12,9 +12,7 @@ decision, as in a reflected binary code: where a cell's fate changes, the others
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +21,8 @@ from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least
 from clutr.manifold import health
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.coder import MOST_BITS, Coder, inside
@@ -38,11 +38,10 @@ class CombinatorialConfig:
     """Cells that share an axis: fewer make more axes, in which points are nearer to being independent cells."""
 
     def __post_init__(self) -> None:
-        if self.cells_per_axis < 1:
-            raise ValueError(f"cells_per_axis must be at least 1, got {self.cells_per_axis}")
+        require_at_least(self, 1, "cells_per_axis")
 
     def build(self, domain: Domain, seed: int) -> "CombinatorialCoder":  # noqa: ARG002 (the protocol's name)
-        """The manifold of a world, the same for every seed. Raises `ValueError` if an axis would hold too much."""
+        """The manifold of a domain, the same for every seed. Raises `ValueError` if an axis would hold too much."""
         return CombinatorialCoder(require(domain, Tokens, "the combinatorial coder"), self.cells_per_axis)
 
     def pretraining(self, manifold: "CombinatorialCoder", domain: Domain, seed: int) -> "Measuring":  # noqa: ARG002
@@ -54,21 +53,21 @@ class CombinatorialCoder(Coder):
     """See the module's docstring. Axes: the set's size, if that varies; the last tokens; the cells.
 
     Args:
-        domain: the world.
+        domain: the domain.
         cells_per_axis: cells that share an axis.
     """
 
     def __init__(self, domain: Tokens, cells_per_axis: int) -> None:
         shape = TaskShape.of(domain)
-        share = min(cells_per_axis, shape.cells)
+        held = min(cells_per_axis, shape.cells)
         # k of n cells are least likely to have the fates they have where as many as are taken of them are taken at all
-        bits = math.log2(max(math.comb(shape.cells, taken) for taken in range(share + 1)))
+        bits = math.log2(max(math.comb(shape.cells, taken) for taken in range(held + 1)))
         if bits > MOST_BITS:
             raise ValueError(
                 f"{cells_per_axis} cells an axis can take {bits:.1f} bits, and a latent holds {MOST_BITS} safely; "
                 + "choose a smaller cells_per_axis"
             )
-        self.share = cells_per_axis
+        self.cells_per_axis = cells_per_axis
         self.first_tail = int(shape.sizes > 1)
         self.first_group = self.first_tail + shape.tail
         super().__init__(domain, shape, self.first_group + math.ceil(shape.cells / cells_per_axis))
@@ -85,8 +84,8 @@ class CombinatorialCoder(Coder):
         left = is_open.flip(1).cumsum(1).flip(1)
         members = torch.zeros(rows, shape.cells, dtype=torch.bool)
         for cell in range(shape.cells):
-            if cell % self.share == 0:
-                u = points[:, self.first_group + cell // self.share]
+            if cell % self.cells_per_axis == 0:
+                u = points[:, self.first_group + cell // self.cells_per_axis]
             still = is_open[:, cell]
             chance = size.double() / left[:, cell].clamp(min=1)
             # with as many to take as are left the chance is 1, but folding can bring a point to 1 as well
@@ -100,17 +99,17 @@ class CombinatorialCoder(Coder):
     def _decode_tail(self, points: Tensor) -> Tensor:
         """Distinct cells `[B, tail]`: each is uniform among those that the ones before it left."""
         last = torch.empty(points.shape, dtype=torch.int64)
-        for place in range(points.shape[1]):
-            cell = (points[:, place] * (self.shape.cells - place)).long()
-            for before in last[:, :place].sort(1).values.unbind(1):
+        for index in range(points.shape[1]):
+            cell = (points[:, index] * (self.shape.cells - index)).long()
+            for before in last[:, :index].sort(1).values.unbind(1):
                 cell += (cell >= before).long()
-            last[:, place] = cell
+            last[:, index] = cell
         return last
 
     def cells(self, levels: LevelBatch) -> tuple[Tensor, Tensor]:
         """Centre and width of each level's cell along each axis, two tensors `[B, dim]` float64.
 
-        A set of a size that the world does not draw is coded as the nearest one (see `TaskShape.split`).
+        A set of a size that the domain does not draw is coded as the nearest one (see `TaskShape.split`).
         """
         shape = self.shape
         members, last = shape.split(self.domain.to_tokens(levels))
@@ -119,35 +118,37 @@ class CombinatorialCoder(Coder):
         if self.first_tail:
             centres.append((members.sum(1, keepdim=True) - shape.fewest + 0.5 * ones) / shape.sizes)
             widths.append(ones / shape.sizes)
-        for place in range(shape.tail):
-            before = (last[:, :place] < last[:, place : place + 1]).sum(1, keepdim=True)
-            centres.append((last[:, place : place + 1] - before + 0.5 * ones) / (shape.cells - place))
-            widths.append(ones / (shape.cells - place))
+        for index in range(shape.tail):
+            before = (last[:, :index] < last[:, index : index + 1]).sum(1, keepdim=True)
+            centres.append((last[:, index : index + 1] - before + 0.5 * ones) / (shape.cells - index))
+            widths.append(ones / (shape.cells - index))
         is_open = torch.ones_like(members).scatter(1, last, False)
         left = is_open.flip(1).cumsum(1).flip(1).clamp(min=1)
         chance = members.flip(1).cumsum(1).flip(1).double() / left
         taken, still, chance = (self._by_axis(each) for each in (members, is_open, chance))
         u, width = torch.full_like(chance[..., 0], 0.5), torch.ones_like(chance[..., 0])
-        for place in reversed(range(self.share)):
-            p, here = chance[..., place], taken[..., place]
-            u = torch.where(still[..., place], torch.where(here, p * (1 - u), p + (1 - p) * u), u)
-            width = width * torch.where(still[..., place], torch.where(here, p, 1 - p), 1.0)
+        for index in reversed(range(self.cells_per_axis)):
+            p, here = chance[..., index], taken[..., index]
+            u = torch.where(still[..., index], torch.where(here, p * (1 - u), p + (1 - p) * u), u)
+            width = width * torch.where(still[..., index], torch.where(here, p, 1 - p), 1.0)
         return torch.cat([*centres, u], 1), torch.cat([*widths, width], 1)
 
     def _by_axis(self, values: Tensor) -> Tensor:
-        """Values of cells `[B, cells]` as `[B, axes, share]`; cells that are not there are closed."""
-        missing = -self.shape.cells % self.share
-        by_axis: Tensor = torch.nn.functional.pad(values, (0, missing)).unflatten(1, (-1, self.share))
+        """Values of cells `[B, cells]` as `[B, axes, cells_per_axis]`; cells that are not there are closed."""
+        missing = -self.shape.cells % self.cells_per_axis
+        by_axis: Tensor = torch.nn.functional.pad(values, (0, missing)).unflatten(1, (-1, self.cells_per_axis))
         return by_axis
 
 
-class Measuring:
+class Measuring(Stateful):
     """The pretraining of a manifold that has none: its health is measured.
 
     Args:
         manifold: what to measure.
         seed: of the measurement.
     """
+
+    saved = ("manifold",)
 
     def __init__(self, manifold: CombinatorialCoder, seed: int) -> None:
         self.manifold = manifold
@@ -157,11 +158,3 @@ class Measuring:
         """Measure health."""
         self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"))
         progress(1, 1, {})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing that another start would miss."""
-        return {"manifold": self.manifold.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.manifold.load_state_dict(state["manifold"])

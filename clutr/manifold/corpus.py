@@ -20,7 +20,7 @@ def shuffle_sets(tokens: Tensor, tail: int, rng: torch.Generator) -> Tensor:
     position = torch.arange(tokens.shape[1])
     in_set = position < (lengths(tokens) - tail).unsqueeze(1)
     random_order = torch.rand(tokens.shape, generator=rng)
-    # whatever is not in the set keeps its place behind it
+    # whatever is not in the set keeps its position behind it
     order = torch.where(in_set, random_order, position + 1.0).argsort(1)
     return tokens.gather(1, order)
 
@@ -29,10 +29,10 @@ class Corpus:
     """Batches of tasks by number, each a function of the seed alone, so that training resumes without a record.
 
     Args:
-        domain: the world.
+        domain: the domain.
         seed: of the corpus.
         batch_size: tasks a batch.
-        size: number of tasks, drawn without repeats where the world allows; 0 draws fresh tasks for ever.
+        size: number of tasks, drawn without repeats where the domain allows; 0 draws fresh tasks for ever.
         shuffle: whether each task's set is in random order instead of ascending.
         by_length: whether tasks of about one length share a batch, which spares a recurrent network padding; a network
             without a time axis learns better from mixed batches.
@@ -63,10 +63,10 @@ class Corpus:
 
     def batch(self, number: int) -> Tensor:
         """Tasks `[batch_size, L]` int64 of about one length, padded with 0; L is the longest of them."""
-        pool_number, place = divmod(number, POOL)
+        pool_number, index = divmod(number, POOL)
         if self._pool[0] != pool_number:
             self._pool = pool_number, self._make_pool(pool_number)
-        tokens = self._pool[1][place]
+        tokens = self._pool[1][index]
         return tokens[:, : int(lengths(tokens).max())]
 
     def _make_pool(self, number: int) -> Tensor:
@@ -87,12 +87,12 @@ class Corpus:
     def _in_pass(self, number: int, count: int) -> Tensor:
         """Indices of a pool into the fixed corpus, which is shuffled anew in each pass."""
         wanted = torch.arange(number * count, (number + 1) * count)
-        passes, place = wanted // self.size, wanted % self.size
-        index = torch.empty_like(wanted)
+        passes, index = wanted // self.size, wanted % self.size
+        rows = torch.empty_like(wanted)
         for each in passes.unique().tolist():
             order = torch.randperm(self.size, generator=named_generator(self.seed, "pass", each))
-            index[passes == each] = order[place[passes == each]]
-        return index
+            rows[passes == each] = order[index[passes == each]]
+        return rows
 
     def _draw_fixed(self) -> Tensor:
         """`size` different tasks `[size, max_tokens]` int16; fewer than asked only where sampling repeats too much."""

@@ -1,7 +1,7 @@
 """Is a task manifold fit for a curriculum? What it keeps of a task, and what its points look like.
 
 Everything is measured free-running, as the curriculum uses the manifold: a held-out task is encoded, decoded greedily,
-repaired by its world and compared with the original. What only some manifolds have, they measure themselves
+repaired by its domain and compared with the original. What only some manifolds have, they measure themselves
 (`Measurable.own_health`); what does not apply is missing or None.
 """
 
@@ -25,16 +25,16 @@ COVERAGE_BINS = 10
 HOLE = 3.0
 """A point that decoding and encoding moves by more than so many standard deviations lies in a hole."""
 CHOSEN_SIZE = 25
-"""Set size at which recovery is also reported, where the world has such tasks: the benchmark's usual obstacle count."""
+"""Set size at which recovery is also reported, if the domain has such tasks: the benchmark's usual obstacle count."""
 
 
 def recovery(tokens: Tensor, decoded: Tensor, vocabulary: int, tail: int) -> dict[str, float]:
     """How much of tasks `[B, L]` comes back in the canonical tasks `decoded` `[B, L]`.
 
     Returns:
-        `tail_exact`: share of tasks whose tail tokens (a maze's goal and agent) are all right, where tasks have a tail;
-        `set_recall`: share of all set tokens (obstacles, control points) that came back; `set_precision`: share of what
-        came back that belongs there; `task_exact`: share of tasks that came back whole.
+        `tail_exact`: fraction of tasks whose ordered suffix (a maze's goal and agent) is right, where tasks have one;
+        `set_recall`: fraction of all set tokens (obstacles, control points) that came back; `set_precision`: fraction
+        of what came back that belongs there; `task_exact`: fraction of tasks that came back whole.
     """
     members, last = split_parts(tokens, vocabulary, tail)
     decoded_members, decoded_last = split_parts(decoded, vocabulary, tail)
@@ -49,7 +49,7 @@ def recovery(tokens: Tensor, decoded: Tensor, vocabulary: int, tail: int) -> dic
 
 
 def histogram(values: Tensor, bins: int, width: float = 1.0) -> list[float]:
-    """Share of the non-negative `values` `[B]` nearest to each of 0, width, 2 width, ...; 0s of none.
+    """Fraction of the non-negative `values` `[B]` nearest to each of 0, width, 2 width, ...; 0s of none.
 
     The last of the `bins` also counts all larger values.
     """
@@ -88,11 +88,11 @@ class Measurable(Manifold, Protocol):
 
     @property
     def domain(self) -> Tokens:
-        """The world."""
+        """The domain of its tasks."""
         ...
 
     def decode_tokens(self, latents: Tensor) -> Tensor:
-        """Tasks `[B, L]` for any points of the box, before the world repairs them."""
+        """Tasks `[B, L]` for any points of the box, before the domain repairs them."""
         ...
 
     def deviations(self, latents: Tensor, levels: LevelBatch) -> Tensor:
@@ -112,18 +112,18 @@ def grid_cells(properties: dict[str, Tensor], edges: dict[str, tuple[float, floa
     """The cell `[B]` int64 of levels in the grid of `COVERAGE_BINS` equal bins a property between its `edges`."""
     cell = torch.zeros(len(next(iter(properties.values()))), dtype=torch.int64)
     for name, (low, high) in edges.items():
-        place = ((properties[name] - low) / (high - low) * COVERAGE_BINS).long().clamp(0, COVERAGE_BINS - 1)
-        cell = cell * COVERAGE_BINS + place
+        position = ((properties[name] - low) / (high - low) * COVERAGE_BINS).long().clamp(0, COVERAGE_BINS - 1)
+        cell = cell * COVERAGE_BINS + position
     return cell
 
 
 def covered(data: Tensor, found: Tensor) -> float:
-    """Share of the cells of `data` `[B]` that are among those of `found` `[N]`."""
+    """Fraction of the cells of `data` `[B]` that are among those of `found` `[N]`."""
     return float(torch.isin(data.unique(), found).float().mean())
 
 
 def novelty(tasks: Tensor, known: Tensor) -> float:
-    """Share of tasks `[B, L]` that are not among `known` `[N, K]`, all canonical and padded with 0."""
+    """Fraction of tasks `[B, L]` that are not among `known` `[N, K]`, all canonical and padded with 0."""
     longest = max(tasks.shape[1], known.shape[1])
     # odd multipliers that wrap around: equal sums of different tasks are next to impossible
     weights = torch.randint(-(2**62), 2**62, (longest,), generator=torch.Generator().manual_seed(0)) * 2 + 1
@@ -144,9 +144,9 @@ def measure(
         known: the tasks it was trained on `[N, L]`, if they are few enough to be known.
 
     Returns:
-        `recovery` over all held-out tasks; `recovery_at_25` on tasks with 25 set tokens, if the world has any;
+        `recovery` over all held-out tasks; `recovery_at_25` on tasks with 25 set tokens, if the domain has any;
         the manifold's own numbers (`clutr.manifold.posterior`, `clutr.manifold.coder`); `prior_uniform` on points drawn
-        uniformly from the box, and the same on the manifold's other priors (`_prior`); `data`, what the world's own
+        uniformly from the box, and the same on the manifold's other priors (`_prior`); `data`, what the domain's own
         draws reach; `smoothness` (see there); `distributions`, histograms of described properties over 0, 1, 2, ...
         times the property's `distribution_widths`. Properties other than `solvable` are those of solvable levels.
     """
@@ -179,7 +179,7 @@ def measure(
             "coverage": covered(cells, grid_cells(populations[name], edges)),
             "novelty": None if known is None else novelty(domain.to_tokens(batch), known),
             "total_variation": {
-                what: total_variation(shares["data"], shares[name]) for what, shares in distributions.items()
+                what: total_variation(of_each["data"], of_each[name]) for what, of_each in distributions.items()
             },
         }
     drawn = {name: fresh[name][fresh["solvable"] > 0] for name in properties}
@@ -197,24 +197,24 @@ def measure(
 
 
 def _prior(manifold: Measurable, points: Tensor, levels: LevelBatch, repairs: Repairs) -> dict[str, Any]:
-    """What points of the box `[B, dim]` are worth, given the levels they decode to and what was mended.
+    """What points of the box `[B, dim]` are worth, given the levels they decode to and the repairs.
 
     Returns:
-        `agreement` of point and code; `hole_rate`, share of points that lie more than `HOLE` standard deviations from
-        their level's code, and the median `deviation`; `returns`, share of levels that their own code decodes to;
-        `policy_ranking`, share that needed no repair, and `repairs_per_task` by reason; `unique` share.
+        `agreement` of point and code; `hole_rate`, fraction of points more than `HOLE` standard deviations away from
+        their level's code, and the median `deviation`; `returns`, fraction of levels that their own code decodes to;
+        `validity`, fraction that needed no repair, and `repairs_per_task` by reason; `unique` fraction.
     """
     codes = manifold.encode(levels)
     deviations = manifold.deviations(points, levels)
     keys = levels.key()
     again = manifold.decode(codes).key()
-    mended = torch.stack([count > 0 for count in repairs.counts.values()]).any(0)
+    repaired = torch.stack([count > 0 for count in repairs.counts.values()]).any(0)
     return {
         "agreement": agreement(points, codes),
         "hole_rate": float((deviations > HOLE).float().mean()),
         "deviation": float(deviations.median()),
         "returns": sum(one == other for one, other in zip(keys, again, strict=True)) / len(keys),
-        "validity": float((~mended).float().mean()),
+        "validity": float((~repaired).float().mean()),
         "unique": len(set(keys)) / len(keys),
         "repairs_per_task": {why: float(count.float().mean()) for why, count in repairs.counts.items()},
     }

@@ -1,17 +1,17 @@
-"""The Gaussian posterior of a task VAE, and whether its latents are used.
+"""The Gaussian posterior of a task VAE, and which of its latents are used.
 
-Kinds of latents follow "Be More Active!" (arXiv 2109.12679): the posterior's variance over the data set tells more than
-its mean. A latent is active if it is known well for every task, passive if it is the prior for every task, and mixed if
-it is used for a part of them. Beside that stands the older count by the variance of the posterior's mean (Burda,
-Grosse and Salakhutdinov 2015, "Importance Weighted Autoencoders", arXiv 1509.00519).
+Kinds of latents follow "Be More Active!" (arXiv 2109.12679): the posterior's variance over the data set says more
+than its mean. A latent is active if its variance is small for every task, passive if it is the prior's for every
+task, and mixed if the latent is used for a part of them. Beside that stands the older count by the variance of the
+posterior's mean (Burda, Grosse and Salakhutdinov 2015, "Importance Weighted Autoencoders", arXiv 1509.00519).
 
 How many latents a model should use is predicted as for a linear VAE (Lucas et al. 2019, "Don't Blame the ELBO!", arXiv
 1911.02469): with a KL term of weight b, a direction of the data stays active iff its eigenvalue exceeds b times the
 decoder's noise variance. Tasks are indicators of tokens and their decoder is Bernoulli or categorical; to second order
-about the tokens' shares p its loss is that of Gaussian noise with variance p (1 - p), or p for one-hot groups. So the
-eigenvalues are those of indicators divided by that noise's standard deviation, and the threshold is b. The assumptions
-are a decoder that is linear in the latent and logits that stay near the shares'. An autoregressive decoder knows most
-of a token from those before, which no such spectrum sees: there is no prediction for it.
+about the tokens' frequencies p its loss is that of Gaussian noise with variance p (1 - p), or p for one-hot groups. So
+the eigenvalues are those of indicators divided by that noise's standard deviation, and the threshold is b. The
+assumptions are a decoder that is linear in the latent and logits near those of the frequencies. An autoregressive
+decoder predicts most of a token from those before, which no such spectrum sees: there is no prediction for it.
 """
 
 from typing import Any, Protocol
@@ -19,16 +19,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from clutr.manifold.base import Network
+from clutr.manifold.base import TrainableNetwork
 
 ACTIVE = 0.01
 """A dimension counts as active if the variance of its posterior mean over tasks exceeds this (Burda et al.)."""
 COLLAPSED = 0.1
-"""A model with a smaller share of active dimensions has collapsed: most of the box's directions change nothing."""
+"""A model with a smaller fraction of active dimensions has collapsed: most of the box's directions change nothing."""
 WELL_KNOWN, ALMOST_PRIOR = 0.5, 0.9
 """Posterior variances below the first are far from the prior's 1, above the second they are hardly below it."""
 TAIL = 0.05
-"""Share of tasks that may be an exception in a latent's kind."""
+"""Fraction of tasks that may be an exception in a latent's kind."""
 TASKS = 500
 """Tasks of which the use of the latent is measured: it goes through the whole decoder."""
 
@@ -44,20 +44,20 @@ def sample_posterior(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -
 
 
 class Posteriors(Protocol):
-    """What health is about: something that gives tasks, or frames, Gaussian posteriors, and tells them from latents."""
+    """What `posterior_health` measures: it gives tasks, or frames, Gaussian posteriors, and decodes latents."""
 
     def posterior(self, tokens: Tensor, /) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `[B, dim]` of the Gaussian posterior of tasks `[B, L]`."""
         ...
 
     def nats(self, x: Tensor, tokens: Tensor, /) -> Tensor:
-        """What it takes the decoder to tell tasks `[B, L]` when it is given Gaussian latents `[B, dim]`: `[B]` nats."""
+        """Code length of tasks `[B, L]` under the decoder, given Gaussian latents `[B, dim]`: `[B]` nats."""
         ...
 
     def loss(
         self, tokens: Tensor, iteration: int, total: int, rng: torch.Generator, /
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `clutr.manifold.base.Network`; among the parts are `reconstruction` and `kl`."""
+        """See `clutr.manifold.base.TrainableNetwork`; among the parts are `reconstruction` and `kl`."""
         ...
 
     def spectrum(self, tokens: Tensor, /) -> tuple[Tensor, float] | None:
@@ -69,7 +69,7 @@ class Posteriors(Protocol):
         ...
 
 
-class TaskNetwork(Posteriors, Network, Protocol):
+class TaskNetwork(Posteriors, TrainableNetwork, Protocol):
     """The part in which task VAEs differ; an `nn.Module`."""
 
     def decode_tokens(self, x: Tensor) -> Tensor:
@@ -93,14 +93,14 @@ def kinds_of_variables(mean: Tensor, log_variance: Tensor) -> list[str]:
 
 @torch.no_grad()
 def posterior_health(network: Posteriors, tokens: Tensor, rng: torch.Generator) -> dict[str, Any]:
-    """What the posteriors of held-out tasks `[B, L]` tell, as plain values.
+    """Measures of the posteriors of held-out tasks `[B, L]`, as plain values.
 
     Returns:
         `reconstruction` and `kl` in nats a task; `kl_per_dimension`, `posterior_variance` and `kinds` by dimension;
         `variables`, how many are of each kind; `active_dimensions` by Burda's count, and `collapsed` if too few are;
         `predicted_active_dimensions` with `predicted`, the largest eigenvalues and the threshold, or None where the
-        prediction does not hold; `latent_use_gap`, how many nats a task is worse told with another task's latent: 0
-        for a decoder that ignores it.
+        prediction does not hold; `latent_use_gap`, by how many nats a task's code is longer with another task's
+        latent: 0 for a decoder that ignores it.
     """
     mean, log_variance = network.posterior(tokens)
     kl = kl_to_standard_normal(mean, log_variance).mean(0)
@@ -108,8 +108,8 @@ def posterior_health(network: Posteriors, tokens: Tensor, rng: torch.Generator) 
     _, parts = network.loss(tokens, 1, 1, rng)
     kinds = kinds_of_variables(mean, log_variance)
     active = int((mean.var(0) > ACTIVE).sum())
-    x, told = sample_posterior(mean, log_variance, rng)[:TASKS], tokens[:TASKS]
-    gap = (network.nats(x.roll(1, 0), told) - network.nats(x, told)).mean()
+    x, given = sample_posterior(mean, log_variance, rng)[:TASKS], tokens[:TASKS]
+    gap = (network.nats(x.roll(1, 0), given) - network.nats(x, given)).mean()
     found: dict[str, Any] = {
         "reconstruction": float(parts["reconstruction"]),
         "kl": float(kl.sum()),

@@ -2,7 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -13,14 +12,14 @@ from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import derive_seed, named_generator
+from clutr.envs.state import Stateful
+from clutr.envs.validation import require_above, require_at_least, require_one_of
 from clutr.manifold import health
-from clutr.manifold.base import Network
+from clutr.manifold.base import TrainableNetwork
 from clutr.manifold.corpus import Corpus
 
 REPORT_EVERY = 20
 """Iterations between two reports: each looks at the loss."""
-Pause = Callable[[], bool]
-"""Asked now and then whether the training should stop here, to go on another time."""
 
 
 class NetworkManifold(health.Measurable, Protocol):
@@ -30,7 +29,7 @@ class NetworkManifold(health.Measurable, Protocol):
     """What `health` gives."""
 
     @property
-    def network(self) -> Network:
+    def network(self) -> TrainableNetwork:
         """What is trained."""
         ...
 
@@ -61,25 +60,21 @@ class PretrainOptions(ABC, Generic[M]):
     """Whether each task's set of tokens comes in random order instead of ascending (an ablation)."""
 
     def __post_init__(self) -> None:
-        if self.iterations < 0:
-            raise ValueError(f"iterations must not be negative, got {self.iterations}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"schedule must be cosine or constant, got {self.schedule!r}")
+        require_at_least(self, 0, "iterations")
+        require_at_least(self, 1, "batch_size")
+        require_above(self, 0, "learning_rate")
+        require_one_of(self, ("cosine", "constant"), "schedule")
 
     @abstractmethod
     def build(self, domain: Domain, seed: int) -> M:
         """An untrained manifold."""
 
-    def pretraining(self, manifold: M, domain: Domain, seed: int) -> "Pretraining[M]":
+    def pretraining(self, manifold: M, domain: Domain, seed: int) -> "NetworkPretraining[M]":
         """The training of `manifold`, which these options built."""
-        return Pretraining(self, manifold, require(domain, Tokens, "pretraining"), seed)
+        return NetworkPretraining(self, manifold, require(domain, Tokens, "pretraining"), seed)
 
 
-class Pretraining(Generic[M]):
+class NetworkPretraining(Stateful, Generic[M]):
     """One training of a manifold's network.
 
     Args:
@@ -88,6 +83,8 @@ class Pretraining(Generic[M]):
         domain: where tasks come from.
         seed: of corpus, noise and health.
     """
+
+    saved = ("manifold", "optimiser", "noise", "iteration")
 
     def __init__(self, options: PretrainOptions[M], manifold: M, domain: Tokens, seed: int) -> None:
         self.options = options
@@ -116,9 +113,9 @@ class Pretraining(Generic[M]):
         """One gradient step; returns the parts of the loss, 0-d."""
         options, network = self.options, self.manifold.network
         if options.schedule == "cosine":
-            share = 0.5 * (1 + math.cos(math.pi * self.iteration / options.iterations))
+            decay = 0.5 * (1 + math.cos(math.pi * self.iteration / options.iterations))
             for group in self.optimiser.param_groups:
-                group["lr"] = options.learning_rate * share
+                group["lr"] = options.learning_rate * decay
         network.train(True)
         loss, parts = network.loss(self.corpus.batch(self.iteration), self.iteration, options.iterations, self.noise)
         network.train(False)
@@ -140,25 +137,9 @@ class Pretraining(Generic[M]):
         known = self.corpus.tasks
         self.manifold.measured = health.measure(self.manifold, named_generator(self.seed, "health"), known=known)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, Adam's slots, the noise's generator and the iteration."""
-        return {
-            "manifold": self.manifold.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "noise": self.noise.get_state(),
-            "iteration": self.iteration,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.manifold.load_state_dict(state["manifold"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.noise.set_state(state["noise"])
-        self.iteration = state["iteration"]
-
 
 def pretrain(config: PretrainOptions[M], domain: Domain, seed: int, progress: Progress = lambda *_: None) -> M:
-    """Build, train and measure a manifold in one go. A training that must survive a kill is a `Pretraining`."""
+    """Build, train and measure a manifold in one go. A training that must survive a kill is a `NetworkPretraining`."""
     training = config.pretraining(config.build(domain, seed), domain, seed)
     training.run(progress)
     return training.manifold

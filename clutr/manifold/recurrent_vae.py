@@ -1,7 +1,7 @@
 """The recurrent task VAE of CLUTR (arXiv 2210.10243): tasks are read and written token by token.
 
 The encoder is a highway network and a bidirectional LSTM, the decoder an LSTM that sees the latent at every step. A
-strong autoregressive decoder can ignore its latent, since the tokens before a token tell much about it. Three things
+strong autoregressive decoder can ignore its latent, since the tokens before a token say much about it. Three things
 stand against such a collapse: the reconstruction counts 79 times per mean token, the weight of the KL term rises only
 after the decoder has learnt to use the latent, and the decoder's own input embeddings are thinned by dropout.
 """
@@ -44,7 +44,7 @@ class RecurrentVAEConfig(PretrainOptions[VAEManifold]):
     decoder_layers: int = 1
     """Layers of the decoder's LSTM."""
     dropout: float = 0.0
-    """Share of the elements of the decoder's input embeddings that is dropped in training."""
+    """Fraction of the elements of the decoder's input embeddings that is dropped in training."""
     reconstruction_weight: float = 79.0
     """Weight of the cross-entropy, which is a mean over tokens."""
     kl_middle: float = 3_500.0
@@ -109,7 +109,7 @@ class RecurrentNetwork(nn.Module):
 
     Args:
         config: the options.
-        domain: the world; to its content tokens 1..C this adds go = C + 1 and end = C + 2.
+        domain: the domain; to its content tokens 1..C this adds go = C + 1 and end = C + 2.
         seed: of the initial weights.
     """
 
@@ -191,7 +191,7 @@ class RecurrentNetwork(nn.Module):
         return F.pad(tokens, (0, 1)).scatter(1, lengths(tokens).unsqueeze(1), self.end)
 
     def nats(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """What it takes the decoder to tell tasks `[B, L]` when given Gaussian latents `[B, dim]`: `[B]` nats.
+        """Code length of tasks `[B, L]` under the decoder, given Gaussian latents `[B, dim]`: `[B]` nats.
 
         Teacher-forced: the decoder knows the tokens before each token.
         """
@@ -199,7 +199,7 @@ class RecurrentNetwork(nn.Module):
         return F.cross_entropy(logits.transpose(1, 2), target, ignore_index=PADDING, reduction="none").sum(1)
 
     def spectrum(self, tokens: Tensor) -> None:
-        """None: what the tokens before leave to the latent is not in the spectrum of tasks `[B, L]`."""
+        """None: the spectrum of tasks `[B, L]` does not say what the earlier tokens leave to the latent."""
 
     def decode_tokens(self, x: Tensor) -> Tensor:
         """The greedily decoded task `[B, max_tokens]` for Gaussian latents `[B, dim]`, 0 after its end."""

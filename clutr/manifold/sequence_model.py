@@ -112,10 +112,10 @@ class SequenceModel(nn.Module):
         Steps behind a set's stop do not count, so before the first of the last tokens comes the stop, or the last
         member of a full set.
         """
-        place = torch.where(symbols >= 0, torch.arange(self.steps), -1).cummax(1).values
-        place = nn.functional.pad(place[:, :-1], (1, 0), value=-1)
-        before = symbols.gather(1, place.clamp(min=0))
-        embedded: Tensor = self.previous(before) * (place >= 0).unsqueeze(2)
+        index = torch.where(symbols >= 0, torch.arange(self.steps), -1).cummax(1).values
+        index = nn.functional.pad(index[:, :-1], (1, 0), value=-1)
+        before = symbols.gather(1, index.clamp(min=0))
+        embedded: Tensor = self.previous(before) * (index >= 0).unsqueeze(2)
         return embedded
 
     def _all_possible(self, symbols: Tensor) -> Tensor:
@@ -162,9 +162,9 @@ class Chances:
         # Each possible token gets one part of the total, the rest is shared by weight; what rounding leaves goes to the
         # likeliest. Products stay below 2^63.
         rest = self.total - possible.sum(1, keepdim=True)
-        shares = possible.long() + weights * rest // weights.sum(1, keepdim=True)
-        left = self.total - shares.sum(1, keepdim=True)
-        whole: Tensor = shares.scatter_add(1, weights.argmax(1, keepdim=True), left)
+        counts = possible.long() + weights * rest // weights.sum(1, keepdim=True)
+        left = self.total - counts.sum(1, keepdim=True)
+        whole: Tensor = counts.scatter_add(1, weights.argmax(1, keepdim=True), left)
         return whole
 
     def add(self, symbols: Tensor) -> None:

@@ -7,7 +7,7 @@ fewer measurements than it has entries, and is built like an unrolled sparse-rec
 looking at the latent and at its own guess.
 
 Posterior collapse is avoided by a weight of the KL term well below 1, raised from 0 over the first part of the
-training: a task of 25 obstacles takes 79 nats to tell from the others, which a weight of 1 would make dear.
+training: a task of 25 obstacles has 79 nats of information, for which a weight of 1 would charge too much.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class SetVAEConfig(PretrainOptions[VAEManifold]):
     kl_weight: float = 0.05
     """Weight of the KL term at the end of its warm-up."""
     warm_up: float = 0.25
-    """Share of the training over which the KL weight rises from 0."""
+    """Fraction of the training over which the KL weight rises from 0."""
     bound: float = 4.0
     """The box is [-bound, bound]^latent."""
 
@@ -54,7 +54,7 @@ class SetNetwork(nn.Module):
 
     Args:
         config: the options.
-        domain: the world; tasks are its token sets, with `domain.ordered_suffix_length` tokens that have a part of
+        domain: the domain; tasks are its token sets, with `domain.ordered_suffix_length` tokens that have a part of
             their own.
         seed: of the initial weights.
     """
@@ -90,17 +90,17 @@ class SetNetwork(nn.Module):
         sizes = (tokens > 0).sum(1) - self.domain.ordered_suffix_length
         self.fewest = int(sizes.min()) if int(sizes.min()) == int(sizes.max()) else 0
         indicators = self.indicators(tokens)
-        share = indicators[:, : self.tokens].mean()
+        frequency = indicators[:, : self.tokens].mean()
         nn.init.normal_(self.mean.weight, 0, 0.5, generator=rng)
-        self.mean.weight[:, : self.tokens] /= 0.5 * (self.tokens * share.clamp(min=1 / self.tokens)).sqrt()
-        self.mean.bias.copy_(-(self.mean.weight[:, : self.tokens].sum(1) * share))
+        self.mean.weight[:, : self.tokens] /= 0.5 * (self.tokens * frequency.clamp(min=1 / self.tokens)).sqrt()
+        self.mean.bias.copy_(-(self.mean.weight[:, : self.tokens].sum(1) * frequency))
 
     def indicators(self, tokens: Tensor) -> Tensor:
         """Indicator vectors `[B, parts * C]` of tasks `[B, L]`: the set's, then one for each special token."""
         batch, longest = tokens.shape
         count = (tokens > 0).sum(1)
-        place = torch.arange(longest, device=tokens.device)
-        part = (place - (count.unsqueeze(1) - self.parts)).clamp(0, self.parts - 1)  # padding falls on column 0
+        position = torch.arange(longest, device=tokens.device)
+        part = (position - (count.unsqueeze(1) - self.parts)).clamp(0, self.parts - 1)  # padding falls on column 0
         index = part * (self.tokens + 1) + tokens
         flat = torch.zeros(batch, self.parts * (self.tokens + 1), device=tokens.device)
         flat.scatter_(1, index, 1.0)
@@ -146,7 +146,7 @@ class SetNetwork(nn.Module):
         return in_set, -(logits[:, 1:].log_softmax(2) * parts[:, 1:]).sum((1, 2))
 
     def nats(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """What it takes the decoder to tell tasks `[B, L]` when given Gaussian latents `[B, dim]`: `[B]` nats."""
+        """Code length of tasks `[B, L]` under the decoder, given Gaussian latents `[B, dim]`: `[B]` nats."""
         in_set, special = self._surprise(self.refine(x), self.indicators(tokens))
         return in_set + special
 
@@ -157,9 +157,9 @@ class SetNetwork(nn.Module):
         special tokens count twice, as in the loss.
         """
         by_part = self.indicators(tokens).double().unflatten(1, (self.parts, -1))
-        share = by_part.mean(0)
-        noise = torch.cat([share[:1] * (1 - share[:1]), share[1:] / 2])
-        scaled = ((by_part - share) / noise.clamp(min=1e-12).sqrt()).flatten(1)
+        frequency = by_part.mean(0)
+        noise = torch.cat([frequency[:1] * (1 - frequency[:1]), frequency[1:] / 2])
+        scaled = ((by_part - frequency) / noise.clamp(min=1e-12).sqrt()).flatten(1)
         eigenvalues = torch.linalg.eigvalsh(scaled.T @ scaled / len(scaled))
         return eigenvalues.flip(0), self.config.kl_weight
 
@@ -171,7 +171,7 @@ class SetNetwork(nn.Module):
     def decode_tokens(self, x: Tensor) -> Tensor:
         """A likely task `[B, max_tokens]` for Gaussian latents: the members with a probability above one half.
 
-        Where all of the world's tasks are of one size, the likeliest members make up that size.
+        Where all of the domain's tasks are of one size, the likeliest members make up that size.
         """
         logits = self.refine(x)
         room = self.domain.max_tokens - self.domain.ordered_suffix_length

@@ -1,4 +1,4 @@
-"""Tasks as what they are in every world: a set of cells, and a few last tokens that have a part of their own."""
+"""Tasks as every domain has them: a set of cells, and an ordered suffix of a few tokens with roles of their own."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from clutr.envs.randomness import named_generator
 from clutr.manifold.corpus import lengths
 
 DRAWS = 256
-"""Tasks that are drawn to see whether all of a world's sets have one size."""
+"""Tasks that are drawn to see whether all of a domain's sets have one size."""
 
 
 def split_parts(tokens: Tensor, vocabulary: int, tail: int) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def split_parts(tokens: Tensor, vocabulary: int, tail: int) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True)
 class TaskShape:
-    """What a world's tasks have in common; all that exact coders know of a world."""
+    """What a domain's tasks have in common; all that exact coders know of a domain."""
 
     cells: int
     """Cells that tokens name."""
@@ -55,7 +55,7 @@ class TaskShape:
     def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Canonical tasks `[B, L]` as members `[B, cells]` bool and last cells `[B, tail]`, counted from 0.
 
-        A set of a size that the world does not draw becomes the nearest one: the first free cells fill it up, or its
+        A set of a size that the domain does not draw becomes the nearest one: the first free cells fill it up, or its
         last ones go.
         """
         members, last = split_parts(tokens, self.cells, self.tail)
@@ -70,8 +70,8 @@ class TaskShape:
         tokens = torch.zeros(len(members), self.most + self.tail, dtype=torch.int64, device=members.device)
         rows, cells = members.nonzero(as_tuple=True)
         tokens[rows, (members.cumsum(1) - 1)[rows, cells]] = cells + 1
-        place = members.sum(1, keepdim=True) + torch.arange(self.tail, device=members.device)
-        return tokens.scatter(1, place, last + 1)
+        position = members.sum(1, keepdim=True) + torch.arange(self.tail, device=members.device)
+        return tokens.scatter(1, position, last + 1)
 
 
 def edit_distance(first: Tensor, second: Tensor, vocabulary: int, tail: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from clutr.manifold.sets import edit_distance
 
 STEPS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
-"""Sizes of steps as shares of the box's diagonal: as far as moving each dimension by so much of its range."""
+"""Sizes of steps as fractions of the box's diagonal: as far as moving each dimension by so much of its range."""
 PAIRS = 250
 """Pairs of points at each of these steps."""
 RANKED = 750

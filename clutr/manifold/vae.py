@@ -1,4 +1,4 @@
-"""What every task VAE has in common: a Gaussian latent inside, a box of points outside, and its place as a manifold."""
+"""What every task VAE has in common: a Gaussian latent inside, a box of points outside, and both as a manifold."""
 
 import math
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ Squash = Literal["cdf", "tanh"]
 FARTHEST = 5.0
 """Points of the box are drawn in to this many standard deviations, so that its faces have a finite image."""
 CHUNK = 128
-"""Points are decoded in chunks of this many, so that no rounding, and hence no level, depends on its company."""
+"""Points are decoded in chunks of this many, so that no rounding, and hence no level, depends on the batch."""
 
 
 def into_box(x: Tensor, squash: Squash, bound: float) -> Tensor:
     """A Gaussian variable as a point of [-bound, bound].
 
     "tanh" is the published bound * tanh(x). "cdf" is the probability integral transform: the standard normal prior
-    becomes exactly the uniform distribution on the box. A teacher that knows nothing then proposes draws of the prior,
-    which differ from the corpus as far as the aggregate posterior differs from the prior: health measures that.
+    becomes exactly the uniform distribution on the box. A uniform teacher then proposes draws of the prior, which
+    differ from the corpus as far as the aggregate posterior differs from the prior: health measures that.
     """
     if squash == "tanh":
         return bound * torch.tanh(x)
@@ -42,7 +42,7 @@ class VAEManifold:
 
     Args:
         network: encoder and decoder.
-        domain: the world.
+        domain: the domain.
         dim: dimensions of the latent.
         bound: the box is [-bound, bound]^dim.
         squash: how the Gaussian latent becomes a point of the box.

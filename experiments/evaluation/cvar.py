@@ -24,7 +24,7 @@ class Robustness:
     mean: float
     """Solve rate on all levels."""
     worst: dict[float, float]
-    """Solve rate on the worst share alpha of the levels, by alpha."""
+    """Solve rate on the worst fraction alpha of the levels, by alpha."""
     episodes_select: int
     """Episodes a level by which the worst levels were picked; `mean` is taken from these too."""
     episodes_score: int
@@ -57,10 +57,10 @@ def cvar(
         task: draws the levels, which should all be solvable.
         levels: how many.
         rng: source of all randomness.
-        alphas: shares of the levels, each in (0, 1].
+        alphas: fractions of the levels, each in (0, 1].
         episodes_select: episodes on every level.
         episodes_score: episodes on each of the worst levels.
-        progress: called as episodes are played, with `solved`, their mean share solved.
+        progress: called as episodes are played, with `solved`, their mean fraction solved.
 
     Raises:
         ValueError: if a number is out of range.

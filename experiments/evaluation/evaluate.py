@@ -180,7 +180,7 @@ class LevelEvaluation:
     """The levels of the episodes in `episodes.places`; none if nothing was recorded."""
 
     def to_json(self, metric: Metric) -> dict[str, Any]:
-        """One row of `clutr eval --json`. `solved` is a share; the deviation is that of the episodes (n - 1).
+        """One row of `clutr eval --json`. `solved` is a fraction; the deviation is that of the episodes (n - 1).
 
         Where returns are the figure, those of all episodes are added: their means' intervals cannot be had without.
         """
@@ -209,7 +209,7 @@ class Evaluation:
 
     @property
     def mean_solved(self) -> float:
-        """Share of solved episodes, averaged over levels."""
+        """Fraction of solved episodes, averaged over levels."""
         return float(self._values("solved").mean())
 
     @property

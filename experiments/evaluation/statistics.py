@@ -118,7 +118,7 @@ def estimate(
         samples: one for each argument of the statistic; they are resampled independently of each other.
         rng: draws the resamples.
         resamples: how many.
-        confidence: the share of intervals that should hold the true value.
+        confidence: the fraction of intervals that should hold the true value.
     """
     largest = max(sample.values.size for sample in samples)
     values = [
@@ -131,7 +131,7 @@ def estimate(
 
 
 def proportion(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
-    """A share of independent trials with its Wilson score interval.
+    """A fraction of independent trials with its Wilson score interval.
 
     Resampling trials that all succeeded or all failed gives an interval of width zero; this one stays honest there.
     """

@@ -16,7 +16,7 @@ import torch
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.training.presets import manifold_experiment
 from clutr.manifold.base import MANIFOLDS
-from clutr.manifold.pretrain import Pretraining
+from clutr.manifold.pretrain import NetworkPretraining
 
 SEED = 1
 RESULTS = Path(__file__).parents[1] / "results" / "manifold"
@@ -36,7 +36,7 @@ def measure_row(name: str) -> dict[str, Any]:
     manifold = config.build(domain, SEED)
     training = config.pretraining(manifold, domain, SEED)
     start = time.perf_counter()
-    if isinstance(training, Pretraining):
+    if isinstance(training, NetworkPretraining):
         while not training.done:
             training.step()
     trained = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What every registered curriculum must do, on a tiny world with a made-up manifold."""
+"""What every registered curriculum must do, on a tiny domain with a made-up manifold."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,14 +20,14 @@ NAMES = list(CURRICULA)
 
 @dataclass(frozen=True)
 class Cells(LevelBatch):
-    """Levels of the tiny world: which of its cells are set."""
+    """Levels of the tiny domain: which of its cells are set."""
 
     filled: Tensor
 
 
 @dataclass(frozen=True)
 class TinyDomain:
-    """Sketches of 3x4 cells, up to 5 of them set."""
+    """Grids of 3x4 cells, up to 5 of them set."""
 
     token_grid: tuple[int, int] = (3, 4)
     vocabulary: int = 12

@@ -1,4 +1,4 @@
-"""What every registered manifold promises, over every registered world."""
+"""What every registered manifold promises, over every registered domain."""
 
 import pytest
 import torch
@@ -7,15 +7,15 @@ from clutr.envs.domain import DOMAINS
 from clutr.envs.maze.level import MazeLevels
 from clutr.manifold.base import MANIFOLDS, Manifold
 
-PAIRS = [(manifold, world) for manifold in MANIFOLDS for world in DOMAINS]
+PAIRS = [(manifold, domain) for manifold in MANIFOLDS for domain in DOMAINS]
 
 
 @pytest.fixture(params=PAIRS, ids=["-".join(pair) for pair in PAIRS])
 def pair(request: pytest.FixtureRequest) -> tuple[Manifold, Manifold]:
     """Two untrained manifolds of one configuration and different seeds."""
-    name, world = request.param
-    domain, config = DOMAINS[world](), MANIFOLDS[name]()
-    return config.build(domain, 1), config.build(domain, 2)
+    name, domain = request.param
+    config = MANIFOLDS[name]()
+    return config.build(DOMAINS[domain](), 1), config.build(DOMAINS[domain](), 2)
 
 
 def latents(manifold: Manifold, n: int) -> torch.Tensor:

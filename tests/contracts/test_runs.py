@@ -1,4 +1,4 @@
-"""Every registered curriculum in every world: a tiny run trains, and one that was interrupted continues bit for bit."""
+"""Every registered curriculum in every domain: a tiny run trains, and continues bit for bit after an interruption."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from clutr.manifold.set_vae import SetVAEConfig
 MANIFOLD = SetVAEConfig(hidden=8, latent=6, refinements=1)
 UPDATES = 6
 
-WORLDS: dict[str, Experiment] = {
+EXPERIMENTS: dict[str, Experiment] = {
     "maze": Experiment(
         domain=MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10),
         curriculum=CURRICULA["dr"](),
@@ -48,8 +48,8 @@ WORLDS: dict[str, Experiment] = {
 }
 
 # A student with a memory of its own, and somebody else's network, optimiser and generators.
-WORLDS["maze with sb3-dqn"] = replace(
-    WORLDS["maze"],
+EXPERIMENTS["maze with sb3-dqn"] = replace(
+    EXPERIMENTS["maze"],
     student=SB3DQNConfig(
         rollout_steps=12, hidden=8, buffer_size=100, learning_starts=20, batch_size=8, steps_per_gradient=16
     ),
@@ -71,10 +71,10 @@ SMALL: dict[str, Any] = {
 """Options of whatever curriculum has them, so that a few updates see every phase of it."""
 
 
-def experiment(world: str, name: str) -> Experiment:
+def experiment(domain: str, name: str) -> Experiment:
     config = CURRICULA[name]
     options = {field.name: SMALL[field.name] for field in fields(config) if field.name in SMALL}  # type: ignore[arg-type]
-    return replace(WORLDS[world], curriculum=config(**options))
+    return replace(EXPERIMENTS[domain], curriculum=config(**options))
 
 
 def manifold(chosen: Experiment) -> Manifold:
@@ -107,10 +107,10 @@ def assert_equal(first: Any, second: Any, where: str = "state") -> None:
         assert first == second, where
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("domain", EXPERIMENTS)
 @pytest.mark.parametrize("name", list(CURRICULA))
-def test_an_interrupted_run_ends_as_if_it_had_not_been(name: str, world: str, tmp_path: Path) -> None:
-    chosen = experiment(world, name)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name: str, domain: str, tmp_path: Path) -> None:
+    chosen = experiment(domain, name)
     whole = RunDirectory.create(tmp_path / "whole", chosen)
     assert Runner(whole, manifold(chosen)).train()
 

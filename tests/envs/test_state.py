@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from clutr.envs.maze.domain import MazeDomain
+from clutr.envs.maze.level import MazeLevels
 from clutr.envs.state import Stateful
 
 
@@ -36,3 +38,29 @@ def test_a_state_continues_another_object_and_shares_no_memory() -> None:
     assert torch.equal(one.walk(), other.walk())
     assert other.counter.count == 2
     assert state["counter"]["total"].tolist() != other.counter.total.tolist()
+
+
+class Archive(Stateful):
+    saved = ("levels", "columns", "counters")
+
+    def __init__(self) -> None:
+        self.levels: MazeLevels | None = None
+        self.columns: dict[str, torch.Tensor] = {}
+        self.counters = [Counter(), Counter()]
+
+
+def test_levels_dicts_and_lists_are_copied() -> None:
+    one, other = Archive(), Archive()
+    other.load_state_dict(one.state_dict())
+    assert other.levels is None
+    one.levels = MazeDomain(height=3, width=4, max_obstacles=4).sample(2, torch.Generator().manual_seed(0))
+    one.columns["score"] = torch.ones(2)
+    one.counters[1].count = 7
+    keys = one.levels.key()
+    other.load_state_dict(one.state_dict())
+    one.levels.walls[:] = True
+    one.columns["score"] += 1
+    assert isinstance(other.levels, MazeLevels)
+    assert other.levels.key() == keys
+    assert other.columns["score"].tolist() == [1, 1]
+    assert [counter.count for counter in other.counters] == [0, 7]

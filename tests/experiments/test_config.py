@@ -48,11 +48,11 @@ def test_yaml_cannot_run_code() -> None:
         from_yaml("domain: !!python/object/apply:os.getcwd []")
 
 
-def test_manifold_is_shared_by_seeds_but_not_by_worlds() -> None:
+def test_manifold_is_shared_by_seeds_but_not_by_domains() -> None:
     experiment = PRESETS["maze-clutr"]
     assert manifold_id(experiment) == manifold_id(dataclasses.replace(experiment, seed=99, total_steps=1))
-    other_world = dataclasses.replace(experiment, domain=dataclasses.replace(experiment.domain, height=9))  # type: ignore[type-var]
-    assert manifold_id(experiment) != manifold_id(other_world)
+    other_domain = dataclasses.replace(experiment, domain=dataclasses.replace(experiment.domain, height=9))  # type: ignore[type-var]
+    assert manifold_id(experiment) != manifold_id(other_domain)
     assert manifold_id(experiment) != manifold_id(dataclasses.replace(experiment, manifold_seed=2))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics
-from clutr.curricula.alp_gmm import ALPGMM, ALPGMMConfig, Mixture, absolute_learning_progress, fit_mixture
+from clutr.curricula.alp_gmm import ALPGMM, ALPGMMConfig, TaskMixture, absolute_learning_progress, fit_mixture
 from clutr.curricula.base import Context, Outcome, Proposal
 from clutr.envs.capabilities import Parameter
 from clutr.envs.domain import LevelBatch
@@ -111,9 +111,9 @@ def test_first_proposals_are_uniform_in_the_box() -> None:
 def test_tasks_go_to_where_progress_is() -> None:
     curriculum = make(window=100, fit_every=100)
     later = teach(curriculum, 40)[500:]
-    share = float((later[:, 0] > 1).float().mean())
+    fraction = float((later[:, 0] > 1).float().mean())
     # a fifth of the tasks is uniform, and half of those lie there: 0.9 at the most, give or take three deviations
-    assert 0.75 < share < 0.94
+    assert 0.75 < fraction < 0.94
     assert later[:, 0].max() <= 3
     assert later[:, 0].min() >= -1
 
@@ -122,20 +122,20 @@ def chi_square(counts: Tensor, expected: Tensor) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
-def test_the_random_share_is_kept() -> None:
+def test_the_random_fraction_is_kept() -> None:
     corner = torch.zeros(1, 2, dtype=torch.float64)
-    for share in (0.0, 0.2, 1.0):
-        curriculum = make(random_share=share)
-        curriculum.mixture = Mixture(torch.ones(1).double(), corner, torch.zeros(1, 2, 2).double())
+    for fraction in (0.0, 0.2, 1.0):
+        curriculum = make(random_fraction=fraction)
+        curriculum.mixture = TaskMixture(torch.ones(1).double(), corner, torch.zeros(1, 2, 2).double())
         x = positions(curriculum.propose(4000))[:, 0]
-        expected = 4000 * torch.tensor([share, 1 - share])
+        expected = 4000 * torch.tensor([fraction, 1 - fraction])
         counts = torch.tensor([int((x > -1).sum()), int((x == -1).sum())]).float()
         assert torch.equal(counts, expected) or chi_square(counts, expected) < 10.8  # the 0.999 quantile
 
 
 def test_gaussians_are_drawn_in_proportion_to_their_progress() -> None:
     means = torch.tensor([[0.1], [0.5], [0.9]], dtype=torch.float64)
-    mixture = Mixture(torch.tensor([1.0, 0.0, 3.0]).double(), means, torch.full((3, 1, 1), 0.01).double())
+    mixture = TaskMixture(torch.tensor([1.0, 0.0, 3.0]).double(), means, torch.full((3, 1, 1), 0.01).double())
     tasks = mixture.sample(4000, generator())
     counts = torch.tensor([int((tasks < 0.3).sum()), int((tasks > 0.7).sum())]).float()
     assert counts.sum() == 4000
@@ -149,7 +149,9 @@ def test_gaussians_are_drawn_in_proportion_to_their_progress() -> None:
 
 def test_samples_follow_the_covariance_and_stay_in_the_box() -> None:
     covariance = torch.tensor([[0.04, 0.03], [0.03, 0.04]], dtype=torch.float64) / 10
-    mixture = Mixture(torch.ones(1).double(), torch.full((1, 2), 0.5).double(), torch.linalg.cholesky(covariance)[None])
+    mixture = TaskMixture(
+        torch.ones(1).double(), torch.full((1, 2), 0.5).double(), torch.linalg.cholesky(covariance)[None]
+    )
     torch.testing.assert_close(mixture.sample(20_000, generator()).T.cov().double(), covariance, atol=2e-4, rtol=0)
     wide = mixture._replace(factors=mixture.factors * 100).sample(500, generator())
     assert wide.min() == 0
@@ -172,7 +174,7 @@ def test_the_mixture_is_fitted_on_schedule() -> None:
 def test_only_the_window_is_fitted_and_only_the_history_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
-    def fit(tasks: Tensor, progress: Tensor, *rest: Any) -> Mixture:
+    def fit(tasks: Tensor, progress: Tensor, *rest: Any) -> TaskMixture:
         seen.append(tasks)
         return fit_mixture(tasks, progress, *rest)
 
@@ -267,12 +269,12 @@ def test_latents_need_a_manifold() -> None:
     ("options", "message"),
     [
         ({"space": "pixels"}, "space must be parameters or latent, got 'pixels'"),
-        ({"covariance": "tied"}, "covariance must be auto, full or diag, got 'tied'"),
+        ({"covariance": "tied"}, "covariance must be auto or full or diag, got 'tied'"),
         ({"max_components": 1}, "max_components must be at least 2, got 1"),
         ({"window": 9}, "window must be at least max_components, 10, got 9"),
         ({"fit_every": 0}, "fit_every must be at least 1, got 0"),
         ({"history": 249}, "history must be at least window, 250, got 249"),
-        ({"random_share": 1.1}, r"random_share must be in 0..1, got 1.1"),
+        ({"random_fraction": 1.1}, r"random_fraction must be in 0..1, got 1.1"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

@@ -186,7 +186,7 @@ def test_order_of_calls() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"minibatches": 0}, "minibatches must be at least 1, got 0"),
-        ({"value_loss": "mse"}, "value_loss must be one of clipped, smooth-l1, got 'mse'"),
+        ({"value_loss": "mse"}, "value_loss must be clipped or smooth-l1, got 'mse'"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"clip": -0.1}, "clip must be above 0, got -0.1"),
     ],

@@ -53,10 +53,10 @@ def same(first: list[Tensor], second: list[Tensor]) -> bool:
 @pytest.mark.parametrize("make", [set_vae, recurrent_vae])
 def test_the_vae_moves_with_clutr_joint_and_is_left_in_evaluation(make: Any) -> None:
     curriculum = joint(make())
-    before = weights(curriculum.vae)
+    before = weights(curriculum.manifold)
     found = play(curriculum, [0.5, 0.1, 0.0, 0.2])
-    assert not same(before, weights(curriculum.vae))
-    assert not curriculum.vae.network.training  # type: ignore[attr-defined]  # it is a module
+    assert not same(before, weights(curriculum.manifold))
+    assert not curriculum.network.training  # type: ignore[attr-defined]  # it is a module
     assert {"vae/reconstruction", "vae/kl", "regret", "teacher/entropy"} <= set(found)
     assert all(value.isfinite().all() and not value.requires_grad for value in found.values())
 
@@ -74,19 +74,19 @@ def test_the_vae_stays_bit_equal_with_clutr(make: Any) -> None:
 def spied(curriculum: CLUTRJoint) -> list[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     """Receives tokens, loss and its parts of every gradient step."""
     seen: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
-    original = curriculum.vae.network.loss
+    original = curriculum.network.loss
 
     def spy(tokens: Tensor, iteration: int, total: int, rng: torch.Generator) -> Any:
         loss, parts = original(tokens, iteration, total, rng)
         seen.append((tokens, loss.detach(), parts))
         return loss, parts
 
-    curriculum.vae.network.loss = spy  # type: ignore[method-assign]
+    curriculum.network.loss = spy  # type: ignore[method-assign]
     return seen
 
 
 def test_the_kl_term_of_a_recurrent_vae_has_its_full_weight() -> None:
-    """Its schedule counts iterations and not shares of a training. Full weight: 79 x nats a token + 1 x KL."""
+    """Its schedule counts iterations and not fractions of a training. Full weight: 79 x nats a token + 1 x KL."""
     curriculum = joint(recurrent_vae(), vae_steps=1)
     seen = spied(curriculum)
     play(curriculum, [0.5, 0.1, 0.0, 0.2])
@@ -105,7 +105,7 @@ def test_the_kl_term_of_a_set_vae_has_its_full_weight() -> None:
     assert 1 < rest / float(parts["reconstruction"]) < 2
 
 
-def shares(curriculum: CLUTRJoint, regret: list[float]) -> tuple[list[float], int]:
+def fractions(curriculum: CLUTRJoint, regret: list[float]) -> tuple[list[float], int]:
     """How often each of these proposals was learnt from, and the number of draws."""
     seen = spied(curriculum)
     tasks = torch.tensor([[1, 2, 3], [2, 3, 4], [3, 4, 5], [4, 5, 6]]).repeat(len(regret) // 4 or 1, 1)
@@ -125,12 +125,12 @@ def shares(curriculum: CLUTRJoint, regret: list[float]) -> tuple[list[float], in
     ],
 )
 def test_tasks_are_drawn_in_proportion_to_regret(regret: list[float], expected: list[float]) -> None:
-    counts, total = shares(joint(vae_steps=10, vae_batch=100), regret)
-    assert chisquare(counts, [share * total for share in expected]).pvalue > 0.01
+    counts, total = fractions(joint(vae_steps=10, vae_batch=100), regret)
+    assert chisquare(counts, [fraction * total for fraction in expected]).pvalue > 0.01
 
 
 def test_tasks_without_regret_are_left_out_where_others_have_some() -> None:
-    counts, _ = shares(joint(vae_steps=4, vae_batch=100), [0.0, 0.5, -0.5, 0.5])
+    counts, _ = fractions(joint(vae_steps=4, vae_batch=100), [0.0, 0.5, -0.5, 0.5])
     assert counts[0] == counts[2] == 0
 
 
@@ -152,20 +152,20 @@ def test_another_instance_goes_on_from_the_state_with_the_same_vae(make: Any) ->
     state = copy.deepcopy(original.state_dict())
     points = 8 * torch.rand(40, 6, generator=torch.Generator().manual_seed(3)) - 4
     untrained = make()
-    assert untrained.decode(points).key() != original.vae.decode(points).key()
+    assert untrained.decode(points).key() != original.manifold.decode(points).key()
 
     restored = joint(untrained, seed=9, vae_learning_rate=0.01)
     play(restored, [0.3, 0.3])
     restored.load_state_dict(state)
-    assert restored.vae.decode(points).key() == original.vae.decode(points).key()
+    assert restored.manifold.decode(points).key() == original.manifold.decode(points).key()
     levels = DOMAIN.sample(8, torch.Generator().manual_seed(4))
-    assert torch.equal(restored.vae.encode(levels), original.vae.encode(levels))
+    assert torch.equal(restored.manifold.encode(levels), original.manifold.encode(levels))
     for _ in range(2):
         expected, found = play(original, [0.1, 0.4, 0.2, 0.0]), play(restored, [0.1, 0.4, 0.2, 0.0])
         assert {name: value.tolist() for name, value in found.items()} == {
             name: value.tolist() for name, value in expected.items()
         }
-    assert same(weights(original.vae), weights(restored.vae))
+    assert same(weights(original.manifold), weights(restored.manifold))
 
 
 def test_learning_uses_no_global_randomness() -> None:
@@ -192,5 +192,5 @@ def test_counts_below_one_are_refused(name: str) -> None:
 def test_other_bad_options() -> None:
     with pytest.raises(ValueError, match=r"vae_learning_rate must be above 0, got 0\.0"):
         joint(vae_learning_rate=0.0)
-    with pytest.raises(ValueError, match="regret must be one of paired, flexible, got 'minimax'"):
+    with pytest.raises(ValueError, match="regret must be paired or flexible, got 'minimax'"):
         joint(regret="minimax")

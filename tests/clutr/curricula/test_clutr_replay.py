@@ -16,7 +16,7 @@ from clutr.envs.maze.domain import MazeDomain
 
 @dataclass(frozen=True)
 class Quarters(LevelBatch):
-    """Levels of a made-up world: the quarter of the square that a point lies in."""
+    """Levels of a made-up domain: the quarter of the square that a point lies in."""
 
     right: Tensor
     upper: Tensor
@@ -34,7 +34,7 @@ class Square:
 
 def build(**options: Any) -> CLUTRReplay:
     config = {"capacity": 4, "minimum_fill": 0.5, "replay_probability": 1.0, "hidden": 4, "noise": 4} | options
-    domain: Any = type("World", (), {"level_type": Quarters})()
+    domain: Any = type("Domain", (), {"level_type": Quarters})()
     manifold: Any = Square()
     return CLUTRReplayConfig(**config).build(Context(domain, 1, manifold))
 
@@ -132,8 +132,8 @@ def test_the_most_regretted_tasks_are_replayed_most() -> None:
     proposal = replay(curriculum, 800)
     played = proposal.assignment[0].bincount(minlength=len(proposal.levels)).float() / 800
     rank = (10 * worth(proposal.levels)).round().long()  # 4 is the best
-    for share, place in zip(played.tolist(), rank.tolist(), strict=True):
-        assert share == pytest.approx((1 / (5 - place)) ** 2 / (205 / 144), abs=0.05)
+    for fraction, number in zip(played.tolist(), rank.tolist(), strict=True):
+        assert fraction == pytest.approx((1 / (5 - number)) ** 2 / (205 / 144), abs=0.05)
 
 
 def snapshot(curriculum: CLUTRReplay) -> list[Tensor]:
@@ -177,11 +177,11 @@ def test_calls_out_of_turn() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"priority": "x"}, "priority must be rank, proportional or power, got 'x'"),
+        ({"priority": "x"}, "priority must be rank or proportional or power, got 'x'"),
         ({"temperature": 0.0}, r"temperature must be above 0, got 0\.0"),
         ({"staleness": -0.1}, r"staleness must be in 0\.\.1, got -0\.1"),
         ({"minimum_fill": 2.0}, r"minimum_fill must be in 0\.\.1, got 2\.0"),
-        ({"regret": "minimax"}, "regret must be one of paired, flexible, got 'minimax'"),
+        ({"regret": "minimax"}, "regret must be paired or flexible, got 'minimax'"),
         ({"noise": 0}, "noise must be at least 1, got 0"),
     ],
 )

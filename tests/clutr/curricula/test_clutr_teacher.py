@@ -69,7 +69,7 @@ def test_flexible_regret_swaps_roles() -> None:
 def test_normalised_regret_scales_the_reward_and_not_the_report() -> None:
     teacher = curriculum(CLUTRConfig(normalise_regret=True))
     recorder = Mock(side_effect=teacher.teacher.learn)
-    teacher.teacher.learn = recorder  # type: ignore[method-assign]  # look at what the bandit is told
+    teacher.teacher.learn = recorder  # type: ignore[method-assign]  # look at what the bandit receives
     regret = torch.tensor([1.0, 3.0])  # population standard deviation 1
     scores = teacher.observe(outcome(teacher.propose(2), torch.zeros(2), regret))
     assert scores["regret"].tolist() == [1.0, 3.0]
@@ -108,7 +108,7 @@ def test_order_of_calls() -> None:
 
 
 def test_bad_options_and_missing_manifold() -> None:
-    with pytest.raises(ValueError, match="regret must be one of paired, flexible, got 'minimax'"):
+    with pytest.raises(ValueError, match="regret must be paired or flexible, got 'minimax'"):
         CLUTRConfig(regret="minimax")  # type: ignore[arg-type]  # a YAML file can say anything
     with pytest.raises(ValueError, match="hidden must be at least 1, got 0"):
         replace(CLUTRConfig(), hidden=0)

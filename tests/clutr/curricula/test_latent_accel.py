@@ -46,22 +46,22 @@ def test_steps_out_of_the_box_end_on_its_faces() -> None:
     assert float((moved[:, 0] == -4.0).float().mean()) == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_mixture_lies_on_the_way_to_another_parent_at_a_uniform_share_of_it() -> None:
+def test_a_mixture_lies_on_the_way_to_another_parent_at_a_uniform_fraction_of_it() -> None:
     parents = torch.eye(4) * 8 - 4  # no three on a line, so that a mixture tells whence and where to
     codes = parents[torch.arange(2_000) % 4]
-    shares, partners = [], torch.zeros(4, 4)
+    fractions, partners = [], torch.zeros(4, 4)
     rng = generator()
     mixed = mix(codes, 0.5, rng)
     for own, (code, child) in enumerate(zip(codes, mixed, strict=True)):
         away = child - code
         other = int(away.argmax())  # a parent's largest coordinate is its own
-        shares.append(float(away[other] / 8))
+        fractions.append(float(away[other] / 8))
         partners[own % 4, other] += 1
-        torch.testing.assert_close(child, code + shares[-1] * (parents[other] - code))
+        torch.testing.assert_close(child, code + fractions[-1] * (parents[other] - code))
     assert partners.diagonal().sum() == 0, "a copy of the same parent is no other parent"
     for own in range(4):
         assert chisquare([float(partners[own, other]) for other in range(4) if other != own]).pvalue > 0.01
-    assert kstest(shares, "uniform", args=(0, 0.5)).pvalue > 0.01
+    assert kstest(fractions, "uniform", args=(0, 0.5)).pvalue > 0.01
 
 
 def test_mixtures_stay_in_the_box() -> None:
@@ -136,7 +136,7 @@ def test_the_options_of_edits_play_no_part() -> None:
 
 
 def test_bad_options_and_a_missing_manifold() -> None:
-    with pytest.raises(ValueError, match=r"size must be above 0 and at most 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"size must be in 0\.\.1, got 1\.5"):
         LatentACCELConfig(size=1.5)
     with pytest.raises(ValueError, match="parents must be easy or batch, got 'none'"):
         LatentACCELConfig(parents="none")  # type: ignore[arg-type]  # a YAML file can say anything

@@ -77,10 +77,10 @@ def test_the_gaussian_loss_is_that_of_all_single_episodes() -> None:
 
 def test_the_bernoulli_loss_is_that_of_all_single_episodes() -> None:
     surrogate = Surrogate(2, 8, generator())
-    share = torch.tensor([float((each > 0).float().mean()) if len(each) else 1.0 for each in RETURNS])
+    solved = torch.tensor([float((each > 0).float().mean()) if len(each) else 1.0 for each in RETURNS])
     first, _ = surrogate(POINTS)
     each = [Bernoulli(logits=first[i]).log_prob((episodes > 0).float()) for i, episodes in enumerate(RETURNS)]
-    torch.testing.assert_close(surrogate.loss(POINTS, share, COUNT, "solved"), -torch.cat(each).mean())
+    torch.testing.assert_close(surrogate.loss(POINTS, solved, COUNT, "solved"), -torch.cat(each).mean())
 
 
 def test_a_batch_without_any_episode_has_no_loss() -> None:
@@ -187,10 +187,10 @@ def test_with_returns_chosen_points_are_those_whose_returns_vary() -> None:
     assert varying[32:].mean() < 0.5  # a quarter of the box
 
 
-@pytest.mark.parametrize(("share", "chosen"), [(0.0, 0), (0.25, 4), (1.0, 16)])
-def test_shares_of_chosen_points(share: float, chosen: int) -> None:
+@pytest.mark.parametrize(("fraction", "chosen"), [(0.0, 0), (0.25, 4), (1.0, 16)])
+def test_fractions_of_chosen_points(fraction: float, chosen: int) -> None:
     """The first batch is all random; then exactly the best of the candidates come first, the best one at the front."""
-    curriculum = build(share=share, candidates=50, gradient_steps=1)
+    curriculum = build(chosen_fraction=fraction, candidates=50, gradient_steps=1)
     rng = generator()
     rng.set_state(curriculum.rng.get_state())
     first = curriculum.propose(16)
@@ -211,7 +211,7 @@ def test_shares_of_chosen_points(share: float, chosen: int) -> None:
 
 
 def test_there_are_as_many_candidates_as_levels_at_least() -> None:
-    curriculum = build(share=1.0, candidates=1, gradient_steps=1)
+    curriculum = build(chosen_fraction=1.0, candidates=1, gradient_steps=1)
     observe(curriculum, curriculum.propose(8), [torch.ones(1)] * 8)
     assert len(curriculum.propose(8).levels) == 8
 
@@ -236,7 +236,7 @@ def test_the_window_holds_the_last_levels() -> None:
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"gradient_steps": 0}, "gradient_steps must be at least 1, got 0"),
         ({"hidden": 0}, "hidden must be at least 1, got 0"),
-        ({"share": -0.1}, r"share must be in 0\.\.1, got -0\.1"),
+        ({"chosen_fraction": -0.1}, r"chosen_fraction must be in 0\.\.1, got -0\.1"),
         ({"learning_rate": 0.0}, r"learning_rate must be above 0, got 0\.0"),
     ],
 )

@@ -108,7 +108,7 @@ def test_replay_waits_for_the_minimum_fill_and_grows_with_it() -> None:
 def test_a_full_buffer_gives_up_what_is_least_likely_for_what_scores_as_much() -> None:
     found = filled([0.3, 0.1, 0.2], capacity=3, staleness=0.0)
     rows = found.insert(numbers(10, 11, 12), torch.tensor([0.05, 0.1, 0.5]), best_return=torch.tensor([1.0, 2.0, 3.0]))
-    # 10 scores less than the least; 11 takes the place of level 1, and 12 that of 11
+    # 10 scores less than the least; 11 replaces level 1, and 12 that of 11
     assert rows.tolist() == [-1, -1, 1]
     assert found.levels.tensors()["number"].tolist() == [0, 12, 2]
     torch.testing.assert_close(found.scores, torch.tensor([0.3, 0.5, 0.2]))
@@ -160,7 +160,7 @@ def test_errors() -> None:
     assert found.draw(0, torch.Generator()).tolist() == []
     for options, message in [
         ({"score": "x"}, "score must be one of"),
-        ({"priority": "x"}, "priority must be rank, proportional or power, got 'x'"),
+        ({"priority": "x"}, "priority must be rank or proportional or power, got 'x'"),
         ({"capacity": 0}, "capacity must be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
         ({"staleness": 1.5}, r"staleness must be in 0..1, got 1.5"),

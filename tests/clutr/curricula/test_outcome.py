@@ -1,4 +1,4 @@
-"""Outcomes told by level, where environments share levels and students play different ones."""
+"""Outcomes by level, where environments share levels and students play different ones."""
 
 import torch
 from torch import Tensor

@@ -130,10 +130,10 @@ def test_the_update_sees_what_the_rollout_saw() -> None:
     whole = teacher.designer.evaluate(canvases(actions, 12), noise, actions)
     for ours, naive in zip(whole, step_by_step(teacher.designer, noise, actions), strict=True):
         torch.testing.assert_close(ours, naive)
-    assert not torch.allclose(whole.values[0], whole.values[1])  # steps are told apart
+    assert not torch.allclose(whole.values[0], whole.values[1])  # steps differ
 
 
-def test_the_rollout_remembers_and_looks_at_the_sketch() -> None:
+def test_the_rollout_remembers_and_looks_at_the_grid() -> None:
     """The same levels come out with the same dice when grid and LSTM state are carried along by hand."""
     teacher, dice = curriculum(), generator()
     with torch.no_grad():
@@ -186,11 +186,13 @@ def test_update_equals_a_naive_implementation() -> None:
 
 
 def test_learns_to_write_what_is_rewarded() -> None:
-    """Reward: the share of tokens in the first row of the grid, a third by chance."""
+    """Reward: the fraction of tokens in the first row of the grid, a third by chance."""
     teacher = curriculum(PAIREDConfig(noise=3, filters=2, recurrent=8, learning_rate=0.01))
-    shares = [float(reward_with(teacher, lambda tokens: (tokens <= 4).float().mean(1))[0].mean()) for _ in range(120)]
-    assert sum(shares[:3]) / 3 < 0.5
-    assert sum(shares[-5:]) / 5 > 0.85
+    fractions = [
+        float(reward_with(teacher, lambda tokens: (tokens <= 4).float().mean(1))[0].mean()) for _ in range(120)
+    ]
+    assert sum(fractions[:3]) / 3 < 0.5
+    assert sum(fractions[-5:]) / 5 > 0.85
 
 
 def test_observe_reports_regret_repairs_and_the_teachers_metrics() -> None:
@@ -228,5 +230,5 @@ def test_bad_options() -> None:
         PAIREDConfig(regret="x")  # type: ignore[arg-type]  # a YAML file can say anything
     with pytest.raises(ValueError, match="filters must be at least 1, got 0"):
         PAIREDConfig(filters=0)
-    with pytest.raises(ValueError, match="needs a sketch of at least 3x3 cells, this one is 2x9"):
+    with pytest.raises(ValueError, match="needs a grid of at least 3x3 cells, this one is 2x9"):
         curriculum(domain=MazeDomain(2, 9, 3))

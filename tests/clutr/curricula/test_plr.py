@@ -49,12 +49,12 @@ def test_nothing_is_replayed_before_the_buffer_is_filled_enough() -> None:
         proposal = step(curriculum)
         seen.append(replayed(proposal, curriculum, keys))
         keys |= set(proposal.levels.key())
-    # the first batch fills half of the buffer: from then on the chance is the filled share, then 1
+    # the first batch fills half of the buffer: from then on the chance is the filled fraction, then 1
     assert not seen[0]
     assert seen[-3:] == [True, True, True]
 
 
-def test_the_share_of_replayed_batches() -> None:
+def test_the_fraction_of_replayed_batches() -> None:
     curriculum = PLRConfig(**SMALL, replay_probability=0.3).build(CONTEXT)
     for _ in range(8):
         step(curriculum)

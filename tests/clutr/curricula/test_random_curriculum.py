@@ -15,7 +15,7 @@ class Points(LevelBatch):
 
 
 class Line:
-    """A world whose levels are single numbers; only what domain randomisation needs of it."""
+    """A domain whose levels are single numbers; only what domain randomisation needs of it."""
 
     def sample(self, n: int, rng: torch.Generator) -> Points:
         return Points(torch.rand(n, generator=rng))

@@ -99,8 +99,8 @@ def test_each_student_replays_what_it_finds_worth_it() -> None:
     proposal = curriculum.propose(64)
     keys = proposal.levels.key()
     for student, favourite in enumerate(favourites):
-        share = sum(keys[row] == favourite for row in proposal.assignment[student].tolist()) / 64
-        assert share > 0.75  # 1, 2**-3.3, 3**-3.3, ... of which the first is 0.87
+        fraction = sum(keys[row] == favourite for row in proposal.assignment[student].tolist()) / 64
+        assert fraction > 0.75  # 1, 2**-3.3, 3**-3.3, ... of which the first is 0.87
 
 
 def test_replays_are_as_frequent_as_the_emptier_buffer_allows() -> None:
@@ -113,8 +113,8 @@ def test_replays_are_as_frequent_as_the_emptier_buffer_allows() -> None:
     chance, count = first.replay_chance, 0
     for _ in range(300):
         replays = curriculum.propose(1).train.all()
-        curriculum._pending.clear()
-        curriculum.teacher._pending.clear()
+        curriculum._pending.load_state_dict({})
+        curriculum.teacher._pending.load_state_dict({})
         count += int(replays)
     assert binomtest(count, 300, chance).pvalue > 0.01
 
@@ -124,8 +124,8 @@ def test_nothing_is_replayed_while_either_buffer_is_not_filled() -> None:
     curriculum.buffers[1] = build().buffers[1]
     for _ in range(5):
         assert not curriculum.propose(4).train.any()
-        curriculum._pending.clear()
-        curriculum.teacher._pending.clear()
+        curriculum._pending.load_state_dict({})
+        curriculum.teacher._pending.load_state_dict({})
 
 
 def snapshot(curriculum: REPAIRED) -> list[Tensor]:

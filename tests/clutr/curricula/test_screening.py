@@ -66,8 +66,8 @@ def test_sfl_takes_turns() -> None:
     assert phases == ["screen", "screen", "train", "train"] * 2 + ["screen"]
 
 
-def test_sfl_trains_on_kept_and_random_levels_in_their_shares() -> None:
-    curriculum = sfl(train_updates=200, share=0.75)
+def test_sfl_trains_on_kept_and_random_levels_in_their_fractions() -> None:
+    curriculum = sfl(train_updates=200, kept_fraction=0.75)
     screen(curriculum, RESULTS)
     assert curriculum.kept is not None
     kept = curriculum.kept.key()
@@ -100,9 +100,9 @@ def nearest(point: np.ndarray, floor: float) -> np.ndarray:
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.floats(-3, 3), min_size=1, max_size=9), share=st.floats(0.01, 0.9))
-def test_the_projection_by_bisection(values: list[float], share: float) -> None:
-    floor = share / len(values)
+@given(values=st.lists(st.floats(-3, 3), min_size=1, max_size=9), fraction=st.floats(0.01, 0.9))
+def test_the_projection_by_bisection(values: list[float], fraction: float) -> None:
+    floor = fraction / len(values)
     found = project(torch.tensor(values, dtype=torch.float64), floor)
     assert float(found.sum()) == pytest.approx(1)
     assert float(found.min()) >= floor - 1e-12
@@ -136,8 +136,8 @@ def test_levels_are_drawn_from_the_distribution_and_only_theirs_scores_change() 
         assert proposal.train.all()
         names = proposal.levels.key()
         assert len(set(names)) == len(names)
-        for place in proposal.assignment[0].tolist():
-            counts[keys.index(names[place])] += 1
+        for row in proposal.assignment[0].tolist():
+            counts[keys.index(names[row])] += 1
         before = curriculum.scores.clone()
         curriculum.observe(played(proposal, torch.ones(8)))
         changed = curriculum.scores != before
@@ -163,11 +163,11 @@ def test_a_refreshed_buffer_holds_the_best_of_old_and_new_once_each() -> None:
 
 def test_messages() -> None:
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (SFLConfig, {"share": 1.5}, r"share must be in 0\.\.1, got 1\.5"),
+        (SFLConfig, {"kept_fraction": 1.5}, r"kept_fraction must be in 0\.\.1, got 1\.5"),
         (SFLConfig, {"kept": 0}, "kept must be at least 1, got 0"),
         (SFLConfig, {"score": "x"}, "score must be one of"),
         (NCCConfig, {"entropy": 0.0}, r"entropy must be above 0, got 0\.0"),
-        (NCCConfig, {"floor": 1.0}, r"floor must be between 0 and 1, got 1\.0"),
+        (NCCConfig, {"floor": 1.0}, r"floor must be below 1, got 1\.0"),
     ]
     for config, options, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""SFL on results made by hand: who is screened where, who is kept, and for how long."""
+"""SFL on results made by hand: what is screened where, what is kept, and for how long."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ CONTEXT = Context(MazeDomain(height=5, width=5, max_obstacles=6, max_steps=8), 1
 
 
 def played(proposal: Proposal, solved: Sequence[float], episodes: Sequence[float] | None = None) -> Outcome:
-    """What share of its episodes each environment solved; one episode each unless said otherwise."""
-    share, zeros = torch.tensor(solved), torch.zeros(len(solved))
+    """The fraction of its episodes that each environment solved; one episode each unless said otherwise."""
+    rate, zeros = torch.tensor(solved), torch.zeros(len(solved))
     count = torch.ones(len(solved)) if episodes is None else torch.tensor(episodes)
-    return Outcome.stack(proposal, [EpisodeStatistics(share, share, share, share, count, count, {"mean_value": zeros})])
+    return Outcome.stack(proposal, [EpisodeStatistics(rate, rate, rate, rate, count, count, {"mean_value": zeros})])
 
 
 def sfl(**options: Any) -> SFL:
@@ -41,10 +41,10 @@ def test_each_candidate_plays_in_as_many_environments_as_asked(environments: int
     assert not proposal.train.any(), "nothing is learnt while screening"
 
 
-def screen(curriculum: SFL, shares: Sequence[Sequence[float]]) -> list[str]:
-    """Two candidates a batch in four environments each, which solve these shares; the candidates' keys."""
+def screen(curriculum: SFL, fractions: Sequence[Sequence[float]]) -> list[str]:
+    """Two candidates a batch in four environments each, which solve these fractions; the candidates' keys."""
     keys: list[str] = []
-    for first, second in zip(shares[::2], shares[1::2], strict=True):
+    for first, second in zip(fractions[::2], fractions[1::2], strict=True):
         proposal = curriculum.propose(8)
         woven = [value for pair in zip(first, second, strict=True) for value in pair]
         curriculum.observe(played(proposal, woven))
@@ -56,16 +56,16 @@ NEVER, ONCE, TWICE, ALWAYS = [0.0] * 4, [0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.
 
 
 @pytest.mark.parametrize(
-    ("shares", "best"),
+    ("fractions", "best"),
     [
         ([ONCE, ALWAYS, TWICE, NEVER], [2, 0]),  # p (1 - p) = 3/16, 0, 1/4, 0
         ([TWICE, ONCE, TWICE, TWICE], [0, 2]),  # of equals the first to come stay
         ([ALWAYS, NEVER, ONCE, ALWAYS], [2, 0]),
     ],
 )
-def test_exactly_the_most_learnable_are_kept_best_first(shares: list[list[float]], best: list[int]) -> None:
+def test_exactly_the_most_learnable_are_kept_best_first(fractions: list[list[float]], best: list[int]) -> None:
     curriculum = sfl()
-    keys = screen(curriculum, shares)
+    keys = screen(curriculum, fractions)
     assert curriculum.kept is not None
     assert curriculum.kept.key() == [keys[row] for row in best]
 
@@ -111,9 +111,9 @@ def test_everything_is_kept_where_there_is_not_enough() -> None:
     assert len(curriculum.kept) == 4
 
 
-@pytest.mark.parametrize(("share", "learnable"), [(0.0, 0), (0.5, 4), (0.75, 6), (1.0, 8)])
-def test_shares_of_kept_levels(share: float, learnable: int) -> None:
-    curriculum = sfl(share=share)
+@pytest.mark.parametrize(("fraction", "learnable"), [(0.0, 0), (0.5, 4), (0.75, 6), (1.0, 8)])
+def test_fractions_of_kept_levels(fraction: float, learnable: int) -> None:
+    curriculum = sfl(kept_fraction=fraction)
     screen(curriculum, [TWICE, TWICE, NEVER, NEVER])
     assert curriculum.kept is not None
     keys, kept = curriculum.propose(8).levels.key(), set(curriculum.kept.key())
@@ -149,6 +149,6 @@ def test_counts_below_one_are_refused(name: str) -> None:
         sfl(**{name: 0})
 
 
-def test_a_negative_share_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"share must be in 0\.\.1, got -0\.5"):
-        sfl(share=-0.5)
+def test_a_negative_fraction_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"kept_fraction must be in 0\.\.1, got -0\.5"):
+        sfl(kept_fraction=-0.5)

@@ -197,7 +197,7 @@ def test_hidden_values_and_weights_stay_where_sums_are_exact() -> None:
     assert NEVER < -1e6
 
 
-def test_training_nears_the_entropy_of_the_world() -> None:
+def test_training_nears_the_entropy_of_the_domain() -> None:
     manifold = pretrain(ArielConfig(hidden=32, iterations=300, batch_size=128), SMALL, 1)
     # sizes 0, 1, 2, places of goal and agent, sets
     entropy = math.log(3) + math.log(30) + (math.log(4) + math.log(6)) / 3
@@ -227,7 +227,7 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_undisturbed_one_does() -> 
     [
         ({"hidden": 0}, "hidden must be in 1..1024, got 0"),
         ({"hidden": 2_000}, "hidden must be in 1..1024, got 2000"),
-        ({"dim": -1}, "dim must not be negative, got -1"),
+        ({"dim": -1}, "dim must be at least 0, got -1"),
         ({"bits": 23}, "bits must be in 1..22, got 23"),
         ({"shuffle": True}, "shuffle must be False: the sequence model reads tasks in their canonical order"),
     ],
@@ -242,6 +242,6 @@ def test_axes_that_would_hold_too_much_are_refused() -> None:
         ArielConfig(dim=30).build(MazeDomain(), 1)
     with pytest.raises(ValueError, match="choose dim >= 26"):
         ArielConfig(dim=20, bits=11).build(MazeDomain(), 1)
-    with pytest.raises(ValueError, match="9 bits are too few to tell 170 tokens apart"):
+    with pytest.raises(ValueError, match="9 bits are too few for 170 tokens"):
         ArielConfig(bits=9).build(MazeDomain(), 1)
     assert ArielConfig(dim=26, bits=11).build(MazeDomain(), 1).dim == 26

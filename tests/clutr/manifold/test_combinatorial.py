@@ -73,7 +73,7 @@ def test_a_point_by_hand() -> None:
     assert manifold.decode_tokens(point).tolist() == [[6, 3, 4, 0]]
 
 
-def test_uniform_points_are_what_the_world_draws() -> None:
+def test_uniform_points_are_what_the_domain_draws() -> None:
     manifold = coder(SMALL)
     n = 60_000
     found = counts_of(manifold.decode_tokens(uniform(manifold, n)))

@@ -8,7 +8,7 @@ from torch import Tensor
 from clutr.envs.maze.domain import MazeDomain
 from clutr.manifold.corpus import POOL, Corpus, lengths, shuffle_sets
 
-WORLD = MazeDomain(height=5, width=5, max_obstacles=8)
+DOMAIN = MazeDomain(height=5, width=5, max_obstacles=8)
 
 
 def rows(tokens: Tensor) -> list[tuple[int, ...]]:
@@ -44,26 +44,26 @@ def test_shuffling_reaches_every_order() -> None:
 
 def test_a_batch_depends_on_its_number_alone() -> None:
     for size in (0, 300):
-        forwards = [Corpus(WORLD, 7, 4, size).batch(number) for number in (0, 1, 40, 90)]
-        backwards = Corpus(WORLD, 7, 4, size)
+        forwards = [Corpus(DOMAIN, 7, 4, size).batch(number) for number in (0, 1, 40, 90)]
+        backwards = Corpus(DOMAIN, 7, 4, size)
         for number, expected in zip((90, 40, 1, 0), reversed(forwards), strict=True):
             assert torch.equal(backwards.batch(number), expected)
-    assert drawn(Corpus(WORLD, 7, 4), 1) != drawn(Corpus(WORLD, 8, 4), 1)
+    assert drawn(Corpus(DOMAIN, 7, 4), 1) != drawn(Corpus(DOMAIN, 8, 4), 1)
 
 
-def test_batches_are_tasks_of_the_world_no_longer_than_their_longest() -> None:
-    corpus = Corpus(WORLD, 1, 16)
+def test_batches_are_tasks_of_the_domain_no_longer_than_their_longest() -> None:
+    corpus = Corpus(DOMAIN, 1, 16)
     for number in range(POOL):
         tokens = corpus.batch(number)
         assert tokens.shape[1] == lengths(tokens).max()
         assert tokens.dtype == torch.int64
-        padded = torch.nn.functional.pad(tokens, (0, WORLD.max_tokens - tokens.shape[1]))
-        assert torch.equal(WORLD.to_tokens(WORLD.from_tokens(tokens)[0]), padded)
+        padded = torch.nn.functional.pad(tokens, (0, DOMAIN.max_tokens - tokens.shape[1]))
+        assert torch.equal(DOMAIN.to_tokens(DOMAIN.from_tokens(tokens)[0]), padded)
 
 
 def test_by_length_neighbours_share_a_batch_and_else_they_do_not() -> None:
     def spread(by_length: bool) -> int:
-        corpus = Corpus(WORLD, 1, 16, by_length=by_length)
+        corpus = Corpus(DOMAIN, 1, 16, by_length=by_length)
         counts = [lengths(corpus.batch(number)) for number in range(POOL)]
         return max(int(each.max() - each.min()) for each in counts)
 
@@ -72,12 +72,12 @@ def test_by_length_neighbours_share_a_batch_and_else_they_do_not() -> None:
 
 
 def test_lengths_are_in_random_order_over_batches() -> None:
-    means = [float(lengths(Corpus(WORLD, 1, 16).batch(number)).float().mean()) for number in range(8)]
+    means = [float(lengths(Corpus(DOMAIN, 1, 16).batch(number)).float().mean()) for number in range(8)]
     assert means != sorted(means)
 
 
 def test_a_fixed_corpus_has_no_repeats_and_each_pass_shows_every_task_once() -> None:
-    corpus = Corpus(WORLD, 3, 4, size=POOL * 4)
+    corpus = Corpus(DOMAIN, 3, 4, size=POOL * 4)
     first, second = drawn(corpus, POOL), drawn(corpus, POOL, start=POOL)
     assert len(set(first)) == POOL * 4
     assert sorted(first) == sorted(second)
@@ -85,13 +85,13 @@ def test_a_fixed_corpus_has_no_repeats_and_each_pass_shows_every_task_once() -> 
 
 
 def test_passes_need_not_fit_into_pools() -> None:
-    corpus = Corpus(WORLD, 3, 4, size=96)  # three passes are 288 tasks, 2.25 pools
+    corpus = Corpus(DOMAIN, 3, 4, size=96)  # three passes are 288 tasks, 2.25 pools
     seen = Counter(drawn(corpus, 3 * POOL))  # 384 tasks, 4 passes
     assert len(seen) == 96
     assert set(seen.values()) == {4}
 
 
-def test_a_world_with_fewer_tasks_than_asked_repeats_them() -> None:
+def test_a_domain_with_fewer_tasks_than_asked_repeats_them() -> None:
     corpus = Corpus(MazeDomain(height=2, width=2, max_obstacles=0), 3, 1, size=POOL)
     seen = Counter(drawn(corpus, POOL))
     assert len(seen) == 12  # ordered pairs of 4 cells
@@ -100,6 +100,6 @@ def test_a_world_with_fewer_tasks_than_asked_repeats_them() -> None:
 
 
 def test_the_sorting_ablation_only_reorders() -> None:
-    ascending, shuffled = (drawn(Corpus(WORLD, 5, 8, shuffle=shuffle), POOL) for shuffle in (False, True))
+    ascending, shuffled = (drawn(Corpus(DOMAIN, 5, 8, shuffle=shuffle), POOL) for shuffle in (False, True))
     assert Counter(ascending) != Counter(shuffled)
     assert Counter(ascending) == Counter((*sorted(row[:-2]), *row[-2:]) for row in shuffled)

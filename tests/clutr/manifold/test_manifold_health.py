@@ -15,14 +15,14 @@ from clutr.manifold.sets import split_parts
 from clutr.manifold.smoothness import reflect, smoothness
 from clutr.manifold.vae import VAEManifold, into_box
 
-WORLD = MazeDomain(height=5, width=5, max_obstacles=8)
+DOMAIN = MazeDomain(height=5, width=5, max_obstacles=8)
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def untrained(domain: MazeDomain = WORLD) -> VAEManifold:
+def untrained(domain: MazeDomain = DOMAIN) -> VAEManifold:
     return SetVAEConfig(latent=20, hidden=16, refinements=1).build(domain, 1)
 
 
@@ -58,7 +58,7 @@ def test_the_bins_of_a_property_suit_its_values() -> None:
     assert health.histogram(torch.tensor([74.0, 76.0, 124.0, 900.0]), 4, 50.0) == [0.0, 0.25, 0.5, 0.25]
 
 
-def test_histograms_count_shares_and_gather_what_lies_beyond() -> None:
+def test_histograms_count_fractions_and_gather_what_lies_beyond() -> None:
     assert health.histogram(torch.tensor([0.0, 1.0, 1.0, 7.0]), 3) == [0.25, 0.5, 0.25]
     assert health.histogram(torch.tensor([]), 2) == [0.0, 0.0]
 
@@ -115,7 +115,7 @@ def test_kinds_of_latents_by_hand() -> None:
 def test_the_spectrum_of_tasks_by_hand() -> None:
     network = SetNetwork(SetVAEConfig(latent=2, hidden=2, refinements=0, kl_weight=0.3), MazeDomain(1, 2, 0), 1)
     # goal and agent are cells 1 and 2 or the other way round: one direction. Each of the four indicators is 1/2 away
-    # from its share, in units of the noise (1/2 / 2)^(1/2) = 1/2; so the eigenvalue is 4
+    # from its fraction, in units of the noise (1/2 / 2)^(1/2) = 1/2; so the eigenvalue is 4
     eigenvalues, threshold = network.spectrum(torch.tensor([[1, 2], [2, 1]]))  # type: ignore[misc]  # there is one
     assert eigenvalues.tolist() == pytest.approx([4, 0, 0, 0, 0, 0], abs=1e-9)
     assert threshold == 0.3
@@ -136,7 +136,7 @@ def test_a_linear_decoder_uses_as_many_latents_as_predicted(
 
 def test_a_strong_decoder_has_no_prediction_and_can_ignore_its_latent() -> None:
     config = RecurrentVAEConfig(latent=4, embedding=6, encoder=5, decoder=7)
-    manifold = config.build(WORLD, 1)
+    manifold = config.build(DOMAIN, 1)
     with torch.no_grad():
         network = manifold.network
         assert isinstance(network, RecurrentNetwork)
@@ -149,8 +149,8 @@ def test_a_strong_decoder_has_no_prediction_and_can_ignore_its_latent() -> None:
 
 def test_reconstruction_by_parts_is_that_of_the_loss() -> None:
     for config in (SetVAEConfig(latent=6, hidden=8), RecurrentVAEConfig(latent=4, embedding=6, encoder=5, decoder=7)):
-        network = config.build(WORLD, 1).network
-        tokens = WORLD.to_tokens(WORLD.sample(50, generator()))
+        network = config.build(DOMAIN, 1).network
+        tokens = DOMAIN.to_tokens(DOMAIN.sample(50, generator()))
         _, parts = network.loss(tokens, 1, 1, generator(3))
         x = posterior.sample_posterior(*network.posterior(tokens), generator(3))
         torch.testing.assert_close(network.nats(x, tokens).mean(), parts["reconstruction"])
@@ -191,7 +191,7 @@ def test_points_far_from_the_codes_of_their_levels_lie_in_holes() -> None:
         network.log_variance.fill_(math.log(0.25**2))
     x = torch.zeros(3, 20)
     x[1, 0], x[2] = 2.0, 1.0
-    levels = WORLD.sample(3, generator())
+    levels = DOMAIN.sample(3, generator())
     points = into_box(x, manifold.squash, manifold.bounds[1])
     # 8 standard deviations in one of 20 dimensions, and 4 in each
     assert manifold.deviations(points, levels).tolist() == pytest.approx([0, 8 / 20**0.5, 4], rel=1e-3, abs=1e-3)
@@ -200,7 +200,7 @@ def test_points_far_from_the_codes_of_their_levels_lie_in_holes() -> None:
 def test_levels_of_a_fixed_corpus_are_not_novel() -> None:
     config = SetVAEConfig(latent=4, hidden=4, refinements=0, iterations=2, batch_size=4, corpus_size=2_000)
     found = pretrain(config, MazeDomain(1, 3, 1), 1).health()
-    assert found["prior_uniform"]["novelty"] == 0, "a world of twelve tasks is known by heart"
+    assert found["prior_uniform"]["novelty"] == 0, "a domain of twelve tasks is known by heart"
 
 
 def test_what_is_measured_is_plain_and_adds_up() -> None:
@@ -217,9 +217,9 @@ def test_what_is_measured_is_plain_and_adds_up() -> None:
     assert found["distribution_widths"] == {"path_length": 1, "wall_count": 1}
     for populations in found["distributions"].values():
         assert populations.keys() == {"data", "prior_uniform", "prior_gaussian"}
-        assert len({len(shares) for shares in populations.values()}) == 1
-        for shares in populations.values():
-            assert sum(shares) == pytest.approx(1, abs=1e-5)
+        assert len({len(fractions) for fractions in populations.values()}) == 1
+        for fractions in populations.values():
+            assert sum(fractions) == pytest.approx(1, abs=1e-5)
     for prior in ("prior_uniform", "prior_gaussian"):
         assert found[prior]["repairs_per_task"].keys() == {
             "repeated_obstacle",
@@ -229,8 +229,8 @@ def test_what_is_measured_is_plain_and_adds_up() -> None:
             "agent_on_goal",
         }
         assert 0 < found[prior]["unique"] <= 1
-        for share in ("solvable", "validity", "hole_rate", "returns", "coverage"):
-            assert 0 <= found[prior][share] <= 1
+        for fraction in ("solvable", "validity", "hole_rate", "returns", "coverage"):
+            assert 0 <= found[prior][fraction] <= 1
         assert found[prior]["novelty"] is None, "nobody said what it was trained on"
         for distance in found[prior]["total_variation"].values():
             assert 0 <= distance <= 1
@@ -281,6 +281,6 @@ class Perfect(VAEManifold):
 
 
 def test_a_manifold_that_forgets_nothing_recovers_everything() -> None:
-    network = SetVAEConfig(latent=10, hidden=8, refinements=1).build(WORLD, 1).network
-    found = health.measure(Perfect(network, WORLD, 10, 4.0, "cdf"), generator(), tasks=200)
+    network = SetVAEConfig(latent=10, hidden=8, refinements=1).build(DOMAIN, 1).network
+    found = health.measure(Perfect(network, DOMAIN, 10, 4.0, "cdf"), generator(), tasks=200)
     assert found["recovery"] == {"tail_exact": 1, "set_recall": 1, "set_precision": 1, "task_exact": 1}

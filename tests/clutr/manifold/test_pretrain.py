@@ -79,7 +79,7 @@ def test_the_paper_preset_runs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"iterations": -1}, "iterations must not be negative, got -1"),
+        ({"iterations": -1}, "iterations must be at least 0, got -1"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"schedule": "step"}, "schedule must be cosine or constant, got 'step'"),

@@ -10,7 +10,7 @@ from clutr.manifold.recurrent_vae import RecurrentNetwork, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
 from clutr.manifold.vae import VAEManifold
 
-WORLD = MazeDomain(height=4, width=4, max_obstacles=4)
+DOMAIN = MazeDomain(height=4, width=4, max_obstacles=4)
 TINY = RecurrentVAEConfig(latent=4, embedding=6, encoder=5, decoder=7, iterations=12, batch_size=16)
 
 
@@ -20,8 +20,8 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def test_dropout_thins_the_decoders_inputs_in_training_alone() -> None:
     config = RecurrentVAEConfig(latent=4, embedding=6, encoder=5, decoder=7, dropout=0.5)
-    thinned, plain = RecurrentNetwork(config, WORLD, 1), RecurrentNetwork(TINY, WORLD, 1)
-    tokens = WORLD.to_tokens(WORLD.sample(32, rng()))
+    thinned, plain = RecurrentNetwork(config, DOMAIN, 1), RecurrentNetwork(TINY, DOMAIN, 1)
+    tokens = DOMAIN.to_tokens(DOMAIN.sample(32, rng()))
     for training in (True, False):
         thinned.train(training)
         plain.train(training)
@@ -31,7 +31,7 @@ def test_dropout_thins_the_decoders_inputs_in_training_alone() -> None:
 
 def test_dropout_keeps_the_expected_embedding() -> None:
     config = RecurrentVAEConfig(latent=4, embedding=50, encoder=5, decoder=7, dropout=0.3)
-    network = RecurrentNetwork(config, WORLD, 1).train()
+    network = RecurrentNetwork(config, DOMAIN, 1).train()
     seen: list[torch.Tensor] = []
 
     def logits(x: torch.Tensor, tokens: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_dropout_keeps_the_expected_embedding() -> None:
         return RecurrentNetwork.logits(network, x, tokens, keep)
 
     network.logits = logits  # type: ignore[method-assign]  # looks at what dropout does
-    tokens = WORLD.to_tokens(WORLD.sample(200, rng()))
+    tokens = DOMAIN.to_tokens(DOMAIN.sample(200, rng()))
     network.loss(tokens, 1, 1, rng(2))
     factors = seen[0]
     assert factors.shape == (200, 7, 50)  # single elements, not whole words
@@ -49,7 +49,7 @@ def test_dropout_keeps_the_expected_embedding() -> None:
 
 
 def test_decoding_ends_at_the_end_or_at_the_longest_task() -> None:
-    network = RecurrentNetwork(TINY, WORLD, 1)
+    network = RecurrentNetwork(TINY, DOMAIN, 1)
     x = torch.zeros(3, 4)
     with torch.no_grad():
         network.output.weight.zero_()
@@ -73,7 +73,7 @@ def test_a_short_training_uses_the_latent() -> None:
         kl_middle=200,
         kl_width=60,
     )
-    health = pretrain(config, WORLD, 1).health()
+    health = pretrain(config, DOMAIN, 1).health()
     assert not health["collapsed"]
     assert health["active_dimensions"] >= 8
     assert health["kl"] > 3
@@ -86,12 +86,12 @@ def test_a_short_training_uses_the_latent() -> None:
     ids=["recurrent", "set"],
 )
 def test_a_training_resumes_from_its_file(config: PretrainOptions[VAEManifold], tmp_path: Path) -> None:
-    whole = config.pretraining(config.build(WORLD, 1), WORLD, 1)
-    halves = config.pretraining(config.build(WORLD, 1), WORLD, 1)
+    whole = config.pretraining(config.build(DOMAIN, 1), DOMAIN, 1)
+    halves = config.pretraining(config.build(DOMAIN, 1), DOMAIN, 1)
     for _ in range(5):
         halves.step()
     save_state(tmp_path / "half.safetensors", halves.state_dict())
-    rest = config.pretraining(config.build(WORLD, 2), WORLD, 1)
+    rest = config.pretraining(config.build(DOMAIN, 2), DOMAIN, 1)
     rest.load_state_dict(load_state(tmp_path / "half.safetensors"))
     whole.run()
     rest.run()

@@ -9,11 +9,11 @@ from clutr.manifold.set_vae import SetNetwork, SetVAEConfig
 from clutr.manifold.vae import VAEManifold
 
 TINY = MazeDomain(height=2, width=2, max_obstacles=2)
-WORLD = MazeDomain(height=5, width=5, max_obstacles=8)
+DOMAIN = MazeDomain(height=5, width=5, max_obstacles=8)
 SMALL = SetVAEConfig(latent=16, hidden=32, refinements=2)
 
 
-def network(config: SetVAEConfig = SMALL, domain: MazeDomain = WORLD, seed: int = 1) -> SetNetwork:
+def network(config: SetVAEConfig = SMALL, domain: MazeDomain = DOMAIN, seed: int = 1) -> SetNetwork:
     built = config.build(domain, seed).network
     assert isinstance(built, SetNetwork)
     return built
@@ -33,7 +33,7 @@ def test_indicators_by_hand() -> None:
 
 
 def test_neither_order_nor_padding_matters() -> None:
-    tokens = WORLD.to_tokens(WORLD.sample(50, generator()))
+    tokens = DOMAIN.to_tokens(DOMAIN.sample(50, generator()))
     shuffled = shuffle_sets(tokens, 2, generator(1))
     assert not torch.equal(tokens, shuffled)
     model = network()
@@ -44,14 +44,14 @@ def test_neither_order_nor_padding_matters() -> None:
 
 def test_codes_start_out_standardised() -> None:
     with torch.no_grad():
-        mean, _ = network().posterior(WORLD.to_tokens(WORLD.sample(2_000, generator())))
+        mean, _ = network().posterior(DOMAIN.to_tokens(DOMAIN.sample(2_000, generator())))
     assert float(mean.mean(0).abs().max()) < 1
     assert 0.3 < float(mean.std(0).mean()) < 2
 
 
 def test_the_weight_of_the_kl_term_rises_linearly_and_then_stays() -> None:
     config = SetVAEConfig(latent=16, hidden=32, refinements=2, kl_weight=0.2, warm_up=0.5)
-    model, tokens = network(config), WORLD.to_tokens(WORLD.sample(50, generator()))
+    model, tokens = network(config), DOMAIN.to_tokens(DOMAIN.sample(50, generator()))
     without, parts = model.loss(tokens, 0, 100, generator())
     for iteration, weight in ((25, 0.1), (50, 0.2), (99, 0.2)):
         loss, _ = model.loss(tokens, iteration, 100, generator())
@@ -60,7 +60,7 @@ def test_the_weight_of_the_kl_term_rises_linearly_and_then_stays() -> None:
 
 def test_every_weight_learns() -> None:
     model = network()
-    model.loss(WORLD.to_tokens(WORLD.sample(64, generator())), 9, 10, generator())[0].backward()
+    model.loss(DOMAIN.to_tokens(DOMAIN.sample(64, generator())), 9, 10, generator())[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().sum()) > 0, name
@@ -91,7 +91,7 @@ def test_tasks_of_one_size_are_decoded_in_that_size() -> None:
     assert model.decode_tokens(torch.zeros(1, 2)).tolist() == [[4, 9, 51, 71]]
     with torch.no_grad():
         model.guess.bias[20:30] = 7.0
-    assert model.decode_tokens(torch.zeros(1, 2)).shape == (1, 4), "a task has no more tokens than its world allows"
+    assert model.decode_tokens(torch.zeros(1, 2)).shape == (1, 4), "a task has no more tokens than its domain allows"
 
 
 def test_tasks_without_a_tail_are_learnt() -> None:
@@ -112,8 +112,8 @@ def test_weights_come_from_the_seed() -> None:
 @pytest.fixture(scope="module")
 def trained() -> VAEManifold:
     config = SetVAEConfig(latent=24, hidden=64, refinements=3, iterations=400, batch_size=128)
-    manifold = config.build(WORLD, 1)
-    config.pretraining(manifold, WORLD, 1).run()
+    manifold = config.build(DOMAIN, 1)
+    config.pretraining(manifold, DOMAIN, 1).run()
     return manifold
 
 

@@ -147,7 +147,7 @@ def test_a_certain_policy_gets_the_results_worked_by_hand() -> None:
     assert endless.returns.tolist() == [0.0] * 5
     assert endless.solved.tolist() == [False] * 5
     assert endless.lengths.tolist() == [LIMIT] * 5
-    assert trap.returns.tolist() == [-1.0] * 5  # the world ended it, but not with a positive reward
+    assert trap.returns.tolist() == [-1.0] * 5  # the environment ended it, but not with a positive reward
     assert trap.solved.tolist() == [False] * 5
     assert trap.lengths.tolist() == [2] * 5
 

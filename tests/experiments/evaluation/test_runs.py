@@ -115,7 +115,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_method(tmp_path: Path) -> No
 
 def test_table_of_an_evaluation_on_numbers_worked_by_hand() -> None:
     def result(solved: list[float]) -> dict[str, Any]:
-        rows = [{"level": f"Maze{i}", "episodes": 4, "solved": share} for i, share in enumerate(solved)]
+        rows = [{"level": f"Maze{i}", "episodes": 4, "solved": fraction} for i, fraction in enumerate(solved)]
         mean = sum(solved) / len(solved)
         figures = {f"{name}_solved": mean for name in ("mean", "iqm")}
         intervals = {f"{name}_solved_interval": [mean - 0.125, mean + 0.125] for name in ("mean", "iqm")}
