@@ -7,21 +7,123 @@ propagation is our own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from captum.attr import FeatureAblation, IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.attribution_inputs import Past, Target, answer
-from clutr.probes.lrp import relevance_by_gradient
-from clutr.probes.open_lstm import OpenLSTM
+from clutr.probes.open_lstm import OpenLSTM, lrp
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
-from clutr.world_model.memory import Memory
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe
+from clutr.world_model.memory import Memory, Scale
 
 STEPS = 32
 """Points of the path of integrated gradients."""
+
+
+class Past(NamedTuple):
+    """N stretches of T moments, as the memory's core takes them."""
+
+    inputs: Tensor
+    """`[N, T, I]`: normalised latents, then actions; the last moment is the present."""
+    state: Tensor
+    """`[N, S]`: the memory's before the first of them."""
+    baseline: Tensor
+    """`[I]`: what stands for "nothing known": the mean latent, which is 0, and the mean action."""
+    places: list[tuple[int, int]]
+    """Of each stretch its episode and its last moment there."""
+
+
+@torch.no_grad()
+def cut_pasts(
+    episodes: "list[LatentEpisode]", memory: Memory, scale: Scale, length: int, most: int, rng: torch.Generator
+) -> Past:
+    """One stretch of each episode that is long enough, ending at a random moment.
+
+    Args:
+        episodes: to cut from.
+        memory: what has watched each episode up to its stretch.
+        scale: of its latents.
+        length: T.
+        most: N, at most.
+        rng: chooses episodes and moments.
+
+    Raises:
+        ValueError: if no episode has T actions.
+    """
+    fitting = [number for number, episode in enumerate(episodes) if len(episode) >= length]
+    if not fitting:
+        longest = max((len(episode) for episode in episodes), default=0)
+        raise ValueError(f"no episode has {length} moments to explain; most have {longest}")
+    order = torch.randperm(len(fitting), generator=rng)[:most].tolist()
+    rows, states, places = [], [], []
+    for number in (fitting[place] for place in order):
+        episode = episodes[number]
+        first = int(torch.randint(len(episode) - length + 1, (1,), generator=rng))
+        inputs = torch.cat([scale.normalise(episode.mean[:-1]), episode.actions], 1)
+        state = memory.initial_state(1)
+        if first:
+            state, _ = memory.core.scan(state, inputs[:first, None])
+        rows.append(inputs[first : first + length])
+        states.append(state[0])
+        places.append((number, first + length - 1))
+    actions = torch.cat([episode.actions for episode in episodes])
+    baseline = torch.cat([torch.zeros(memory.latents), actions.mean(0)])
+    return Past(torch.stack(rows), torch.stack(states), baseline, places)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number that is read from the memory's features."""
+
+    name: str
+    """In words."""
+    latent: int | None = None
+    """The latent whose expected change it is; None with a probe, or for the reward."""
+    probe: LinearProbe | None = None
+    """What reads it from the features, in units of the quantity."""
+    column: int = 0
+    """Which of the probe's quantities."""
+
+    def read(self, memory: Memory, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights `[N, W]` and constants `[N]` by which the number is read from features `[N, W]`.
+
+        A latent's expected change is the mean of a mixture, whose weights depend on the features: as gates do, they
+        stay what they are, and the means are read.
+        """
+        if self.probe is not None:
+            weights, constant = self.probe.weights[:, self.column], self.probe.constant[self.column]
+        elif self.latent is None:
+            weights, constant = memory.outcome.weight[0], memory.outcome.bias[0]
+        else:
+            count = memory.config.gaussians
+            first = 3 * count * self.latent
+            rows, biases = memory.mixture.weight[first:], memory.mixture.bias[first:]
+            shares = (features @ rows[:count].T + biases[:count]).softmax(-1)
+            return shares @ rows[count : 2 * count], shares @ biases[count : 2 * count]
+        return weights.expand_as(features), constant.expand(len(features))
+
+    def value(self, memory: Memory, features: Tensor) -> Tensor:
+        """The number `[N]` for features `[N, W]`, differentiable."""
+        weights, constant = self.read(memory, features)
+        return (features * weights).sum(-1) + constant
+
+    def shuffled(self, rng: torch.Generator) -> "Target":
+        """The same with the probe's weights in random order, for the check that weights matter."""
+        if self.probe is None:
+            return self
+        weights = self.probe.weights
+        return replace(self, probe=self.probe._replace(weights=weights[torch.randperm(len(weights), generator=rng)]))
+
+
+def answer(memory: Memory, target: Target, inputs: Tensor, state: Tensor) -> Tensor:
+    """What the memory says of the target `[N]` after inputs `[N, T, I]` from a state `[N, S]`, differentiable."""
+    _, features = memory.core.scan(state, inputs.transpose(0, 1))
+    return target.value(memory, features[-1])
 
 
 @dataclass(frozen=True)
@@ -78,19 +180,6 @@ def occlusion(question: AttributionInput) -> Tensor:
     return found.detach()
 
 
-def frame_occlusion(question: AttributionInput) -> Tensor:
-    """The same with a whole moment replaced, latents and action: `[N, T]`."""
-    past = question.past
-    columns = []
-    with torch.no_grad():
-        before = question(past.inputs)
-        for moment in range(past.inputs.shape[1]):
-            inputs = past.inputs.clone()
-            inputs[:, moment] = past.baseline
-            columns.append(before - question(inputs))
-    return torch.stack(columns, 1)
-
-
 def layerwise_relevance(question: AttributionInput) -> Tensor:
     """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
 
@@ -105,7 +194,7 @@ def layerwise_relevance(question: AttributionInput) -> Tensor:
     xs = past.inputs.transpose(0, 1)
     with torch.no_grad():
         read, constant = target.read(memory, opened.run(xs, h, c).h[-1])
-    return relevance_by_gradient(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
+    return lrp(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
 
 
 def attention(question: AttributionInput) -> Tensor:

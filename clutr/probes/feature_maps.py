@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.probes.linear_probes import fit
 from clutr.world_model.backbones.base import Backbone, visible
 from clutr.world_model.backbones.patch_pca import PatchPCABackbone
 from clutr.world_model.backbones.vae import VAEBackbone
+from clutr.world_model.linear_probe import fit_probe
 
 PENALTY = 1e-3
 LOST = 0.5
@@ -108,7 +108,7 @@ def _read_mask(features: Tensor, masks: Tensor, new_features: Tensor, new_masks:
     """Overlap of masks `[..., pixels]` bool read from features `[..., C]`; regression and threshold from the first."""
     flat, wanted = features.flatten(0, -2), masks.flatten(0, -2)
     rows = torch.linspace(0, len(flat) - 1, min(len(flat), ROWS)).long()
-    read = fit(flat[rows], wanted[rows].float(), PENALTY)
+    read = fit_probe(flat[rows], wanted[rows].float(), PENALTY)
     threshold = best_threshold(read(flat[rows]), wanted[rows])
     return overlap(read(new_features), new_masks, threshold)
 

@@ -12,40 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from clutr.world_model.linear_probe import LinearProbe, fit_probe, r2
+
 PENALTIES = (1e-4, 1e-2, 1.0, 1e2)
 """Ridge penalties that are tried, relative to the mean variance of the representation."""
-
-
-class Probe(NamedTuple):
-    """A linear read-out of one or more quantities."""
-
-    weights: Tensor
-    """`[H, Q]`."""
-    constant: Tensor
-    """`[Q]`."""
-    penalty: float
-    """The largest, where quantities have their own."""
-
-    def __call__(self, states: Tensor) -> Tensor:
-        """`[..., Q]` from states `[..., H]`."""
-        return states @ self.weights + self.constant
-
-
-def fit(states: Tensor, targets: Tensor, penalty: float) -> Probe:
-    """Ridge regression on n states `[n, H]` and targets `[n, Q]`, with a free constant."""
-    states, targets = states.double(), targets.double()
-    mean, level = states.mean(0), targets.mean(0)
-    away = states - mean
-    square = away.T @ away / len(away)
-    ridge = penalty * square.diagonal().mean().clamp(min=1e-12) * torch.eye(len(square), dtype=torch.float64)
-    weights = torch.linalg.solve(square + ridge, away.T @ (targets - level) / len(away))
-    return Probe(weights.float(), (level - mean @ weights).float(), penalty)
-
-
-def r2(read: Tensor, targets: Tensor) -> Tensor:
-    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
-    spread = (targets - targets.mean(0)).square().sum(0)
-    return torch.where(spread > 0, 1 - (read - targets).square().sum(0) / spread.clamp(min=1e-12), 0.0)
 
 
 class Split(NamedTuple):
@@ -80,7 +50,7 @@ def split_by_group(groups: Tensor, rng: torch.Generator, shares: Sequence[float]
 class LinearProbeResult(NamedTuple):
     """What a probe found, and what it is worth."""
 
-    probe: Probe
+    probe: LinearProbe
     score: Tensor
     """`[Q]`: R^2 on test groups."""
     control: Tensor
@@ -104,8 +74,8 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
     """
     split = split_by_group(groups, rng)
 
-    def chosen(wanted: Tensor) -> Probe:
-        tried = [fit(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
+    def chosen(wanted: Tensor) -> LinearProbe:
+        tried = [fit_probe(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
         scores = torch.stack([r2(each(states[split.valid]), wanted[split.valid]) for each in tried])
         return _best_of(tried, scores)
 
@@ -118,10 +88,10 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
     return LinearProbeResult(best, score, control, score - control.clamp(min=0))
 
 
-def _best_of(tried: Sequence[Probe], scores: Tensor) -> Probe:
+def _best_of(tried: Sequence[LinearProbe], scores: Tensor) -> LinearProbe:
     """For each quantity the probe with the best of the scores `[P, Q]`."""
     best = scores.argmax(0).tolist()
-    return Probe(
+    return LinearProbe(
         weights=torch.stack([tried[row].weights[:, column] for column, row in enumerate(best)], 1),
         constant=torch.stack([tried[row].constant[column] for column, row in enumerate(best)]),
         penalty=max(tried[row].penalty for row in best),
@@ -139,7 +109,7 @@ class CausalTest(NamedTuple):
 
 
 def causal_test(
-    found: Probe,
+    found: LinearProbe,
     quantity: int,
     states: Tensor,
     says: Callable[[Tensor], Tensor],

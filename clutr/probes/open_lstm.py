@@ -1,13 +1,20 @@
-"""An LSTM cell that shows its insides: gates, cells and Jacobians, with the weights of `nn.LSTM`.
+"""An LSTM cell that shows its gates, and layer-wise relevance propagation (LRP) through it.
 
-`nn.LSTM` hides what explanations need. This one computes the same numbers with plain operations, which differentiate
-twice, take hooks and know no special backend. Gates are in torch's order: i, f, g, o.
+`nn.LSTM` hides what explanations need. This one computes the same numbers with plain operations. Gates are in torch's
+order: i, f, g, o.
+
+LRP: Arras et al., arXiv 1706.07206 and 1904.11829, the rule "signal takes all": gates get nothing, what they let
+through gets everything; linear maps share relevance by contributions, with a stabiliser. An input that acts through
+gates alone gets zero relevance by construction, so occlusion belongs beside it.
 """
 
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+
+EPSILON = 1e-3
+"""The stabiliser."""
 
 
 class LSTMStep(NamedTuple):
@@ -50,10 +57,6 @@ class OpenLSTM:
         bias = state.get("bias_ih_l0", zero) + state.get("bias_hh_l0", zero)
         return cls(state["weight_ih_l0"], state["weight_hh_l0"], bias)
 
-    def to(self, dtype: torch.dtype) -> "OpenLSTM":
-        """The same layer in another precision: dynamics want float64."""
-        return OpenLSTM(self.inputs.to(dtype), self.recurrent.to(dtype), self.bias.to(dtype))
-
     def step(self, x: Tensor, h: Tensor, c: Tensor) -> LSTMStep:
         """One step for inputs `[..., I]`, outputs and cells `[..., H]`."""
         i, f, g, o = (x @ self.inputs.T + h @ self.recurrent.T + self.bias).chunk(4, -1)
@@ -65,33 +68,11 @@ class OpenLSTM:
         """All steps of inputs `[T, ..., I]`: each part `[T, ..., H]`."""
         zero = xs.new_zeros(*xs.shape[1:-1], self.width)
         h, c = zero if h is None else h, zero if c is None else c
-        moments = []
+        found = []
         for x in xs:
-            moments.append(self.step(x, h, c))
-            h, c = moments[-1].h, moments[-1].c
-        return LSTMStep(*(torch.stack(part) for part in zip(*moments, strict=True)))
-
-    def map(self, x: Tensor, state: Tensor) -> Tensor:
-        """The state (h, c) `[..., 2 H]` after a step from such a state: the dynamical system."""
-        moment = self.step(x, *state.chunk(2, -1))
-        return torch.cat([moment.h, moment.c], -1)
-
-    def jacobian(self, x: Tensor, state: Tensor) -> Tensor:
-        """The derivative of `map` by the state, `[..., 2 H, 2 H]`, in closed form."""
-        h, before = state.chunk(2, -1)
-        i, f, g, o, c, _ = self.step(x, h, before)
-        u_i, u_f, u_g, u_o = self.recurrent.chunk(4, 0)
-
-        def rows(scale: Tensor, matrix: Tensor) -> Tensor:
-            return scale[..., :, None] * matrix
-
-        squashed = c.tanh()
-        through = o * (1 - squashed.square())
-        c_by_h = rows(before * f * (1 - f), u_f) + rows(g * i * (1 - i), u_i) + rows(i * (1 - g.square()), u_g)
-        c_by_c = torch.diag_embed(f)
-        h_by_h = rows(squashed * o * (1 - o), u_o) + rows(through, c_by_h)
-        h_by_c = torch.diag_embed(through * f)
-        return torch.cat([torch.cat([h_by_h, h_by_c], -1), torch.cat([c_by_h, c_by_c], -1)], -2)
+            found.append(self.step(x, h, c))
+            h, c = found[-1].h, found[-1].c
+        return LSTMStep(*(torch.stack(part) for part in zip(*found, strict=True)))
 
 
 class GateStatistics(NamedTuple):
@@ -107,9 +88,9 @@ class GateStatistics(NamedTuple):
     """Steps after which half of a cell is forgotten: ln 2 / -E ln f."""
 
 
-def gate_statistics(moments: LSTMStep) -> GateStatistics:
-    """Of a run's moments `[T, ..., H]`."""
-    gates = {name: getattr(moments, name).flatten(0, -2) for name in ("i", "f", "o")}
+def gate_statistics(run: LSTMStep) -> GateStatistics:
+    """Of all steps `[T, ..., H]` of a run."""
+    gates = {name: getattr(run, name).flatten(0, -2) for name in ("i", "f", "o")}
     forgotten = -gates["f"].clamp(min=1e-12).log().mean(0)
     return GateStatistics(
         mean={name: gate.mean(0) for name, gate in gates.items()},
@@ -117,3 +98,52 @@ def gate_statistics(moments: LSTMStep) -> GateStatistics:
         saturated_high={name: (gate > 0.9).to(gate.dtype).mean(0) for name, gate in gates.items()},
         half_life=torch.log(torch.tensor(2.0)) / forgotten.clamp(min=1e-12),
     )
+
+
+def _stable(values: Tensor, epsilon: float) -> Tensor:
+    """Values pushed away from 0, where 0 counts as positive."""
+    return values + epsilon * torch.where(values >= 0, 1.0, -1.0).to(values.dtype)
+
+
+def _with_slope(value: Tensor, slope: Tensor, node: Tensor) -> Tensor:
+    """A node with this value and this derivative by `node`."""
+    return value.detach() + slope.detach() * (node - node.detach())
+
+
+def lrp(
+    lstm: OpenLSTM,
+    xs: Tensor,
+    read: Tensor,
+    constant: float | Tensor = 0.0,
+    epsilon: float = EPSILON,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Relevance of each input for s = read . h_T + constant: `[T, ..., I]`.
+
+    It is input times gradient of a graph whose values are the LSTM's and whose slopes are the rule's: gates are
+    constants; a linear node n passes n / stable(n) on, tanh its value over its argument. Own construction.
+
+    Args:
+        lstm: the layer.
+        xs: `[T, ..., I]`.
+        read: `[H]`, or `[..., H]` if every sequence has its own.
+        constant: of the explained number.
+        epsilon: the stabiliser.
+        start: outputs and cells `[..., H]` before the first input; None: zeros.
+    """
+    inputs = xs.detach().clone().requires_grad_()
+    zero = xs.new_zeros(*xs.shape[1:-1], lstm.width)
+    h, c = (zero, zero) if start is None else start
+    for x in inputs:
+        i, f, u, o = (x @ lstm.inputs.T + h @ lstm.recurrent.T + lstm.bias).chunk(4, -1)
+        i, f, o = (gate.sigmoid().detach() for gate in (i, f, o))
+        g = _with_slope(u.tanh(), u.tanh() / _stable(u, epsilon), u)
+        node = f * c + i * g
+        c = _with_slope(node, node / _stable(node, epsilon), node)
+        squashed = c.tanh()
+        slope = torch.where(c == 0, torch.ones_like(c), squashed / torch.where(c == 0, torch.ones_like(c), c))
+        h = o * _with_slope(squashed, slope, c)
+    total = (h * read).sum(-1) + constant
+    total = _with_slope(total, total / _stable(total, epsilon), total)
+    (slope,) = torch.autograd.grad(total.sum(), inputs)
+    return inputs.detach() * slope

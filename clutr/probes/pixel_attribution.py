@@ -12,8 +12,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.attribution import AttributionInput, layerwise_relevance
-from clutr.probes.attribution_inputs import answer
+from clutr.probes.attribution import AttributionInput, answer, layerwise_relevance
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.memory import Scale
 
@@ -129,11 +128,6 @@ def layerwise_pixels(question: PixelAttributionInput) -> Tensor:
     return propagate_to_pixels(
         question, layerwise_relevance(question.question)[:, -1, : question.question.memory.latents]
     )
-
-
-def painted(relevance: Tensor, maps: Tensor) -> Tensor:
-    """What relevant latents show: sum of relevance `[..., k]` times the pixel map `[k, H, W, 3]` of each latent."""
-    return torch.einsum("...k,khwc->...hwc", relevance, maps)
 
 
 PIXEL_METHODS: dict[str, ExplainPixels] = {

@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
-from clutr.probes.linear_probes import CausalTest, LinearProbeResult, Probe, causal_test, probe
+from clutr.probes.linear_probes import CausalTest, LinearProbeResult, causal_test, probe
 from clutr.world_model.backbones.base import visible
 from clutr.world_model.backbones.covariance import principal_components
 from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe
+
+READABLE = 0.1
+"""R^2 below which a probe or a read-out tells too little to ask whether what it reads is used."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,9 @@ class ProbeScore:
     levels: int
 
 
-def read_all(found: StateProbeData, quantities: Sequence[str], seed: int) -> tuple[list[ProbeScore], dict[str, Probe]]:
+def read_all(
+    found: StateProbeData, quantities: Sequence[str], seed: int
+) -> tuple[list[ProbeScore], dict[str, LinearProbe]]:
     """Probe every representation for the truth now and ahead, all with the same split.
 
     Returns:
@@ -195,7 +201,7 @@ def causal_effects(
     moments: LatentState,
     actions: Tensor,
     state_probe: LinearProbeResult,
-    read_out: Probe,
+    read_out: LinearProbe,
     quantities: Sequence[str],
     spreads: Tensor,
     rng: torch.Generator,
@@ -283,3 +289,22 @@ def plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dic
             for each in causal
         ],
     }
+
+
+def is_known(reading: Mapping[str, Any], untrained: float) -> bool:
+    """Whether a probe says something: selectivity above 0.1, and 0.05 above the untrained core."""
+    return bool(reading["selectivity"] > 0.1 and reading["score"] > max(untrained, 0.0) + 0.05)
+
+
+def is_used(causal: Mapping[str, Any]) -> bool:
+    """Whether a state that is pushed along a probe that reads something, answers in a dream that can be read.
+
+    Along the probe's weights or as states typically differ, by half of the push, and thrice as much as at random.
+    """
+    if min(causal["score"], causal["read_out"]) < READABLE:
+        return False
+    return any(
+        causal[f"{kind}slope"] > max(0.5, 3 * abs(causal[f"{kind}control_slope"]))
+        and causal[f"{kind}correlation"] > 0.5
+        for kind in ("", "typical_")
+    )

@@ -13,6 +13,7 @@ from torch import Tensor
 from clutr.world_model.baselines import LinearDynamics, copy_last, damped_velocity, mean_latent
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.memory import Scale
 from clutr.world_model.metrics import calibration, mse, nrmse, psnr, spectral_error, ssim, valid_horizon
 
@@ -197,34 +198,8 @@ def picture_curves(
     return found
 
 
-class ReadOut(NamedTuple):
-    """Ridge regression from latents to the true state, in the units of each quantity."""
-
-    weights: Tensor
-    """`[D + 1, Q]`; the last row is the constant."""
-
-    @classmethod
-    def fit(cls, latents: Tensor, privileged_state: Tensor, penalty: float = 1e-2) -> "ReadOut":
-        """On n frames: latents `[n, D]` and true numbers `[n, Q]`; the penalty is relative to the latents' variance."""
-        inputs = torch.cat([latents, torch.ones(len(latents), 1)], 1).double()
-        square = inputs.T @ inputs / len(inputs)
-        ridge = penalty * latents.double().var(0).mean() * torch.eye(len(square), dtype=torch.float64)
-        ridge[-1, -1] = 0.0  # the constant is free
-        return cls(torch.linalg.solve(square + ridge, inputs.T @ privileged_state.double() / len(inputs)).float())
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        """True numbers `[..., Q]` as read from latents `[..., D]`."""
-        return latents @ self.weights[:-1] + self.weights[-1]
-
-
-def r2(read: Tensor, privileged_state: Tensor) -> Tensor:
-    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
-    spread = (privileged_state - privileged_state.mean(0)).square().sum(0)
-    return torch.where(spread > 0, 1 - (read - privileged_state).square().sum(0) / spread.clamp(min=1e-12), 0.0)
-
-
 def physical_curves(
-    rollouts: LatentRollouts, read_out: ReadOut, privileged_state: Tensor, quantities: Sequence[str]
+    rollouts: LatentRollouts, read_out: LinearProbe, privileged_state: Tensor, quantities: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
     """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
 
@@ -262,3 +237,48 @@ def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, A
         "pit": told.histogram,
         "coverage": {str(level): share for level, share in told.coverage.items()},
     }
+
+
+AHEAD = (1, 5, 10)
+"""Moments that are dreamt."""
+
+
+def predict_terminations(
+    episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Sequence[int] = AHEAD
+) -> dict[str, Any]:
+    """How well a moment that ends an episode is told from one that does not.
+
+    Asked for the last moment of each episode, which the world ended or which nobody played on from, and for its middle,
+    which ended nothing. All but the last k moments before are seen, and those are dreamt under the recorded actions.
+
+    Args:
+        episodes: of latents and actions.
+        dreamer: what is asked.
+        ahead: k, at least 1 each.
+
+    Returns:
+        `ends`, how many episodes the world ended; and `auroc` by k (as text), the chance that an end is held more
+        likely than another moment: 0.5 knows nothing, None where there are not both.
+    """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
+
+    truth: dict[int, list[bool]] = {moments: [] for moments in ahead}
+    chances: dict[int, list[float]] = {moments: [] for moments in ahead}
+    for episode in episodes:
+        asked = {(last + 1 - moments, moments) for last in (len(episode) - 1, len(episode) // 2) for moments in ahead}
+        state, at = None, 0
+        for begin, moments in sorted(asked):
+            if begin < 1:
+                continue
+            if begin > at:
+                latents, actions = episode.mean[at : begin + 1, None], episode.actions[at:begin, None]
+                seen, _ = dreamer.observe(latents, actions, state)
+                state, at = seen.state, begin
+            dream = dreamer.dream(seen, episode.actions[begin : begin + moments, None], moments)
+            chances[moments].append(float(dream.ends[-1, 0]))
+            truth[moments].append(bool(episode.ends[begin + moments - 1] > 0))
+    areas = {
+        str(moments): float(roc_auc_score(ended, chances[moments])) if any(ended) and not all(ended) else None
+        for moments, ended in truth.items()
+    }
+    return {"ends": sum(bool(torch.any(episode.ends > 0)) for episode in episodes), "auroc": areas}

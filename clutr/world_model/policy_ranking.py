@@ -18,7 +18,7 @@ from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.domain import LevelBatch
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer, LatentPolicy, LatentState
-from clutr.world_model.evaluation import ReadOut
+from clutr.world_model.linear_probe import LinearProbe
 
 RESAMPLES = 4000
 """Of the policies, for an interval."""
@@ -115,7 +115,7 @@ class ProportionalDriver:
         gain: of the steering; 1 follows the road, 0 never steers, negative steers away.
     """
 
-    read_out: ReadOut
+    read_out: LinearProbe
     columns: Mapping[str, int]
     speed: float
     gain: float
@@ -130,7 +130,7 @@ class ProportionalDriver:
         return torch.stack([steer, (0.1 * lack).clamp(0, 1), (-0.03 * lack).clamp(0, 0.8)], 1)
 
 
-def proportional_drivers(read_out: ReadOut, quantities: Sequence[str]) -> list[ProportionalDriver]:
+def proportional_drivers(read_out: LinearProbe, quantities: Sequence[str]) -> list[ProportionalDriver]:
     """24 drivers from hopeless to good: six speeds by four gains."""
     columns = {name: column for column, name in enumerate(quantities)}
     speeds: NDArray[np.float64] = np.linspace(5.0, 55.0, 6)

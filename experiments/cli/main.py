@@ -34,7 +34,7 @@ from clutr.experiments.reports.run_report import build_comparison, build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import PRESETS
-from clutr.experiments.world_model.probe_sections import PROBES
+from clutr.experiments.world_model.probing import PROBES
 from clutr.manifold.base import MANIFOLDS
 from clutr.world_model.backbones.base import BACKBONES
 from clutr.world_model.cores.base import CORES

@@ -16,7 +16,7 @@ from clutr.experiments.world_model import run_directory as world_run
 from clutr.experiments.world_model import training as world_train
 from clutr.experiments.world_model.config import WORLD_PRESETS, WorldModelExperiment
 from clutr.experiments.world_model.dreaming import DreamOptions, dream_on
-from clutr.experiments.world_model.probe_context import ProbeOptions
+from clutr.experiments.world_model.probing import ProbeOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun
 
 WORLD = Path("runs") / "world"

@@ -10,8 +10,7 @@ from torch import Tensor
 from clutr.experiments.live.state_readout import StateReadout
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import Footage
-from clutr.probes.attribution import AttributionInput
-from clutr.probes.attribution_inputs import Past, Target
+from clutr.probes.attribution import AttributionInput, Past, Target
 from clutr.probes.pixel_attribution import ExplainPixels, PixelAttributionInput, differentiable
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer

@@ -28,9 +28,9 @@ def verdict_of(run: Path, method: str, target: str) -> str:
 
 
 def _is_of(reported: str, target: str) -> bool:
-    """Whether the report's target is the page's: the reward, the change of latent 3, speed in 10 moments (R^2 0.81)."""
+    """Whether the report's target is the page's: the reward, the change of latent 3, speed in 10 steps (R^2 0.81)."""
     names = (f"the {target}", f"the change of {target}")
-    when = rf"{re.escape(target)} (now|in \d+ moments)( \(R\^2 .+\))?"
+    when = rf"{re.escape(target)} (now|in \d+ steps)( \(R\^2 .+\))?"
     return reported in names or re.fullmatch(when, reported) is not None
 
 

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.manifold.posterior import kl_to_standard_normal
-from clutr.probes.linear_probes import Probe, fit
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
-from clutr.world_model.evaluation import ReadOut, r2
+from clutr.world_model.linear_probe import LinearProbe, fit_probe, fit_read_out, r2
 
 EPISODES = 16
 """Most training episodes that read-outs are fitted on, and most test episodes that they are judged on."""
@@ -28,12 +27,12 @@ class StateReadout:
     """Latents by KL, the largest first."""
     active: list[bool]
     """Whether a latent tells something of a frame."""
-    read_out: ReadOut
+    read_out: LinearProbe
     """The true state from the latents of one frame."""
     r2: list[float]
     """Of each quantity on `frames` test frames."""
     frames: int
-    probe: Probe
+    probe: LinearProbe
     """The true state from the memory's features."""
     mean_frame: Tensor
     """`[side, side, 3]` in 0..255."""
@@ -53,7 +52,7 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
         truths.append(footage.privileged_state)
         features.append(found[:, 0])
     kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
-    read_out = ReadOut.fit(torch.cat(means), torch.cat(truths))
+    read_out = fit_read_out(torch.cat(means), torch.cat(truths))
     test = _some(recording, "test") or _some(recording, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
     return StateReadout(
@@ -63,7 +62,7 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
         read_out=read_out,
         r2=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
         frames=len(read),
-        probe=fit(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
+        probe=fit_probe(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
         mean_frame=recording.mean_frame(),
     )
 

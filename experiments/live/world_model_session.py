@@ -18,7 +18,7 @@ from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import Footage, RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
-from clutr.probes.attribution_inputs import Target
+from clutr.probes.attribution import Target
 from clutr.probes.pixel_attribution import PIXEL_METHODS
 from clutr.world_model.dataset import SPLITS
 from clutr.world_model.dream import LatentState

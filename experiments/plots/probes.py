@@ -31,6 +31,7 @@ from clutr.experiments.plots.html import (
 )
 from clutr.experiments.plots.images import grey, strip
 from clutr.experiments.plots.page import Panel, join_caption
+from clutr.probes.state_probes import READABLE, is_known, is_used
 
 MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
 RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
@@ -48,10 +49,10 @@ def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[di
             words = f"of {', '.join(good)}" if good else ""
             words += ("; otherwise " if good and bad else "") + " / ".join(bad)
             rows.append(_row(f"{method}, by {of}", len(mine), len(good), words, method == "chance"))
-    told, causal = bundle["knowledge"][0]["readings"], bundle["knowledge"][0]["causal"]
+    told, causal = bundle["state_probes"][0]["readings"], bundle["state_probes"][0]["causal"]
     control = _scores(told, "features, untrained core")
     mine = [each for each in told if each["representation"] == "features, trained"]
-    good = [each for each in mine if reading_holds(each, control.get((each["quantity"], each["when"]), 0.0))]
+    good = [each for each in mine if is_known(each, control.get((each["quantity"], each["when"]), 0.0))]
     names = ", ".join(f"{each['quantity'].replace('_', ' ')} ({each['when']})" for each in good)
     rows.append(_row("linear probes of the memory", len(mine), len(good), names))
     asked = [each for each in causal if min(each["score"], each["read_out"]) >= READABLE]
@@ -66,30 +67,6 @@ def _row(what: str, checked: int, passed: int, words: str, control: bool = False
 
 def _scores(readings: Sequence[Mapping[str, Any]], name: str) -> dict[tuple[str, str], float]:
     return {(each["quantity"], each["when"]): each["score"] for each in readings if each["representation"] == name}
-
-
-def reading_holds(reading: Mapping[str, Any], untrained: float) -> bool:
-    """Whether a probe says something: selectivity above 0.1, and 0.05 above the untrained core."""
-    return bool(reading["selectivity"] > 0.1 and reading["score"] > max(untrained, 0.0) + 0.05)
-
-
-READABLE = 0.1
-"""R^2 below which a probe or a read-out tells too little to ask whether what it reads is used."""
-_ANSWER = ("slope", "correlation", "control_slope")
-
-
-def is_used(causal: Mapping[str, Any]) -> bool:
-    """Whether a state that is pushed along a probe that reads something, answers in a dream that can be read.
-
-    Along the probe's weights or as states typically differ, by half of the push, and thrice as much as at random.
-    """
-    if min(causal["score"], causal["read_out"]) < READABLE:
-        return False
-    return any(
-        causal[f"{kind}slope"] > max(0.5, 3 * abs(causal[f"{kind}control_slope"]))
-        and causal[f"{kind}correlation"] > 0.5
-        for kind in ("", "typical_")
-    )
 
 
 def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -> Panel:
@@ -143,7 +120,7 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
                 each = mine.get((quantity, name))
                 cells.append(MISSING if each is None else _score(each))
             told, control = (mine.get((quantity, f"features, {m}")) for m in ("trained", "untrained core"))
-            holds = told is not None and reading_holds(told, control["score"] if control else 0.0)
+            holds = told is not None and is_known(told, control["score"] if control else 0.0)
             rows.append([*cells, badge(holds)])
         title = "Now" if moment == "now" else f"{moment.split()[0]} moments ahead"
         body += heading(title) + table(("R^2 of", *names, "the memory's"), rows)
@@ -163,7 +140,7 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
             ]
             for each in causal
         ]
-        body += heading(f"Is it used? The state pushed, read {causal[0]['moments']} dreamt moments on")
+        body += heading(f"Is it used? The state pushed, read {causal[0]['steps']} dreamt moments on")
         body += table(_CAUSAL, rows)
     count = readings[0]["rows"] if readings else 0
     levels = readings[0]["levels"] if readings else 0
@@ -222,12 +199,12 @@ def features_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
 def latents_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     """What each latent shows."""
     cards = []
-    for place, each in enumerate(values["sweeps"]):
+    for place, each in enumerate(values["traversals"]):
         difference = arrays["difference"][place]
         pictures = [*arrays["pictures"][place], grey(difference / max(float(difference.max()), 1e-9))]
         goes_with = (
             f"{each['quantity'].replace('_', ' ')}: r {each['correlation']:.2f}, rank {each['rank']:.2f}, in the "
-            + f"sweep {each['in_sweep']:.2f}"
+            + f"sweep {each['in_traversal']:.2f}"
         )
         numbers = f"area {each['area']:.0f} px, {each['frequency']:.1f} waves a picture"
         title = f"Latent {each['latent']}, {each['kl']:.2f} nats"
@@ -241,7 +218,7 @@ def latents_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pan
         + "two latents do together.",
         f"The {len(cards)} latents with the most KL of {values['latents']}; frame {values['row']} of the "
         + "recording, not "
-        + f"chosen; correlations over n = {number(values['moments'])} moments; {source}.",
+        + f"chosen; correlations over n = {number(values['steps'])} moments; {source}.",
     )
     style = "grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))"
     body = f'<div class="grid" style="{style}">{"".join(cards)}</div>'
@@ -336,7 +313,7 @@ def _facts(values: Mapping[str, Any]) -> str:
         facts.append((f"rest under {name}", _rest(points)))
     flagged = [name for name, flag in values["collapse"]["flagged"].items() if flag]
     told = f"flagged: {', '.join(flagged)}" if flagged else "not flagged"
-    facts.append((f"collapse in {values['collapse']['moments']} moments", told))
+    facts.append((f"collapse in {values['collapse']['steps']} moments", told))
     return body + facts_table(facts)
 
 

@@ -23,8 +23,7 @@ from clutr.experiments.plots.probes import (
     verdicts,
 )
 from clutr.experiments.storage import RunError, write_atomically
-from clutr.experiments.world_model.probe_context import ProbeContext, ProbeOptions, ProbeResult
-from clutr.experiments.world_model.probe_sections import PROBES
+from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, ProbeResult
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import load_world_model
 
@@ -85,7 +84,7 @@ def probe_panels(bundle: Mapping[str, ProbeResult], source: str) -> list[Panel]:
     return [
         verdicts(bundle, source),
         *attribution_panels(*bundle["attribution"], source),
-        knowledge_panel(*bundle["knowledge"], source),
+        knowledge_panel(*bundle["state_probes"], source),
         features_panel(*bundle["features"], source),
         dynamics_panel(*bundle["dynamics"], source),
         latents_panel(*bundle["latents"], source),

@@ -21,7 +21,6 @@ from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.evaluation import (
     EvaluationOptions,
     LatentRollouts,
-    ReadOut,
     Windows,
     cut_windows,
     fit_linear,
@@ -30,11 +29,11 @@ from clutr.world_model.evaluation import (
     outcome_curves,
     physical_curves,
     picture_curves,
-    r2,
+    predict_terminations,
     roll_out,
 )
 from clutr.world_model.latents import LatentEpisode
-from clutr.world_model.termination import predict_terminations
+from clutr.world_model.linear_probe import LinearProbe, fit_read_out, r2
 
 SHOWN = 3
 """Dreams that are shown frame by frame."""
@@ -93,14 +92,14 @@ def rows_of(recording: EpisodeDataset, windows: Windows, options: EvaluationOpti
 
 def read_out_of(
     recording: EpisodeDataset, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
-) -> tuple[ReadOut, Tensor]:
+) -> tuple[LinearProbe, Tensor]:
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
 
     def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
         rows = torch.cat([episode.places for episode in recording.played(split)])
         return torch.cat([episode.mean for episode in episodes]), recording.column("privileged_state", rows)
 
-    read_out = ReadOut.fit(*pairs("train", train))
+    read_out = fit_read_out(*pairs("train", train))
     latents, privileged_state = pairs("test", test)
     return read_out, r2(read_out(latents), privileged_state)
 

@@ -39,7 +39,6 @@ from clutr.world_model.dream import Dreamer
 from clutr.world_model.evaluation import (
     EvaluationOptions,
     LatentRollouts,
-    ReadOut,
     Windows,
     cut_windows,
     fit_linear,
@@ -49,6 +48,7 @@ from clutr.world_model.evaluation import (
     roll_out,
 )
 from clutr.world_model.latents import LatentEpisode, encode_episodes
+from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.memory import MemoryConfig
 from clutr.world_model.metrics import mse, psnr, ssim
 from clutr.world_model.training import MemoryTraining, MemoryTrainingOptions
@@ -104,7 +104,7 @@ class Seen:
 
     backbone: Backbone
     splits: dict[str, list[LatentEpisode]]
-    read_out: ReadOut
+    read_out: LinearProbe
     told: dict[str, Any]
     """Seconds of fitting, and what was measured of the pictures, of the read-out and of the latents' use."""
 

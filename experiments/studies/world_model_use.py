@@ -22,8 +22,8 @@ from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world_model
 from clutr.world_model.controller import ControllerOptions, Sees, controller_returns, evolve
 from clutr.world_model.dream import Dreamer, LatentState
-from clutr.world_model.evaluation import ReadOut
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.policy_ranking import dream_returns, policy_ranking, proportional_drivers, real_returns
 
 LEVELS = 32
@@ -43,7 +43,7 @@ FINAL_EPISODES = 64
 
 
 def dream_validity(
-    run: WorldModelRun, model: WorldModel, read_out: ReadOut, test: list[LatentEpisode]
+    run: WorldModelRun, model: WorldModel, read_out: LinearProbe, test: list[LatentEpisode]
 ) -> dict[str, Any]:
     """Mean returns of the road followers in both places, and how they go together, for the memory and its control."""
     recording = run.recording()

@@ -5,8 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clutr.world_model.backbones.base import BATCH, Frames
-
 
 class Locality(NamedTuple):
     """Of k maps."""
@@ -31,32 +29,3 @@ def locality(maps: Tensor) -> Locality:
     waves = (down[:, None].square() + across.square()).sqrt()
     frequency = (power * waves).sum((1, 2)) / power.sum((1, 2)).clamp(min=1e-30)
     return Locality(1 / weights.square().sum((1, 2)).clamp(min=1e-30), centre, frequency)
-
-
-def correlator(frames: Frames, latents: Tensor) -> Tensor:
-    """Correlation `[k, H, W, 3]` of each pixel with each latent; 0 where one never changes.
-
-    The visible-hidden correlator of arXiv 1906.05212, a map of any encoder's latents onto the picture. Two passes, in
-    chunks.
-
-    Args:
-        frames: n of them.
-        latents: `[n, k]`, of each frame.
-
-    Raises:
-        ValueError: if there are not as many latents as frames.
-    """
-    if len(frames) != len(latents):
-        raise ValueError(f"there are latents of {len(latents)} frames, but {len(frames)} frames")
-    chunks = torch.arange(len(frames)).split(BATCH)
-    shape = frames[torch.zeros(1, dtype=torch.int64)].shape[1:]
-    mean = torch.stack([frames[rows].double().flatten(1).sum(0) for rows in chunks]).sum(0) / len(frames)
-    hidden = latents.double() - latents.double().mean(0)
-    products = torch.zeros(hidden.shape[1], len(mean), dtype=torch.float64)
-    power = torch.zeros_like(mean)
-    for rows in chunks:
-        pixels = frames[rows].double().flatten(1) - mean
-        products += hidden[rows].T @ pixels
-        power += pixels.square().sum(0)
-    scale = hidden.norm(dim=0)[:, None] * power.sqrt()
-    return torch.where(scale > 1e-12, products / scale.clamp(min=1e-12), 0.0).float().view(-1, *shape)

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from clutr.probes.attribution import (
     METHODS,
     AttributionInput,
+    Past,
+    Target,
+    answer,
     attention,
     by_lag,
     completeness,
-    frame_occlusion,
+    cut_pasts,
     gradient_times_input,
     integrated_gradients,
     layerwise_relevance,
@@ -21,10 +24,7 @@ from clutr.probes.attribution import (
     occlusion,
     random_relevance,
 )
-from clutr.probes.attribution_inputs import Past, Target, answer, cut_pasts
-from clutr.probes.linear_probes import Probe
-from clutr.probes.lrp import relevance
-from clutr.probes.open_lstm import OpenLSTM
+from clutr.probes.open_lstm import OpenLSTM, lrp
 from clutr.probes.pixel_attribution import (
     PixelAttributionInput,
     differentiable,
@@ -32,7 +32,6 @@ from clutr.probes.pixel_attribution import (
     integrated_pixels,
     layerwise_pixels,
     occluded_pixels,
-    painted,
     propagate_to_pixels,
 )
 from clutr.world_model.backbones.base import Backbone
@@ -43,6 +42,7 @@ from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig, LSTMConfig
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.memory import MemoryConfig, Scale
 
 D, A, T, N = 3, 2, 6, 5
@@ -104,7 +104,6 @@ def test_on_a_linear_memory_all_agree_with_the_formula() -> None:
     for explain in (gradient_times_input, integrated_gradients, occlusion):
         torch.testing.assert_close(explain(asked), exact, atol=1e-5, rtol=1e-4)
         assert completeness(asked, explain(asked)) < 1e-4
-    torch.testing.assert_close(frame_occlusion(asked), exact.sum(-1), atol=1e-5, rtol=1e-4)
     assert completeness(asked, torch.zeros(N, T, D + A)) == pytest.approx(1)
 
 
@@ -125,7 +124,7 @@ def test_occlusion_by_hand() -> None:
 
 
 @pytest.mark.parametrize("target", [Target("reward"), Target("latent 1", latent=1)])
-def test_relevance_is_that_of_the_explicit_rules(target: Target) -> None:
+def test_layer_wise_relevance_is_that_of_each_sequence_alone(target: Target) -> None:
     asked = question(LSTMConfig(width=8), target)
     found = layerwise_relevance(asked)
     core: Any = asked.memory.core
@@ -134,8 +133,8 @@ def test_relevance_is_that_of_the_explicit_rules(target: Target) -> None:
         h, c = asked.past.state[n].chunk(2)
         features = opened.run(asked.past.inputs[n], h, c).h[-1]
         read, constant = (part[0].detach() for part in target.read(asked.memory, features[None]))
-        by_loop = relevance(opened, asked.past.inputs[n], read, float(constant), start=(h, c)).inputs
-        torch.testing.assert_close(found[n], by_loop, atol=1e-5, rtol=1e-3)
+        alone = lrp(opened, asked.past.inputs[n], read, float(constant), start=(h, c))
+        torch.testing.assert_close(found[n], alone, atol=1e-5, rtol=1e-3)
     with pytest.raises(TypeError, match="layer-wise relevance is for LSTMs, not for GRUCore"):
         layerwise_relevance(question(GRUConfig(width=4)))
     assert set(methods_for(asked.memory)) == set(METHODS)
@@ -152,7 +151,7 @@ def test_targets_are_what_the_memory_says() -> None:
         torch.testing.assert_close(change, expected.latent.mean()[-1, :, 2] - xs[-1, :, 2])
         torch.testing.assert_close(asked(past.inputs), expected.reward[-1])
         _, features = memory.core.scan(past.state, xs)
-        found = Probe(torch.randn(8, 2, generator=generator()), torch.tensor([1.0, 2.0]), 0.1)
+        found = LinearProbe(torch.randn(8, 2, generator=generator()), torch.tensor([1.0, 2.0]), 0.1)
         read = answer(memory, Target("speed", probe=found, column=1), past.inputs, past.state)
         torch.testing.assert_close(read, found(features[-1])[:, 1])
     other = Target("speed", probe=found, column=1).shuffled(generator())
@@ -276,8 +275,3 @@ def test_through_a_black_box_integrated_gradients_add_up(config: object) -> None
     found = integrated_pixels(asked)
     assert float((found.sum((1, 2)) - made).abs().mean() / made.abs().mean()) < 0.1
     assert layerwise_pixels(asked).shape == (N, 16, 16)
-
-
-def test_painted_relevance_is_a_sum_of_maps() -> None:
-    maps = torch.arange(2 * 2 * 2 * 3, dtype=torch.float32).view(2, 2, 2, 3)
-    torch.testing.assert_close(painted(torch.tensor([2.0, -1.0]), maps), 2 * maps[0] - maps[1])

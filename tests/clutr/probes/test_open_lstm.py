@@ -1,6 +1,7 @@
 """The open LSTM, relevance through it, and its dynamics: identities that need no training."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clutr.probes.dynamics import (
+from clutr.probes.memory_dynamics import (
+    effective_dimension,
+    exponents_along,
     fixed_points,
+    jacobian_of,
     kaplan_yorke,
-    lyapunov,
     memory_horizon,
-    participation_ratio,
 )
-from clutr.probes.lrp import relevance, relevance_by_gradient
-from clutr.probes.open_lstm import OpenLSTM, gate_statistics
+from clutr.probes.open_lstm import EPSILON, LSTMStep, OpenLSTM, gate_statistics, lrp
 
 
 def lstm(inputs: int = 3, width: int = 5, seed: int = 0, scale: float = 1.0) -> torch.nn.LSTM:
@@ -47,22 +48,12 @@ def test_it_is_torch_s_lstm(steps: int, n: int) -> None:
     torch.testing.assert_close(single.h, reference.float()(xs.float())[0], atol=1e-6, rtol=1e-5)
 
 
-def test_the_jacobian_in_closed_form() -> None:
-    opened, rng = OpenLSTM.of(lstm(scale=2.0)), torch.Generator().manual_seed(2)
-    x = torch.randn(3, generator=rng, dtype=torch.float64)
-    state = torch.randn(10, generator=rng, dtype=torch.float64)
-    expected = torch.func.jacrev(lambda s: opened.map(x, s))(state)
-    torch.testing.assert_close(opened.jacobian(x, state), expected)
-    both = opened.jacobian(torch.stack([x, 2 * x]), torch.stack([state, -state]))
-    torch.testing.assert_close(both[0], expected)
-
-
 def test_gate_statistics_by_hand() -> None:
     opened = OpenLSTM.of(lstm())
     found = gate_statistics(opened.run(sequence(50)))
-    moments = opened.run(sequence(50))
-    assert float(found.mean["f"][2]) == pytest.approx(float(moments.f[..., 2].mean()))
-    assert float(found.half_life[1]) == pytest.approx(math.log(2) / -float(moments.f[..., 1].log().mean()), rel=1e-6)
+    run = opened.run(sequence(50))
+    assert float(found.mean["f"][2]) == pytest.approx(float(run.f[..., 2].mean()))
+    assert float(found.half_life[1]) == pytest.approx(math.log(2) / -float(run.f[..., 1].log().mean()), rel=1e-6)
     assert found.saturated_low["i"].max() == 0, "small weights leave gates open half"
 
 
@@ -71,7 +62,83 @@ def test_only_plain_lstms() -> None:
         OpenLSTM.of(torch.nn.LSTM(2, 3, num_layers=2))
 
 
-# --- relevance
+# --- layer-wise relevance propagation
+
+
+class Relevance(NamedTuple):
+    """What a number was made of."""
+
+    inputs: Tensor
+    """`[T, ..., I]`."""
+    initial: Tensor
+    """`[...]`: what arrived at the memory before the first input; for an empty one 0 unless biases are shared out."""
+
+
+def share(
+    weights: Tensor, inputs: Tensor, outputs: Tensor, relevance: Tensor, epsilon: float, bias_factor: float
+) -> Tensor:
+    """Relevance of inputs `[..., I]` of a linear map with `weights` `[J, I]`, given that of its outputs `[..., J]`.
+
+    With `bias_factor` 1 the shares of bias and stabiliser are spread over the inputs, so that nothing is lost.
+    """
+    stable = outputs + epsilon * outputs.sign()
+    ratio = relevance / stable
+    found = inputs * (ratio @ weights)
+    if bias_factor:
+        lost = relevance.sum(-1) - ((inputs @ weights.T) * ratio).sum(-1)
+        found = found + bias_factor * lost[..., None] / inputs.shape[-1]
+    return found
+
+
+def explicit_lrp(
+    lstm: OpenLSTM,
+    xs: Tensor,
+    read: Tensor,
+    constant: float = 0.0,
+    epsilon: float = EPSILON,
+    bias_factor: float = 0.0,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> Relevance:
+    """Relevance of each input for s = read . h_T + constant, by explicit loops over steps.
+
+    Args:
+        lstm: the layer.
+        xs: `[T, ..., I]`.
+        read: `[H]`: how the explained number is read from the last output.
+        constant: its constant.
+        epsilon: the stabiliser.
+        bias_factor: 0 drops the shares of biases and stabilisers; 1 spreads them, for tests of conservation.
+        start: outputs and cells `[..., H]` before the first input; None: zeros.
+
+    Returns:
+        With `bias_factor` 1 inputs and initial memory add up to s exactly.
+    """
+    zero = xs.new_zeros(*xs.shape[1:-1], lstm.width)
+    first_h, first_c = (zero, zero) if start is None else start
+    run = lstm.run(xs, first_h, first_c)
+    steps = len(xs)
+    target = (run.h[-1] @ read + constant)[..., None]
+    of_h = share(read[None], run.h[-1], target, target, epsilon, bias_factor)
+    of_c, found = zero, torch.zeros_like(xs)
+    for t in range(steps - 1, -1, -1):
+        before = LSTMStep(*(part[t - 1] for part in run)) if t else None
+        h = first_h if before is None else before.h
+        c = first_c if before is None else before.c
+        of_c = of_c + of_h  # the output gate gets nothing, tanh passes on
+        stable = run.c[t] + epsilon * run.c[t].sign()
+        kept, new = run.f[t] * c, run.i[t] * run.g[t]
+        of_g, of_before = new / stable * of_c, kept / stable * of_c
+        if bias_factor:  # what the stabiliser keeps is halved between the two
+            left = 0.5 * bias_factor * (of_c - of_g - of_before)
+            of_g, of_before = of_g + left, of_before + left
+        both = torch.cat([xs[t], h], -1)
+        width = lstm.width
+        weights = torch.cat([lstm.inputs, lstm.recurrent], 1)[2 * width : 3 * width]
+        candidate = both @ weights.T + lstm.bias[2 * width : 3 * width]
+        shared = share(weights, both, candidate, of_g, epsilon, bias_factor)
+        found[t], of_h = shared[..., : xs.shape[-1]], shared[..., xs.shape[-1] :]
+        of_c = of_before
+    return Relevance(found, of_h.sum(-1) + of_c.sum(-1))
 
 
 @settings(max_examples=15, deadline=None)
@@ -79,8 +146,8 @@ def test_only_plain_lstms() -> None:
 def test_one_backward_pass_is_the_explicit_rule(seed: int, steps: int, scale: float) -> None:
     opened, xs = OpenLSTM.of(lstm(seed=seed, scale=scale)), sequence(steps, seed=seed)
     read = torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    by_loop = relevance(opened, xs, read, constant=0.3).inputs
-    torch.testing.assert_close(relevance_by_gradient(opened, xs, read, constant=0.3), by_loop, atol=1e-9, rtol=1e-7)
+    by_loop = explicit_lrp(opened, xs, read, constant=0.3).inputs
+    torch.testing.assert_close(lrp(opened, xs, read, constant=0.3), by_loop, atol=1e-9, rtol=1e-7)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -88,9 +155,9 @@ def test_nothing_is_lost_when_biases_are_shared_out(steps: int) -> None:
     opened, xs = OpenLSTM.of(lstm(seed=3, scale=2.0)), sequence(steps)
     read = torch.tensor([1.0, -0.5, 2.0, 0.3, -1.0], dtype=torch.float64)
     target = opened.run(xs).h[-1] @ read + 0.5
-    found = relevance(opened, xs, read, constant=0.5, bias_factor=1.0)
+    found = explicit_lrp(opened, xs, read, constant=0.5, bias_factor=1.0)
     torch.testing.assert_close(found.inputs.sum((0, 2)) + found.initial, target)
-    assert relevance(opened, xs, read, constant=0.5).initial.abs().max() == 0
+    assert explicit_lrp(opened, xs, read, constant=0.5).initial.abs().max() == 0
 
 
 def test_a_linear_chain_shares_by_contributions() -> None:
@@ -100,7 +167,7 @@ def test_a_linear_chain_shares_by_contributions() -> None:
     bias = torch.tensor([50.0, 50.0, 0.0, 50.0], dtype=torch.float64)  # i, f and o are 1
     opened = OpenLSTM(weights, torch.zeros(4, 1, dtype=torch.float64), bias)
     xs = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]], [[1.0, 1.0]]], dtype=torch.float64)
-    found = relevance(opened, xs, torch.ones(1, dtype=torch.float64), epsilon=1e-12).inputs[:, 0]
+    found = explicit_lrp(opened, xs, torch.ones(1, dtype=torch.float64), epsilon=1e-12).inputs[:, 0]
     total = 0.02 + 0.02 + 0.03
     expected = torch.tensor([[0.02, 0.0], [0.0, 0.02], [0.02, 0.01]], dtype=torch.float64)
     torch.testing.assert_close(found / found.sum(), expected / total, atol=1e-3, rtol=1e-2)
@@ -113,23 +180,23 @@ def test_exponents_of_a_linear_map() -> None:
     rng = np.random.default_rng(1)
     basis = rng.normal(size=(3, 3))
     matrix = torch.from_numpy(basis @ np.diag([1.2, 0.9, 0.5]) @ np.linalg.inv(basis))
-    found = lyapunov(matrix.expand(600, 3, 3), warm_up=100)
+    start = torch.ones(3, dtype=torch.float64)
+    found = exponents_along(lambda _: lambda s: s @ matrix.T, start, 600, 3, 100)
     torch.testing.assert_close(
         found.exponents, torch.tensor([1.2, 0.9, 0.5], dtype=torch.float64).log(), atol=1e-6, rtol=0
     )
 
 
 def test_exponents_of_the_henon_map() -> None:
-    x, y, jacobians = 0.1, 0.1, []
-    for _ in range(20_000):
-        jacobians.append(torch.tensor([[-2.8 * x, 1.0], [0.3, 0.0]], dtype=torch.float64))
-        x, y = 1 - 1.4 * x * x + y, 0.3 * x
-    found = lyapunov(torch.stack(jacobians))
+    def henon(s: Tensor) -> Tensor:
+        return torch.stack([1 - 1.4 * s[..., 0] ** 2 + s[..., 1], 0.3 * s[..., 0]], -1)
+
+    found = exponents_along(lambda _: henon, torch.tensor([0.1, 0.1], dtype=torch.float64), 6_000, 2, 100)
     assert float(found.exponents[0]) == pytest.approx(0.419, abs=0.01)
     assert float(found.exponents.sum()) == pytest.approx(math.log(0.3), abs=1e-6), "areas shrink by 0.3"
     assert found.dimension == pytest.approx(1.26, abs=0.02)
     with pytest.raises(ValueError, match="need more than the 100 steps of the warm-up, got 50"):
-        lyapunov(torch.stack(jacobians[:50]))
+        exponents_along(lambda _: henon, torch.zeros(2), 50, 2, 100)
 
 
 def test_kaplan_yorke_by_hand() -> None:
@@ -162,18 +229,23 @@ def test_fixed_points_of_a_known_map() -> None:
 
 def test_an_lstm_s_fixed_point_is_one() -> None:
     opened, x = OpenLSTM.of(lstm(scale=0.7)), torch.zeros(3, dtype=torch.float64)
+
+    def step(state: Tensor) -> Tensor:
+        after = opened.step(x, *state.chunk(2, -1))
+        return torch.cat([after.h, after.c], -1)
+
     starts = torch.randn(4, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found = fixed_points(lambda s: opened.map(x, s), lambda s: opened.jacobian(x, s), starts, iterations=500)
+    found = fixed_points(step, jacobian_of(step), starts, iterations=500)
     assert len(found) == 1, "small weights forget: one fixed point"
     assert found[0].kind == "stable"
-    torch.testing.assert_close(opened.map(x, found[0].state), found[0].state, atol=1e-8, rtol=0)
+    torch.testing.assert_close(step(found[0].state), found[0].state, atol=1e-8, rtol=0)
 
 
 def test_effective_dimensions() -> None:
     rng = torch.Generator().manual_seed(1)
     line = torch.randn(2_000, 1, generator=rng) @ torch.tensor([[1.0, 2.0, 3.0]])
-    assert participation_ratio(line) == pytest.approx(1)
-    assert participation_ratio(torch.randn(20_000, 3, generator=rng)) == pytest.approx(3, rel=0.01)
+    assert effective_dimension(line).participation == pytest.approx(1)
+    assert effective_dimension(torch.randn(20_000, 3, generator=rng)).participation == pytest.approx(3, rel=0.01)
 
 
 def test_the_memory_horizon_of_a_leaky_sum() -> None:

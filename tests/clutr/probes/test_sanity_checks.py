@@ -6,15 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from clutr.probes.attribution import AttributionInput, attention, integrated_gradients, occlusion
-from clutr.probes.attribution_inputs import Past, Target
-from clutr.probes.faithfulness import masked_infidelity
+from clutr.probes.attribution import AttributionInput, Past, Target, attention, integrated_gradients, occlusion
 from clutr.probes.pixel_attribution import PixelAttributionInput, differentiable, gradient_times_pixels
 from clutr.probes.sanity_checks import (
     check_latents,
     check_map,
     check_pixels,
     check_steps,
+    infidelity,
     mask_agreement,
     parts_of,
     shuffle_backbone,
@@ -74,7 +73,7 @@ def test_the_verdict_of_a_linear_model_by_hand() -> None:
 
 def test_infidelity_of_a_map_that_says_nothing_is_one() -> None:
     inputs = torch.ones(3, 6)
-    found = masked_infidelity(lambda x: x @ WEIGHTS, inputs, torch.zeros(3, 6), torch.zeros(1), generator())
+    found = infidelity(lambda x: x @ WEIGHTS, inputs, torch.zeros(3, 6), torch.zeros(1), generator())
     assert found == pytest.approx(1)
 
 

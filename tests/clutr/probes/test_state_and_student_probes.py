@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clutr.agents.ppo import PPOConfig
 from clutr.envs.maze.domain import MazeDomain
-from clutr.probes.linear_probes import Probe, causal_test, fit
+from clutr.probes.linear_probes import causal_test
 from clutr.probes.state_probes import (
     StateProbeData,
     causal_effects,
@@ -27,6 +27,7 @@ from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.dataset import EpisodeDataset, Part, describe, write_part
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe, fit_probe
 from clutr.world_model.memory import MemoryConfig, Scale
 
 D, EPISODES, LENGTH = 3, 8, 12
@@ -125,7 +126,7 @@ def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeData
     found, moments, actions = state_probe_and_moments(recording, pairs, dreamer, 2, 5, generator())
     assert moments.state.shape == (5, 12)
     assert actions.shape == (2, 5, 1)
-    read_out = fit(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
+    read_out = fit_probe(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
     answers = causal_effects(
         dreamer, moments, actions, found, read_out, recording.quantities, torch.ones(3), generator()
     )
@@ -137,7 +138,7 @@ def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeData
 
 
 def test_a_push_along_another_direction_changes_the_reading_as_much() -> None:
-    found = Probe(torch.tensor([[1.0], [0.0]]), torch.zeros(1), 0.1)
+    found = LinearProbe(torch.tensor([[1.0], [0.0]]), torch.zeros(1), 0.1)
     states, amounts = torch.zeros(3, 2), torch.tensor([-1.0, 1.0])
 
     def says(s: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clutr.world_model.backbones.covariance import principal_components
-from clutr.world_model.backbones.locality import correlator
 from clutr.world_model.backbones.patch_pca import NONLINEARITIES, PatchPCABackbone, PatchPCAConfig
 from clutr.world_model.backbones.ppca import PPCABackbone, PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
@@ -157,22 +156,3 @@ def test_the_variance_of_a_vaes_decoder_is_the_error_of_draws() -> None:
 def test_messages_of_the_vae() -> None:
     with pytest.raises(ValueError, match=r"channels must be at least one number above 0, got \(\)"):
         VAEConfig(channels=())
-
-
-# --- correlators
-
-
-def test_correlators_are_read_in_chunks_and_are_those_of_numpy() -> None:
-    frames = frames_of(620, side=4, seed=2)
-    latents = torch.randn(620, 2, generator=torch.Generator().manual_seed(1))
-    latents[:, 0] += 0.1 * frames[:, 1, 2, 0]
-    latents = torch.cat([latents, torch.full((620, 1), 7.0)], 1)
-    found = correlator(frames, latents)
-    assert found.shape == (3, 4, 4, 3)
-    for latent in range(2):
-        for row, column, channel in [(1, 2, 0), (0, 0, 1), (3, 1, 2)]:
-            pair = np.corrcoef(frames[:, row, column, channel].double().numpy(), latents[:, latent].double().numpy())
-            assert float(found[latent, row, column, channel]) == pytest.approx(pair[0, 1], abs=1e-6)
-    assert found[2].abs().max() == 0, "a latent that never changes"
-    with pytest.raises(ValueError, match="there are latents of 3 frames, but 620 frames"):
-        correlator(frames, latents[:3])

@@ -13,7 +13,7 @@ from torch import Tensor
 from clutr.world_model.backbones import haar
 from clutr.world_model.backbones.base import BACKBONES, Backbone, Fitting
 from clutr.world_model.backbones.haar import HaarConfig
-from clutr.world_model.backbones.locality import correlator, locality
+from clutr.world_model.backbones.locality import locality
 from clutr.world_model.backbones.patch_pca import PatchPCABackbone, PatchPCAConfig, cut, paste
 from clutr.world_model.backbones.ppca import PPCABackbone, PPCAConfig
 from clutr.world_model.backbones.residual import ResidualConfig
@@ -293,19 +293,6 @@ def test_locality_by_hand() -> None:
     torch.testing.assert_close(found.area, torch.tensor([4.0, 64.0, 64.0]))
     torch.testing.assert_close(found.centre[0], torch.tensor([2.5, 5.5]))
     torch.testing.assert_close(found.frequency[1:], torch.tensor([0.0, 4.0]), atol=1e-5, rtol=0)
-
-
-def test_correlators() -> None:
-    rng = torch.Generator().manual_seed(1)
-    latents = torch.randn(500, 2, generator=rng)
-    frames = torch.zeros(500, 2, 2, 3)
-    frames[:, 0, 0] = 3 * latents[:, :1]
-    frames[:, 1, 1] = -latents[:, 1:]
-    found = correlator(frames, latents)
-    assert float(found[0, 0, 0, 0]) == pytest.approx(1)
-    assert float(found[1, 1, 1, 2]) == pytest.approx(-1)
-    assert abs(float(found[0, 1, 1, 0])) < 0.15
-    assert found[:, 0, 1].abs().max() == 0, "a pixel that never changes"
 
 
 def test_messages() -> None:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.dream import Dream, Dreamer, LatentState
+from clutr.world_model.evaluation import predict_terminations
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.memory import MemoryConfig
-from clutr.world_model.termination import predict_terminations
 from clutr.world_model.training import scale_of
 
 

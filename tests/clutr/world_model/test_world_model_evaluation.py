@@ -12,7 +12,6 @@ from clutr.world_model.dream import Dream, Dreamer, LatentState
 from clutr.world_model.evaluation import (
     EvaluationOptions,
     LatentRollouts,
-    ReadOut,
     cut_windows,
     fit_linear,
     latent_curves,
@@ -20,10 +19,10 @@ from clutr.world_model.evaluation import (
     outcome_curves,
     physical_curves,
     picture_curves,
-    r2,
     roll_out,
 )
 from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import fit_probe, r2
 from clutr.world_model.memory import MemoryConfig
 from clutr.world_model.training import scale_of
 
@@ -126,7 +125,7 @@ def test_physical_quantities_are_read_in_their_units() -> None:
     rng = torch.Generator().manual_seed(1)
     latents = torch.randn(500, 2, generator=rng)
     privileged_state = torch.stack([3 * latents[:, 0] + 10, torch.full((500,), 7.0)], 1)
-    read_out = ReadOut.fit(latents, privileged_state, penalty=1e-6)
+    read_out = fit_probe(latents, privileged_state, 1e-6)
     torch.testing.assert_close(read_out(latents), privileged_state, atol=1e-2, rtol=1e-3)
     score = r2(read_out(latents), privileged_state)
     assert float(score[0]) == pytest.approx(1, abs=1e-4)

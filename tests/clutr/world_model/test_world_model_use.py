@@ -15,7 +15,7 @@ from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.controller import ControllerOptions, LinearController, controller_returns, evolve
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.dream import Dream, Dreamer, LatentState
-from clutr.world_model.evaluation import ReadOut
+from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.memory import MemoryConfig, Scale
 from clutr.world_model.policy_ranking import (
     ProportionalDriver,
@@ -89,7 +89,7 @@ def test_returns_in_the_world_are_the_engine_s() -> None:
 
 def test_followers_differ_in_speed_and_gain() -> None:
     names = ["curvature_ahead", "forward_speed", "lateral_offset", "heading_error"]
-    read_out = ReadOut(torch.cat([torch.eye(4), torch.zeros(1, 4)]))
+    read_out = LinearProbe(torch.eye(4), torch.zeros(4), 0.0)
     followers = proportional_drivers(read_out, names)
     assert len(followers) == 24
     straight = torch.tensor([[0.0, 10.0, 0.0, 0.5]])  # looks left of a straight road, at 10 units a second

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from clutr.experiments.cli.main import main
 from clutr.experiments.reports.probe_report import probe_world_model
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.probe_context import ProbeOptions
+from clutr.experiments.world_model.probing import ProbeOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import fit_backbone, train_memories
 from clutr.world_model.backbones.ppca import PPCAConfig
@@ -48,7 +48,7 @@ def probed_world(maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("inspect") / "probed"
     shutil.copytree(maze_world.path, path)
     few = ProbeOptions(
-        past=5, predictions=4, pictured=2, quantities=1, ahead=3, moments=300, frames=40, sweeps=2, exponents=2,
+        past=5, predictions=4, pictured=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2, exponents=2,
         steps=30, warm_up=5, starts=2, search=20, beyond=3,
     )  # fmt: skip
     probe_world_model(WorldModelRun(path), few)

@@ -179,7 +179,7 @@ def test_verdicts_are_those_of_the_probe_report(probed_world: WorldModelRun) -> 
     assert verdict_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
     latent = next(target for target, _ in rows if "latent" in target).removeprefix("the change of ")
     assert "its checks" in verdict_of(probed_world.path, "integrated gradients", latent)
-    asked = [re.fullmatch(r"(.+) (now|in 3 moments) \(R\^2 .+\)", target) for target, _ in rows]
+    asked = [re.fullmatch(r"(.+) (now|in 3 steps) \(R\^2 .+\)", target) for target, _ in rows]
     quantity, when = next(found.groups() for found in asked if found)
     assert f"for {quantity} {when} (R^2 " in verdict_of(probed_world.path, "occlusion", quantity)
     assert verdict_of(probed_world.path, "occlusion", "latent 99") == "not checked for this target"
@@ -188,12 +188,12 @@ def test_verdicts_are_those_of_the_probe_report(probed_world: WorldModelRun) -> 
 def test_a_quantitys_verdict_names_the_moment_that_it_was_found_for(tmp_path: Path) -> None:
     row = {"of": "pixels", "method": "occlusion", "passed": False, "why": "no more than chance", "predictions": 16}
     rows = [
-        row | {"target": "lateral offset in 10 moments (R^2 0.31)"},
+        row | {"target": "lateral offset in 10 steps (R^2 0.31)"},
         row | {"target": "the reward", "of": "past latents"},
     ]
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "attribution.json").write_text(json.dumps({"rows": rows}))
-    told = "for lateral offset in 10 moments (R^2 0.31) it FAILED its checks: no more than chance (n = 16)"
+    told = "for lateral offset in 10 steps (R^2 0.31) it FAILED its checks: no more than chance (n = 16)"
     assert verdict_of(tmp_path, "occlusion", "lateral offset") == told
     assert verdict_of(tmp_path, "occlusion", "offset") == "not checked for this target"
     assert verdict_of(tmp_path, "occlusion", "reward") == "not checked for this target", "that was of latents"

@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.plots.probes import is_used, reading_holds, verdict_rows, verdicts
+from clutr.experiments.plots.probes import verdict_rows, verdicts
 from clutr.experiments.reports.probe_report import build_probe_page, load_section, load_sections, probe_world_model
 from clutr.experiments.reports.student_probes import build_student_page
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.probe_context import ProbeOptions
-from clutr.experiments.world_model.probe_sections import PROBES
+from clutr.experiments.world_model.probing import PROBES, ProbeOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import fit_backbone, train_memories
+from clutr.probes.state_probes import is_known, is_used
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lmu import LMUConfig
 from clutr.world_model.memory import MemoryConfig
 
 SMALL = ProbeOptions(
-    past=5, predictions=4, pictured=2, quantities=1, ahead=3, moments=300, frames=40, sweeps=2, exponents=2, steps=30,
-    warm_up=5, starts=2, search=50, beyond=3,
+    past=5, predictions=4, pictured=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2, exponents=2,
+    steps=30, warm_up=5, starts=2, search=50, beyond=3,
 )  # fmt: skip
 PANELS = ("verdicts", "attribution", "pixels", "knowledge", "features", "dynamics", "latents", "health")
 
@@ -95,7 +95,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         load_sections(tmp_path)
     with pytest.raises(ValueError, match="past must be at least 1, got 0"):
         ProbeOptions(past=0)
-    with pytest.raises(ValueError, match="steps must be more than the warm-up's 100, got 100"):
+    with pytest.raises(ValueError, match="steps must be above 100, got 100"):
         ProbeOptions(steps=100)
     with pytest.raises(ValueError, match="beyond must be at least 2, got 1"):
         ProbeOptions(beyond=1)
@@ -116,7 +116,7 @@ def test_verdicts_by_hand() -> None:
     answer |= {f"typical_{name}": 0.0 for name in ("slope", "correlation", "control_slope")}
     bundle: Any = {
         "attribution": ({"rows": rows}, {}),
-        "knowledge": ({"readings": readings, "causal": [answer | {"quantity": "yaw_rate"}]}, {}),
+        "state_probes": ({"readings": readings, "causal": [answer | {"quantity": "yaw_rate"}]}, {}),
     }
     found = {row["what"]: row for row in verdict_rows(bundle)}
     assert (found["occlusion, by pixels"]["passed"], found["occlusion, by pixels"]["checked"]) == (1, 2)
@@ -125,8 +125,8 @@ def test_verdicts_by_hand() -> None:
     assert found["linear probes of the memory"]["words"] == "speed (now)"
     assert found["what probes read is used"]["words"] == "yaw rate"
     assert "a control, which ought to fail" in verdicts(bundle, "run").body
-    assert not reading_holds(reading, 0.58)
-    assert not reading_holds(reading | {"selectivity": 0.05}, 0.0)
+    assert not is_known(reading, 0.58)
+    assert not is_known(reading | {"selectivity": 0.05}, 0.0)
     assert not is_used(answer | {"score": 0.05})
     assert not is_used(answer | {"read_out": 0.05})
     assert not is_used(answer | {"control_slope": 0.4})

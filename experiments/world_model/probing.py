@@ -1,24 +1,190 @@
-"""The sections of a probe report: each takes a world model on the table to plain values and arrays."""
+"""Probing a trained world model: each section of a probe report takes the model to plain values and arrays."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.experiments.world_model.probe_context import EXAMPLES, Arrays, ProbeContext, ProbeResult
-from clutr.experiments.world_model.training import MEMORIES
+from clutr.envs.progress import Progress
+from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_above, require_at_least
+from clutr.experiments.storage import RunError
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
+from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.probes import attribution, feature_maps, latent_health, latent_traversals, memory_dynamics, state_probes
 from clutr.probes import pixel_attribution as pixels
-from clutr.probes.attribution_inputs import Past
-from clutr.probes.dynamics import fixed_points
-from clutr.probes.linear_probes import fit
+from clutr.probes.attribution import Past, Target, cut_pasts
+from clutr.probes.memory_dynamics import fixed_points
 from clutr.probes.open_lstm import OpenLSTM, gate_statistics
 from clutr.probes.sanity_checks import check_latents, check_pixels, check_steps, mask_agreement
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lmu import LMUCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
+from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
+from clutr.world_model.dream import Dreamer
+from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.linear_probe import LinearProbe, fit_probe
+
+ProbeResult = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""A section's plain values, and its arrays by name."""
+
+EXAMPLES = 3
+"""Predictions of which pictures are kept."""
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How much is probed; small episodes and few levels make less of it."""
+
+    past: int = 20
+    """Moments of the past that predictions are explained by."""
+    predictions: int = 32
+    """Predictions that are explained by past latents."""
+    pictured: int = 16
+    """Of those, how many are explained by pixels."""
+    quantities: int = 2
+    """True quantities whose expectation is explained, beside the reward and a latent."""
+    ahead: int = 10
+    """Moments ahead at which the true state is read."""
+    samples: int = 6_000
+    """Steps of episodes on which linear probes are fitted and tested."""
+    frames: int = 1_000
+    """Frames on which feature maps are fitted; half as many of other levels test them."""
+    traversals: int = 8
+    """Latents that are traversed."""
+    exponents: int = 8
+    """Lyapunov exponents."""
+    steps: int = 400
+    """Moments of their trajectories."""
+    warm_up: int = 100
+    """Of them only turn the directions."""
+    starts: int = 16
+    """States from which fixed points are searched."""
+    search: int = 800
+    """Most gradient steps of that search."""
+    beyond: int = 16
+    """Times the training length that the memory runs in the test of state collapse."""
+    seed: int = 1
+    """Of everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            self,
+            1,
+            "past",
+            "predictions",
+            "pictured",
+            "ahead",
+            "samples",
+            "frames",
+            "traversals",
+            "exponents",
+            "starts",
+        )
+        require_above(self, self.warm_up, "steps")
+        require_at_least(self, 2, "beyond")
+
+
+@dataclass
+class ProbeContext:
+    """A trained world model on the table: what every section takes from."""
+
+    run: WorldModelRun
+    model: WorldModel
+    recording: EpisodeDataset
+    options: ProbeOptions
+    progress: Progress = field(default=lambda *_: None)
+
+    @cached_property
+    def episodes(self) -> list[tuple[EpisodeInfo, LatentEpisode]]:
+        """Episodes of levels that nobody trained on, as recorded and as seen; of the test and validation levels."""
+        found = []
+        for split in ("test", "valid"):
+            found += list(
+                zip(self.recording.played(split), encoded(self.recording, self.model.backbone, split), strict=True)
+            )
+        if len({episode.key for episode, _ in found}) < 3:
+            raise RunError(f"{self.run.path} holds too few episodes to probe: record at least 30")
+        return found
+
+    @property
+    def seen(self) -> list[LatentEpisode]:
+        """The same, as the backbone sees them."""
+        return [seen for _, seen in self.episodes]
+
+    @property
+    def dreamer(self) -> Dreamer:
+        """The trained memory."""
+        return self.model.dreamers[MEMORIES[0]]
+
+    @cached_property
+    def kl(self) -> Tensor:
+        """KL of each latent in nats, mean over the probed frames `[k]`."""
+        parts = ("mean", "log_variance")
+        mean, spread = (torch.cat([getattr(seen, name) for seen in self.seen]) for name in parts)
+        return kl_to_standard_normal(mean, spread).mean(0)
+
+    @cached_property
+    def mean_frame(self) -> Tensor:
+        """Of training frames: see `EpisodeDataset.mean_frame`."""
+        return self.recording.mean_frame()
+
+    @cached_property
+    def state_probe_data(
+        self,
+    ) -> tuple[state_probes.StateProbeData, list[state_probes.ProbeScore], dict[str, LinearProbe]]:
+        """Moments, readings and probes of the true state."""
+        options = self.options
+        longest = max(len(seen) for seen in self.seen)
+        rng = self.rng("knowledge")
+        found = state_probes.gather(
+            self.recording, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.samples, rng
+        )
+        backbone = self.model.backbone
+        components = state_probes.pixel_pca(self.recording, found.rows, backbone.latents, backbone.masked_rows)
+        found.representations["pixel PCA"] = components
+        return found, *state_probes.read_all(found, self.recording.quantities, options.seed)
+
+    def past(self) -> Past:
+        """Stretches of the past that predictions are explained by."""
+        length = min(self.options.past, max(len(seen) for seen in self.seen))
+        memory, scale = self.dreamer.memory, self.dreamer.scale
+        return cut_pasts(self.seen, memory, scale, length, self.options.predictions, self.rng("past"))
+
+    def rng(self, purpose: str) -> torch.Generator:
+        """A generator for one purpose."""
+        return named_generator(self.options.seed, "world probe", purpose)
+
+    def targets(self) -> list[Target]:
+        """What is explained: the reward, the latent that tells most, and the quantities that are best foretold.
+
+        Quantities of `ahead` moments later come first, if a probe reads them at all (R^2 above 0.1), then those of now.
+        """
+        found, readings, probes = self.state_probe_data
+        scale, memory = self.dreamer.scale, f"features, {MEMORIES[0]}"
+        latent = int((scale.signal_std / scale.latent_std).argmax())
+        targets = [Target("the reward"), Target(f"the change of latent {latent}", latent=latent)]
+        read = [each for each in readings if each.representation == memory]
+        read.sort(key=lambda each: (each.score > state_probes.READABLE, each.when != "now", each.score), reverse=True)
+        names: list[str] = []
+        for each in read:
+            if each.quantity in names or len(names) == self.options.quantities:
+                continue
+            names.append(each.quantity)
+            when = "now" if each.when == "now" else f"in {found.horizon} steps"
+            targets.append(
+                Target(
+                    f"{each.quantity.replace('_', ' ')} {when} (R^2 {each.score:.2f})",
+                    probe=probes[f"{memory} {each.when}"],
+                    column=self.recording.quantities.index(each.quantity),
+                )
+            )
+        return targets
 
 
 def attributions(context: ProbeContext) -> ProbeResult:
@@ -42,31 +208,32 @@ def attributions(context: ProbeContext) -> ProbeResult:
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
     for target in targets:
         asked = attribution.AttributionInput(memory, target, past)
-        rng = context.rng(f"chance {target.name}")
+        drawn_as = target.name.replace(" steps (", " moments (")  # part of the generators' names: other draws otherwise
+        rng = context.rng(f"chance {drawn_as}")
         chance: dict[str, attribution.Explain] = {"chance": partial(attribution.random_relevance, rng=rng)}
         for name, explain in {**methods, **chance}.items():
-            relevance, verdict = check_latents(asked, explain, context.rng(f"{target.name} {name}"))
+            relevance, checks = check_latents(asked, explain, context.rng(f"{drawn_as} {name}"))
             complete = attribution.completeness(asked, relevance)
             rows.append(
-                {"target": target.name, "method": name, "of": "past latents", "left_out": complete} | verdict.plain()
+                {"target": target.name, "method": name, "of": "past latents", "left_out": complete} | checks.plain()
             )
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             arrays[f"map/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
             context.progress(done, total, {})
         for name, explain in of_moments.items():
-            relevance, verdict = check_steps(asked, explain, context.rng(f"{target.name} {name}"))
-            rows.append({"target": target.name, "method": name, "of": "past moments"} | verdict.plain())
+            relevance, checks = check_steps(asked, explain, context.rng(f"{drawn_as} {name}"))
+            rows.append({"target": target.name, "method": name, "of": "past steps"} | checks.plain())
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             done += 1
             context.progress(done, total, {})
         inner = attribution.AttributionInput(memory, target, few)
         seen = pixels.PixelAttributionInput(inner, encode, context.dreamer.scale, frames.float(), context.mean_frame)
         for name, explain_pixels in on_pixels.items():
-            rng = context.rng(f"{target.name} {name} pixels")
-            relevance, verdict = check_pixels(seen, context.model.backbone, explain_pixels, rng)
+            rng = context.rng(f"{drawn_as} {name} pixels")
+            relevance, checks = check_pixels(seen, context.model.backbone, explain_pixels, rng)
             objects = mask_agreement(relevance, masks, context.recording.objects)
-            rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | verdict.plain())
+            rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | checks.plain())
             arrays[f"pixels/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
             context.progress(done, total, {})
@@ -94,14 +261,14 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
     return [round(float(value), 6) for value in 1 - wrong / spread]
 
 
-def state_knowledge(context: ProbeContext) -> ProbeResult:
+def true_state(context: ProbeContext) -> ProbeResult:
     """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
-    found, readings, probes = context.known
+    found, readings, probes = context.state_probe_data
     quantities, dreamer = context.recording.quantities, context.dreamer
-    rng, moments = context.rng("causal"), 3
+    rng, steps = context.rng("causal"), 3
     try:
         state_probe, starts, actions = state_probes.state_probe_and_moments(
-            context.recording, context.episodes, dreamer, moments, 200, rng
+            context.recording, context.episodes, dreamer, steps, 200, rng
         )
     except ValueError:
         causal: list[state_probes.CausalEffect] = []
@@ -139,11 +306,11 @@ def dynamics(context: ProbeContext) -> ProbeResult:
     """Gates, memory horizon, effective dimension, fixed points, exponents and state collapse of the memory."""
     options, past = context.options, context.past()
     values: dict[str, Any] = {"horizons": {}, "dimensions": {}, "past": past.inputs.shape[1]}
-    arrays: Arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     following = torch.stack(
         [context.dreamer.scale.normalise(context.seen[number].mean[moment + 1]) for number, moment in past.places]
     )
-    known, _, _ = context.known
+    known, _, _ = context.state_probe_data
     for name, dreamer in context.model.dreamers.items():
         memory = dreamer.memory
         mine = past if name == MEMORIES[0] else past._replace(state=memory.initial_state(len(past.inputs)))
@@ -186,7 +353,7 @@ def dynamics(context: ProbeContext) -> ProbeResult:
     arrays |= {f"size/{name}": rows.numpy() for name, rows in run.sizes.items()}
     arrays |= {f"outside/{name}": rows.numpy() for name, rows in run.outside.items()}
     arrays["nats"] = run.nats.numpy()
-    values["collapse"] = {"trained": trained, "moments": options.beyond * trained, "flagged": run.flagged}
+    values["collapse"] = {"trained": trained, "steps": options.beyond * trained, "flagged": run.flagged}
     states = known.representations[f"features, {MEMORIES[0]}"]
     away = states - states.mean(0)
     axes = torch.linalg.eigh(away.T.double() @ away.double()).eigenvectors[:, -2:].flip(1).float()
@@ -216,15 +383,15 @@ def _fixed_points(context: ProbeContext, past: Past) -> dict[str, Any]:
 def latents(context: ProbeContext) -> ProbeResult:
     """What each latent shows: sweeps on a real frame, and the true quantity that goes with it."""
     scale, backbone = context.dreamer.scale, context.model.backbone
-    known, _, _ = context.known
+    known, _, _ = context.state_probe_data
     means = known.representations["latents"]
     kl = context.kl
     matches = latent_traversals.best_matches(means, known.privileged_state, context.recording.quantities)
     row = known.rows[len(known.rows) // 2]
     frame = context.recording.column("frames", row[None])
     code = backbone.encode(frame)[0][0]
-    grid = latent_traversals.latent_traversals(backbone.decode, code, scale.signal_std, kl, context.options.sweeps)
-    read_out = fit(means, known.privileged_state, 1e-2)
+    grid = latent_traversals.latent_traversals(backbone.decode, code, scale.signal_std, kl, context.options.traversals)
+    read_out = fit_probe(means, known.privileged_state, 1e-2)
 
     def again(pictures: Tensor) -> Tensor:
         return backbone.encode((pictures.clamp(0, 1) * 255).round().to(torch.uint8))[0]
@@ -244,7 +411,7 @@ def latents(context: ProbeContext) -> ProbeResult:
                 "quantity": match.quantity,
                 "correlation": match.correlation,
                 "rank": match.monotonicity,
-                "in_sweep": float(follows[column]),
+                "in_traversal": float(follows[column]),
             }
         )
     shown = torch.stack([each.pictures for each in grid])
@@ -253,7 +420,7 @@ def latents(context: ProbeContext) -> ProbeResult:
         "difference": torch.stack([each.difference for each in grid]).numpy(),
         "frame": frame[0].numpy(),
     }
-    return {"sweeps": values, "row": int(row), "latents": len(kl), "moments": len(means)}, arrays
+    return {"traversals": values, "row": int(row), "latents": len(kl), "steps": len(means)}, arrays
 
 
 def health(context: ProbeContext) -> ProbeResult:
@@ -266,7 +433,7 @@ def health(context: ProbeContext) -> ProbeResult:
 
 PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {
     "attribution": attributions,
-    "knowledge": state_knowledge,
+    "state_probes": true_state,
     "features": features,
     "dynamics": dynamics,
     "latents": latents,
