@@ -1,8 +1,8 @@
-"""What a world model knows of the true state: linear probes of what it sees and what it remembers, with controls.
+"""State probes: what can be read of the true state from a world model's latents and memory, with controls.
 
 Probed are the backbone's latents and the memory's features, states and cells; beside them the features of a memory
 whose core was never trained, and as many principal modes of the pixels as there are latents. Splits are by level. A
-control task gives each place a random value; what can be read of it was memorised (Hewitt & Liang, arXiv 1909.03368).
+control task gives each cell a random value; what can be read of it was memorised (Hewitt & Liang, arXiv 1909.03368).
 The causal test moves the memory's state along a probe's direction and reads from its dream, in the quantity's units.
 """
 
@@ -28,25 +28,25 @@ READABLE = 0.1
 
 @dataclass(frozen=True)
 class StateProbeData:
-    """Moments of the probed episodes, with everything that is read from them."""
+    """Steps of the probed episodes, with everything that is read from them."""
 
     representations: dict[str, Tensor]
-    """`[n, H]` by name, the same moments in each."""
+    """`[n, H]` by name, the same steps in each."""
     privileged_state: Tensor
     """`[n, Q]`."""
     ahead: Tensor
-    """`[n, Q]`: the truth `horizon` moments later; NaN past an episode's end."""
+    """`[n, Q]`: the true state `horizon` steps later; NaN past an episode's end."""
     groups: Tensor
     """`[n]` int64: levels."""
     cells: Tensor
-    """`[n]` int64: places, for the control task."""
+    """`[n]` int64: where each step is, for the control task."""
     rows: Tensor
-    """`[n]` int64: of the recording."""
+    """`[n]` int64: of the dataset."""
     horizon: int
 
 
-def places(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
-    """The place `[n]` int64 of each moment: its cell in a grid over x and y, or row and column."""
+def grid_cells(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
+    """The cell `[n]` int64 of each step in a grid over x and y, or row and column."""
     cells = torch.zeros(len(privileged_state), dtype=torch.int64)
     pair = ("x", "y") if "x" in quantities else ("row", "column")
     for name in pair:
@@ -57,7 +57,7 @@ def places(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -
 
 
 @torch.no_grad()
-def gather(
+def collect(
     recording: EpisodeDataset,
     episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamers: Mapping[str, Dreamer],
@@ -65,14 +65,14 @@ def gather(
     most: int,
     rng: torch.Generator,
 ) -> StateProbeData:
-    """Watch episodes and keep random moments of them.
+    """Let memories observe episodes, and keep random steps of them.
 
     Args:
         recording: where they are.
-        episodes: as recorded and as the backbone sees them; the memory watches each from its first frame.
+        episodes: as recorded and as the backbone encodes them; memories observe each from its first frame.
         dreamers: memories by name; the first one's states are probed too, and the first core's cells of an LSTM.
-        horizon: moments ahead at which the truth is also taken.
-        most: moments, at most.
+        horizon: steps ahead at which the true state is also taken.
+        most: steps, at most.
         rng: chooses them.
     """
     columns: dict[str, list[Tensor]] = {}
@@ -113,14 +113,14 @@ def gather(
         true,
         torch.cat(ahead),
         torch.cat(groups),
-        places(true, recording.quantities),
+        grid_cells(true, recording.quantities),
         torch.cat(rows),
         horizon,
     )
 
 
 def pixel_pca(recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
-    """As many principal modes of the pixels as there are latents `[n, count]`, the control of what V adds."""
+    """The first principal components of the pixels, `[n, count]`: a control of what the backbone adds."""
     chunks = list(rows.split(250))
     few = list(rows[torch.linspace(0, len(rows) - 1, min(len(rows), fitted_on)).long()].split(250))
 
@@ -133,12 +133,12 @@ def pixel_pca(recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What is read of one quantity from one representation."""
+    """How well one quantity is read from one representation."""
 
     representation: str
     quantity: str
     when: str
-    """"now", or so many moments ahead."""
+    """"now", or so many steps ahead."""
     score: float
     """R^2 on levels that no probe was fitted on."""
     control: float
@@ -148,13 +148,13 @@ class ProbeScore:
     levels: int
 
 
-def read_all(
+def probe_state(
     found: StateProbeData, quantities: Sequence[str], seed: int
 ) -> tuple[list[ProbeScore], dict[str, LinearProbe]]:
-    """Probe every representation for the truth now and ahead, all with the same split.
+    """Probe every representation for the true state now and ahead, all with the same split.
 
     Returns:
-        The readings, and the probes by representation and when ("latents now").
+        The scores, and the probes by representation and when ("latents now").
     """
     readings, probes = [], {}
     later = ~found.ahead.isnan().any(1)
@@ -181,11 +181,11 @@ def read_all(
 
 @dataclass(frozen=True)
 class CausalEffect:
-    """Whether what a probe reads from the memory's state is what the memory goes on with."""
+    """Whether the memory goes on with what a probe reads from its state."""
 
     quantity: str
-    moments: int
-    """Dreamt until the change is read."""
+    steps: int
+    """Of dreaming before the change is read."""
     score: float
     """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
     test: CausalTest
@@ -198,7 +198,7 @@ class CausalEffect:
 @torch.no_grad()
 def causal_effects(
     dreamer: Dreamer,
-    moments: LatentState,
+    starts: LatentState,
     actions: Tensor,
     state_probe: LinearProbeResult,
     read_out: LinearProbe,
@@ -210,7 +210,7 @@ def causal_effects(
 
     Args:
         dreamer: the memory.
-        moments: `[n]` moments to start from.
+        starts: `[n]` latent states to start from.
         actions: `[H, n, A]`: taken meanwhile; the same with and without the push.
         state_probe: reads the quantities from states.
         read_out: reads them from latents, in the backbone's units.
@@ -219,25 +219,25 @@ def causal_effects(
         rng: draws the random directions of the control.
     """
     horizon, reader = len(actions), state_probe.probe
-    covariance = torch.cov(moments.state.T)
+    covariance = torch.cov(starts.state.T)
     found = []
     for column, quantity in enumerate(quantities):
         if float(spreads[column]) <= 0 or float(reader.weights[:, column].norm()) <= 1e-9:
             continue
 
         def says(states: Tensor, column: int = column) -> Tensor:
-            dreamt = dreamer.dream(LatentState(states, moments.latent), actions, horizon)
+            dreamt = dreamer.dream(LatentState(states, starts.latent), actions, horizon)
             return read_out(dreamt.latents[-1])[:, column]
 
         amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
         typical = covariance @ reader.weights[:, column]
-        tests = (causal_test(reader, column, moments.state, says, amounts, rng, along=way) for way in (None, typical))
+        tests = (causal_test(reader, column, starts.state, says, amounts, rng, along=way) for way in (None, typical))
         found.append(CausalEffect(quantity, horizon, float(state_probe.score[column]), *tests))
     return found
 
 
 @torch.no_grad()
-def state_probe_and_moments(
+def fit_causal_probe(
     recording: EpisodeDataset,
     episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamer: Dreamer,
@@ -245,10 +245,10 @@ def state_probe_and_moments(
     most: int,
     rng: torch.Generator,
 ) -> tuple[LinearProbeResult, LatentState, Tensor]:
-    """A probe of the whole state on some episodes, and moments of it to push, with the actions that followed.
+    """A probe of the memory's whole state on some episodes, and states to push, with the actions that followed.
 
-    The state is the one before the present frame is taken in: what the memory brings along of its own. Returns the
-    probe, moments `[n]` and actions `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
+    The state is the one before the present frame is taken in. Returns the probe, latent states `[n]` and actions
+    `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
     """
     states, privileged_state, latents, actions, levels = [], [], [], [], []
     for number, (episode, seen) in enumerate(episodes):
@@ -259,31 +259,31 @@ def state_probe_and_moments(
         normal = dreamer.scale.normalise(seen.mean[:-1])
         state = memory.initial_state(1)
         every = recording.column("privileged_state", torch.arange(episode.first, episode.first + count))
-        for moment in range(count):
-            if moment and moment % 3 == 0:
+        for step in range(count):
+            if step and step % 3 == 0:
                 states.append(state[0])
-                privileged_state.append(every[moment])
-                latents.append(normal[moment])
-                actions.append(seen.actions[moment : moment + horizon])
+                privileged_state.append(every[step])
+                latents.append(normal[step])
+                actions.append(seen.actions[step : step + horizon])
                 levels.append(number)
-            state, _ = memory.core.step(state, torch.cat([normal[moment], seen.actions[moment]])[None])
+            state, _ = memory.core.step(state, torch.cat([normal[step], seen.actions[step]])[None])
         if len(states) >= 20 * most:
             break
     if len(set(levels)) < 3:
-        raise ValueError(f"fewer than 3 episodes have enough moments to dream {horizon} on")
+        raise ValueError(f"fewer than 3 episodes have enough steps to dream {horizon} on")
     joined, groups = torch.stack(states), torch.tensor(levels)
     found = probe(joined, torch.stack(privileged_state), groups, groups, rng)
     chosen = torch.linspace(0, len(states) - 1, min(most, len(states))).long()
-    moments = LatentState(joined[chosen], torch.stack(latents)[chosen])
-    return found, moments, torch.stack(actions)[chosen].transpose(0, 1)
+    starts = LatentState(joined[chosen], torch.stack(latents)[chosen])
+    return found, starts, torch.stack(actions)[chosen].transpose(0, 1)
 
 
-def plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dict[str, Any]:
+def to_plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dict[str, Any]:
     """Both as plain values."""
     return {
         "readings": [vars(reading) for reading in readings],
         "causal": [
-            {"quantity": each.quantity, "moments": each.moments, "score": each.score}
+            {"quantity": each.quantity, "steps": each.steps, "score": each.score}
             | each.test._asdict()
             | {f"typical_{name}": value for name, value in each.typical._asdict().items()}
             for each in causal
@@ -292,7 +292,7 @@ def plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dic
 
 
 def is_known(reading: Mapping[str, Any], untrained: float) -> bool:
-    """Whether a probe says something: selectivity above 0.1, and 0.05 above the untrained core."""
+    """Whether the memory holds what is read: selectivity above 0.1, and R^2 0.05 above that of the untrained core."""
     return bool(reading["selectivity"] > 0.1 and reading["score"] > max(untrained, 0.0) + 0.05)
 
 

@@ -1,10 +1,11 @@
-"""What a maze student knows of where it is, where it has been and where the goal is: probes of its recurrent core.
+"""Student probes: what a maze student's recurrent core tells of its position, the visited cells and the goal.
 
-The student walks held-out levels; from its hidden state and its cells, and as controls from what it sees at the moment
-and from the core of an untrained student that walked the same way, the true state is read by linear probes. Splits are
-by level. What can be read from the core and not from the view is remembered.
+The student plays random levels. Linear probes read the true state from its hidden state and cells and, as controls,
+from its present view and from the core of an untrained student that saw the same. Splits are by level. What can be
+read from the core and not from the view is remembered.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from clutr.probes.linear_probes import probe
 
 @dataclass(frozen=True)
 class StudentSteps:
-    """Moments of walks, with what the student saw and remembered."""
+    """Steps of episodes, with what the student saw and remembered."""
 
     representations: dict[str, Tensor]
     """`[n, H]` by name."""
@@ -40,7 +41,7 @@ class StudentSteps:
 def collect_steps(
     domain: Domain, student: Student, untrained: Student, levels: int, seed: int, most_steps: int = 100
 ) -> StudentSteps:
-    """Let a student walk random levels, each until its end, and watch.
+    """Let a student play random levels, one episode each.
 
     Args:
         domain: mazes.
@@ -48,14 +49,14 @@ def collect_steps(
         untrained: the same kind of student as it was drawn; it sees what the other sees.
         levels: how many.
         seed: of levels and actions.
-        most_steps: of a walk.
+        most_steps: of an episode.
 
     Raises:
-        ValueError: if the students have no recurrent core of their own, or the world is no maze.
+        ValueError: if the students have no recurrent core of their own, or the environment is no maze.
     """
     networks = [getattr(each, "network", None) for each in (student, untrained)]
     if not all(isinstance(network, ActorCritic) for network in networks):
-        raise ValueError("only the recurrent students of mazes have a core to probe")
+        raise ValueError("only recurrent students of mazes have a core to probe")
     rng = named_generator(seed, "probe", "walk")
     engine: Any = domain.engine(levels)
     observation = engine.reset(domain.sample(levels, rng))
@@ -100,27 +101,27 @@ def collect_steps(
     )
 
 
-def probe_memory(walks: StudentSteps, seed: int) -> dict[str, Any]:
+def probe_memory(steps: StudentSteps, seed: int) -> dict[str, Any]:
     """Probe every representation for the true state, and for each cell whether it was visited.
 
     Returns:
         `readings`: by representation and quantity `score` (R^2 on held-out levels), `control` and `selectivity`;
-        "visited cells" is the mean over cells that were visited in 2 to 98 % of moments; `memory`: by quantity the
+        "visited cells" is the mean over cells that were visited in 2 to 98 % of steps; `memory`: by quantity the
         score of the hidden state beyond those of the view and of the untrained core; `rows` and `levels`.
 
     Raises:
         ValueError: with fewer than three levels.
     """
-    share = walks.visited.mean(0)
+    share = steps.visited.mean(0)
     known = (share > 0.02) & (share < 0.98)
-    targets = torch.cat([walks.privileged_state, walks.visited[:, known]], 1)
-    count = len(walks.quantities)
+    targets = torch.cat([steps.privileged_state, steps.visited[:, known]], 1)
+    count = len(steps.quantities)
     readings = []
     scores: dict[str, dict[str, float]] = {}
-    for name, states in walks.representations.items():
+    for name, states in steps.representations.items():
         rng = named_generator(seed, "probe", "students")
-        found = probe(states, targets, walks.groups, walks.cells, rng)
-        rows = dict(enumerate(walks.quantities))
+        found = probe(states, targets, steps.groups, steps.cells, rng)
+        rows = dict(enumerate(steps.quantities))
         for column, quantity in rows.items():
             parts = (found.score[column], found.control[column], found.selectivity[column])
             readings.append(_reading(name, quantity, parts))
@@ -136,7 +137,7 @@ def probe_memory(walks: StudentSteps, seed: int) -> dict[str, Any]:
         }
         for quantity, value in scores["hidden"].items()
     }
-    return {"readings": readings, "memory": memory, "rows": len(targets), "levels": len(walks.groups.unique())}
+    return {"readings": readings, "memory": memory, "rows": len(targets), "levels": len(steps.groups.unique())}
 
 
 def _reading(name: str, quantity: str, parts: tuple[Tensor, Tensor, Tensor]) -> dict[str, Any]:
@@ -148,3 +149,8 @@ def _reading(name: str, quantity: str, parts: tuple[Tensor, Tensor, Tensor]) -> 
         "control": control,
         "selectivity": selectivity,
     }
+
+
+def is_remembered(memory: Mapping[str, float]) -> bool:
+    """Whether the core tells a quantity: R^2 0.05 above both the view's and the untrained core's."""
+    return memory["beyond_view"] > 0.05 and memory["beyond_untrained"] > 0.05

@@ -32,6 +32,7 @@ from clutr.experiments.plots.html import (
 from clutr.experiments.plots.images import grey, strip
 from clutr.experiments.plots.page import Panel, join_caption
 from clutr.probes.state_probes import READABLE, is_known, is_used
+from clutr.probes.student_probes import is_remembered
 
 MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
 RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
@@ -379,7 +380,7 @@ def students_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> P
         for name in names:
             each = mine[quantity, name]
             cells.append(f"{each['score']:.2f} <small>sel. {each['selectivity']:.2f}</small>")
-        holds = memory["beyond_view"] > 0.05 and memory["beyond_untrained"] > 0.05
+        holds = is_remembered(memory)
         rows.append(
             [*cells, two_decimals(memory["beyond_view"]), two_decimals(memory["beyond_untrained"]), badge(holds)]
         )

@@ -142,13 +142,13 @@ class ProbeContext:
         options = self.options
         longest = max(len(seen) for seen in self.seen)
         rng = self.rng("knowledge")
-        found = state_probes.gather(
+        found = state_probes.collect(
             self.recording, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.samples, rng
         )
         backbone = self.model.backbone
         components = state_probes.pixel_pca(self.recording, found.rows, backbone.latents, backbone.masked_rows)
         found.representations["pixel PCA"] = components
-        return found, *state_probes.read_all(found, self.recording.quantities, options.seed)
+        return found, *state_probes.probe_state(found, self.recording.quantities, options.seed)
 
     def past(self) -> Past:
         """Stretches of the past that predictions are explained by."""
@@ -267,7 +267,7 @@ def true_state(context: ProbeContext) -> ProbeResult:
     quantities, dreamer = context.recording.quantities, context.dreamer
     rng, steps = context.rng("causal"), 3
     try:
-        state_probe, starts, actions = state_probes.state_probe_and_moments(
+        state_probe, starts, actions = state_probes.fit_causal_probe(
             context.recording, context.episodes, dreamer, steps, 200, rng
         )
     except ValueError:
@@ -275,7 +275,7 @@ def true_state(context: ProbeContext) -> ProbeResult:
     else:
         read_out, spreads = probes["latents now"], found.privileged_state.std(0)
         causal = state_probes.causal_effects(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
-    values = state_probes.plain(readings, causal)
+    values = state_probes.to_plain(readings, causal)
     read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
     for answer in values["causal"]:
         answer["read_out"] = read[answer["quantity"]]

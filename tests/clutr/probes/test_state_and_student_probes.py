@@ -15,12 +15,12 @@ from clutr.probes.linear_probes import causal_test
 from clutr.probes.state_probes import (
     StateProbeData,
     causal_effects,
-    gather,
+    collect,
+    fit_causal_probe,
+    grid_cells,
     pixel_pca,
-    places,
-    plain,
-    read_all,
-    state_probe_and_moments,
+    probe_state,
+    to_plain,
 )
 from clutr.probes.student_probes import StudentSteps, collect_steps, probe_memory
 from clutr.world_model.cores.lstm_gru import LSTMConfig
@@ -71,7 +71,7 @@ def world(
 
 def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
-    found = gather(recording, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
+    found = collect(recording, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
     count = EPISODES * LENGTH
     assert set(found.representations) == {"latents", "features, trained", "cells, trained", "features, control"}
     assert all(len(values) == count for values in found.representations.values())
@@ -88,7 +88,7 @@ def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dr
     with torch.no_grad():
         _, features = dreamer.memory.core.scan(dreamer.memory.initial_state(1), inputs)
     torch.testing.assert_close(found.representations["features, trained"][:LENGTH], features[:, 0])
-    assert len(gather(recording, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
+    assert len(collect(recording, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
     modes = pixel_pca(recording, found.rows, 1, 0)
     correlation = torch.corrcoef(torch.stack([modes[:, 0], found.privileged_state[:, 0]]))[0, 1]
     assert abs(float(correlation)) > 0.99
@@ -96,8 +96,8 @@ def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dr
 
 def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
-    found = gather(recording, pairs, {"trained": dreamer}, 4, 1_000, generator())
-    readings, probes = read_all(found, recording.quantities, 1)
+    found = collect(recording, pairs, {"trained": dreamer}, 4, 1_000, generator())
+    readings, probes = probe_state(found, recording.quantities, 1)
     by_name = {(each.representation, each.quantity, each.when): each for each in readings}
     assert by_name["latents", "speed", "now"].score > 0.999
     assert by_name["latents", "speed", "4 ahead"].score < 0.2
@@ -110,20 +110,20 @@ def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> N
         found.representations, found.privileged_state, torch.full_like(found.ahead, math.nan), found.groups,
         found.cells, found.rows, 50,
     )  # fmt: skip
-    assert {each.when for each in read_all(short, recording.quantities, 1)[0]} == {"now"}
+    assert {each.when for each in probe_state(short, recording.quantities, 1)[0]} == {"now"}
 
 
 def test_places_are_cells_of_a_grid() -> None:
     privileged_state = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 1.0], [9.0, 0.1, 1.1], [9.0, 1.1, 0.1]])
-    found = places(privileged_state, ("speed", "x", "y"), bins=2)
+    found = grid_cells(privileged_state, ("speed", "x", "y"), bins=2)
     assert found[0] != found[1]
     assert len(found.unique()) == 4
-    assert places(privileged_state, ("speed", "row", "column"), bins=2).tolist() == found.tolist()
+    assert grid_cells(privileged_state, ("speed", "row", "column"), bins=2).tolist() == found.tolist()
 
 
 def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
-    found, moments, actions = state_probe_and_moments(recording, pairs, dreamer, 2, 5, generator())
+    found, moments, actions = fit_causal_probe(recording, pairs, dreamer, 2, 5, generator())
     assert moments.state.shape == (5, 12)
     assert actions.shape == (2, 5, 1)
     read_out = fit_probe(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
@@ -131,10 +131,10 @@ def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeData
         dreamer, moments, actions, found, read_out, recording.quantities, torch.ones(3), generator()
     )
     assert [each.quantity for each in answers] == ["x", "y", "speed"]
-    told = plain([], answers)["causal"][0]
+    told = to_plain([], answers)["causal"][0]
     assert set(told) >= {"quantity", "score", "slope", "typical_slope", "control_slope"}
-    with pytest.raises(ValueError, match="fewer than 3 episodes have enough moments to dream 12 on"):
-        state_probe_and_moments(recording, pairs, dreamer, 12, 5, generator())
+    with pytest.raises(ValueError, match="fewer than 3 episodes have enough steps to dream 12 on"):
+        fit_causal_probe(recording, pairs, dreamer, 12, 5, generator())
 
 
 def test_a_push_along_another_direction_changes_the_reading_as_much() -> None:
@@ -178,7 +178,7 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     result = probe_memory(found, 1)
     assert {each["representation"] for each in result["readings"]} == {"view", "hidden", "cells", "untrained hidden"}
     assert result["levels"] == 12
-    with pytest.raises(ValueError, match="only the recurrent students of mazes"):
+    with pytest.raises(ValueError, match="only recurrent students of mazes"):
         collect_steps(domain, SimpleNamespace(network=None), untrained, 4, 1)
 
 

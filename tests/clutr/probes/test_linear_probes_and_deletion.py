@@ -22,7 +22,7 @@ def test_a_probe_is_ridge_regression() -> None:
     targets = states[:, :2] @ torch.tensor([[1.0, 0.0], [0.5, -2.0]]) + 3 + torch.randn(200, 2, generator=rng)
     found = fit_probe(states, targets, 0.1)
     alpha = 0.1 * float(states.var(0, correction=0).mean()) * 200
-    expected = Ridge(alpha=alpha).fit_probe(states.numpy(), targets.numpy())
+    expected = Ridge(alpha=alpha).fit(states.numpy(), targets.numpy())
     torch.testing.assert_close(
         found.weights.double(), torch.from_numpy(expected.coef_.T).double(), atol=1e-4, rtol=1e-3
     )
