@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Evaluation(NamedTuple):
+class ActionEvaluation(NamedTuple):
     """A policy's view of actions already taken; all of one shape."""
 
     log_probs: Tensor
@@ -52,8 +52,8 @@ def normalise(advantages: Tensor) -> Tensor:
 
 
 def clipped_losses(
-    new: Evaluation,
-    old: Evaluation,
+    new: ActionEvaluation,
+    old: ActionEvaluation,
     advantages: Tensor,
     returns: Tensor,
     clip: float,

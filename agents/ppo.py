@@ -8,7 +8,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise
 from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
@@ -192,8 +192,8 @@ class PPOStudent(Stateful):
         """The loss, 0-d, of samples whose advantages are normalised, and its metrics, `[5]`: means over the samples."""
         config = self.config
         policy, values = self.network(batch.prepared, batch.episode_starts)
-        new = Evaluation(policy.log_prob(batch.actions), values, policy.entropy())
-        old = Evaluation(batch.log_probs, batch.values, new.entropy)
+        new = ActionEvaluation(policy.log_prob(batch.actions), values, policy.entropy())
+        old = ActionEvaluation(batch.log_probs, batch.values, new.entropy)
         losses = clipped_losses(new, old, batch.advantages, batch.returns, config.clip, config.value_loss)
         loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
         with torch.no_grad():

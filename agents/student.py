@@ -44,8 +44,35 @@ class Trajectories:
         return self.advantages + self.values
 
     def statistics(self) -> "EpisodeStatistics":
-        """Summarise the finished episodes of each environment."""
-        return summarise(self)
+        """Summarise the finished episodes of each environment, without a loop over steps or environments."""
+        done = self.terminated | self.truncated
+        episodes = done.sum(0)
+        number = done.cumsum(0) - done.long()  # which of its environment's episodes a step belongs to
+        empty = torch.zeros(int(episodes.max()) + 1, done.shape[1], device=done.device)  # the last one may be cut
+        totals = empty.scatter_add(0, number, self.rewards.to(empty.dtype))
+        lengths = empty.scatter_add(0, number, torch.ones_like(number, dtype=empty.dtype))
+        finished = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes
+        sum_return = totals.where(finished, 0.0).sum(0)
+        sum_square = totals.where(finished, 0.0).square().sum(0)
+        sum_length = lengths.where(finished, 0.0).sum(0)
+        best = totals.where(finished, -torch.inf).amax(0)
+        solved, episodes = self.solved.sum(0).float(), episodes.float()
+        count = episodes.clamp(min=1)
+        return EpisodeStatistics(
+            mean_return=sum_return / count,
+            best_return=torch.where(episodes > 0, best, 0.0),
+            square_return=sum_square / count,
+            solved=solved / count,
+            episodes=episodes,
+            length=sum_length / count,
+            scores={
+                "value_l1": self.advantages.abs().mean(0),
+                "positive_value_loss": self.advantages.clamp(min=0).mean(0),
+                "negative_value_loss": self.advantages.clamp(max=0).neg().mean(0),
+                "signed_value_loss": self.advantages.mean(0),
+                "mean_value": self.values.mean(0),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -68,38 +95,6 @@ class EpisodeStatistics:
     """Statistics of the value function over all steps of the rollout, by name: means of |A| (`value_l1`), of max(A, 0)
     (`positive_value_loss`), of max(-A, 0) (`negative_value_loss`), of A (`signed_value_loss`; arXiv 2110.02439, section
     4) and of V (`mean_value`), for generalised advantages A."""
-
-
-def summarise(trajectories: Trajectories) -> EpisodeStatistics:
-    """Reduce trajectories to `EpisodeStatistics`, without a loop over steps or environments."""
-    done = trajectories.terminated | trajectories.truncated
-    episodes = done.sum(0)
-    number = done.cumsum(0) - done.long()  # which of its environment's episodes a step belongs to
-    empty = torch.zeros(int(episodes.max()) + 1, done.shape[1], device=done.device)  # the last one may be cut
-    totals = empty.scatter_add(0, number, trajectories.rewards.to(empty.dtype))
-    lengths = empty.scatter_add(0, number, torch.ones_like(number, dtype=empty.dtype))
-    finished = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes
-    sum_return = totals.where(finished, 0.0).sum(0)
-    sum_square = totals.where(finished, 0.0).square().sum(0)
-    sum_length = lengths.where(finished, 0.0).sum(0)
-    best = totals.where(finished, -torch.inf).amax(0)
-    solved, episodes = trajectories.solved.sum(0).float(), episodes.float()
-    count = episodes.clamp(min=1)
-    return EpisodeStatistics(
-        mean_return=sum_return / count,
-        best_return=torch.where(episodes > 0, best, 0.0),
-        square_return=sum_square / count,
-        solved=solved / count,
-        episodes=episodes,
-        length=sum_length / count,
-        scores={
-            "value_l1": trajectories.advantages.abs().mean(0),
-            "positive_value_loss": trajectories.advantages.clamp(min=0).mean(0),
-            "negative_value_loss": trajectories.advantages.clamp(max=0).neg().mean(0),
-            "signed_value_loss": trajectories.advantages.mean(0),
-            "mean_value": trajectories.values.mean(0),
-        },
-    )
 
 
 class Policy(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clutr.agents.rollout import generalised_advantages
 from clutr.agents.sb3.requirement import require_sb3
-from clutr.agents.student import EpisodeStatistics, Trajectories, summarise
+from clutr.agents.student import EpisodeStatistics, Trajectories
 from clutr.curricula.base import Curriculum, Outcome, Proposal
 
 require_sb3()
@@ -128,21 +128,19 @@ class CurriculumCallback(BaseCallback):
             dones = terminated | truncated
             advantages = generalised_advantages(rewards, values, next_values, dones, model.gamma, self.gae_lambda)
         nothing = torch.empty(0)
-        return summarise(
-            Trajectories(
-                observations={},
-                actions=nothing,
-                log_probs=nothing,
-                rewards=rewards,
-                terminated=terminated,
-                truncated=truncated,
-                solved=solved,
-                episode_starts=nothing,
-                values=values,
-                next_values=next_values,
-                advantages=advantages,
-            )
-        )
+        return Trajectories(
+            observations={},
+            actions=nothing,
+            log_probs=nothing,
+            rewards=rewards,
+            terminated=terminated,
+            truncated=truncated,
+            solved=solved,
+            episode_starts=nothing,
+            values=values,
+            next_values=next_values,
+            advantages=advantages,
+        ).statistics()
 
     def state_dict(self) -> dict[str, Any]:
         """The curriculum's state, to be saved beside the model (`clutr.experiments.storage.save_state`)."""

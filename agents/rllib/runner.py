@@ -2,16 +2,14 @@
 
 import time
 import traceback
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from ray.rllib.env.env_runner import EnvRunner
 
 from clutr.agents.ppo import PPOStudent
-from clutr.agents.rllib.serialization import Shard, generator, pack, pack_trajectories, unpack, unpack_levels
+from clutr.agents.rllib.serialization import generator, pack, pack_trajectories, unpack, unpack_levels
+from clutr.agents.rllib.shards import Shard
 from clutr.agents.rollout import collect
-from clutr.agents.student import EpisodeStatistics
 from clutr.envs.domain import Domain, Engine
 
 
@@ -50,8 +48,7 @@ class LevelEnvRunner(EnvRunner):
                 `total` (which of the rollout's environments these are), `rng` (the state of the student's generator).
 
         Returns:
-            `keys` of the levels that were played, `trajectories`, `outcomes` by key (episodes, mean return and solved
-            fraction; environments with the same level are joined), the generator's state `rng` after the rollout, and
+            `keys` of the levels that were played, `trajectories`, the generator's state `rng` after the rollout, and
             `seconds` of playing.
         """
         student: PPOStudent = self.module[kwargs["student"]].student
@@ -59,11 +56,11 @@ class LevelEnvRunner(EnvRunner):
         levels = unpack_levels(kwargs["levels"])
         rng = generator(kwargs["rng"])
         shard = Shard(student.network, kwargs["first"], kwargs["total"])
-        player = student.network if kwargs["total"] == len(levels) else shard
+        policy = student.network if kwargs["total"] == len(levels) else shard
         options = student.config
         started = time.perf_counter()
         played = collect(
-            player, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.gae_lambda
+            policy, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.gae_lambda
         )
         seconds = time.perf_counter() - started
         self.num_env_steps_sampled_lifetime += played.rewards.numel()
@@ -71,7 +68,6 @@ class LevelEnvRunner(EnvRunner):
         return {
             "keys": keys,
             "trajectories": pack_trajectories(played),
-            "outcomes": outcomes_by_key(keys, played.statistics()),
             "rng": pack(rng.get_state()),
             "seconds": seconds,
         }
@@ -86,23 +82,6 @@ class LevelEnvRunner(EnvRunner):
 
     def assert_healthy(self) -> None:
         """It is, once it is made."""
-
-
-def outcomes_by_key(keys: Sequence[str], statistics: EpisodeStatistics) -> dict[str, dict[str, float]]:
-    """Episodes, mean return and solved fraction of each level; environments with the same level are joined."""
-    number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    level = torch.tensor([number[key] for key in keys])
-
-    def by_level(values: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(number), dtype=torch.float64).index_add_(0, level, values.double())
-
-    episodes = by_level(statistics.episodes)
-    columns = {"episodes": episodes} | {
-        name: by_level(getattr(statistics, name) * statistics.episodes) / episodes.clamp(min=1)
-        for name in ("mean_return", "solved")
-    }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return {key: dict(zip(columns, row, strict=True)) for key, row in zip(number, rows, strict=True)}
 
 
 def sample(runner: LevelEnvRunner, **kwargs: Any) -> dict[str, Any]:

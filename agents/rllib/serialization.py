@@ -1,18 +1,15 @@
 """What travels between machines: numpy arrays, which Ray hands on without copying, nested in dicts and lists."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clutr.agents.distributions import Categorical, Distribution, sample_actions
-from clutr.agents.networks import Network
 from clutr.agents.student import Trajectories
-from clutr.envs.domain import LevelBatch, Observation
-from clutr.envs.randomness import named_generator
+from clutr.envs.domain import LevelBatch
 
 
 def pack(value: Any) -> Any:
@@ -80,53 +77,3 @@ def generator(state: np.ndarray) -> torch.Generator:
     rng = torch.Generator()
     rng.set_state(torch.from_numpy(state.copy()))
     return rng
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A network that plays environments `first` to `first + n` of `total`, with those environments' random draws.
-
-    Where actions are discrete, each step takes one number an environment from the generator. A shard draws the numbers
-    of all environments and uses its own, so that it acts as it would in one process, and leaves the generator as it
-    would be there. Draws from a Beta distribution take who knows how many numbers; there, each shard but that of all
-    environments has a generator of its own, made from the student's.
-    """
-
-    network: Network
-    first: int
-    total: int
-    _own_generator: list[torch.Generator] = field(default_factory=list, init=False)
-
-    def initial_state(self, n: int) -> Tensor:
-        """See `Network`."""
-        return self.network.initial_state(n)
-
-    def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `Network`."""
-        policy, values, state = self.network.step(observation, state)
-        return SharedDraws(policy, self.first, self.total, self._own), values, state
-
-    def _own(self, rng: torch.Generator) -> torch.Generator:
-        if not self._own_generator:
-            seed = int(torch.randint(2**62, (), generator=rng))
-            self._own_generator.append(named_generator(seed, "share", self.first))
-        return self._own_generator[0]
-
-
-class SharedDraws:
-    """A distribution over the actions of a shard's environments; see `Shard`."""
-
-    def __init__(
-        self, policy: Distribution, first: int, total: int, own: Callable[[torch.Generator], torch.Generator]
-    ) -> None:
-        self.policy, self.first, self.total, self.own = policy, first, total, own
-        self.mode, self.log_prob = policy.mode, policy.log_prob
-        self.entropy, self.to_engine = policy.entropy, policy.to_engine
-
-    def sample(self, rng: torch.Generator) -> Tensor:
-        """See `Distribution`."""
-        policy = self.policy
-        if not isinstance(policy, Categorical):
-            return policy.sample(self.own(rng))
-        noise = torch.rand(self.total, generator=rng)
-        return sample_actions(policy.log_probs, noise[self.first : self.first + len(policy.log_probs)])

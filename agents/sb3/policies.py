@@ -85,6 +85,10 @@ class ActionBounds:
         self.low = torch.from_numpy(space.low).to(device)
         self.high = torch.from_numpy(space.high).to(device)
 
+    def stretch(self, actions: Tensor) -> Tensor:
+        """Actions in (-1, 1), `[N, A]`, stretched over the bounds."""
+        return self.low + 0.5 * (actions + 1) * (self.high - self.low)
+
 
 class ActorCriticPolicy:
     """The policy of PPO or A2C.

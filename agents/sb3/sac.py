@@ -40,7 +40,10 @@ class SB3SACConfig(OffPolicyOptions):
 
 
 class SquashedGaussian(Gaussian):
-    """Normal distributions squashed by tanh into (-1, 1) and stretched over the engine's bounds, as SAC acts in it."""
+    """Normal distributions squashed by tanh into (-1, 1) and stretched over the engine's bounds, as SAC acts in it.
+
+    Entropies are those of the normal distributions: the squashed ones' have no closed form.
+    """
 
     def sample(self, rng: torch.Generator) -> Tensor:
         """In (-1, 1), `[N, A]`."""
@@ -55,32 +58,20 @@ class SquashedGaussian(Gaussian):
         inside = actions.clamp(-1 + _EDGE, 1 - _EDGE)
         return super().log_prob(torch.atanh(inside)) - torch.log1p(_EDGE - inside.square()).sum(-1)
 
-    def entropy(self) -> Tensor:
-        """Of the normal distributions: the squashed ones' has no closed form."""
-        return super().entropy()
-
     def to_engine(self, actions: Tensor) -> Tensor:
         """Stretched."""
-        return self.bounds.low + 0.5 * (actions + 1) * (self.bounds.high - self.bounds.low)
+        return self.bounds.stretch(actions)
 
 
-class Uniform(SquashedGaussian):
-    """Uniform over the bounds. Only the shape of `like` `[N, A]` counts."""
+class Uniform(Gaussian):
+    """Uniform on (-1, 1), stretched over the engine's bounds. Only the shape of `like` `[N, A]` counts."""
 
     def __init__(self, like: Tensor, bounds: ActionBounds) -> None:
         super().__init__(torch.distributions.Uniform(-torch.ones_like(like), torch.ones_like(like)), bounds)
 
-    def sample(self, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        """In (-1, 1), `[N, A]`."""
-        return self.normal.rsample()  # type: ignore[no-any-return]
-
-    def mode(self) -> Tensor:
-        """The middle."""
-        return self.normal.mean  # type: ignore[no-any-return]
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """Of the joint action in (-1, 1), `[N]`."""
-        return self.normal.log_prob(actions).sum(-1)  # type: ignore[no-any-return]
+    def to_engine(self, actions: Tensor) -> Tensor:
+        """Stretched."""
+        return self.bounds.stretch(actions)
 
 
 class SACPolicy:

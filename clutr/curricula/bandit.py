@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 
 from clutr.agents.distributions import sample_beta
-from clutr.agents.losses import Evaluation
+from clutr.agents.losses import ActionEvaluation
 from clutr.agents.networks import linear
 from clutr.curricula.base import Pending
 from clutr.curricula.ppo import Learner, TeacherOptions
@@ -44,16 +44,16 @@ class BetaPolicy(nn.Module):
         alpha, beta = F.softplus(self.alpha(features)) + 1, F.softplus(self.beta(features)) + 1
         return Beta(alpha, beta, validate_args=False), self.critic(features).squeeze(-1)
 
-    def evaluate(self, noise: Tensor, actions: Tensor) -> Evaluation:
+    def evaluate(self, noise: Tensor, actions: Tensor) -> ActionEvaluation:
         """Joint log-probability over dimensions, value and joint entropy of actions `[B, dim]`, each `[B]`."""
         distribution, values = self(noise)
-        return Evaluation(distribution.log_prob(actions).sum(-1), values, distribution.entropy().sum(-1))
+        return ActionEvaluation(distribution.log_prob(actions).sum(-1), values, distribution.entropy().sum(-1))
 
 
 class _Batch(NamedTuple):
     noise: Tensor
     actions: Tensor
-    old: Evaluation
+    old: ActionEvaluation
 
 
 class LatentBandit(Stateful):

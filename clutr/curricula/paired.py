@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from clutr.agents.losses import Evaluation
+from clutr.agents.losses import ActionEvaluation
 from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.ppo import Learner, TeacherOptions
@@ -144,10 +144,10 @@ class Designer(nn.Module):
         distribution = Categorical(logits=self.actor(memory), validate_args=False)
         return distribution, self.critic(memory).squeeze(-1), state
 
-    def evaluate(self, canvas: Tensor, noise: Tensor, actions: Tensor) -> Evaluation:
+    def evaluate(self, canvas: Tensor, noise: Tensor, actions: Tensor) -> ActionEvaluation:
         """Log-probability, value and entropy of whole levels' `actions` `[T, B]`, each `[T, B]`."""
         distribution, values, _ = self(canvas, torch.arange(len(actions)), noise)
-        return Evaluation(distribution.log_prob(actions), values, distribution.entropy())
+        return ActionEvaluation(distribution.log_prob(actions), values, distribution.entropy())
 
 
 def canvases(actions: Tensor, vocabulary: int) -> Tensor:
@@ -181,7 +181,7 @@ class _Batch(NamedTuple):
     canvas: Tensor
     noise: Tensor
     actions: Tensor
-    old: Evaluation
+    old: ActionEvaluation
     repairs: dict[str, Tensor]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.losses import VALUE_LOSSES, Evaluation, ValueLoss, clipped_losses, normalise
+from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_above, require_at_least, require_one_of
 
@@ -56,7 +56,7 @@ class Learner(Stateful):
         self.optimiser = torch.optim.Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
 
     def update(
-        self, evaluate: Callable[[Tensor], Evaluation], old: Evaluation, advantages: Tensor, returns: Tensor
+        self, evaluate: Callable[[Tensor], ActionEvaluation], old: ActionEvaluation, advantages: Tensor, returns: Tensor
     ) -> dict[str, Tensor]:
         """Improve the policy on one batch.
 
@@ -72,7 +72,7 @@ class Learner(Stateful):
         options = self.options
         history = []
         for index in self._minibatches(advantages.shape[-1]):
-            before = Evaluation(*(column[..., index] for column in old))
+            before = ActionEvaluation(*(column[..., index] for column in old))
             scaled = normalise(advantages[..., index])
             new = evaluate(index)
             losses = clipped_losses(new, before, scaled, returns[..., index], options.clip, options.value_loss)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clutr.agents.student import Trajectories, summarise
+from clutr.agents.student import Trajectories
 
 
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
@@ -38,9 +38,8 @@ def test_statistics_are_those_of_counting(steps: int, envs: int, ends: float, se
     solved = terminated & (torch.rand(steps, envs, generator=rng) < 0.5)
     unused = torch.zeros(steps, envs)
     done = terminated | truncated
-    found = summarise(
-        Trajectories({}, unused, unused, rewards, terminated, truncated, solved, done, unused, unused, unused)
-    )
+    played = Trajectories({}, unused, unused, rewards, terminated, truncated, solved, done, unused, unused, unused)
+    found = played.statistics()
     for env in range(envs):
         expected = one_by_one(rewards[:, env].tolist(), done[:, env].tolist(), solved[:, env].tolist())
         for name, value in expected.items():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fakes import ColourEngine, CountdownLevels
 
-from clutr.agents.losses import Evaluation, clipped_losses
+from clutr.agents.losses import ActionEvaluation, clipped_losses
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.pixels import PixelActorCritic
@@ -171,7 +171,7 @@ def test_masked_environments_do_not_matter() -> None:
 def test_smooth_l1_is_not_clipped() -> None:
     values, returns = torch.tensor([0.0, 3.0, -2.0]), torch.tensor([0.5, 0.0, 0.0])
     zeros = torch.zeros(3)
-    new, old = Evaluation(zeros, values, zeros), Evaluation(zeros, zeros, zeros)
+    new, old = ActionEvaluation(zeros, values, zeros), ActionEvaluation(zeros, zeros, zeros)
     losses = clipped_losses(new, old, zeros, returns, 0.2, "smooth-l1")
     assert float(losses.value) == pytest.approx((0.125 + 2.5 + 1.5) / 3)
     torch.testing.assert_close(losses.value, F.smooth_l1_loss(values, returns))

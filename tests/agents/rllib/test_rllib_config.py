@@ -14,7 +14,6 @@ from clutr.agents.backend import BACKENDS, NativeBackend
 from clutr.agents.distributions import Categorical, ScaledBeta
 from clutr.agents.rllib import RLlibBackend, config
 from clutr.agents.rllib.serialization import (
-    Shard,
     generator,
     pack,
     pack_levels,
@@ -24,6 +23,7 @@ from clutr.agents.rllib.serialization import (
     unpack_levels,
     unpack_trajectories,
 )
+from clutr.agents.rllib.shards import Shard
 from clutr.agents.sb3 import SB3PPOConfig
 from clutr.experiments.cli.train import other_backend
 from clutr.experiments.config import from_yaml, method_of, to_plain, to_yaml
