@@ -1,7 +1,7 @@
 """A curriculum in an RLlib script of one's own; `clutr train PRESET --backend rllib` needs no script.
 
 RLlib resets environments by itself and cannot tell them which level comes next, so a level is handed to the environment
-beforehand, and every episode is told apart by the key of the level that it was played on.
+beforehand, and every episode is identified by the key of the level that it was played on.
 """
 
 from collections.abc import Sequence

@@ -143,7 +143,7 @@ class Cluster:
         weakref.finalize(self, _shut_down, self._held)  # while Ray is there still: RLlib's own `__del__` is too late
         self._make_learners()
         self.learner_generation = 0
-        """Grows when learners were replaced, and have to be told their students' states again."""
+        """Grows when learners were replaced, and need their students' states again."""
         self.play_seconds: list[float] = []
         """Of the last rollout: how long each shard was played, all else left out."""
         self._rollouts = 0

@@ -102,7 +102,6 @@ class RLlibStudent:
             break
         self._learners_know = self.cluster.learner_generation
         self.local.load_state_dict(results[0]["state"] | self._own_state())
-        self.local.batch_rng.set_state(results[0]["state"]["batch_rng"])
         self._weights = None
         metrics: dict[str, float] = results[0]["metrics"]
         if self.cluster.options.learners > 1:

@@ -21,7 +21,7 @@ from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
 from clutr.agents.sb3.policies import SB3Policy
 from clutr.agents.sb3.preprocessing import View, student_view
-from clutr.agents.sb3.randomness import OwnRandomness, seed_globally, untouched
+from clutr.agents.sb3.randomness import OwnRandomness, fork_global_rng, seed_globally
 from clutr.agents.sb3.requirement import require_sb3
 from clutr.agents.student import Student, Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
@@ -154,7 +154,7 @@ class SB3Student(Stateful):
         actions, _, state = self.policy.step(observation, state)
         if deterministic:
             return actions.to_engine(actions.mode()), state
-        with untouched(self.device):
+        with fork_global_rng(self.device):
             seed_globally(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
             return actions.to_engine(actions.sample(rng)), state
 

@@ -11,8 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from clutr.agents.sb3.preprocessing import View, views_of_others
-from clutr.agents.sb3.randomness import seed_globally, untouched
+from clutr.agents.sb3.preprocessing import View, views_of_saved_models
+from clutr.agents.sb3.randomness import fork_global_rng, seed_globally
 from clutr.agents.sb3.requirement import require_sb3
 from clutr.envs.domain import Observation
 
@@ -42,7 +42,7 @@ _ATTRIBUTES = (
 )
 
 _UNUSED = {"n_steps": 1, "n_envs": 1, "buffer_size": 1}
-"""Sizes of buffers that are made on loading, though nobody is going to learn."""
+"""Sizes of buffers that are made on loading, though nothing is going to be learnt."""
 
 
 class ModelError(ValueError):
@@ -75,7 +75,7 @@ class LoadedPolicy:
         # `predict` decides once for all environments whether to explore: here each decides for itself
         epsilon = 0.0 if deterministic else getattr(self.model, "exploration_rate", None)
         greedy = deterministic or epsilon is not None
-        with untouched(self.model.device):
+        with fork_global_rng(self.model.device):
             seed_globally(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
             chosen, after = self.model.predict(shown, state=memory, deterministic=greedy)
             actions = torch.from_numpy(chosen)
@@ -120,7 +120,7 @@ def load_policy(
         raise ModelError(
             f"the model in {path} takes actions of {model.action_space}, this environment those of {action_space}"
         )
-    for view in views_of_others(observation_space):
+    for view in views_of_saved_models(observation_space):
         if view.space == model.observation_space:
             return LoadedPolicy(model, view), algorithm
     raise ModelError(

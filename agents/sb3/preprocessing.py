@@ -124,8 +124,8 @@ def channels_first(view: View) -> View:
     return View(spaces.Dict({name: turned(part) for name, part in parts.items()}), show)
 
 
-def views_of_others(space: spaces.Dict) -> Iterator[View]:
-    """Every way in which a model of somebody else's may have been shown such observations."""
+def views_of_saved_models(space: spaces.Dict) -> Iterator[View]:
+    """Every way in which a saved model may have been shown such observations."""
     makers = [plain, flat]
     if "image" in space.spaces:
         makers += [image]

@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 @contextmanager
-def untouched(device: torch.device) -> Iterator[None]:
+def fork_global_rng(device: torch.device) -> Iterator[None]:
     """Whatever is drawn from or done to the global generators inside, outside they are as before."""
-    held = _held(device)
+    before = _get_state(device)
     try:
         yield
     finally:
-        _hold(held, device)
+        _set_state(before, device)
 
 
 def seed_globally(seed: int) -> None:
-    """Seed the global generators of torch and numpy. For use inside `untouched` alone."""
+    """Seed the global generators of torch and numpy. For use inside `fork_global_rng` alone."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
 
@@ -35,19 +35,19 @@ class OwnRandomness:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.device = device
-        with untouched(device):
+        with fork_global_rng(device):
             seed_globally(seed)
-            self._state = _held(device)
+            self._state = _get_state(device)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Draws inside come from the student's own generators."""
-        with untouched(self.device):
-            _hold(self._state, self.device)
+        with fork_global_rng(self.device):
+            _set_state(self._state, self.device)
             try:
                 yield
             finally:
-                self._state = _held(self.device)
+                self._state = _get_state(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The states, as tensors and plain values."""
@@ -58,7 +58,7 @@ class OwnRandomness:
         self._state = dict(state)
 
 
-def _held(device: torch.device) -> dict[str, Any]:
+def _get_state(device: torch.device) -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -70,7 +70,7 @@ def _held(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _hold(state: Mapping[str, Any], device: torch.device) -> None:
+def _set_state(state: Mapping[str, Any], device: torch.device) -> None:
     keys: Tensor = state["numpy"]
     name, *rest = state["numpy_position"]
     torch.set_rng_state(state["torch"])

@@ -47,13 +47,13 @@ class RecurrentPolicy(ActorCriticPolicy):
 
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
-        """See `RolloutPolicy`. Whoever calls has zeroed the state where an episode starts."""
+        """See `RolloutPolicy`. The caller zeroes the state where an episode starts."""
         policy = self.policy
         features = policy.extract_features(self.view.show(observation))
         parts = [part.transpose(0, 1).contiguous() for part in state.unbind(1)]
-        going = torch.zeros(len(state), device=state.device)
-        actor, after = policy._process_sequence(features, (parts[0], parts[1]), going, policy.lstm_actor)
-        critic, after_critic = policy._process_sequence(features, (parts[2], parts[3]), going, policy.lstm_critic)
+        no_starts = torch.zeros(len(state), device=state.device)
+        actor, after = policy._process_sequence(features, (parts[0], parts[1]), no_starts, policy.lstm_actor)
+        critic, after_critic = policy._process_sequence(features, (parts[2], parts[3]), no_starts, policy.lstm_critic)
         values = policy.value_net(policy.mlp_extractor.forward_critic(critic)).squeeze(-1)
         state = torch.stack([*after, *after_critic]).permute(2, 0, 1, 3)
         return self._act(policy.mlp_extractor.forward_actor(actor)), values, state
@@ -70,7 +70,7 @@ class SB3RecurrentPPOStudent(SB3PPOStudent):
 
     @torch.no_grad()
     def _recurrent_states(self, observations: Observation, episode_starts: Tensor) -> dict[str, np.ndarray]:
-        """Computed again: the weights are still those of the rollout."""
+        """Computed anew: the weights are still those of the rollout."""
         self.model.policy.set_training_mode(False)
         state = self.policy.initial_state(episode_starts.shape[1])
         before = []

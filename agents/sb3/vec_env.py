@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv  # noqa: E402
 
 
 class LevelVecEnv(VecEnv):
-    """N environments, each of which plays its own level again and again, until it is told otherwise.
+    """N environments, each of which plays its own level again and again, until it gets another.
 
     Episodes restart by themselves, on the same level. `info` holds `level`, the key of the level that the step was
     played on, `TimeLimit.truncated`, and where an episode ended `terminal_observation` and `is_success`. An option or

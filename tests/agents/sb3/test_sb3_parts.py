@@ -9,7 +9,7 @@ import torch
 
 from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
 from clutr.agents.sb3.policies import ActionBounds, TorchCategorical
-from clutr.agents.sb3.randomness import OwnRandomness, untouched
+from clutr.agents.sb3.randomness import OwnRandomness, fork_global_rng
 from clutr.agents.sb3.sac import SquashedGaussian, Uniform
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
@@ -114,7 +114,7 @@ def test_continuous_actions_are_those_the_package_draws() -> None:
     on_policy: Any = SB3PPOConfig(hidden=8, features=8).build(*spaces, 1, "student")
     policy, values, _ = on_policy.policy.step(observation, on_policy.initial_state(2))
     shown = on_policy.policy.view.show(observation)
-    with untouched(CPU), torch.no_grad():
+    with fork_global_rng(CPU), torch.no_grad():
         torch.manual_seed(3)
         actions, expected, log_probs = on_policy.model.policy(shown)
         torch.manual_seed(3)
@@ -126,7 +126,7 @@ def test_continuous_actions_are_those_the_package_draws() -> None:
 
     off_policy: Any = SB3SACConfig(hidden=8, features=8, buffer_size=4).build(*spaces, 1, "student")
     squashed, _, _ = off_policy.policy.step(observation, off_policy.initial_state(2))
-    with untouched(CPU), torch.no_grad():
+    with fork_global_rng(CPU), torch.no_grad():
         torch.manual_seed(3)
         actions, log_probs = off_policy.model.actor.action_log_prob(shown)
         torch.manual_seed(3)

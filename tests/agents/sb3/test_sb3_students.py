@@ -17,7 +17,7 @@ from clutr.agents.ppo import PPOConfig
 from clutr.agents.rollout import generalised_advantages
 from clutr.agents.sb3 import SB3A2CConfig, SB3DQNConfig, SB3PPOConfig, SB3RecurrentPPOConfig, SB3SACConfig
 from clutr.agents.sb3.ppo import batch_size
-from clutr.agents.sb3.randomness import OwnRandomness, seed_globally, untouched
+from clutr.agents.sb3.randomness import OwnRandomness, fork_global_rng, seed_globally
 from clutr.agents.sb3.vec_env import LevelVecEnv
 from clutr.agents.student import Trajectories
 from clutr.envs.car.domain import CarDomain
@@ -75,7 +75,7 @@ def test_an_update_is_that_of_the_packages_own_loop(name: str) -> None:
     config, make = PAIRS[name]
     student = build(config)
     student.randomness = OwnRandomness(5, CPU)
-    with untouched(CPU):
+    with fork_global_rng(CPU):
         reference = make(LevelVecEnv(DOMAIN.engine(ENVS), levels(), "symbols"))
         reference.set_parameters(student.model.get_parameters())
         before = weights(student)
