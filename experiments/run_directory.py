@@ -184,17 +184,17 @@ class RunDirectory:
         suite: str,
         result: Mapping[str, Any],
         recordings: Sequence[Mapping[str, Any]] = (),
-        films: Sequence[Mapping[str, Any]] = (),
+        videos: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write an evaluation's JSON and, where it has any, the paths that the student took and what it saw."""
         text = json.dumps(result, indent=1)
         write_atomically(self.path / "evaluations" / f"{suite}.json", text.encode())
-        if recordings or films:
+        if recordings or videos:
             packed = [
                 {**entry, "kind": type(entry["levels"]).__name__, "levels": entry["levels"].tensors()}
                 for entry in recordings
             ]
-            state = {"recordings": packed, "films": [dict(film) for film in films]}
+            state = {"recordings": packed, "videos": [dict(video) for video in videos]}
             save_state(self.path / "evaluations" / f"{suite}.safetensors", state)
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
@@ -202,7 +202,7 @@ class RunDirectory:
         return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "evaluations").glob("*.json"))}
 
     def recordings(self) -> list[dict[str, Any]]:
-        """Recorded episodes, as `Evaluation.recordings` gives them, and their `suite`."""
+        """Recorded episodes, as `SuiteEvaluation.recordings` gives them, and their `suite`."""
         self.domain()  # imports the domain, whose kinds of levels are then known by name
         return [
             {**entry, "suite": suite, "levels": LevelBatch.kind(entry["kind"]).from_tensors(entry["levels"])}
@@ -210,9 +210,9 @@ class RunDirectory:
             for entry in state["recordings"]
         ]
 
-    def films(self) -> list[dict[str, Any]]:
-        """Filmed episodes, as `Evaluation.films` gives them, and their `suite`."""
-        return [{**film, "suite": suite} for suite, state in self._recorded() for film in state.get("films", [])]
+    def videos(self) -> list[dict[str, Any]]:
+        """Videos of episodes, as `SuiteEvaluation.videos` gives them, and their `suite`."""
+        return [{**video, "suite": suite} for suite, state in self._recorded() for video in state.get("videos", [])]
 
     def _recorded(self) -> list[tuple[str, dict[str, Any]]]:
         paths = sorted((self.path / "evaluations").glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""Methods side by side on one suite: its figure with confidence intervals, and who improves on whom."""
+"""Methods side by side on one suite: its figure with confidence intervals, and probabilities of improvement."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 
 EvaluationJson = Mapping[str, Any]
-"""What `Evaluation.to_json` gives."""
+"""What `SuiteEvaluation.to_json` gives."""
 
 FEW_SEEDS = 5
 """With fewer runs than this a percentile bootstrap interval is too narrow: of normal scores on 12 tasks, 95 % intervals
@@ -26,7 +26,7 @@ of the IQM hold the truth in 82 % of cases with 2 runs, 87 % with 3 and 92 % wit
 
 
 def metric_of(evaluation: EvaluationJson) -> Metric:
-    """What the results of an evaluation's suite are told by."""
+    """The metric of an evaluation's suite."""
     metric: Metric = (evaluation.get("summary") or {}).get("metric", "solved")
     return metric
 
@@ -104,7 +104,7 @@ class Comparison:
             sentences.append(
                 f"One run only of {', '.join(single)}: its episodes are resampled instead of seeds"
                 + (" (levels: Wilson)" if self.metric == "solved" else "")
-                + ", so its intervals speak of that run, not of the method."
+                + ", so its intervals are about that run, not about the method."
             )
         few = [result.method for result in self.methods if 1 < len(result.runs) < FEW_SEEDS]
         if few:

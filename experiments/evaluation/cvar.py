@@ -53,7 +53,7 @@ def cvar(
     they would also be those where luck was worst, and the figure would be too low.
 
     Args:
-        policy: who plays, sampling its actions.
+        policy: plays, sampling its actions.
         task: draws the levels, which should all be solvable.
         levels: how many.
         rng: source of all randomness.

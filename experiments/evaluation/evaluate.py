@@ -16,16 +16,16 @@ from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation import statistics
 
 CHECK_EVERY = 8
-"""Steps between two looks at who still plays: each look waits for the device."""
+"""Steps between two checks of which episodes go on: each check waits for the device."""
 
-FILMED_LEVELS = 20
-"""Levels of a suite of which the first episode is filmed, until it is known which films are kept."""
+VIDEO_LEVELS = 20
+"""Levels of a suite of which the first episode is recorded, until it is known which videos are kept."""
 SMALLEST_PICTURE = 32
 """An observation is worth looking at if it is a picture of at least so many pixels a side."""
 
 UNCERTAINTY = """\
 {percent:g} % percentile bootstrap intervals, {resamples} resamples of the {resampled} within each level \
-(arXiv 2108.13264). They speak of this run alone: other seeds vary more."""
+(arXiv 2108.13264). They are about this run alone: other seeds vary more."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Episodes:
     """`[E]` bool: the episode ended with success."""
     lengths: Tensor
     """`[E]` int64, in steps."""
-    places: Tensor
+    positions: Tensor
     """`[K, L + 1, ...]`: `Engine.agent_position` in the first K episodes, start and end included, padded with -1
     or NaN."""
-    film: Tensor
-    """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not filmed."""
+    video: Tensor
+    """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not recorded."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["Episodes"]) -> "Episodes":
         """Join batches of episodes; recordings are those of the first batch."""
-        kept = {name: getattr(parts[0], name) for name in ("places", "film")}
+        kept = {name: getattr(parts[0], name) for name in ("positions", "video")}
         joined = {
             f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name not in kept
         }
@@ -63,25 +63,25 @@ def play(
     *,
     deterministic: bool = False,
     record: int = 0,
-    film: bool = False,
+    video: bool = False,
 ) -> Episodes:
     """Play exactly one episode in each environment, so that short episodes are not preferred.
 
     The policy acts only where an episode still goes on; an environment whose episode has ended repeats its last action.
 
     Args:
-        policy: who plays.
+        policy: plays.
         engine: N environments.
         levels: N levels, one an environment.
         rng: draws the actions.
         deterministic: take the likeliest action instead of sampling.
-        record: of how many episodes to keep the places.
-        film: keep the pictures of the first episode, if the engine shows any.
+        record: of how many episodes to keep the positions.
+        video: keep the pictures of the first episode, if the engine shows any.
     """
     observation = engine.reset(levels)
     num_envs, device = engine.num_envs, engine.device
     record = min(record, num_envs)
-    camera = _Camera(engine.observation_space if film else None)
+    camera = _Camera(engine.observation_space if video else None)
     alive = torch.ones(num_envs, dtype=torch.bool, device=device)
     solved = torch.zeros_like(alive)
     returns = torch.zeros(num_envs, device=device)
@@ -89,7 +89,7 @@ def play(
     active = torch.arange(num_envs, device=device)
     state = policy.initial_state(num_envs)
     actions: Tensor | None = None
-    path = [_places(engine, alive, record)]
+    path = [_positions(engine, alive, record)]
     camera.look(observation)
     while len(active):
         for _ in range(CHECK_EVERY):
@@ -98,7 +98,7 @@ def play(
             chosen = chosen.to(device)
             actions = chosen if actions is None else actions.index_copy(0, active, chosen)
             observation, reward, terminated, truncated = engine.step(actions)
-            path.append(_places(engine, alive, record))
+            path.append(_positions(engine, alive, record))
             if camera.name and bool(alive[0]):
                 camera.look(observation)
             returns += torch.where(alive, reward, 0.0)
@@ -107,18 +107,18 @@ def play(
             alive &= ~(terminated | truncated)
         still = alive[active]
         active, state = active[still], state[still.to(state.device)]
-    places = torch.stack(path, dim=1).cpu()
+    positions = torch.stack(path, dim=1).cpu()
     longest = int(lengths[:record].max()) if record else 0
-    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), places[:, : longest + 1], camera.film())
+    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), positions[:, : longest + 1], camera.video())
 
 
-def _places(engine: Engine, playing: Tensor, record: int) -> Tensor:
+def _positions(engine: Engine, playing: Tensor, record: int) -> Tensor:
     """`[record, ...]`: where the first environments' agents are; -1 or NaN where no episode goes on."""
     if not record:
         return torch.empty(0)
-    place = engine.agent_position[:record]
-    here = playing[:record].view(-1, *(1,) * (place.ndim - 1))
-    return torch.where(here, place, torch.nan if place.is_floating_point() else -1)
+    position = engine.agent_position[:record]
+    here = playing[:record].view(-1, *(1,) * (position.ndim - 1))
+    return torch.where(here, position, torch.nan if position.is_floating_point() else -1)
 
 
 class _Camera:
@@ -133,7 +133,7 @@ class _Camera:
         if self.name:
             self._frames.append(observation[self.name][0].cpu().clone())
 
-    def film(self) -> Tensor:
+    def video(self) -> Tensor:
         return torch.stack(self._frames) if self._frames else torch.empty(0, 0, 0, 3, dtype=torch.uint8)
 
 
@@ -155,7 +155,7 @@ def play_in_batches(
     *,
     deterministic: bool = False,
     record: int = 0,
-    film: bool = False,
+    video: bool = False,
 ) -> Episodes:
     """One episode on each level, at most `task.max_num_envs` at once. Recorded are the first batch's."""
     parts: list[Episodes] = []
@@ -165,7 +165,7 @@ def play_in_batches(
         if engine is None or engine.num_envs != len(batch):
             engine = task.engine(len(batch))
         on_device = batch.to(engine.device)
-        options = {"deterministic": deterministic, "film": film and not parts}
+        options = {"deterministic": deterministic, "video": video and not parts}
         parts.append(play(policy, engine, on_device, rng, record=0 if parts else record, **options))
     return Episodes.concatenate(parts)
 
@@ -177,12 +177,12 @@ class LevelEvaluation:
     level: str
     episodes: Episodes
     recorded: LevelBatch
-    """The levels of the episodes in `episodes.places`; none if nothing was recorded."""
+    """The levels of the episodes in `episodes.positions`; none if nothing was recorded."""
 
     def to_json(self, metric: Metric) -> dict[str, Any]:
         """One row of `clutr eval --json`. `solved` is a fraction; the deviation is that of the episodes (n - 1).
 
-        Where returns are the figure, those of all episodes are added: their means' intervals cannot be had without.
+        Where returns are the metric, those of all episodes are added: their means' intervals cannot be had without.
         """
         returns = self.episodes.returns.double()
         row = {
@@ -196,7 +196,7 @@ class LevelEvaluation:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SuiteEvaluation:
     """One policy on one suite."""
 
     suite: str
@@ -205,7 +205,7 @@ class Evaluation:
     """Initial seed of the generator that was passed: a fresh generator with it gives the same evaluation."""
     deterministic: bool
     metric: Metric = "solved"
-    """What the suite is told by."""
+    """Its metric: see `clutr.envs.domain.Metric`."""
 
     @property
     def mean_solved(self) -> float:
@@ -219,11 +219,11 @@ class Evaluation:
 
     @property
     def mean_metric(self) -> float:
-        """The suite's figure, averaged over levels."""
+        """The suite's metric, averaged over levels."""
         return self.mean_solved if self.metric == "solved" else self.mean_return
 
     def by_level(self) -> dict[str, float]:
-        """The suite's figure on each level, by name."""
+        """The suite's metric on each level, by name."""
         column = "solved" if self.metric == "solved" else "returns"
         return {level.level: float(getattr(level.episodes, column).double().mean()) for level in self.levels}
 
@@ -237,20 +237,19 @@ class Evaluation:
         rng = named_generator(self.seed, "bootstrap", self.suite)
         solved = statistics.Sample(self._values("solved"), "episodes")
         returns = statistics.Sample(self._values("returns"), "episodes")
-        suite_metrics = {
-            "mean_solved": statistics.estimate(statistics.mean, solved, rng=rng),
-            "median_solved": statistics.estimate(statistics.median, solved, rng=rng),
-            "iqm_solved": statistics.estimate(statistics.interquartile_mean, solved, rng=rng),
-            "optimality_gap": statistics.estimate(statistics.optimality_gap, solved, rng=rng),
-            "mean_return": statistics.estimate(statistics.mean, returns, rng=rng),
-        }
+        aggregates = [
+            ("mean_solved", statistics.mean, solved),
+            ("median_solved", statistics.median, solved),
+            ("iqm_solved", statistics.interquartile_mean, solved),
+            ("optimality_gap", statistics.optimality_gap, solved),
+            ("mean_return", statistics.mean, returns),
+        ]
         if self.metric == "return":
-            suite_metrics |= {
-                "median_return": statistics.estimate(statistics.median, returns, rng=rng),
-                "iqm_return": statistics.estimate(statistics.interquartile_mean, returns, rng=rng),
-            }
+            aggregates.append(("median_return", statistics.median, returns))
+            aggregates.append(("iqm_return", statistics.interquartile_mean, returns))
         summary: dict[str, Any] = {}
-        for name, interval in suite_metrics.items():
+        for name, statistic, sample in aggregates:
+            interval = statistics.estimate(statistic, sample, rng=rng)
             summary[name] = interval.value
             summary[f"{name}_interval"] = [interval.low, interval.high]
         return summary | {
@@ -270,12 +269,12 @@ class Evaluation:
         return {"run": run, "suite": self.suite, "levels": levels, "summary": self.summary()}
 
     def recordings(self) -> list[dict[str, Any]]:
-        """The recorded episodes: `level` (name), `levels`, `places` `[K, L, ...]`, `solved` and `returns` `[K]`."""
+        """The recorded episodes: `level` (name), `levels`, `positions` `[K, L, ...]`, `solved` and `returns` `[K]`."""
         return [
             {
                 "level": level.level,
                 "levels": level.recorded,
-                "places": level.episodes.places,
+                "positions": level.episodes.positions,
                 "solved": level.episodes.solved[: len(level.recorded)],
                 "returns": level.episodes.returns[: len(level.recorded)],
             }
@@ -283,17 +282,17 @@ class Evaluation:
             if len(level.recorded)
         ]
 
-    def films(self) -> list[dict[str, Any]]:
-        """Of the filmed episodes that of the median return and the best: `level`, `frames`, `solved`, `return`."""
-        filmed = [level for level in self.levels if len(level.episodes.film)]
-        filmed.sort(key=lambda level: float(level.episodes.returns[0]))
-        chosen = sorted({(len(filmed) - 1) // 2, len(filmed) - 1}) if filmed else []
+    def videos(self) -> list[dict[str, Any]]:
+        """Of the recorded episodes that of the median return and the best: `level`, `frames`, `solved`, `return`."""
+        recorded = [level for level in self.levels if len(level.episodes.video)]
+        recorded.sort(key=lambda level: float(level.episodes.returns[0]))
+        chosen = sorted({(len(recorded) - 1) // 2, len(recorded) - 1}) if recorded else []
         return [
             {
-                "level": filmed[index].level,
-                "frames": filmed[index].episodes.film,
-                "solved": bool(filmed[index].episodes.solved[0]),
-                "return": float(filmed[index].episodes.returns[0]),
+                "level": recorded[index].level,
+                "frames": recorded[index].episodes.video,
+                "solved": bool(recorded[index].episodes.solved[0]),
+                "return": float(recorded[index].episodes.returns[0]),
             }
             for index in chosen
         ]
@@ -308,22 +307,22 @@ def evaluate(
     deterministic: bool = False,
     progress: Progress | None = None,
     record: int = 0,
-    film: bool = False,
-) -> Evaluation:
+    video: bool = False,
+) -> SuiteEvaluation:
     """Let a policy play every level of a suite.
 
     Each level has its own generators, derived from one number of `rng`. So two policies evaluated with the same seed
     meet the same levels, and a level's result does not depend on the others of its suite.
 
     Args:
-        policy: who plays, sampling its actions unless `deterministic`.
+        policy: plays, sampling its actions unless `deterministic`.
         suite: what is played.
         episodes: on each level.
         rng: source of all randomness.
         deterministic: take the likeliest action instead.
-        progress: called after each level with the levels done and the mean of the suite's figure so far.
-        record: of how many episodes a level to keep the places.
-        film: keep pictures, of one episode of each of the first levels, where engines show any.
+        progress: called after each level with the levels done and the mean of the suite's metric so far.
+        record: of how many episodes a level to keep the positions.
+        video: keep pictures, of one episode of each of the first levels, where engines show any.
 
     Raises:
         ValueError: if there is nothing to play.
@@ -337,10 +336,10 @@ def evaluate(
     for task in suite.tasks:
         levels = task.draw(episodes, named_generator(source, "levels", task.name))
         actions = named_generator(source, "actions", task.name, device=rng.device)
-        options = {"deterministic": deterministic, "film": film and len(results) < FILMED_LEVELS}
+        options = {"deterministic": deterministic, "video": video and len(results) < VIDEO_LEVELS}
         played = play_in_batches(policy, task, levels, actions, record=record, **options)
-        results.append(LevelEvaluation(task.name, played, levels[: len(played.places)]))
-        evaluation = Evaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.metric)
+        results.append(LevelEvaluation(task.name, played, levels[: len(played.positions)]))
+        evaluation = SuiteEvaluation(suite.name, tuple(results), rng.initial_seed(), deterministic, suite.metric)
         if progress is not None:
             progress(len(results), len(suite.tasks), {suite.metric: evaluation.mean_metric})
     return evaluation

@@ -74,7 +74,7 @@ def evaluate_run(
         deterministic: take the likeliest action instead of sampling.
         cvar_levels: random solvable levels, of which the solve rate on the worst is added as `summary["cvar"]` (see
             `clutr.experiments.evaluation.cvar.cvar`); 0 for none.
-        progress: is told of both parts of the work, one after the other.
+        progress: called for both parts of the work, one after the other.
 
     Raises:
         RunError: if the suite is unknown, the run cannot be evaluated, or an option does not fit.
@@ -94,7 +94,7 @@ def evaluate_run(
         deterministic=deterministic,
         progress=progress,
         record=RECORDED_EPISODES,
-        film=True,
+        video=True,
     )
     result = evaluation.to_json(str(run.path))
     result["summary"] |= {"steps": steps, "run_seed": run.experiment.seed}
@@ -102,5 +102,5 @@ def evaluate_run(
         rng = torch.Generator().manual_seed(seed)
         robustness = cvar(student, suite.tasks[0], cvar_levels, rng=rng, progress=progress).to_json()
         result["summary"]["cvar"] = {name: value for name, value in robustness.items() if name != "task"}
-    run.save_evaluation(suite.name, result, evaluation.recordings(), evaluation.films())
+    run.save_evaluation(suite.name, result, evaluation.recordings(), evaluation.videos())
     return result

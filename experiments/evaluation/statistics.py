@@ -75,7 +75,7 @@ class Sample:
     """What was observed of one method: repetitions of every task, and what a repetition is.
 
     Several runs differ in their seed, and seeds are what a claim about a method is uncertain about. Of one run only its
-    episodes can be resampled: the interval then speaks of that run alone, not of the method.
+    episodes can be resampled: the interval is then about that run alone, not about the method.
     """
 
     values: Scores

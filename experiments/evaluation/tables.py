@@ -11,7 +11,7 @@ from clutr.experiments.evaluation.compare import Comparison, metric_name, metric
 from clutr.experiments.evaluation.statistics import Interval
 
 FORMATS: dict[Metric, Callable[[float], str]] = {
-    "solved": lambda share: f"{share:.1%}",
+    "solved": lambda fraction: f"{fraction:.1%}",
     "return": lambda value: f"{value:,.0f}",
 }
 
@@ -49,12 +49,12 @@ def _level_cell(row: Mapping[str, Any], metric: Metric) -> str:
 
 def cvar_table(means: Mapping[str, Mapping[str, Any]]) -> Table:
     """Solve rates on all random solvable levels and on the worst of them, one row a method."""
-    shares = next(iter(means.values()))["worst"]
+    fractions = next(iter(means.values()))["worst"]
     table = Table(title="solve rate on random solvable levels", title_justify="left")
-    for name in ("method", "levels", "all", *(f"worst {100 * float(share):g}%" for share in shares)):
+    for name in ("method", "levels", "all", *(f"worst {100 * float(fraction):g}%" for fraction in fractions)):
         table.add_column(name, justify="left" if name == "method" else "right")
     for method, found in means.items():
-        rates = [found["mean"], *(found["worst"][share] for share in shares)]
+        rates = [found["mean"], *(found["worst"][fraction] for fraction in fractions)]
         table.add_row(escape(method), f"{found['levels']:,}", *(f"{rate:.1%}" for rate in rates))
     return table
 

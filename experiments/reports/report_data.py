@@ -218,7 +218,7 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
         chosen = (
             _solved_and_unsolved(solved) if metric == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
         )
-        drawn = domain.draw_paths(entry["levels"][chosen], entry["places"][chosen].cpu())
+        drawn = domain.draw_paths(entry["levels"][chosen], entry["positions"][chosen].cpu())
         if drawn is None:
             continue
         about, scale = drawn.about, drawn.scale
@@ -244,5 +244,5 @@ def recorded_films(run: RunDirectory) -> list[Video]:
     """What the student saw in the filmed episodes."""
     return [
         Video(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))
-        for film in run.films()
+        for film in run.videos()
     ]

@@ -89,26 +89,26 @@ def test_evaluations_round_trip(run: RunDirectory) -> None:
     recording = {
         "level": "a",
         "levels": levels,
-        "places": torch.tensor([[1, 2], [3, -1]]),
+        "positions": torch.tensor([[1, 2], [3, -1]]),
         "returns": torch.tensor([0.5, 0.0]),
         "solved": torch.tensor([True, False]),
     }
-    film = {"level": "a", "frames": torch.zeros(3, 40, 40, 3, dtype=torch.uint8), "solved": True, "return": 0.5}
-    run.save_evaluation("dcd7", {"suite": "dcd7"}, [recording], [film])
+    video = {"level": "a", "frames": torch.zeros(3, 40, 40, 3, dtype=torch.uint8), "solved": True, "return": 0.5}
+    run.save_evaluation("dcd7", {"suite": "dcd7"}, [recording], [video])
     run.save_evaluation("other", {"suite": "other"})
     assert run.evaluations() == {"dcd7": {"suite": "dcd7"}, "other": {"suite": "other"}}
     [found] = run.recordings()
     assert found["suite"] == "dcd7"
     assert found["levels"].key() == levels.key()
-    assert found["places"].tolist() == [[1, 2], [3, -1]]
+    assert found["positions"].tolist() == [[1, 2], [3, -1]]
     assert found["solved"].tolist() == [True, False]
-    [shown] = run.films()
+    [shown] = run.videos()
     assert (shown["suite"], shown["level"], shown["return"]) == ("dcd7", "a", 0.5)
     assert shown["frames"].shape == (3, 40, 40, 3)
 
 
 def test_recorded_levels_are_of_the_kind_that_was_played(run: RunDirectory) -> None:
-    recording = {"level": "a", "levels": SeedLevels(torch.tensor([4])), "places": torch.zeros(1, 2)}
+    recording = {"level": "a", "levels": SeedLevels(torch.tensor([4])), "positions": torch.zeros(1, 2)}
     run.save_evaluation("minigrid", {"suite": "minigrid"}, [recording])
     [found] = run.recordings()
     assert isinstance(found["levels"], SeedLevels)

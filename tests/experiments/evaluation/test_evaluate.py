@@ -64,7 +64,7 @@ class CorridorEngine:
 
 
 class CinemaEngine(CorridorEngine):
-    """The same with a picture as bright as the cells walked, and places as positions and times."""
+    """The same with a picture as bright as the cells walked, and positions as positions and times."""
 
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs)
@@ -234,29 +234,29 @@ def test_paths_are_recorded_from_start_to_end() -> None:
     evaluation = evaluate(Walker(), suite, 6, seeded(), record=2)
     short, anything = evaluation.recordings()
     assert short["level"] == "short"
-    assert short["places"].tolist() == [[0, 1, 2, 3]] * 2
+    assert short["positions"].tolist() == [[0, 1, 2, 3]] * 2
     assert short["solved"].tolist() == [True, True]
     assert short["returns"].tolist() == [0.875, 0.875]
     assert len(anything["levels"]) == 2
-    for places, length in zip(anything["places"], anything["levels"].length.clamp(max=LIMIT), strict=True):
-        assert places[places >= 0].tolist() == list(range(int(length) + 1))
-        assert (places[int(length) + 1 :] == -1).all()
+    for positions, length in zip(anything["positions"], anything["levels"].length.clamp(max=LIMIT), strict=True):
+        assert positions[positions >= 0].tolist() == list(range(int(length) + 1))
+        assert (positions[int(length) + 1 :] == -1).all()
 
 
-def test_places_that_are_numbers_are_padded_with_nan() -> None:
+def test_positions_that_are_numbers_are_padded_with_nan() -> None:
     levels = Corridors(torch.tensor([1, 3]), torch.zeros(2, dtype=torch.bool))
-    places = play(Walker(), CinemaEngine(2), levels, seeded(), record=2).places
-    assert places.shape == (2, 4, 2)
-    assert places[0, :2].tolist() == [[0, 0], [1, 1]]
-    assert places[0, 2:].isnan().all()
-    assert places[1].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    positions = play(Walker(), CinemaEngine(2), levels, seeded(), record=2).positions
+    assert positions.shape == (2, 4, 2)
+    assert positions[0, :2].tolist() == [[0, 0], [1, 1]]
+    assert positions[0, 2:].isnan().all()
+    assert positions[1].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
-def test_films_show_the_first_episode_to_its_end() -> None:
+def test_videos_show_the_first_episode_to_its_end() -> None:
     tasks = [Task(f"{length}", fixed(length), CinemaEngine) for length in (6, 2, 4, 3)]
     suite = Suite("cinema", "", (*tasks, SUITE.tasks[0]))
-    median, best = evaluate(Walker(), suite, 3, seeded(), film=True).films()
-    # returns fall with length; what has no picture is not filmed
+    median, best = evaluate(Walker(), suite, 3, seeded(), video=True).videos()
+    # returns fall with length; what has no picture is not recorded
     assert (median["level"], best["level"]) == ("4", "2")
     assert best["solved"] is True
     assert best["return"] == pytest.approx(1 - 2 / 24)
@@ -267,8 +267,8 @@ def test_films_show_the_first_episode_to_its_end() -> None:
 def test_nothing_is_kept_unless_asked_or_shown() -> None:
     played = evaluate(Walker(), Suite("one", "", (Task("any", any_length, CinemaEngine),)), 3, seeded())
     assert played.recordings() == []
-    assert played.films() == []
-    assert evaluate(Walker(), SUITE, 3, seeded(), film=True).films() == []
+    assert played.videos() == []
+    assert evaluate(Walker(), SUITE, 3, seeded(), video=True).videos() == []
 
 
 def test_a_suite_of_returns_is_told_by_them() -> None:

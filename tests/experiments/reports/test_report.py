@@ -42,7 +42,7 @@ class FakeRun:
         }
         self.results: dict[str, dict[str, Any]] = {}
         self.recorded: list[dict[str, Any]] = []
-        self.filmed: list[dict[str, Any]] = []
+        self.recorded_videos: list[dict[str, Any]] = []
         self.health: dict[str, Any] | None = None
         self.with_latents = True
 
@@ -80,8 +80,8 @@ class FakeRun:
     def recordings(self) -> list[dict[str, Any]]:
         return self.recorded
 
-    def films(self) -> list[dict[str, Any]]:
-        return self.filmed
+    def videos(self) -> list[dict[str, Any]]:
+        return self.recorded_videos
 
     def manifold_health(self) -> dict[str, Any] | None:
         return self.health
@@ -111,12 +111,12 @@ def corridor(copies: int) -> MazeLevels:
 
 def recording(solved: list[bool]) -> dict[str, Any]:
     # forward, turn (the cell stays), forward; then padding
-    places = torch.tensor([[0, 1, 1, 2, -1, -1]]).repeat(len(solved), 1)
+    positions = torch.tensor([[0, 1, 1, 2, -1, -1]]).repeat(len(solved), 1)
     return {
         "suite": "tests",
         "level": HOSTILE,
         "levels": corridor(len(solved)),
-        "places": places,
+        "positions": positions,
         "solved": torch.tensor(solved),
         "returns": torch.rand(len(solved), generator=named_generator(1, "returns")),
     }
@@ -267,7 +267,7 @@ def test_levels_that_cannot_be_drawn_are_left_out(run: FakeRun) -> None:
 def test_films_are_shown_where_there_are_any(run: FakeRun) -> None:
     assert 'id="films"' not in report_html(run.directory)
     frames = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
-    run.filmed = [{"suite": "tests", "level": HOSTILE, "frames": frames, "solved": True, "return": 12.0}]
+    run.recorded_videos = [{"suite": "tests", "level": HOSTILE, "frames": frames, "solved": True, "return": 12.0}]
     test_report_is_one_file_that_needs_nothing_else(run)
     html = report_html(run.directory)
     assert 'id="films"' in html

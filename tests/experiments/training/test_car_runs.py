@@ -60,12 +60,12 @@ def test_an_evaluation_keeps_ways_and_films(room: Path) -> None:
     assert [entry["level"] for entry in recordings] == [f"Bezier0{number}" for number in range(1, 6)]
     for entry in recordings:
         assert isinstance(entry["levels"], BezierLevels)
-        assert entry["places"].shape == (2, entry["places"].shape[1], 4)
-        assert entry["places"][:, :2].isfinite().all()
-    assert len(run.films()) == 2
-    for film in run.films():
-        assert film["frames"].dtype == torch.uint8
-        assert film["frames"].shape[1:] == (96, 96, 3)
+        assert entry["positions"].shape == (2, entry["positions"].shape[1], 4)
+        assert entry["positions"][:, :2].isfinite().all()
+    assert len(run.videos()) == 2
+    for video in run.videos():
+        assert video["frames"].dtype == torch.uint8
+        assert video["frames"].shape[1:] == (96, 96, 3)
     row = run.evaluations()[SUITE]["levels"][0]
     assert row["return_mean"] == pytest.approx(sum(row["returns"]) / 2)
 
