@@ -13,16 +13,17 @@ from clutr.agents.student import STUDENTS, StudentConfig
 from clutr.curricula.base import CURRICULA, CurriculumConfig
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.registry import Registry
+from clutr.envs.validation import require_at_least
 from clutr.experiments import plain_config
 from clutr.manifold.base import MANIFOLDS, ManifoldConfig
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A curriculum experiment: a world, who chooses its tasks, and the students who play them."""
+    """A curriculum experiment: a domain, who chooses its tasks, and the students who play them."""
 
     domain: Domain
-    """The world."""
+    """Which environments."""
     curriculum: CurriculumConfig
     """Who chooses the next task."""
     student: StudentConfig
@@ -53,46 +54,44 @@ class Experiment:
     """Updates between records of the proposed levels under `levels/`."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes")
+        require_at_least(self, 0, "evaluate_every")
         try:
             torch.device(self.device)
         except RuntimeError:
             raise ValueError(f"device must be one that torch knows, such as cpu or cuda, got {self.device!r}") from None
-        if self.evaluate_every < 0:
-            raise ValueError(f"evaluate_every must be 0 (never) or more, got {self.evaluate_every}")
 
 
-_REGISTRIES: dict[str, Registry[Any]] = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "domain": DOMAINS,
     "curriculum": CURRICULA,
     "student": STUDENTS,
     "manifold": MANIFOLDS,
     "backend": BACKENDS,
 }
+"""Where the kinds of an experiment's parts are registered, by field."""
 
 
 def to_plain(experiment: Experiment) -> dict[str, Any]:
     """An experiment as nested plain data, complete: defaults are written out."""
-    plain: dict[str, Any] = plain_config.to_plain(experiment, _REGISTRIES)
+    plain: dict[str, Any] = plain_config.to_plain(experiment, REGISTRIES)
     return plain
 
 
 def from_plain(plain: Mapping[str, Any]) -> Experiment:
     """The inverse of `to_plain`. Raises `RunError` naming what is wrong."""
-    experiment: Experiment = plain_config.from_plain(plain, _REGISTRIES, Experiment, "the experiment")
+    experiment: Experiment = plain_config.from_plain(plain, REGISTRIES, Experiment, "the experiment")
     return experiment
 
 
 def to_yaml(experiment: Experiment) -> str:
     """An experiment as the text of `config.yaml`."""
-    return plain_config.to_yaml(experiment, _REGISTRIES)
+    return plain_config.to_yaml(experiment, REGISTRIES)
 
 
 def from_yaml(text: str) -> Experiment:
     """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    experiment: Experiment = plain_config.from_yaml(text, _REGISTRIES, Experiment, "config.yaml", "the experiment")
+    experiment: Experiment = plain_config.from_yaml(text, REGISTRIES, Experiment, "config.yaml", "the experiment")
     return experiment
 
 

@@ -116,16 +116,21 @@ def load_policy(
         model = getattr(importlib.import_module(module), name).load(path, device="cpu", **unused)
     except Exception as error:  # whatever the file's own code raises
         raise ModelError(f"cannot load {path} as {algorithm}: {type(error).__name__}: {error}") from error
+    return policy_of(model, observation_space, action_space, f"the model in {path}"), algorithm
+
+
+def policy_of(
+    model: Any, observation_space: spaces.Dict, action_space: gymnasium.Space[Any], name: str = "the model"
+) -> LoadedPolicy:
+    """A model as a policy for an engine's spaces. Raises `ModelError` if its own are not these in any known view."""
     if model.action_space != action_space:
-        raise ModelError(
-            f"the model in {path} takes actions of {model.action_space}, this environment those of {action_space}"
-        )
+        raise ModelError(f"{name} takes actions of {model.action_space}, this environment those of {action_space}")
     for view in views_of_saved_models(observation_space):
         if view.space == model.observation_space:
-            return LoadedPolicy(model, view), algorithm
+            return LoadedPolicy(model, view)
     raise ModelError(
-        f"the model in {path} sees {_short(model.observation_space)}, this environment shows "
-        + f"{_short(observation_space)}, or its image alone, all in one vector, or as MiniGrid's FlatObsWrapper"
+        f"{name} sees {_short(model.observation_space)}, this environment shows {_short(observation_space)}, or "
+        + "its image alone, all in one vector, or as MiniGrid's FlatObsWrapper"
     )
 
 

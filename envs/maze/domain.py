@@ -254,8 +254,8 @@ class MazeDomain:
         return torch.where((steps >= 0) & (steps <= self.max_steps), bonus, 0.0).float()
 
     def render(self, levels: LevelBatch) -> Tensor:
-        """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8."""
-        return render_mazes(self._own(levels))
+        """Pictures `[B, (height + 2) * 16, (width + 2) * 16, 3]` uint8, of mazes of any size."""
+        return render_mazes(_mazes(levels))
 
     def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
         """Mazes with the cells visited, `positions` `[B, L]`: see `clutr.envs.capabilities.PathDrawing`."""
@@ -280,13 +280,12 @@ class MazeDomain:
 
     def _own(self, levels: LevelBatch) -> MazeLevels:
         """`levels`, known to be mazes of this domain's size."""
-        if not isinstance(levels, MazeLevels):
-            raise TypeError(f"the maze domain works on MazeLevels, got {type(levels).__name__}")
-        if (levels.height, levels.width) != (self.height, self.width):
+        mazes = _mazes(levels)
+        if (mazes.height, mazes.width) != (self.height, self.width):
             raise ValueError(
-                f"the domain's mazes have {self.height}x{self.width} cells, these {levels.height}x{levels.width}"
+                f"the domain's mazes have {self.height}x{self.width} cells, these {mazes.height}x{mazes.width}"
             )
-        return levels
+        return mazes
 
     def _place(self, cell: Tensor, walls: Tensor, other: Tensor, keys: Tensor) -> Tensor:
         """`cell` `[B]`, where it is -1 a random free cell other than `other`: a wall only if nothing is free."""
@@ -307,3 +306,9 @@ def _mix(value: Tensor) -> Tensor:
     value = (value ^ (value >> 30)) * -0x40A7B892E31B1A47
     value = (value ^ (value >> 27)) * -0x6B2FB644ECCEEE15
     return value ^ (value >> 31)
+
+
+def _mazes(levels: LevelBatch) -> MazeLevels:
+    if not isinstance(levels, MazeLevels):
+        raise TypeError(f"the maze domain works on MazeLevels, got {type(levels).__name__}")
+    return levels

@@ -81,6 +81,8 @@ class Comparison:
     episodes: int
     """Of each run on each level."""
     methods: tuple[MethodResult, ...]
+    cvar: dict[str, dict[str, Any]]
+    """What `mean_cvar` gives for those methods whose runs all measured it."""
 
     @property
     def metric(self) -> Metric:
@@ -120,6 +122,7 @@ class Comparison:
             "episodes": self.episodes,
             "methods": [result.to_json() for result in self.methods],
             "uncertainty": self.uncertainty,
+            **({"cvar": self.cvar} if self.cvar else {}),
         }
 
 
@@ -164,7 +167,7 @@ def compare(evaluations: Mapping[str, Sequence[EvaluationJson]], rng: torch.Gene
         _summarise(method, runs, levels, baseline if index else None, rng)
         for index, (method, runs) in enumerate(evaluations.items())
     ]
-    return Comparison(first["suite"], first["levels"][0]["episodes"], tuple(results))
+    return Comparison(first["suite"], first["levels"][0]["episodes"], tuple(results), mean_cvar(evaluations))
 
 
 def _check_alike(first: EvaluationJson, run: EvaluationJson) -> None:

@@ -68,6 +68,12 @@ def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> 
     if not run.manifold_path.exists():
         path, _ = pretrain(experiment, manifolds, progress)
         write_atomically(run.manifold_path, path.read_bytes())
+    return load_manifold(experiment, run.manifold_path)
+
+
+def load_manifold(experiment: Experiment, path: Path) -> Manifold:
+    """The pretrained manifold of `experiment`, whose state is in `path`. Raises `RunError` if it cannot be read."""
+    assert experiment.manifold is not None
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
-    manifold.load_state_dict(load_state(run.manifold_path))
+    manifold.load_state_dict(load_state(path))
     return manifold

@@ -1,7 +1,9 @@
 """Experiments by name: `clutr train NAME` launches one, and any field can be overridden."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.ppo import PPOConfig
@@ -22,15 +24,18 @@ from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfi
 from clutr.curricula.repaired import REPAIREDConfig
 from clutr.curricula.sfl import SFLConfig
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.domain import Domain
+from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
-from clutr.experiments.config import Experiment
+from clutr.envs.registry import Registry
+from clutr.experiments.config import REGISTRIES, Experiment
 from clutr.experiments.storage import RunError
 from clutr.manifold.ariel import ArielConfig
 from clutr.manifold.base import ManifoldConfig
 from clutr.manifold.combinatorial import CombinatorialConfig
 from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
+
+T = TypeVar("T")
 
 _RECURRENT = RecurrentVAEConfig(iterations=4_000, batch_size=128, learning_rate=2e-3, kl_middle=1_400.0, kl_width=400.0)
 """The published model at a size and length that a laptop trains in minutes; `shuffled` is its sorting ablation."""
@@ -243,20 +248,66 @@ PRESETS: dict[str, Experiment] = {
     "demo-dr": replace(_DEMO, curriculum=DomainRandomisationConfig(), manifold=None),
 }
 
-_WORLDS: dict[str, tuple[Domain, dict[str, ManifoldConfig]]] = {
+_PRETRAINED: dict[str, tuple[Domain, dict[str, ManifoldConfig]]] = {
     "maze": (FIFTY_BLOCKS, MANIFOLD_PRESETS),
     "car": (CarDomain(), CAR_MANIFOLD_PRESETS),
 }
 
 
-def manifold_presets(world: str) -> dict[str, ManifoldConfig]:
-    """The manifold presets of `world` by name. Raises `RunError` for a world without presets."""
-    if world not in _WORLDS:
-        raise RunError(f"no manifold preset is made for the world {world!r}; there are: {', '.join(_WORLDS)}")
-    return _WORLDS[world][1]
+def preset(name: str) -> Experiment:
+    """The preset called `name`. Raises `RunError` naming all of them if there is none."""
+    return entry("preset", PRESETS, name)
 
 
-def manifold_experiment(world: str, preset: str) -> Experiment:
-    """An experiment around the manifold `preset` of `world`. Raises `RunError` for a world without presets."""
-    manifold = manifold_presets(world)[preset]
-    return replace(_CLUTR, domain=_WORLDS[world][0], manifold=manifold)
+def entry(kind: str, known: Mapping[str, T] | Registry[T], name: str) -> T:
+    """What is `known` as `name`. Raises `RunError` naming all that are."""
+    if name not in known:
+        raise RunError(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def manifold_presets(domain: str) -> dict[str, ManifoldConfig]:
+    """The manifold presets of `domain` by name. Raises `RunError` for a domain without presets."""
+    if domain not in _PRETRAINED:
+        raise RunError(f"no manifold preset is made for the domain {domain!r}; there are: {', '.join(_PRETRAINED)}")
+    return _PRETRAINED[domain][1]
+
+
+def manifold_experiment(domain: str, preset: str) -> Experiment:
+    """An experiment around the manifold `preset` of `domain`. Raises `RunError` for an unknown domain or preset."""
+    manifold = entry("preset", manifold_presets(domain), preset)
+    return replace(_CLUTR, domain=_PRETRAINED[domain][0], manifold=manifold)
+
+
+def override(experiment: Experiment, **fields: Any) -> Experiment:
+    """The experiment with other `fields`, of which parts can be given in three ways.
+
+    A part (`domain`, `curriculum`, `student`, `manifold`, `backend`) is a value; or the name of a registered one, for
+    `manifold` that of a preset; or a mapping with those options of the present part that change.
+
+    Raises:
+        RunError: if a field, a name or an option is unknown, or a value does not fit.
+    """
+    try:
+        return replace(experiment, **{name: _part(experiment, name, value) for name, value in fields.items()})
+    except (TypeError, ValueError) as error:
+        raise RunError(str(error).replace("Experiment.__init__() got an unexpected keyword", "unknown")) from error
+
+
+def _part(experiment: Experiment, name: str, value: Any) -> Any:
+    if name not in REGISTRIES:
+        return value
+    present = getattr(experiment, name)
+    if isinstance(value, Mapping):
+        return replace(present, **value)
+    if not isinstance(value, str):
+        return value
+    if name == "manifold":
+        if present is None:
+            raise RunError("there is no manifold to replace: the curriculum chooses no latents")
+        return entry(name, manifold_presets(DOMAINS.name_of(type(experiment.domain))), value)
+    config = entry(name, REGISTRIES[name], value)
+    # how long a level is played and what its rewards are like belongs to the preset, not to the student's algorithm
+    offered = {field.name for field in dataclasses.fields(config)}
+    kept = {"rollout_steps", "normalise_returns"} & offered if name == "student" else set()
+    return config(**{option: getattr(present, option) for option in kept if hasattr(present, option)})

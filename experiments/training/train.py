@@ -1,8 +1,9 @@
 """Training a run with its progress shown; Ctrl-C stops it after the update in hand."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -14,31 +15,45 @@ from clutr.experiments.training.manifolds import prepare_manifold
 from clutr.experiments.training.runner import Runner, UpdateReport
 
 
-def train(run: RunDirectory, manifolds: Path, say: Callable[[str], None]) -> bool:
-    """Train `run` from where it stands, showing progress. Returns whether its step budget is spent.
+def train(
+    run: RunDirectory,
+    manifolds: Path,
+    say: Callable[[str], None],
+    report: Callable[[UpdateReport], None] | None = None,
+) -> bool:
+    """Train `run` from where it stands. Returns whether its step budget is spent.
 
     Args:
         run: the run's directory.
         manifolds: where pretrained manifolds are shared between runs.
         say: receives lines for the user.
+        report: is called after each update; None shows progress, also that of the manifold's pretraining.
     """
     manifold = None
+    silent = nullcontext(lambda *_: None)
     try:
         if run.experiment.manifold is not None:
-            with work_display("pretraining the task manifold") as progress:
+            with silent if report else work_display("pretraining the task manifold") as progress:
                 manifold = prepare_manifold(run, manifolds, progress)
         runner = Runner(run, manifold, say)
     except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"{run.path} cannot be trained: {error}") from error
     title = run.path.name
     metric = runner.suite.metric if runner.suite is not None else "solved"
-    with stop_on_interrupt(runner, say), training_display(title, runner.curriculum.students[0], metric) as report:
-        return runner.train(report)
+    display = training_display(title, runner.curriculum.students[0], metric) if report is None else nullcontext(report)
+    with stop_on_interrupt(runner, say), display as told:
+        return runner.train(told)
 
 
 @contextmanager
 def stop_on_interrupt(runner: Runner, say: Callable[[str], None]) -> Iterator[None]:
-    """Let the first Ctrl-C finish the update in hand and write a checkpoint; a second one stops at once."""
+    """Let the first Ctrl-C finish the update in hand and write a checkpoint; a second one stops at once.
+
+    Only a process's main thread receives it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         if runner.stop_requested:

@@ -1,0 +1,253 @@
+"""What the command line does, one call each, for scripts and notebooks: `import clutr` offers these functions.
+
+Wherever a run is asked for, its directory will do as well. What a user can mend is raised as a `RunError`.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clutr.agents.student import Policy, Student
+from clutr.envs.capabilities import Text, require
+from clutr.envs.domain import DOMAINS, Domain, LevelBatch, Suite
+from clutr.envs.progress import Progress
+from clutr.experiments.config import Experiment
+from clutr.experiments.display import say, work_display
+from clutr.experiments.evaluation import compare as comparing
+from clutr.experiments.evaluation.compare import Comparison
+from clutr.experiments.evaluation.evaluate import evaluate as evaluate_policy
+from clutr.experiments.evaluation.own_policy import as_policy
+from clutr.experiments.evaluation.runs import evaluate_run, require_suite
+from clutr.experiments.evaluation.runs import load_student as newest_student
+from clutr.experiments.reports.run_report import build_report
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.storage import RunError
+from clutr.experiments.training import manifolds
+from clutr.experiments.training.presets import entry, manifold_experiment, override, preset
+from clutr.experiments.training.runner import UpdateReport
+from clutr.experiments.training.train import train as train_run
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import WorldModel
+from clutr.experiments.world_model.training import load_world_model as load_trained
+from clutr.manifold.base import Manifold
+
+RUNS = Path("runs")
+"""Where runs are kept unless told otherwise."""
+
+Run = RunDirectory | Path | str
+
+
+# --- training
+
+
+def train(
+    experiment: Experiment | str,
+    *,
+    run: Path | str | None = None,
+    progress: bool | Callable[[UpdateReport], None] = False,
+    **overrides: Any,
+) -> RunDirectory:
+    """Train a curriculum experiment: `clutr.train("maze-clutr", seed=2, run="runs/mine", progress=True)`.
+
+    Ctrl-C ends the update in hand and writes a checkpoint, from which `resume` continues.
+
+    Args:
+        experiment: the name of a preset, or an experiment.
+        run: the directory of the new run; by default `runs/PRESET-sSEED`.
+        progress: True shows progress as the command line does; a function is called after each update.
+        overrides: fields of the experiment. A part such as `student` is a value, the name of a registered one, or a
+            mapping with the options that change: `student={"learning_rate": 1e-3}`.
+
+    Raises:
+        RunError: if a name or an option is unknown or does not fit, or the directory holds a run already.
+        KeyboardInterrupt: if it was stopped.
+    """
+    name = experiment if isinstance(experiment, str) else "run"
+    chosen = override(preset(experiment) if isinstance(experiment, str) else experiment, **overrides)
+    return resume(new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}"), progress=progress)
+
+
+def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
+    """A run that has not begun. Raises `RunError` if its suite is unknown or `path` holds a run already."""
+    if experiment.evaluate_every:
+        require_suite(experiment.domain, experiment.evaluate_suite)
+    return RunDirectory.create(path, experiment)
+
+
+def resume(run: Run, *, progress: bool | Callable[[UpdateReport], None] = False) -> RunDirectory:
+    """Continue a run from its newest checkpoint to the end of its budget; see `train` for `progress` and interrupts."""
+    run = load_run(run)
+    report = {True: None, False: lambda _: None}[progress] if isinstance(progress, bool) else progress
+    if not train_run(run, run.path.parent / "manifolds", say if progress else lambda _: None, report):
+        raise KeyboardInterrupt
+    return run
+
+
+def pretrain(
+    domain: str = "maze",
+    preset: str = "fast",
+    *,
+    seed: int = 1,
+    root: Path | str = RUNS,
+    progress: bool | Progress = False,
+) -> Manifold:
+    """Pretrain a task manifold, or load it if `root` keeps it already; runs in `root` that want the same one share it.
+
+    Args:
+        domain: the name of a domain.
+        preset: one of its manifold presets.
+        seed: of the pretraining.
+        root: where runs are kept.
+        progress: True shows a bar; a function is called as `progress(done, total, metrics)`.
+
+    Raises:
+        RunError: if a name is unknown.
+    """
+    experiment = override(manifold_experiment(domain, preset), manifold_seed=seed)
+    with _shown(progress, f"pretraining {domain} ({preset})") as told:
+        path, _ = manifolds.pretrain(experiment, Path(root) / "manifolds", told)
+    return manifolds.load_manifold(experiment, path)
+
+
+def _shown(progress: bool | Progress, title: str) -> AbstractContextManager[Progress]:
+    if progress is True:
+        return work_display(title)
+    return nullcontext((lambda *_: None) if progress is False else progress)
+
+
+# --- evaluation
+
+
+def evaluate(
+    player: Run | Policy | Callable[..., Any] | Any,
+    suite: str | Suite | None = None,
+    episodes: int = 100,
+    *,
+    domain: str | Domain = "maze",
+    seed: int = 1,
+    deterministic: bool = False,
+    cvar_levels: int = 0,
+    progress: bool | Progress = False,
+) -> dict[str, Any]:
+    """Zero-shot transfer of a run's student, or of a policy of one's own, to a suite of levels.
+
+    The result of a run is also kept in its directory, for `compare` and `report`.
+
+    Args:
+        player: a run; a policy with `initial_state` and `act` (`clutr.agents.student.Policy`), such as a student; a
+            model of Stable-Baselines3, or anything else with `predict(observation, deterministic=...)`, which gives
+            actions first; or a function of the observation. An observation is a batch, `[N, ...]` by name, and so are
+            the actions.
+        suite: a suite or its name; by default the domain's first.
+        episodes: on each level.
+        domain: whose suites they are, for all players but runs, which have their own.
+        seed: of levels and actions.
+        deterministic: take the most probable action instead of sampling.
+        cvar_levels: for runs on the suite `random`: also the solve rate on the worst of this many levels.
+        progress: True shows a bar; a function is called as `progress(done, total, metrics)`.
+
+    Returns:
+        What `clutr eval --json` prints: `run`, `suite`, `levels` (a row each) and `summary`.
+
+    Raises:
+        RunError: if the suite is unknown, the run has no checkpoint, or the policy does not fit.
+    """
+    if isinstance(player, RunDirectory | Path | str):
+        run = load_run(player)
+        name = suite.name if isinstance(suite, Suite) else require_suite(run.domain(), suite).name
+        with _shown(progress, f"playing {name}") as told:
+            return evaluate_run(run, name, episodes, seed, deterministic, cvar_levels, told)
+    if episodes < 1:
+        raise RunError(f"episodes must be at least 1, got {episodes}")
+    chosen = suite if isinstance(suite, Suite) else require_suite(_domain(domain), suite)
+    policy, rng = as_policy(player, chosen.tasks[0].engine(1)), torch.Generator().manual_seed(seed)
+    with _shown(progress, f"playing {chosen.name}") as told:
+        found = evaluate_policy(policy, chosen, episodes, rng, deterministic=deterministic, progress=told)
+    return found.to_json(type(player).__name__)
+
+
+def compare(runs: Iterable[Run], suite: str | None = None) -> Comparison:
+    """Methods side by side on a suite, with confidence intervals. Runs that differ in their seed alone are one method.
+
+    Args:
+        runs: evaluated runs; the first one's method is the baseline.
+        suite: by default the first suite of the first run's domain.
+
+    Raises:
+        RunError: if there is nothing to compare, or a run has not been evaluated on the suite.
+    """
+    methods = comparing.group_by_method([load_run(run) for run in runs], suite)
+    return comparing.compare(methods, torch.Generator().manual_seed(0))
+
+
+def report(run: Run, beside: Iterable[Run] = ()) -> Path:
+    """Write one self-contained HTML file that shows a run, with others `beside` it in the same curves and tables."""
+    return build_report(load_run(run), [load_run(other) for other in beside])
+
+
+# --- loading
+
+
+def load_run(path: Run) -> RunDirectory:
+    """A run by its directory: configuration, metrics, evaluations. Raises `RunError` if it is none."""
+    return path if isinstance(path, RunDirectory) else RunDirectory(path)
+
+
+def load_student(run: Run) -> Student:
+    """The evaluated student of a run as of its newest checkpoint. Raises `RunError` if it has none."""
+    student, _ = newest_student(load_run(run))
+    return student
+
+
+def load_manifold(run: Run) -> Manifold:
+    """The pretrained task manifold of a run. Raises `RunError` if it has none."""
+    run = load_run(run)
+    if not run.manifold_path.exists():
+        raise RunError(f"{run.path} has no pretrained manifold")
+    return manifolds.load_manifold(run.experiment, run.manifold_path)
+
+
+def load_world_model(path: Path | str) -> WorldModel:
+    """The trained world model of a directory that `clutr world` made. Raises `RunError` if it is not trained."""
+    return load_trained(WorldModelRun(Path(path)))
+
+
+# --- levels
+
+
+def _domain(domain: str | Domain) -> Domain:
+    return entry("domain", DOMAINS, domain)() if isinstance(domain, str) else domain
+
+
+def suites(domain: str | Domain = "maze") -> dict[str, Suite]:
+    """The zero-shot suites of a domain by name. Raises `RunError` for an unknown domain."""
+    return _domain(domain).suites()
+
+
+def sample_levels(n: int, domain: str | Domain = "maze", seed: int = 1) -> LevelBatch:
+    """N random levels of a domain, as domain randomisation draws them. Raises `RunError` for an unknown domain."""
+    return _domain(domain).sample(n, torch.Generator().manual_seed(seed))
+
+
+def read_levels(source: Path | str, domain: str | Domain = "maze") -> LevelBatch:
+    """Levels from a file (a `Path`) or from text. Raises `LevelError` naming line and reason."""
+    reader = require(_domain(domain), Text, "reading levels")
+    return reader.parse(source.read_text() if isinstance(source, Path) else source)
+
+
+def draw_levels(levels: LevelBatch, domain: str | Domain | None = None) -> Tensor:
+    """Pictures of levels, `[B, height, width, 3]` uint8. Raises `RunError` if no domain has such levels.
+
+    Args:
+        levels: B levels.
+        domain: whose they are; by default the first registered domain with levels of this type.
+    """
+    known = (DOMAINS[name]() for name in DOMAINS) if domain is None else iter([_domain(domain)])
+    found = next((each for each in known if isinstance(levels, each.level_type)), None)
+    if found is None:
+        raise RunError(f"no domain draws {type(levels).__name__}")
+    return found.render(levels)

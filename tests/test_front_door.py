@@ -1,0 +1,192 @@
+"""`import clutr`: quick, and one call for each thing that the command line does."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from torch import Tensor
+
+import clutr
+from clutr.agents.ppo import PPOConfig
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training.runner import UpdateReport
+
+HEAVY = ("torch", "numba", "scipy", "matplotlib", "ray", "stable_baselines3", "minigrid", "rich", "tyro")
+
+
+def test_heavy_modules_are_imported_on_first_use() -> None:
+    code = f"import sys, clutr; print([name for name in {HEAVY} if name in sys.modules]); clutr.MazeDomain"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    for args in (["--help"], ["list", "--help"], ["eval", "run", "--fast"], ["resume", "--help"]):
+        code = (
+            "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+            + f"from clutr.experiments.cli.main import main; main({args})"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "False", args
+
+
+@pytest.mark.parametrize("name", clutr.__all__)
+def test_every_name_resolves_and_is_documented(name: str) -> None:
+    assert getattr(clutr, name).__doc__
+    assert name in dir(clutr)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="module 'clutr' has no attribute 'fly'"):
+        _ = clutr.fly
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunDirectory]:
+    """Two seeds of one method, trained and evaluated."""
+    root = tmp_path_factory.mktemp("runs")
+    runs = [clutr.train("maze-dr-debug", seed=seed, evaluate_every=0, run=root / f"dr-s{seed}") for seed in (1, 2)]
+    for run in runs:
+        clutr.evaluate(run, "small", episodes=2)
+    return runs
+
+
+def test_a_preset_is_trained_with_other_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[UpdateReport] = []
+    run = clutr.train(
+        "maze-clutr-debug",
+        run=tmp_path / "mine",
+        progress=told.append,
+        student={"hidden": 8},
+        manifold="combinatorial",
+        total_steps=512,
+        evaluate_every=0,
+    )
+    assert [report.steps for report in told] == [256, 512]
+    assert run.experiment.student == PPOConfig(
+        rollout_steps=32, hidden=8, head=8, torso="symbols", torso_width=16, epochs=2, minibatches=2
+    )
+    assert clutr.MANIFOLDS.name_of(type(run.experiment.manifold)) == "combinatorial"  # type: ignore[arg-type]
+    assert capsys.readouterr().out == ""
+    levels = clutr.sample_levels(3, run.domain())
+    assert clutr.load_manifold(tmp_path / "mine").encode(levels).shape[0] == 3
+    clutr.resume(run, progress=True)
+    assert "resuming" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"experiment": "nothing"}, "no preset is called 'nothing'; there are: car-clutr,"),
+        ({"student": "nobody"}, "no student is called 'nobody'; there are: pixel-ppo, ppo"),
+        ({"curriculum": "school"}, "no curriculum is called 'school'; there are: "),
+        ({"manifold": "fast"}, "there is no manifold to replace"),
+        ({"speed": 3}, "unknown argument 'speed'"),
+        ({"student": {"hiden": 3}}, "hiden"),
+        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
+        ({"evaluate_suite": "moon"}, "no suite is called 'moon'; there are: accel12"),
+    ],
+)
+def test_what_cannot_be_trained(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(clutr.RunError, match=message):
+        clutr.train(**{"experiment": "maze-dr-debug", "run": tmp_path / "run", **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stopped_training_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clutr.experiments.api.train_run", lambda *_: False)
+    with pytest.raises(KeyboardInterrupt):
+        clutr.train("maze-dr-debug", run=tmp_path / "run")
+
+
+def test_runs_are_compared_and_reported(runs: list[RunDirectory]) -> None:
+    comparison = clutr.compare([run.path for run in runs], "small")
+    assert [len(method.runs) for method in comparison.methods] == [2]
+    assert clutr.report(runs[0], beside=runs[1:]).read_text().lower().startswith("<!doctype html>")
+    with pytest.raises(clutr.RunError, match="nowhere is not a run"):
+        clutr.load_run("nowhere")
+    with pytest.raises(clutr.RunError, match="has no pretrained manifold"):
+        clutr.load_manifold(runs[0])
+
+
+def test_a_student_is_evaluated_as_its_run_is(runs: list[RunDirectory]) -> None:
+    student, seen = clutr.load_student(runs[0].path), []
+    alone = clutr.evaluate(student, "small", 2, domain=runs[0].domain(), progress=lambda *done: seen.append(done))
+    assert seen
+    assert alone["levels"] == clutr.evaluate(runs[0], "small", 2)["levels"]
+    assert alone["run"] == type(student).__name__
+
+
+class Predicts:
+    """Acts like a model of other packages."""
+
+    def predict(self, observation: dict[str, Any], deterministic: bool = False) -> tuple[Any, None]:
+        assert deterministic
+        return observation["direction"] * 0, None
+
+
+def test_policies_of_ones_own_are_evaluated() -> None:
+    suite = clutr.suites("maze")["small"]
+    result = clutr.evaluate(Predicts(), suite, 1, deterministic=True)
+    assert len(result["levels"]) == len(suite.tasks)
+    assert result["summary"]["mean_solved"] == 0, "it only turns left"
+
+    def one_action(observation: dict[str, Tensor]) -> Tensor:
+        return observation["direction"][:1]
+
+    with pytest.raises(clutr.RunError, match=r"gave actions of shape \(1,\) to 3 environments"):
+        clutr.evaluate(one_action, suite, 3)
+    with pytest.raises(clutr.RunError, match="3 is no policy"):
+        clutr.evaluate(3, suite)
+    with pytest.raises(clutr.RunError, match="episodes must be at least 1, got 0"):
+        clutr.evaluate(one_action, suite, 0)
+
+
+def test_a_model_of_stable_baselines3_is_evaluated() -> None:
+    sb3 = pytest.importorskip("stable_baselines3")
+    wrapped: Any = gymnasium.wrappers.FlattenObservation(gymnasium.make("clutr/Maze-v0"))
+    model = sb3.A2C("MlpPolicy", wrapped, n_steps=8, policy_kwargs={"net_arch": [8]}, device="cpu")
+    assert clutr.evaluate(model, "small", 1)["run"] == "A2C"
+    with pytest.raises(clutr.RunError, match="this environment those of Box"):
+        clutr.evaluate(model, "bezier-small", 1, domain="car")
+
+
+def test_a_manifold_is_pretrained_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    manifold = clutr.pretrain("maze", "combinatorial", root=tmp_path, progress=lambda done, *_: told.append(done))
+    (kept,) = (tmp_path / "manifolds").iterdir()
+    again = clutr.pretrain("maze", "combinatorial", root=tmp_path)
+    assert again.dim == manifold.dim
+    assert list((tmp_path / "manifolds").iterdir()) == [kept]
+    with pytest.raises(clutr.RunError, match="no preset is called 'slow'"):
+        clutr.pretrain("maze", "slow", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["maze", "car"])
+def test_levels_are_sampled_written_read_and_drawn(name: str, tmp_path: Path) -> None:
+    levels = clutr.sample_levels(2, name)
+    assert levels.key() == clutr.sample_levels(2, name, seed=1).key()
+    domain: Any = clutr.DOMAINS[name]()
+    path = tmp_path / "levels.txt"
+    path.write_text(domain.format(levels))
+    assert clutr.read_levels(path, name).key() == clutr.read_levels(path.read_text(), name).key() == levels.key()
+    pictures = clutr.draw_levels(levels)
+    assert pictures.dtype == torch.uint8
+    assert pictures.shape[0] == 2
+
+
+def test_what_is_no_level_or_no_domain_is_said(tmp_path: Path) -> None:
+    with pytest.raises(clutr.LevelError, match="line 1"):
+        clutr.read_levels("nonsense")
+    with pytest.raises(clutr.RunError, match="no domain is called 'moon'; there are: car, maze"):
+        clutr.suites("moon")
+    with pytest.raises(clutr.RunError, match="no domain draws int"):
+        clutr.draw_levels(3)  # type: ignore[arg-type]
+    small = clutr.sample_levels(1, clutr.MazeDomain(height=5, width=5, max_obstacles=3))
+    assert clutr.draw_levels(small).shape[0] == 1, "mazes of any size"
+    with pytest.raises(clutr.RunError):
+        clutr.load_world_model(tmp_path)
