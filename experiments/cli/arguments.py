@@ -1,73 +1,123 @@
-"""Arguments of the command line: parsed into dataclasses, and one clear error where they do not fit."""
+"""Arguments of the command line: tyro parses them into a function's parameters; one line says what does not fit.
+
+A command is a function: its parameters are the options, its docstring is the help. `tyro.extras.SubcommandApp`, which
+collects such functions, is not used: it parses for all of them at once, so its start would import everything that any
+option needs; its options cannot depend on an argument such as `train`'s preset; and its errors are framed paragraphs.
+"""
 
 import dataclasses
+import inspect
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
+from functools import partial, wraps
+from importlib import import_module
 from typing import Annotated, Any
-
-import tyro
-from rich.text import Text
-
-from clutr.curricula.base import CURRICULA
-from clutr.envs.domain import DOMAINS
-from clutr.experiments.config import Experiment
-from clutr.experiments.display import say
-from clutr.experiments.storage import RunError
 
 Arguments = Sequence[str]
 
 
-def _annotated(kind: Any, marker: Any) -> Any:
-    """`Annotated[kind, marker]` for a type that is only known at run time."""
-    return Annotated[kind, marker]
+class UsageError(Exception):
+    """Arguments that do not fit; the message is one line."""
 
 
-def options_of(command: str, args: Arguments, about: str, **fields: tuple[Any, Any, str]) -> Any:
-    """Parse `args` into an object with `fields`, each given as (type, default or `...` if required, help).
+def command(name: str, options: str = "") -> Callable[[Callable[..., None]], Callable[[Arguments], None]]:
+    """A decorator: the function becomes the command `name`, to be called with its arguments.
 
-    A field without help is a dataclass whose options are offered as if they were the command's own.
+    Args:
+        name: in help and errors.
+        options: where the dataclass of its parameter `options` is, as `module:name`; imported when it is called.
     """
-    columns: list[Any] = []
-    for name, (kind, default, text) in fields.items():
-        help_ = tyro.conf.arg(help=text) if text else tyro.conf.arg(name="")
-        if default is ...:
-            columns.append((name, _annotated(_annotated(kind, help_), tyro.conf.Positional)))
-        else:
-            columns.append((name, _annotated(kind, help_), dataclasses.field(default=default)))
-    kind = dataclasses.make_dataclass("Options", columns, frozen=True)
+
+    def decorate(function: Callable[..., None]) -> Callable[[Arguments], None]:
+        @wraps(function)
+        def called(args: Arguments) -> None:
+            module, _, kind = options.partition(":")
+            run(name, function, args, **({"options": getattr(import_module(module), kind)()} if options else {}))
+
+        return called
+
+    return decorate
+
+
+def run(name: str, function: Callable[..., None], args: Arguments, **defaults: Any) -> None:
+    """Parse `args` into the parameters of `function`, then call it.
+
+    Args:
+        name: of the command, in help and errors.
+        function: its positional-only parameters are arguments, all others options.
+        args: what was typed after `name`.
+        defaults: dataclasses, by parameter: the command line offers exactly the options of their parts. Those of the
+            parameter `options` are offered as if they were the command's own.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    import tyro
+    from rich.text import Text
+
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
-            return tyro.cli(kind, prog=f"clutr {command}", description=about, args=list(args))
+            call = tyro.cli(_deferred(function, defaults), prog=f"clutr {name}", args=list(args))
     except ValueError as error:
-        raise RunError(str(error)) from error
+        raise UsageError(str(error)) from error
     except SystemExit as end:
         if not end.code:  # after help
             raise
-        raise RunError(f"{_first_paragraph(complaint.getvalue())} (`clutr {command} --help` tells more)") from None
+        said = _first_paragraph(Text.from_ansi(complaint.getvalue()).plain)
+        raise UsageError(f"{said} (`clutr {name} --help` tells more)") from None
+    call()
+
+
+def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., Callable[[], None]]:
+    """A function of the same parameters that only says what to call: parsing ends before the command begins."""
+    import tyro
+
+    signature = inspect.signature(function)
+    parameters = dict(signature.parameters)
+    for name, value in defaults.items():
+        kind: Any = _narrowed(type(value), value)
+        option = tyro.conf.arg(name="" if name == "options" else None)
+        default = kind(**{field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        parameters[name] = parameters[name].replace(annotation=Annotated[kind, option], default=default)
+
+    def deferred(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        bound = signature.bind(*args, **kwargs)
+        for name, value in defaults.items():
+            given = bound.arguments[name]
+            fields = {field.name: getattr(given, field.name) for field in dataclasses.fields(value)}
+            bound.arguments[name] = type(value)(**fields)
+        return partial(function, *bound.args, **bound.kwargs)
+
+    described: Any = deferred
+    described.__signature__ = signature.replace(parameters=list(parameters.values()))
+    described.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    described.__doc__, described.__name__ = function.__doc__, function.__name__
+    return deferred
+
+
+def _narrowed(kind: type, value: Any) -> type:
+    """A dataclass like `kind` with the types of the parts of `value`. A part that is None offers no option."""
+    import tyro
+
+    nothing: Any = tyro.conf.Suppress
+    fields = [
+        (name, nothing[None] if part is None else type(part), dataclasses.field(default=part))
+        for name, part in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(kind))
+        if part is None or dataclasses.is_dataclass(part)
+    ]
+    return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True) if fields else kind
 
 
 def _first_paragraph(box: str) -> str:
     """What the parser's framed error says between its title and the next rule, as one line."""
-    lines = [line.strip("│ ") for line in Text.from_ansi(box).plain.splitlines()]
+    lines = [line.strip("│ ") for line in box.splitlines()]
     groups = itertools.groupby(lines, lambda line: line[:1] in ("╭", "╰") or set(line) <= set("─-"))
     paragraphs = [" ".join(group) for is_rule, group in groups if not is_rule]
     titled_in_frame = "╭" in box  # where the output has no such characters the title is a paragraph of its own
-    return paragraphs[0 if titled_in_frame else 1].replace("experiment.", "")
-
-
-def concrete(value: Any) -> type:
-    """The class of a frozen dataclass, narrowed to the types of its present values.
-
-    So the command line offers the options of exactly these parts. The fields' documentation is inherited.
-    """
-    fields = [
-        (field.name, type(getattr(value, field.name)), dataclasses.field(default=getattr(value, field.name)))
-        for field in dataclasses.fields(value)
-    ]
-    return dataclasses.make_dataclass(type(value).__name__, fields, bases=(type(value),), frozen=True)
+    return paragraphs[0 if titled_in_frame else 1].replace("options.", "")
 
 
 def take(option: str, args: Arguments) -> tuple[str | None, list[str]]:
@@ -84,22 +134,19 @@ def take(option: str, args: Arguments) -> tuple[str | None, list[str]]:
     return value, rest
 
 
-def choose(what: str, known: Mapping[str, Any], command: str, args: Arguments) -> Any:
-    """The entry of `known` that the first argument names; help or one clear error otherwise."""
+def choose(what: str, known: Iterable[str], about: Callable[[str], str], name: str, args: Arguments) -> str:
+    """The first argument, which is one of `known`; help or one clear error otherwise."""
     if not args or args[0] in ("-h", "--help"):
-        say(f"usage: clutr {command} {what.upper()} [--option value ...]\n\n{what}s:")
-        for name, value in known.items():
-            say(f"  {name:24} {about_of(value)}")
-        say(f"\n`clutr {command} {what.upper()} --help` lists the options.")
+        print(f"usage: clutr {name} {what.upper()} [--option value ...]\n\n{what}s:")
+        for entry in known:
+            print(f"  {entry:24} {about(entry)}")
+        print(f"\n`clutr {name} {what.upper()} --help` lists the options.")
         raise SystemExit(0 if args else 2)
     if args[0] not in known:
-        raise RunError(f"no {what} is called {args[0]!r}; there are: {', '.join(known)}")
-    return known[args[0]]
+        raise UsageError(f"no {what} is called {args[0]!r}; there are: {', '.join(known)}")
+    return args[0]
 
 
-def about_of(value: Any) -> str:
-    """A line about something that has a name: an experiment in a few words, or the first line of its documentation."""
-    if isinstance(value, Experiment):
-        curriculum = CURRICULA.name_of(type(value.curriculum))
-        return f"{curriculum} on {DOMAINS.name_of(type(value.domain))}, {value.total_steps:,} steps"
+def first_line(value: Any) -> str:
+    """The first line of the documentation of something that has a name."""
     return (getattr(value, "__doc__", None) or "").strip().partition("\n")[0]

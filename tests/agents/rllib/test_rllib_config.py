@@ -25,7 +25,7 @@ from clutr.agents.rllib.serialization import (
 )
 from clutr.agents.rllib.shards import Shard
 from clutr.agents.sb3 import SB3PPOConfig
-from clutr.experiments.cli.train import other_backend
+from clutr.experiments.cli.runs import with_parts
 from clutr.experiments.config import from_yaml, method_of, to_plain, to_yaml
 from clutr.experiments.training.presets import PRESETS
 
@@ -90,12 +90,12 @@ def test_the_backend_is_part_of_an_experiment_but_not_of_its_method() -> None:
 def test_options_of_the_command_line() -> None:
     preset = PRESETS["maze-dr"]
     args = ["--seed", "2", "--backend", "rllib", "--address=auto", "--runners", "3", "--learners", "2"]
-    chosen, rest = other_backend(preset, "maze-dr", args)
+    chosen, rest = with_parts(preset, args)
     assert chosen == replace(preset, backend=RLlibBackend())
     expected = ["--seed", "2", "--backend.address=auto", "--backend.runners", "3", "--backend.learners", "2"]
     assert rest == expected
-    assert other_backend(preset, "maze-dr", ["--backend=rllib"])[0].backend == RLlibBackend()
-    assert other_backend(preset, "maze-dr", ["--seed", "2"]) == (preset, ["--seed", "2"])
+    assert with_parts(preset, ["--backend=rllib"])[0].backend == RLlibBackend()
+    assert with_parts(preset, ["--seed", "2"]) == (preset, ["--seed", "2"])
 
 
 def test_payloads_come_back_as_they_were() -> None:

@@ -128,7 +128,7 @@ def test_train_takes_another_manifold_by_its_preset(tmp_path: Path, clutr: Run, 
     error = refused("train", "maze-clutr-debug", "--manifold", "quilt")
     assert "no manifold is called 'quilt'; there are: fast," in error
     error = refused("train", "maze-dr-debug", "--manifold", "fast")
-    assert "the preset 'maze-dr-debug' has no manifold to replace: its curriculum chooses no latents" in error
+    assert "there is no manifold to replace: the curriculum chooses no latents" in error
 
 
 def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Run) -> None:
@@ -139,7 +139,7 @@ def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Ru
     assert f"kept as {kept}" in printed
 
 
-def test_pretrain_knows_the_presets_of_each_world(tmp_path: Path, clutr: Run) -> None:
+def test_pretrain_knows_the_presets_of_each_domain(tmp_path: Path, clutr: Run) -> None:
     options = ["--preset", "debug", "--manifold.iterations", "5", "--domain.control-points", "6"]
     printed = clutr("pretrain", "car", *options, "--runs", tmp_path)
     assert "set recall" in printed
@@ -310,7 +310,7 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
         (["fly"], "no command is called 'fly'; there are: demo, list,"),
         (["list", "cats"], "cannot list 'cats'; there are: domains,"),
         (["train", "nothing"], "no preset is called 'nothing'; there are: car-clutr,"),
-        (["pretrain", "moon"], "no world is called 'moon'; there are: car, maze"),
+        (["pretrain", "moon"], "no domain is called 'moon'; there are: car, maze"),
         (["pretrain", "maze", "--preset", "slow"], "no preset is called 'slow'; there are: fast,"),
         (["pretrain", "maze", "--preset"], "no preset is called ''"),
         (["bench", "nothing"], "no name is called 'nothing'; there are: "),

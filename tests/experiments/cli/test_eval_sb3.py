@@ -22,7 +22,7 @@ from clutr.agents.sb3.loading import LoadedPolicy, ModelError, load_policy
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.experiments.cli.main import main
-from clutr.experiments.cli.sb3 import _AS_IN_GYMNASIUM
+from clutr.experiments.cli.runs import _AS_IN_GYMNASIUM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size:UserWarning"),
@@ -181,7 +181,7 @@ def test_eval_prints_a_table_and_json(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = MAZE.suites()["small"]
-    monkeypatch.setattr("clutr.experiments.cli.sb3.require_suite", lambda *_: replace(suite, tasks=suite.tasks[:2]))
+    monkeypatch.setattr("clutr.experiments.api.require_suite", lambda *_: replace(suite, tasks=suite.tasks[:2]))
     asked = ["eval", "--sb3", str(model), "--trust", "--suite", "small", "--episodes", "1"]
     assert main([*asked, "--json"]) == 0
     printed = capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_eval_drives_cars_as_gymnasium_gives_them(tmp_path: Path, capsys: pytest
 def test_without_trust_nothing_is_loaded(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clutr.experiments.cli.sb3.load_policy", pytest.fail)
+    monkeypatch.setattr("clutr.experiments.evaluation.own_policy.load_policy", pytest.fail)
     error = refused(capsys, "eval", "--sb3", model, "--suite", "small")
     assert "runs code of its own when it is loaded: add --trust if you know who made it" in error
 
@@ -220,10 +220,8 @@ def test_what_does_not_fit_is_one_line(model: Path, tmp_path: Path, capsys: pyte
     error = refused(capsys, *asked, model, "--domain", "car")
     assert "takes actions of Discrete(7), this environment those of Box(" in error
     error = refused(capsys, *asked, model, "--domain.view", "7")
-    assert (
-        "sees Box(0, 255, (3, 5, 5), uint8), this environment shows Dict(direction: Discrete(4), image: Box(0, 255, "
-        in error
-    )
+    shown = "Dict(direction: Discrete(4), image: Box(0, 255, "
+    assert f"sees Box(0, 255, (3, 5, 5), uint8), this environment shows {shown}" in error
     error = refused(capsys, *asked, tmp_path / "none.zip")
     assert "there is no file" in error
     (tmp_path / "text.zip").write_text("no zip")

@@ -1,0 +1,116 @@
+"""`clutr list` and `clutr bench`: what there is, and how fast it is."""
+
+import importlib
+from collections.abc import Callable, Iterable
+from json import dumps
+from typing import Any
+
+from clutr.experiments.cli.arguments import Arguments, UsageError, choose, first_line, run
+
+BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "scale", "world")
+
+
+def _bench(name: str) -> Any:
+    return importlib.import_module(f"clutr.experiments.benchmarks.{name.replace('-', '_')}")
+
+
+def _registered(registry: str, module: str) -> Callable[[], Iterable[tuple[str, str]]]:
+    """Names in a registry, each with a line about it."""
+
+    def entries() -> Iterable[tuple[str, str]]:
+        known = getattr(importlib.import_module(module), registry)
+        return ((name, first_line(known[name])) for name in known)
+
+    return entries
+
+
+def preset_in_words(name: str) -> str:
+    """A preset in a few words."""
+    import clutr
+
+    preset = clutr.PRESETS[name]
+    curriculum = clutr.CURRICULA.name_of(type(preset.curriculum))
+    return f"{curriculum} on {clutr.DOMAINS.name_of(type(preset.domain))}, {preset.total_steps:,} steps"
+
+
+def _presets() -> Iterable[tuple[str, str]]:
+    import clutr
+
+    return ((name, preset_in_words(name)) for name in clutr.PRESETS)
+
+
+def _suites() -> Iterable[tuple[str, str]]:
+    import clutr
+
+    return (
+        (name, f"{domain}: {suite.about}") for domain in clutr.DOMAINS for name, suite in clutr.suites(domain).items()
+    )
+
+
+def _probes() -> Iterable[tuple[str, str]]:
+    from clutr.experiments.cli.runs import probe
+
+    yield from _registered("PROBES", "clutr.experiments.world_model.probing")()
+    yield "students", first_line(probe)
+
+
+SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
+    "domains": _registered("DOMAINS", "clutr.envs.domain"),
+    "presets": _presets,
+    "curricula": _registered("CURRICULA", "clutr.curricula.base"),
+    "manifolds": _registered("MANIFOLDS", "clutr.manifold.base"),
+    "students": _registered("STUDENTS", "clutr.agents.student"),
+    "suites": _suites,
+    "backbones": _registered("BACKBONES", "clutr.world_model.backbones.base"),
+    "cores": _registered("CORES", "clutr.world_model.cores.base"),
+    "probes": _probes,
+    "backends": _registered("BACKENDS", "clutr.agents.backend"),
+    "benches": lambda: ((name, first_line(_bench(name))) for name in BENCHES),
+}
+
+
+def list_names(args: Arguments) -> None:
+    """What there is: domains, presets, curricula, manifolds, students, suites, backends, models, probes, benches."""
+    if args and args[0] in ("-h", "--help"):
+        print(f"usage: clutr list [SHELF]\n\nshelves: {', '.join(SHELVES)}")
+        return
+    if args and args[0] not in SHELVES:
+        raise UsageError(f"cannot list {args[0]!r}; there are: {', '.join(SHELVES)}")
+    from rich.table import Table
+
+    from clutr.experiments.display import console
+
+    for shelf in args[:1] or SHELVES:
+        table = Table(title=shelf, title_justify="left", title_style="bold", show_header=False, box=None)
+        for name, about in SHELVES[shelf]():
+            table.add_row(f"  {name}", about)
+        console.print(table)
+
+
+def bench(args: Arguments) -> None:
+    """The project's own measurements, each beside a peer in the same run."""
+    name = choose("name", BENCHES, lambda known: first_line(_bench(known)), "bench", args)
+
+    def measure(*, json: bool = False) -> None:
+        """The project's own measurements, each beside a peer in the same run.
+
+        Args:
+            json: Print one JSON object for machines.
+        """
+        from rich.table import Table
+
+        from clutr.experiments.benchmarks.measurement import to_json
+        from clutr.experiments.display import console, say
+
+        figures = _bench(name).run((lambda _: None) if json else say)
+        if json:
+            print(dumps(to_json(name, figures)))
+            return
+        table = Table("what", "value", "unit", "peer", "peer's value", "ratio")
+        for figure in figures:
+            numbers = [figure.value, figure.peer_value, figure.ratio]
+            value, peer_value, ratio = ("" if number is None else f"{number:,.4g}" for number in numbers)
+            table.add_row(figure.what, value, figure.unit, figure.peer or "", peer_value, ratio)
+        console.print(table)
+
+    run(f"bench {name}", measure, args[1:])

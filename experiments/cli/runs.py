@@ -1,0 +1,344 @@
+"""The commands for curriculum runs: pretrain, train, resume, evaluate, compare, show, probe, inspect."""
+
+from dataclasses import asdict, fields, replace
+from importlib.util import find_spec
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
+from clutr.experiments.cli.listing import preset_in_words
+
+if TYPE_CHECKING:
+    from clutr.experiments.config import Experiment
+    from clutr.experiments.run_directory import RunDirectory
+
+RUNS = Path("runs")
+"""Where runs are kept unless told otherwise."""
+SHORT = ("address", "runners", "learners")
+"""Options of a backend that may be given without `backend.` before them."""
+
+
+@command("demo")
+def demo(*, runs: Path = RUNS / "demo", seed: int = 1) -> None:
+    """The whole story in minutes on a laptop: pretrain, curriculum, zero-shot table, report.
+
+    Args:
+        runs: Where the demo's runs go; those of an earlier demo are replaced.
+        seed: Seed of both runs.
+    """
+    from clutr.experiments.cli.demo import run_demo
+
+    run_demo(runs, seed)
+
+
+def pretrain(args: Arguments) -> None:
+    """Train a task manifold, print its health and keep it for the runs that want it."""
+    import clutr
+    from clutr.experiments.display import console, say, work_display
+    from clutr.experiments.plots.manifold_health import health_table
+    from clutr.experiments.training import manifolds
+    from clutr.experiments.training.presets import manifold_experiment, manifold_presets
+
+    name = choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "pretrain", args)
+    chosen, rest = take("preset", args[1:])
+    default = manifold_experiment(name, "fast" if chosen is None else chosen)
+
+    def keep(domain: Any, manifold: Any, seed: int = 1, runs: Path = RUNS) -> None:
+        experiment = replace(default, domain=domain, manifold=manifold, manifold_seed=seed)
+        with work_display(f"pretraining {name} ({chosen or 'fast'})") as progress:
+            path, health = manifolds.pretrain(experiment, runs / "manifolds", progress)
+        console.print(health_table(health))
+        say(f"kept as {path}; runs of the same domain, manifold and seed use it")
+
+    keep.__doc__ = f"""{first_line(pretrain)} --preset chooses the defaults: {", ".join(manifold_presets(name))}.
+
+    Args:
+        domain: The domain.
+        manifold: The manifold.
+        seed: Seed of the pretraining.
+        runs: Where runs and manifolds are kept.
+    """
+    run(f"pretrain {name}", keep, rest, domain=default.domain, manifold=default.manifold)
+
+
+def train(args: Arguments) -> None:
+    """Launch a curriculum experiment; any field of the preset can be overridden."""
+    import clutr
+
+    name = choose("preset", clutr.PRESETS, preset_in_words, "train", args)
+    preset, rest = with_parts(clutr.PRESETS[name], args[1:])
+
+    def launch(options: "Experiment", run: Path | None = None) -> None:
+        """Launch a curriculum experiment; any field of the preset can be overridden.
+
+        `--manifold NAME` puts another task manifold under a curriculum that chooses latents, `--student NAME` lets
+        another student play (`clutr list students`), `--backend rllib --address auto --runners N --learners M` trains
+        on a cluster.
+
+        Args:
+            options: What is trained.
+            run: The run's directory; by default runs/PRESET-sSEED.
+        """
+        from clutr.experiments.api import new_run
+
+        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"))
+
+    run(f"train {name}", launch, rest, options=preset)
+
+
+def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", list[str]]:
+    """The preset with the parts that `--manifold`, `--student` and `--backend` name, and the arguments without these.
+
+    With `--backend NAME`, `--runners 8` is read as `--backend.runners 8`, and so are the others in `SHORT`.
+    """
+    from clutr.experiments.training.presets import override
+
+    rest = list(args)
+    for part in ("manifold", "student", "backend"):
+        chosen, rest = take(part, rest)
+        if chosen is not None:
+            preset = override(preset, **{part: chosen})
+            if part == "backend":
+                backend: Any = preset.backend
+                offered = {f"--{field.name}" for field in fields(backend) if field.name in SHORT}
+                rest = [f"--backend.{arg[2:]}" if arg.partition("=")[0] in offered else arg for arg in rest]
+    return preset, rest
+
+
+@command("resume")
+def resume(run: Path, /) -> None:
+    """Continue a run from its newest checkpoint.
+
+    Args:
+        run: The run's directory.
+    """
+    import clutr
+
+    _train_on(clutr.load_run(run))
+
+
+def _train_on(run: "RunDirectory") -> None:
+    from clutr.experiments.display import say
+    from clutr.experiments.evaluation.runs import require_suite
+    from clutr.experiments.training.train import train
+
+    if train(run, run.path.parent / "manifolds", say):
+        suite = require_suite(run.domain(), None).name
+        say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
+    else:
+        say(f"stopped: `clutr resume {run.path}` continues")
+
+
+def evaluate(args: Arguments) -> None:
+    """Zero-shot transfer: play a suite of levels that nobody trained on."""
+    model = any(arg.partition("=")[0] == "--sb3" for arg in args)
+    (_evaluate_model if model else _evaluate_run)(args)
+
+
+@command("eval")
+def _evaluate_run(
+    run: Path,
+    /,
+    suite: str | None = None,
+    episodes: int = 100,
+    deterministic: bool = False,
+    seed: int = 1,
+    cvar_levels: int = 0,
+    tracks: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Zero-shot transfer: play a suite of levels that nobody trained on.
+
+    `clutr eval --sb3 MODEL.zip` tests a model of Stable-Baselines3 instead of a run.
+
+    Args:
+        run: The run's directory.
+        suite: The suite; by default its domain's first. `clutr list suites` names them.
+        episodes: Episodes a level.
+        deterministic: Take the most probable action instead of sampling.
+        seed: Seed of levels and actions.
+        cvar_levels: With --suite random: also the solve rate on the worst of this many levels.
+        tracks: Directory of the circuits' GeoJSON files, for --suite f1.
+        json: Print one JSON object for machines.
+    """
+    import clutr
+
+    _use_tracks(tracks)
+    options: dict[str, Any] = {"deterministic": deterministic, "seed": seed, "cvar_levels": cvar_levels}
+    _show_evaluation(run.name, clutr.evaluate(run, suite, episodes, progress=not json, **options), json)
+
+
+def _evaluate_model(args: Arguments) -> None:
+    """Zero-shot transfer of a model that a Stable-Baselines3 script saved. --domain names the domain: maze or car."""
+    import clutr
+
+    named, rest = take("domain", args)
+    name = "maze" if named is None else named
+    choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "eval --sb3 MODEL --domain", [name])
+    if {"-h", "--help"} & set(rest):
+        rest = ["--help"]
+    run("eval", _play_model, rest, domain=clutr.DOMAINS[name](**_AS_IN_GYMNASIUM.get(name, {})))
+
+
+_AS_IN_GYMNASIUM: dict[str, dict[str, Any]] = {"car": {"action_repeat": 1}}
+"""Where the environments that such models know differ from what our students play."""
+
+
+def _play_model(
+    *,
+    domain: Any,
+    sb3: Path,
+    trust: bool = False,
+    algorithm: str | None = None,
+    suite: str | None = None,
+    episodes: int = 100,
+    deterministic: bool = False,
+    seed: int = 1,
+    tracks: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Zero-shot transfer of a model that a Stable-Baselines3 script saved. --domain names the domain: maze or car.
+
+    Args:
+        domain: The environments as the model knows them.
+        sb3: What `model.save` wrote.
+        trust: Load it, though loading runs code that the file holds.
+        algorithm: What made it, such as ppo or sac; by default what it looks like.
+        suite: The suite; by default its domain's first. `clutr list suites` names them.
+        episodes: Episodes a level.
+        deterministic: Take the most probable action instead of sampling.
+        seed: Seed of levels and actions.
+        tracks: Directory of the circuits' GeoJSON files, for --suite f1.
+        json: Print one JSON object for machines.
+    """
+    import clutr
+    from clutr.experiments.evaluation.own_policy import load_model
+
+    if not trust:
+        raise UsageError(
+            "a model of Stable-Baselines3 is a zip file that runs code of its own when it is loaded: "
+            + "add --trust if you know who made it"
+        )
+    _use_tracks(tracks)
+    policy, algorithm = load_model(sb3, domain, suite, algorithm)
+    options: dict[str, Any] = {"domain": domain, "deterministic": deterministic, "seed": seed}
+    result = clutr.evaluate(policy, suite, episodes, progress=not json, **options)
+    result["summary"] |= {"algorithm": algorithm, "domain": asdict(domain)}
+    _show_evaluation(sb3.name, result | {"run": str(sb3)}, json)
+
+
+def _use_tracks(directory: Path | None) -> None:
+    if directory is not None:
+        from clutr.envs.car.road.circuits import use_tracks
+
+        use_tracks(directory)
+
+
+def _show_evaluation(name: str, result: dict[str, Any], as_json: bool) -> None:
+    from clutr.experiments.display import console
+    from clutr.experiments.evaluation.tables import cvar_table, evaluation_table
+
+    if as_json:
+        print(dumps(result))
+        return
+    console.print(evaluation_table({name: result}))
+    if "cvar" in result["summary"]:
+        console.print(cvar_table({name: result["summary"]["cvar"]}))
+
+
+@command("compare")
+def compare(
+    runs: tuple[Path, ...], /, suite: str | None = None, output: Path | None = None, json: bool = False
+) -> None:
+    """Methods side by side, with confidence intervals. Runs that differ in their seed alone are one method.
+
+    Args:
+        runs: The runs' directories; the first one's method is the baseline.
+        suite: The suite, by default the domain's first; run `clutr eval` on it first.
+        output: Also write a self-contained HTML page with table and curves here.
+        json: Print one JSON object for machines.
+    """
+    import clutr
+    from clutr.experiments.display import console, say
+    from clutr.experiments.evaluation.tables import comparison_table, cvar_table
+    from clutr.experiments.reports.run_report import build_comparison
+
+    comparison = clutr.compare(runs, suite)
+    if output is not None:
+        build_comparison(comparison.to_json(), [clutr.load_run(path) for path in runs], output)
+    if json:
+        print(dumps(comparison.to_json()))
+        return
+    console.print(comparison_table(comparison))
+    if comparison.cvar:
+        console.print(cvar_table(comparison.cvar))
+    if output is not None:
+        say(f"open {output}")
+
+
+@command("report")
+def report(run: Path, /, beside: tuple[Path, ...] = ()) -> None:
+    """Write one self-contained HTML file that shows a run.
+
+    Args:
+        run: The run's directory.
+        beside: Other runs to show in the same curves and tables.
+    """
+    import clutr
+    from clutr.experiments.display import say
+
+    say(f"open {clutr.report(run, beside)}")
+
+
+@command("probe")
+def probe(run: Path, /, levels: int = 512, seed: int = 1) -> None:
+    """Probe what a run's students remember of their mazes, and write one self-contained HTML file.
+
+    Args:
+        run: The run's directory; for a world model see `clutr world probe`.
+        levels: Random levels that each student walks once.
+        seed: Seed of levels, actions and splits.
+    """
+    import clutr
+    from clutr.experiments.display import say, work_display
+    from clutr.experiments.reports.student_probes import build_student_page, probe_students
+
+    directory = clutr.load_run(run)
+    with work_display("probing students") as progress:
+        probe_students(directory, levels, seed, progress)
+    say(f"open {build_student_page(directory)}; the numbers are in {run / 'probes'}")
+
+
+@command("inspect")
+def inspect(
+    runs: tuple[Path, ...],
+    /,
+    port: int = 8642,
+    host: str = "127.0.0.1",
+    remote: bool = False,
+    browser: bool = True,
+    manifolds: Path = RUNS / "manifolds",
+) -> None:
+    """A live page on world models and curriculum runs: dream, steer, change latents, decode tasks, watch students.
+
+    Args:
+        runs: Directories of world models and of curriculum runs, a tab each.
+        port: Where the page is served.
+        host: The address; others than this machine's own need --remote.
+        remote: Allow an address that other machines can reach: whoever reaches the page can use it.
+        browser: Open the page in a browser.
+        manifolds: Where pretrained manifolds are kept.
+    """
+    if not runs:
+        raise UsageError("name at least one run: `clutr inspect RUN`")
+    if find_spec("nicegui") is None:
+        raise UsageError('the live page needs NiceGUI: pip install "clutr[inspect]"')
+    from clutr.experiments.display import say
+    from clutr.experiments.live.page import open_session, require_address, serve
+
+    require_address(host, port, remote)
+    sessions = [open_session(path, manifolds) for path in runs]
+    address = f"[{host}]" if ":" in host else host
+    say(f"open http://{address}:{port} (Ctrl+C ends it)")
+    serve(sessions, host, port, browser, remote)
