@@ -14,7 +14,7 @@ from torch import Tensor
 from clutr.envs.randomness import named_generator
 from clutr.manifold.health import HOLE, agreement
 from clutr.manifold.posterior import kl_to_standard_normal, posterior_health, sample_posterior
-from clutr.world_model.backbones.base import Backbone, count_visible, visible
+from clutr.world_model.backbones.base import Backbone, count_visible, to_uint8, visible
 from clutr.world_model.backbones.covariance import principal_components
 
 CHUNK = 256
@@ -87,7 +87,7 @@ def frame_health(backbone: Backbone, frames: Tensor, rng: torch.Generator) -> di
     noise = max(mse(sample_posterior(mean, log_variance, rng)), 1e-9)
     found = posterior_health(FrameNetwork(backbone, noise), frames, rng)
     prior = torch.randn(min(len(frames), 500), backbone.latents, generator=rng)
-    pictures = (backbone.decode(prior).clamp(0, 1) * 255).round().to(torch.uint8)
+    pictures = to_uint8(backbone.decode(prior))
     again, spread = network.posterior(pictures)
     active = torch.tensor([kind == "active" for kind in found["kinds"]])
     if active.any():

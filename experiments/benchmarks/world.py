@@ -72,8 +72,8 @@ def _memory(core: str = "lstm") -> Memory:
     return config.build(LATENTS, ACTIONS, 1)
 
 
-def _trained_moments(core: str) -> float:
-    """Moments a second of our training, one pass over made-up episodes."""
+def _trained_steps(core: str) -> float:
+    """Steps a second of our training, one pass over made-up episodes."""
     options = MemoryTrainingOptions(streams=STREAMS, length=LENGTH, imagination_steps=0)  # as the plain network learns
     episodes = _episodes()
     training = MemoryTraining(_memory(core), options, episodes, episodes[:1], 1)
@@ -85,7 +85,7 @@ def _trained_moments(core: str) -> float:
     return _best(work)
 
 
-def _plain_moments() -> float:
+def _plain_steps() -> float:
     """The same of the plain network on batches of the same shape."""
     plain = PlainMDNRNN()
     optimiser = torch.optim.Adam(plain.parameters(), 1e-3)
@@ -103,15 +103,15 @@ def _plain_moments() -> float:
     return _best(work)
 
 
-def _dreamt_moments(n: int) -> float:
-    """Moments a second of n dreams side by side, with drawn latents."""
+def _dreamt_steps(n: int) -> float:
+    """Steps a second of n dreams side by side, with drawn latents."""
     nothing, one = torch.zeros(LATENTS), torch.ones(LATENTS)
     dreamer = Dreamer(_memory(), Scale(nothing, one, one, 1.0))
-    moment = LatentState(dreamer.memory.initial_state(n), torch.zeros(n, LATENTS))
+    state = LatentState(dreamer.memory.initial_state(n), torch.zeros(n, LATENTS))
     actions, rng = torch.zeros(HORIZON, n, ACTIONS), torch.Generator().manual_seed(1)
 
     def work() -> int:
-        dreamer.dream(moment, actions, HORIZON, temperature=1.0, rng=rng)
+        dreamer.dream(state, actions, HORIZON, temperature=1.0, rng=rng)
         return HORIZON * n
 
     return _best(work)
@@ -180,11 +180,11 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
 
     found.append(Measurement("V: 32 principal modes, fitting", _best(modes, 1), "frames/s"))
     progress("the memories")
-    peer, plain = "plain nn.LSTM mixture-density network, the same size", _plain_moments()
+    peer, plain = "plain nn.LSTM mixture-density network, the same size", _plain_steps()
     for core in CORES:
         what = f"M: {core} {WIDTH}, {GAUSSIANS} Gaussians, {STREAMS} x {LENGTH}, training"
-        found.append(Measurement.beside(what, _trained_moments(core), "moments/s", peer, plain))
+        found.append(Measurement.beside(what, _trained_steps(core), "steps/s", peer, plain))
     progress("dreams")
     for n in (1, 256):
-        found.append(Measurement(f"dreaming, {n} at once", _dreamt_moments(n), "moments/s"))
+        found.append(Measurement(f"dreaming, {n} at once", _dreamt_steps(n), "steps/s"))
     return found

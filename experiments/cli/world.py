@@ -8,8 +8,8 @@ from clutr.experiments.cli.arguments import Arguments, choose, command, first_li
 
 if TYPE_CHECKING:
     from clutr.envs.progress import Progress
+    from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
-    from clutr.experiments.world_model.dreaming import DreamOptions
     from clutr.experiments.world_model.probing import ProbeOptions
 
 WORLD = Path("runs") / "world"
@@ -66,7 +66,7 @@ def _train(run: Path = WORLD) -> None:
     say(f"done: `clutr world report --run {run}` shows it")
 
 
-@command("world dream", "clutr.experiments.world_model.dreaming:DreamOptions")
+@command("world dream", "clutr.experiments.reports.dream_report:DreamOptions")
 def _dream(options: "DreamOptions", run: Path = WORLD) -> None:
     """Dream on from a recorded step, in several branches, and write a page to step through.
 
@@ -75,7 +75,7 @@ def _dream(options: "DreamOptions", run: Path = WORLD) -> None:
         run: The world model's directory.
     """
     from clutr.experiments.display import say
-    from clutr.experiments.world_model.dreaming import dream_on
+    from clutr.experiments.reports.dream_report import dream_on
     from clutr.experiments.world_model.run_directory import WorldModelRun
 
     say(f"open {dream_on(WorldModelRun(run), options)}")
@@ -105,7 +105,7 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
         run: The world model's directory.
     """
     from clutr.experiments.display import console, say, work_display
-    from clutr.experiments.reports.probe_report import build_probe_page, probe_world_model, verdict_table
+    from clutr.experiments.reports.probe_report import build_probe_page, probe_world_model, sanity_check_table
     from clutr.experiments.world_model.run_directory import WorldModelRun
 
     made = WorldModelRun(run)
@@ -117,5 +117,5 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
 
         probe_world_model(made, options, section)
     path = build_probe_page(made)
-    console.print(verdict_table(made))
+    console.print(sanity_check_table(made))
     say(f"open {path}; the numbers are in {run / 'probes'}")

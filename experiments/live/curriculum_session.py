@@ -21,7 +21,7 @@ from clutr.manifold.base import Manifold
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedTask:
     """A task that a person looks at."""
 
     levels: LevelBatch
@@ -36,11 +36,11 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One moment of the student's play."""
+class StudentStep:
+    """One step of the student's play."""
 
     picture: NDArray[np.uint8]
-    """`[side, side, 3]`: what the student sees, or the world around it."""
+    """`[side, side, 3]`: what the student sees, or what is around it."""
     path: NDArray[np.uint8] | None
     """`[H, W, 3]`: where it has been on the level; only when the episode is over."""
     step: int
@@ -66,12 +66,12 @@ class CurriculumSession:
         self.run, self.seed = run, seed
         self.domain = run.domain()
         self.records = [record for record in run.proposals() if record.latents is not None]
-        bundle = latent_map_data(run, self.records, run.metrics())
-        if bundle is None:
+        data = latent_map_data(run, self.records, run.metrics())
+        if data is None:
             raise RunError(f"{run.path} has no map of tasks: its curriculum chooses no latents, or recorded none yet")
-        self.bundle: LatentMapData = bundle
-        self.plane: Plane = principal_plane(bundle.latents)
-        self.places = self.plane.project(bundle.latents)
+        self.map_data: LatentMapData = data
+        self.plane: Plane = principal_plane(data.latents)
+        self.places = self.plane.project(data.latents)
         self.levels = type(self.records[0].levels).concatenate([record.levels for record in self.records])
         self.manifold: Manifold = prepare_manifold(run, manifolds, lambda *_: None)
         self.student, self.trained = load_student(run)
@@ -81,20 +81,20 @@ class CurriculumSession:
         """The recorded point that is nearest to a place of the map."""
         return int(((self.places - (x, y)) ** 2).sum(1).argmin())
 
-    def pick(self, index: int) -> Chosen:
+    def pick(self, index: int) -> SelectedTask:
         """Look at a recorded task."""
-        score, steps = self.bundle.scores[index], self.bundle.steps[index]
-        told = f", {self.bundle.score_name} {score:.2f}" if np.isfinite(score) else ""
+        score, steps = self.map_data.scores[index], self.map_data.steps[index]
+        told = f", {self.map_data.score_name} {score:.2f}" if np.isfinite(score) else ""
         place = (float(self.places[index, 0]), float(self.places[index, 1]))
         self._anchor = index
         return self._choose(self.levels[index], f"proposed at {steps:,.0f} steps{told}", place)
 
-    def move(self, x: float, y: float) -> Chosen:
+    def move(self, x: float, y: float) -> SelectedTask:
         """Look at what decodes from a place of the map.
 
         The map shows two dimensions; in all others the latent stays that of the recorded task that was picked last.
         """
-        anchor = self.bundle.latents[self._anchor]
+        anchor = self.map_data.latents[self._anchor]
         shift = (np.array([x, y]) - self.places[self._anchor]) @ self.plane.directions
         low, high = self.manifold.bounds
         latent = torch.from_numpy(np.clip(anchor + shift, low, high)).float()[None]
@@ -103,11 +103,11 @@ class CurriculumSession:
         about = f"decoded from a point near task {self._anchor + 1} of {len(self.places)}"
         return self._choose(levels, about, (float(at[0]), float(at[1])))
 
-    def _choose(self, levels: LevelBatch, about: str, place: tuple[float, float]) -> Chosen:
+    def _choose(self, levels: LevelBatch, about: str, place: tuple[float, float]) -> SelectedTask:
         numbers = {name: float(value[0]) for name, value in self.domain.describe(levels).items()}
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in numbers.items())
         picture = self.domain.render(levels)[0].cpu().numpy()
-        self.chosen = Chosen(levels, levels.key()[0], picture, f"{about}: {told}", place)
+        self.chosen = SelectedTask(levels, levels.key()[0], picture, f"{about}: {told}", place)
         return self.chosen
 
     def play(self) -> "Play":
@@ -116,7 +116,7 @@ class CurriculumSession:
 
 
 class Play:
-    """An episode of the student, moment by moment.
+    """An episode of the student, step by step.
 
     Args:
         session: whose student and task.
@@ -135,7 +135,7 @@ class Play:
         self._step, self._total, self._over, self._solved = 0, 0.0, False, False
 
     @torch.no_grad()
-    def step(self) -> Scene:
+    def step(self) -> StudentStep:
         """One action further, until the episode is over."""
         if not self._over:
             student = self._session.student
@@ -149,12 +149,12 @@ class Play:
             self._solved = self._over and bool(self._engine.solved[0])
         return self.scene()
 
-    def scene(self) -> Scene:
-        """The moment as it is."""
+    def scene(self) -> StudentStep:
+        """The present step."""
         path = None
         domain = self._session.domain
         if self._over and isinstance(domain, PathDrawing):
             drawn = domain.draw_paths(self.levels, torch.stack(self._places, 1))
             path = None if drawn is None else drawn.pictures[0].cpu().numpy()
         shown = self._session.chosen.picture if self._observer is None else self._observer.pictures()[0].numpy()
-        return Scene(shown, path, self._step, self._total, self._over, self._solved)
+        return StudentStep(shown, path, self._step, self._total, self._over, self._solved)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from nicegui import ui
 
-from clutr.experiments.live.curriculum_session import Chosen, CurriculumSession, Play, Scene
+from clutr.experiments.live.curriculum_session import CurriculumSession, Play, SelectedTask, StudentStep
 from clutr.experiments.plots.gallery import spread
 from clutr.experiments.plots.html import percent
 from clutr.experiments.plots.images import png_uri
@@ -29,11 +29,11 @@ class CurriculumTab:
         self.session = session
         self._canvas = Canvas.around(session.places)
         drawn = np.array(spread(len(session.places), MOST_POINTS))
-        bundle, where = session.bundle, self._canvas.place(session.places[drawn])
-        measured = bool(np.isfinite(bundle.scores).any())
-        self._layers = {TIME: (scale_by_time(bundle.steps), bundle.steps[drawn], "steps")}
+        data, where = session.map_data, self._canvas.place(session.places[drawn])
+        measured = bool(np.isfinite(data.scores).any())
+        self._layers = {TIME: (scale_by_time(data.steps), data.steps[drawn], "steps")}
         if measured:
-            self._layers = {bundle.score_name: (scale_by_score(bundle.scores), bundle.scores[drawn], "")} | self._layers
+            self._layers = {data.score_name: (scale_by_score(data.scores), data.scores[drawn], "")} | self._layers
         self._dots = {name: dots(where, values, scale) for name, (scale, values, _) in self._layers.items()}
         self._colour = next(iter(self._layers))
         self._held = False
@@ -58,7 +58,7 @@ class CurriculumTab:
             self._map.classes("map").mark("map")
             self._ring = self._map.add_layer().mark("ring")  # by itself, so that a drag does not send all dots anew
             self._scale = ui.html("", sanitize=False).classes("w-full").mark("scale")
-            shares, dim = session.plane.shares, session.bundle.latents.shape[1]
+            shares, dim = session.plane.shares, session.map_data.latents.shape[1]
             ui.label(
                 f"Principal components of {len(session.places):,} proposed latents: the two axes hold "
                 + f"{percent(shares.sum(), 1)} of the variance of {dim} dimensions, so neighbours need not be alike. "
@@ -76,7 +76,7 @@ class CurriculumTab:
                     ui.label("The level")
                 with ui.element("figure").classes("screen") as self._seen_figure:
                     self._seen = ui.interactive_image().classes("pixels").mark("student")
-                    ui.label("The student's world")
+                    ui.label("What the student sees")
                 with ui.element("figure").classes("screen") as self._path_figure:
                     self._path = ui.interactive_image().classes("pixels").mark("path")
                     ui.label("Where it went")
@@ -113,7 +113,7 @@ class CurriculumTab:
         scale, _, unit = self._layers[self._colour]
         self._scale.content = scale.html(unit)
 
-    def _show(self, chosen: Chosen) -> None:
+    def _show(self, chosen: SelectedTask) -> None:
         (x, y) = self._canvas.place(np.array([chosen.place]))[0]
         ring = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="none" stroke-width="2" style="stroke:var(--ink)"/>'
         self._ring.content = ring
@@ -139,7 +139,7 @@ class CurriculumTab:
         if self._play is not None:
             self._scene(self._play.step())
 
-    def _scene(self, scene: Scene) -> None:
+    def _scene(self, scene: StudentStep) -> None:
         self._seen.set_source(png_uri(scene.picture, 240))
         end = " It solved the task." if scene.solved else " The episode is over." if scene.over else ""
         self._told.text = f"Step {scene.step}, return {scene.total:.2f}.{end}"

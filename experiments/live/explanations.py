@@ -9,21 +9,21 @@ from torch import Tensor
 
 from clutr.experiments.live.state_readout import StateReadout
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.episodes import Footage
+from clutr.experiments.world_model.episodes import OpenEpisode
 from clutr.probes.attribution import AttributionInput, Past, Target
 from clutr.probes.pixel_attribution import ExplainPixels, PixelAttributionInput, differentiable
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer
 
 LOOK_BACK = 8
-"""Moments of the past that the memory is asked with."""
+"""Steps of the past that the memory is asked with."""
 
 
 def explain_pixels(
     dreamer: Dreamer,
     backbone: Backbone,
     known: StateReadout,
-    footage: Footage,
+    episode: OpenEpisode,
     means: Tensor,
     state: Callable[[int], Tensor],
     frame: int,
@@ -36,7 +36,7 @@ def explain_pixels(
         dreamer: whose memory is asked.
         backbone: what encodes frames.
         known: of them; the mean frame is what stands for "nothing there".
-        footage: of which the frame is.
+        episode: of which the frame is.
         means: its latents `[T, D]`, normalised.
         state: the memory's before it sees a frame.
         frame: which.
@@ -46,15 +46,15 @@ def explain_pixels(
     Raises:
         RunError: if no action was taken in the frame yet, or the method is not for this memory.
     """
-    if frame >= len(footage.actions):
+    if frame >= len(episode.actions):
         raise RunError("the last frame says nothing of what comes: no action was taken in it")
     begin = max(0, frame - LOOK_BACK)
     stretch = slice(begin, frame + 1)
-    inputs = torch.cat([means[stretch], footage.actions[stretch]], 1)[None]
-    baseline = torch.cat([torch.zeros(means.shape[1]), footage.actions.mean(0)])
+    inputs = torch.cat([means[stretch], episode.actions[stretch]], 1)[None]
+    baseline = torch.cat([torch.zeros(means.shape[1]), episode.actions.mean(0)])
     question = AttributionInput(dreamer.memory, target, Past(inputs, state(begin), baseline, [(0, frame)]))
     asked = PixelAttributionInput(
-        question, differentiable(backbone), dreamer.scale, footage.frames[[frame]].float(), known.mean_frame
+        question, differentiable(backbone), dreamer.scale, episode.frames[[frame]].float(), known.mean_frame
     )
     try:
         found: NDArray[np.float32] = explain(asked)[0].detach().numpy()

@@ -16,7 +16,7 @@ BELIEVED = 0.5
 """R² from which a reading is not grey."""
 
 
-class Readings:
+class ReadingsTable:
     """A table of true quantities beside what is read from the latents.
 
     Args:
@@ -38,7 +38,7 @@ class Readings:
             ).classes("note")
 
     def show(self, view: View) -> None:
-        """Show a moment's."""
+        """Show a step's readings."""
         self._rows.content = "".join(self._row(each) for each in view.readings)
 
     @staticmethod
@@ -50,7 +50,7 @@ class Readings:
         return f"<tr{believed}><th>{text(reading.name)}{unit}</th>{cells}</tr>"
 
 
-class Latents:
+class LatentSliders:
     """A slider a latent.
 
     Args:
@@ -104,6 +104,6 @@ class Latents:
         self.show(self._session.view())
 
     def show(self, view: View) -> None:
-        """Move the sliders to a moment's latents."""
+        """Move the sliders to a step's latents."""
         for number, slider in self._sliders.items():
             slider.value = round(float(np.clip(view.latents[number], -3, 3)), 2)

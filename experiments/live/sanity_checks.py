@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-def verdict_of(run: Path, method: str, target: str) -> str:
+def sanity_check_of(run: Path, method: str, target: str) -> str:
     """A few words: passed or failed, or how to find out.
 
     Args:
         run: the world model's directory.
         method: of the explanation.
         target: as the page calls it. A quantity of the present is not what the report asks for; the same quantity some
-            moments ahead is, so its verdict is told with the target that it was found for.
+            steps ahead is, so its sanity check is told with the target that it was found for.
     """
     try:
         found = json.loads((run / "probes" / "attribution.json").read_text())

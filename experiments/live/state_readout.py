@@ -1,4 +1,4 @@
-"""What a page has to know of a world model before it shows a moment: which latents are used, and what they tell."""
+"""What a page has to know of a world model before it shows a step: which latents are used, and what they tell."""
 
 from dataclasses import dataclass
 
@@ -43,13 +43,13 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
     """Fit read-outs on a few training episodes, and judge them on test episodes."""
     memory, scale = dreamer.memory, dreamer.scale
     means, spreads, truths, features = [], [], [], []
-    for footage in _some(recording, "train"):
-        mean, spread = backbone.encode(footage.frames)
-        inputs = torch.cat([scale.normalise(mean[:-1]), footage.actions], 1)
+    for episode in _some(recording, "train"):
+        mean, spread = backbone.encode(episode.frames)
+        inputs = torch.cat([scale.normalise(mean[:-1]), episode.actions], 1)
         _, found = memory.core.scan(memory.initial_state(1), inputs[:, None])
         means.append(mean)
         spreads.append(spread)
-        truths.append(footage.privileged_state)
+        truths.append(episode.privileged_state)
         features.append(found[:, 0])
     kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
     read_out = fit_read_out(torch.cat(means), torch.cat(truths))

@@ -1,4 +1,4 @@
-"""What there is to see of a world model at a moment: dreams, readings, pictures."""
+"""What there is to see of a world model at a step: dreams, readings, pictures."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
 
@@ -20,21 +21,21 @@ COPIED = "the frame before the dream, shown again"
 class Branch:
     """One dream."""
 
-    moment: LatentState
+    state: LatentState
     """Where it is."""
     began: int
     """The frame from which it dreams."""
     walk: RandomWalk
     """What acts in it where a random walk does."""
     dreamt: int = 0
-    """Moments since then."""
+    """Steps since then."""
     rewards: list[float] = field(default_factory=list)
     alive: float = 1.0
     """The chance that the episode still goes on."""
     latents: list[Tensor] = field(default_factory=list)
     """`[D]` each, in the backbone's units."""
     errors: list[float] = field(default_factory=list)
-    """Root mean square difference to the real frame of the same moment, of 255, as far as there is one."""
+    """Root mean square difference to the real frame of the same step, of 255, as far as there is one."""
 
     @property
     def now(self) -> int:
@@ -70,10 +71,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class View:
-    """Everything that a page shows of a moment."""
+    """Everything that a page shows of a step."""
 
     frame: int
-    """Of the footage, from 0."""
+    """Of the episode, from 0."""
     frames: int
     """That there are so far."""
     dreaming: bool
@@ -85,14 +86,14 @@ class View:
     dreams: list[NDArray[np.uint8]]
     error: NDArray[np.uint8] | None
     """Absolute difference of reality to the first dream, or to the reconstruction; None where the two are not of the
-    same moment, because one of them has ended."""
+    same step, because one of them has ended."""
     mean_error: float | None
     """Its root mean square, of 255."""
     errors: dict[str, list[float]]
-    """The same by moments since the branch, of each dream and of showing the frame before it again."""
+    """The same by steps since the branch, of each dream and of showing the frame before it again."""
     readings: list[Reading]
     latents: list[float]
-    """Of the present moment, `[D]` in standard deviations over the data."""
+    """Of the present step, `[D]` in standard deviations over the data."""
     action: list[float]
     rewards: list[float]
     """So far, of each dream."""
@@ -106,7 +107,7 @@ def rms(difference: Tensor) -> float:
 
 @torch.no_grad()
 def errors_of(branches: Sequence[Branch], real: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, list[float]]:
-    """See `View.errors`. Each dreamt moment is decoded and compared once.
+    """See `View.errors`. Each dreamt step is decoded and compared once.
 
     Args:
         branches: the dreams, which keep what was found.
@@ -117,7 +118,7 @@ def errors_of(branches: Sequence[Branch], real: Tensor, decode: Callable[[Tensor
     for number, branch in enumerate(branches):
         known, done = min(branch.dreamt, len(frames) - 1 - branch.began), len(branch.errors)
         if fresh := branch.latents[done:known]:
-            pictures = (decode(torch.stack(fresh)).clamp(0, 1) * 255).round().int()
+            pictures = to_uint8(decode(torch.stack(fresh))).int()
             later = frames[branch.began + 1 + done :]
             branch.errors += [rms(dreamt - true) for dreamt, true in zip(pictures, later, strict=False)]
         found[f"dream {number + 1}"] = list(branch.errors)

@@ -15,11 +15,12 @@ from clutr.experiments.live.explanations import explain_pixels
 from clutr.experiments.live.state_readout import learn_about
 from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.episodes import Footage, RecordedEpisode, SimulatedEpisode, level_of
+from clutr.experiments.world_model.episodes import OpenEpisode, RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.probes.attribution import Target
 from clutr.probes.pixel_attribution import PIXEL_METHODS
+from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dataset import SPLITS
 from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
@@ -79,10 +80,10 @@ class WorldModelSession:
         self._show(SimulatedEpisode(self.domain, level_of(self.recording, self.domain, episode)))
         self.actions = "recorded"  # dreams do what is done in reality
 
-    def _show(self, footage: Footage) -> None:
-        self.footage = footage
+    def _show(self, episode: OpenEpisode) -> None:
+        self.episode = episode
         self._states = [self.dreamer.memory.initial_state(1)]
-        self._means = self._encode(footage.frames)
+        self._means = self._encode(episode.frames)
         self.frame = 0
         self.stop()
 
@@ -96,12 +97,12 @@ class WorldModelSession:
         while len(self._states) <= frame:
             place = len(self._states) - 1
             state, latent = self._states[place], self._means[place : place + 1]
-            self._states.append(self.dreamer.memory.step(state, latent, self.footage.actions[place : place + 1])[0])
+            self._states.append(self.dreamer.memory.step(state, latent, self.episode.actions[place : place + 1])[0])
         return self._states[frame]
 
     def seek(self, frame: int) -> None:
         """Go to a frame; dreams end."""
-        self.frame = max(0, min(frame, len(self.footage.frames) - 1))
+        self.frame = max(0, min(frame, len(self.episode.frames) - 1))
         self.stop()
 
     # --- dreams
@@ -118,7 +119,7 @@ class WorldModelSession:
 
     @property
     def aligned(self) -> bool:
-        """Whether what is shown of reality and of the first dream is of the same moment."""
+        """Whether what is shown of reality and of the first dream is of the same step."""
         return not self.dreaming or self.branches[0].now == self.frame
 
     @property
@@ -126,24 +127,22 @@ class WorldModelSession:
         """Whether nothing more comes: all dreams are as long as the horizon, or the episode has ended."""
         if self.dreaming:
             return all(branch.dreamt >= self.horizon for branch in self.branches)
-        return self.footage.over and self.frame >= len(self.footage.frames) - 1
+        return self.episode.over and self.frame >= len(self.episode.frames) - 1
 
     @property
     def steered(self) -> bool:
         """Whether a person's keys do something: in reality, or in dreams."""
-        return self.footage.driven or (self.dreaming and self.actions == "wheel")
+        return self.episode.driven or (self.dreaming and self.actions == "wheel")
 
     def _present(self) -> LatentState:
         """Where the first dream is, or reality; with the latents that were changed."""
-        moment = (
-            self.branches[0].moment
-            if self.dreaming
-            else LatentState(self._state(self.frame), self._means[[self.frame]])
+        present = (
+            self.branches[0].state if self.dreaming else LatentState(self._state(self.frame), self._means[[self.frame]])
         )
-        latent = moment.latent.clone()
+        latent = present.latent.clone()
         for number, value in self._edits.items():
             latent[0, number] = value
-        return LatentState(moment.state, latent)
+        return LatentState(present.state, latent)
 
     def branch(self) -> None:
         """Begin a dream here: of reality, or, while dreaming, another one that leaves the first one here.
@@ -160,11 +159,11 @@ class WorldModelSession:
         self._edits = {}
 
     def edit(self, number: int, value: float) -> None:
-        """Change a latent of the present moment, in standard deviations; dreams go on from what it is changed to."""
+        """Change a latent of the present step, in standard deviations; dreams go on from what it is changed to."""
         if self.dreaming:
-            latent = self.branches[0].moment.latent.clone()
+            latent = self.branches[0].state.latent.clone()
             latent[0, number] = value
-            self.branches[0].moment = LatentState(self.branches[0].moment.state, latent)
+            self.branches[0].state = LatentState(self.branches[0].state.state, latent)
         else:
             self._edits[number] = value
 
@@ -185,10 +184,10 @@ class WorldModelSession:
         known = self.targets()
         if method not in PIXEL_METHODS or target not in known:
             raise RunError(f"no explanation by {method!r} of {target!r}")
-        if self.frame >= len(self.footage.actions):
+        if self.frame >= len(self.episode.actions):
             raise RunError("the last frame says nothing of what comes: no action was taken in it")
         return explain_pixels(
-            self.dreamer, self.model.backbone, self.known, self.footage, self._means, self._state, self.frame,
+            self.dreamer, self.model.backbone, self.known, self.episode, self._means, self._state, self.frame,
             PIXEL_METHODS[method], known[target],
         )  # fmt: skip
 
@@ -206,7 +205,7 @@ class WorldModelSession:
     # --- time
 
     def step(self, keys: Collection[str] = ()) -> None:
-        """One moment further, in reality and in all dreams.
+        """One step further, in reality and in all dreams.
 
         Args:
             keys: of left, right, up and down, those that are pressed.
@@ -216,16 +215,16 @@ class WorldModelSession:
         for branch in self.branches:
             if branch.dreamt < self.horizon:
                 self._dream_on(branch, self._dream_action(branch, real, wheel))
-        if self.footage.driven and self.frame == len(self.footage.frames) - 1:
-            if self.footage.advance(wheel):
-                self._means = torch.cat([self._means, self._encode(self.footage.frames[-1:])])
+        if self.episode.driven and self.frame == len(self.episode.frames) - 1:
+            if self.episode.advance(wheel):
+                self._means = torch.cat([self._means, self._encode(self.episode.frames[-1:])])
                 self.frame += 1
-        elif self.frame < len(self.footage.frames) - 1:
+        elif self.frame < len(self.episode.frames) - 1:
             self.frame += 1
         self._edits = {}
 
     def _real_action(self, wheel: Tensor) -> Tensor:
-        return self.footage.actions[self.frame] if self.frame < len(self.footage.actions) else wheel
+        return self.episode.actions[self.frame] if self.frame < len(self.episode.actions) else wheel
 
     def _dream_action(self, branch: Branch, real: Tensor, wheel: Tensor) -> Tensor:
         if self.actions == "random":
@@ -235,11 +234,11 @@ class WorldModelSession:
 
     @torch.no_grad()
     def _dream_on(self, branch: Branch, action: Tensor) -> None:
-        branch.moment, expected = self.dreamer.step(branch.moment, action[None], self.temperature, self._rng)
+        branch.state, expected = self.dreamer.step(branch.state, action[None], self.temperature, self._rng)
         branch.dreamt += 1
         branch.rewards.append(branch.alive * float(expected.reward) * self.dreamer.scale.reward_std)
         branch.alive *= 1 - float(expected.end.sigmoid())
-        branch.latents.append(self.dreamer.scale.restore(branch.moment.latent)[0])
+        branch.latents.append(self.dreamer.scale.restore(branch.state.latent)[0])
 
     def wheel(self, keys: Collection[str]) -> Tensor:
         """What pressed keys do, `[A]`: steer, gas and brake; or turn and go, one-hot."""
@@ -258,35 +257,35 @@ class WorldModelSession:
     @torch.no_grad()
     def view(self) -> View:
         """See `View`."""
-        scale, footage = self.dreamer.scale, self.footage
-        reality = footage.frames[self.frame]
+        scale, episode = self.dreamer.scale, self.episode
+        reality = episode.frames[self.frame]
         present = self._present()
         seen = self._means[[self.frame]] if self.dreaming else present.latent
-        latents = scale.restore(torch.cat([seen, *(branch.moment.latent for branch in self.branches)]))
-        pictures = (self.model.backbone.decode(latents).clamp(0, 1) * 255).round().to(torch.uint8)
+        latents = scale.restore(torch.cat([seen, *(branch.state.latent for branch in self.branches)]))
+        pictures = to_uint8(self.model.backbone.decode(latents))
         shown = pictures[1] if self.dreaming else pictures[0]
         wrong = (shown.int() - reality.int()).abs() if self.aligned else None
         return View(
             frame=self.frame,
-            frames=len(footage.frames),
+            frames=len(episode.frames),
             dreaming=self.dreaming,
-            about=footage.about,
+            about=episode.about,
             reality=reality.numpy(),
-            masks=footage.masks[self.frame].numpy(),
+            masks=episode.masks[self.frame].numpy(),
             reconstruction=pictures[0].numpy(),
             dreams=list(pictures[1:].numpy()),
             error=None if wrong is None else wrong.to(torch.uint8).numpy(),
             mean_error=None if wrong is None else rms(wrong),
-            errors=errors_of(self.branches, footage.frames, self.model.backbone.decode),
+            errors=errors_of(self.branches, episode.frames, self.model.backbone.decode),
             readings=self._readings(latents),
             latents=present.latent[0].tolist(),
-            action=self._real_action(torch.zeros(footage.actions.shape[1])).tolist(),
+            action=self._real_action(torch.zeros(episode.actions.shape[1])).tolist(),
             rewards=[sum(branch.rewards) for branch in self.branches],
             alive=[branch.alive for branch in self.branches],
         )
 
     def _readings(self, latents: Tensor) -> list[Reading]:
-        read, true = self.known.read_out(latents), self.footage.privileged_state[self.frame]
+        read, true = self.known.read_out(latents), self.episode.privileged_state[self.frame]
         return [
             Reading(
                 name=name.replace("_", " "),

@@ -5,8 +5,8 @@ from typing import Any
 
 from nicegui import ui
 
-from clutr.experiments.live.latent_controls import Latents, Readings
-from clutr.experiments.live.screens import OBJECTS, PLAIN, Screens
+from clutr.experiments.live.latent_controls import LatentSliders, ReadingsTable
+from clutr.experiments.live.picture_row import OBJECTS, PLAIN, PictureRow
 from clutr.experiments.live.views import COPIED, View
 from clutr.experiments.live.world_model_session import ACTIONS, WorldModelSession
 from clutr.experiments.plots.line_chart import small_chart
@@ -14,7 +14,7 @@ from clutr.experiments.storage import RunError
 from clutr.probes.pixel_attribution import PIXEL_METHODS
 
 SECONDS = 0.08
-"""Between two moments while playing."""
+"""Between two steps while playing."""
 KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "up", "ArrowDown": "down"}
 WORDS = {"recorded": "as in reality", "wheel": "yours (arrow keys)", "random": "a random walk"}
 
@@ -33,12 +33,12 @@ class WorldModelTab:
         self._overlay, self._target = PLAIN, "lateral offset" if "lateral offset" in targets else next(iter(targets))
         with ui.row().classes("w-full gap-4 items-start") as self._all:
             with ui.column().classes("gap-3 grow").style("min-width:min(100%,560px);flex-basis:560px"):
-                self._screens = Screens(session)
+                self._screens = PictureRow(session)
                 self._build_transport()
                 self._build_dreams()
             with ui.column().classes("gap-3 grow").style("min-width:min(100%,320px);flex-basis:320px"):
-                self._readings = Readings(session)
-                self._latents = Latents(session, lambda: self.refresh(sliders=False))
+                self._readings = ReadingsTable(session)
+                self._latents = LatentSliders(session, lambda: self.refresh(sliders=False))
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         self.keyboard = ui.keyboard(on_key=self._key, ignore=["input", "select", "textarea"])
         self.refresh()
@@ -52,7 +52,7 @@ class WorldModelTab:
                     self._play = ui.button("Play", on_click=self._toggle).mark("play").props("unelevated dense no-caps")
                     ui.button("Back", on_click=self._back).mark("back").props("outline dense no-caps")
                     ui.button("Step", on_click=self._step).mark("step").props("outline dense no-caps")
-                self._slider = ui.slider(min=0, max=1, value=0).mark("moment").props('aria-label="frame"')
+                self._slider = ui.slider(min=0, max=1, value=0).mark("frame").props('aria-label="frame"')
                 self._slider.on("update:model-value", self._seek, throttle=0.05)
                 self._place = ui.label().classes("note place").mark("place")
                 with ui.row().classes("no-wrap gap-1"):  # under the pictures, which whoever steers has to see
@@ -148,7 +148,7 @@ class WorldModelTab:
 
     def _drive(self) -> None:
         self._pause()
-        if self.session.footage.driven:
+        if self.session.episode.driven:
             self._select(self.session.split, self.session.number)
         else:
             self._try(self.session.drive)
@@ -175,10 +175,10 @@ class WorldModelTab:
     def _say_choices(self) -> None:
         warmth = self.session.temperature
         self._heat.text = "Temperature 0, as expected" if warmth is None else f"Temperature {warmth:.2f}, drawn"
-        self._far.text = f"Horizon {self.session.horizon} moment{'' if self.session.horizon == 1 else 's'}"
+        self._far.text = f"Horizon {self.session.horizon} step{'' if self.session.horizon == 1 else 's'}"
 
     def _keys(self) -> list[tuple[str, str]]:
-        """The keys that do something in this world, and their signs."""
+        """The keys that do something in this environment, and their signs."""
         signs = [("left", "◀"), ("up", "▲"), ("down", "▼"), ("right", "▶")]
         return [each for each in signs if each[0] != "down" or not self.session.discrete]
 
@@ -212,7 +212,7 @@ class WorldModelTab:
         self._place.text = f"frame {view.frame + 1} of {view.frames}"
         self._all.classes(**{"add" if self.session.steered else "remove": "steering"})
         self._actions.value = self.session.actions
-        self._wheel.text = "Back to the recording" if self.session.footage.driven else "Take the wheel in reality"
+        self._wheel.text = "Back to the recording" if self.session.episode.driven else "Take the wheel in reality"
         self._tell(view)
         self._readings.show(view)
         if sliders:
@@ -221,9 +221,7 @@ class WorldModelTab:
     def _tell(self, view: View) -> None:
         session = self.session
         apart = (
-            " Reality and the first dream are no longer at the same moment: one has ended."
-            if not session.aligned
-            else ""
+            " Reality and the first dream are no longer at the same step: one has ended." if not session.aligned else ""
         )
         self._note.text = (
             "Green frames are fed with reality, red ones are dreamt. The reconstruction shows what one frame's latents "
@@ -231,18 +229,18 @@ class WorldModelTab:
             + f"{view.about}; {session.run.path.name}, seed {session.run.experiment.seed}."
         )
         roles = {name: f"method-{number % 6}" for number, name in enumerate(view.errors)} | {COPIED: "method-none"}
-        self._chart.content = small_chart(view.errors, roles, "moments since the branch", "RMS difference to reality")
+        self._chart.content = small_chart(view.errors, roles, "steps since the branch", "RMS difference to reality")
         if not view.dreaming:
             self._told.text = "No dream yet. A dream is what the memory expects; it never sees what really comes."
             return
         dreamt = [
-            f"dream {number + 1}: {branch.dreamt} moment{'' if branch.dreamt == 1 else 's'}, reward {reward:.2f}, "
+            f"dream {number + 1}: {branch.dreamt} step{'' if branch.dreamt == 1 else 's'}, reward {reward:.2f}, "
             + f"{100 * alive:.0f} % that the episode goes on"
             for number, (branch, reward, alive) in enumerate(
                 zip(session.branches, view.rewards, view.alive, strict=True)
             )
         ]
         self._told.text = "; ".join(dreamt) + (
-            ". Curves: RMS difference to the real frame of the same moment, of 255, in this one episode (n = 1); a "
+            ". Curves: RMS difference to the real frame of the same step, of 255, in this one episode (n = 1); a "
             + "dream under other actions than reality's need not agree with it."
         )

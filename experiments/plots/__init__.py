@@ -1,1 +1,1 @@
-"""A bundle of results in, a picture or table out."""
+"""Numbers and arrays in, a picture, table or page out."""

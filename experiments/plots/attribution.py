@@ -42,9 +42,9 @@ def attribution_panels(values: Mapping[str, Any], arrays: Arrays, source: str) -
 
 
 def checks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of verdicts with their numbers."""
+    """A table of sanity checks with their numbers."""
     return table(
-        ("prediction", "method", "verdict", "gap to chance", "ABPC", "like shuffled", "infidelity", "sensitivity"),
+        ("prediction", "method", "sanity check", "gap to chance", "ABPC", "like shuffled", "infidelity", "sensitivity"),
         [
             [
                 text(row["target"]),
@@ -75,13 +75,13 @@ def when(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
             colour = placeholder(METHOD_ROLES.get(row["method"], "muted"))
             plot.plot(np.arange(len(shares)), shares, style, color=colour, linewidth=1.6)
         plot.set_ylim(bottom=0)
-        label_axes(plot, "moments ago", "share of relevance")
+        label_axes(plot, "steps ago", "share of relevance")
         cards.append(card(target, to_svg(figure, f"probe-lag-{place}", f"Relevance of {target} by lag")))
     if "recall" in values:
         figure, plot = axes()
         plot.plot(values["recall"], color=placeholder("accent"))
         plot.set_ylim(-0.05, 1.05)
-        label_axes(plot, "moments ago", "R^2")
+        label_axes(plot, "steps ago", "R^2")
         drawn = to_svg(figure, "probe-recall", "Recall by lag")
         cards.append(card("What the memory still holds", drawn, "in closed form"))
     shown = {name: role for name, role in METHOD_ROLES.items() if any(row["method"] == name for row in rows)}
@@ -89,13 +89,13 @@ def when(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     caption = join_caption(
         "Shows how much of each prediction's absolute relevance lies how far back, against a baseline of the mean "
         + "latent and mean action; dotted: the method failed its checks for this prediction. It does not show causes "
-        + "in the world, only what this model's number depends on.",
+        + "in the environment, only what this model's number depends on.",
         "Gap to chance and ABPC are shares of what the whole past does to the prediction. Layer-wise relevance "
         + "gives inputs that act through gates alone nothing, so occlusion stands beside it.",
-        "Infidelity: 0 foretells what removing a fifth of the inputs does, 1 says nothing. Sensitivity: largest "
+        "Infidelity: 0 predicts what removing a fifth of the inputs does, 1 says nothing. Sensitivity: largest "
         + "relative change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation with the "
         + "same map of a model whose weights were shuffled.",
-        f"n = {count} predictions, {values['past']} moments each; {source}.",
+        f"n = {count} predictions, {values['past']} steps each; {source}.",
     )
     return Panel("attribution", "What predictions are made of", legend(shown) + grid(cards) + checks(rows), caption)
 

@@ -295,8 +295,8 @@ def _method_chart(quantity: str, title: str, runs: Sequence[tuple[str, Columns]]
     return card(title, svg, f"latest {_latest(latest, quantity)}" if len(latest) <= 3 else "")
 
 
-def headline(columns: Columns, suite_metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
-    """Tiles of one run: the last smoothed value of what matters."""
+def headline_facts(columns: Columns, suite_metrics: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
+    """Headline numbers of one run: the last smoothed value of what matters."""
     facts = []
     for name, title in _evaluations(columns, suite_metrics).items():
         figure = suite_metrics.get(name.split("/")[1], "solved")

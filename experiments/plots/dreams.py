@@ -17,30 +17,30 @@ KINDS = "Reality", "Reconstruction", "Dream", "Error"
 
 
 def player(films: Sequence[NDArray[np.uint8]], context: int, source: str, kinds: Sequence[str] = KINDS) -> Panel:
-    """Reality, reconstruction, dream and error (or whatever `kinds` says) side by side, with a slider over the moments.
+    """Reality, reconstruction, dream and error (or whatever `kinds` says) side by side, with a slider over the steps.
 
     Args:
         films: `[K, T, side, side, 3]` each, of one length.
-        context: moments that were watched before the dream.
+        context: steps that were watched before the dream.
         source: the run, for the caption.
-        kinds: names of the K pictures of a moment.
+        kinds: names of the K pictures of a step.
     """
-    moments = films[0].shape[1]
+    steps = films[0].shape[1]
     caption = join_caption(
         f"Green while fed with reality (the first {context} frames), red while dreaming.",
         (
-            "The dream is under the recorded actions, each moment expected from the one before; the error is its "
+            "The dream is under the recorded actions, each step expected from the one before; the error is its "
             + "absolute difference to reality. It does not show what else might have come."
             if kinds == KINDS
-            else "Each branch dreams from the same moment. Reality is black from where the recording ends."
+            else "Each branch dreams from the same step. Reality is black from where the recording ends."
         ),
         f"Split: test; n = {len(films)} dreams, not chosen; {source}.",
     )
     body = "".join(
-        f'<div class="dream fed" data-context="{context}" data-moments="{moments}"><div class="screens">'
+        f'<div class="dream fed" data-context="{context}" data-steps="{steps}"><div class="screens">'
         + "".join(_screen(film[row : row + 1], kind) for row, kind in enumerate(kinds))
         + '</div><div class="transport"><button type="button">Play</button><input type="range" min="0" '
-        + f'max="{moments - 1}" value="{context - 1}" aria-label="moment of dream {number + 1}"><output></output>'
+        + f'max="{steps - 1}" value="{context - 1}" aria-label="step of dream {number + 1}"><output></output>'
         + "</div></div>"
         for number, film in enumerate(films)
     )
@@ -75,18 +75,18 @@ def _spectrum(found: Mapping[str, Any], horizons: Sequence[int]) -> str:
         plot.plot(horizons, band, color=placeholder("method-1"), alpha=shade, linewidth=1.8)
         plot.annotate(f"band {number + 1}", (horizons[-1], band[-1]), fontsize=8, ha="right", va="bottom")
     plot.set_ylim(bottom=0)
-    label_axes(plot, "moments ahead", "share of power")
+    label_axes(plot, "steps ahead", "share of power")
     return card("Error by spatial frequency", to_svg(figure, "world-spectrum", "Wrong power by frequency band"))
 
 
-def _foreseen(told: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How well ends are foretold, by moments ahead."""
+def _terminations(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How well terminations are predicted, by steps ahead."""
     trained = told["trained"]
     if all(area is None for area in trained["auroc"].values()):
-        return [("ends foretold", "no test episode was ended by the world")]
+        return [("termination prediction", "no test episode was terminated by the environment")]
     return [
         (
-            f"ends foretold {ahead} moment{'' if ahead == '1' else 's'} ahead (AUROC, {trained['ends']} ends)",
+            f"termination prediction {ahead} step{'' if ahead == '1' else 's'} ahead (AUROC, {trained['ends']} ends)",
             ", ".join(f"{each['auroc'][ahead]:.2f} ({name})" for name, each in told.items()),
         )
         for ahead, area in trained["auroc"].items()
@@ -95,7 +95,7 @@ def _foreseen(told: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def certainty(found: Mapping[str, Any], source: str) -> Panel:
-    """Calibration of the next moment, and which frequencies of the picture go wrong.
+    """Calibration of the next step, and which frequencies of the picture go wrong.
 
     Args:
         found: what `evaluate_world_model` measured.
@@ -110,12 +110,12 @@ def certainty(found: Mapping[str, Any], source: str) -> Panel:
         )
         for level in step["trained"]["coverage"]
     ]
-    rows += _foreseen(found["foresight"])
+    rows += _terminations(found["termination"])
     caption = join_caption(
         "Calibration: a flat line at 1 means that outcomes are as spread as expected; a hump in the middle, that the "
         + "memory is less sure than it could be; horns at the ends, that it is too sure. Taken over every latent of "
         + "every test frame with all before it seen; the table says how many outcomes fell into central intervals. "
-        + "An end is told by how much more likely it was held than other moments: 1 is always, 0.5 is chance. "
+        + "Termination prediction: how much more likely an end was held than other steps: 1 is always, 0.5 is chance. "
         + "Frequencies: band 1 is the coarsest octave of the picture; at 1 nothing of it is right.",
         f"Split: test; {source}.",
     )

@@ -1,4 +1,4 @@
-"""The curriculum over time: levels that it proposed at several moments of a run."""
+"""The curriculum over time: levels that it proposed at several updates of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from clutr.experiments.plots.page import Panel, join_caption
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Some of the levels that were proposed at one moment."""
+    """Some of the levels that were proposed at one update."""
 
     steps: int
     images: NDArray[np.uint8]
@@ -39,32 +39,32 @@ def order_by(scores: NDArray[Any] | None, length: int) -> NDArray[np.int64]:
     return np.argsort(np.where(np.isfinite(scores), scores, np.inf), kind="stable")
 
 
-def gallery(moments: Sequence[Snapshot], source: str, ranking: str = "") -> Panel:
-    """Rows of pictures, a moment each.
+def gallery(snapshots: Sequence[Snapshot], source: str, ranking: str = "") -> Panel:
+    """Rows of pictures, an update each.
 
     Args:
-        moments: in order of time.
+        snapshots: in order of time.
         source: run and seed, for the caption.
         ranking: how the pictures of a row were chosen and ordered.
     """
     title = "The curriculum over time"
-    moments = [moment for moment in moments if len(moment.images)]
-    if not moments:
+    snapshots = [snapshot for snapshot in snapshots if len(snapshot.images)]
+    if not snapshots:
         return Panel("curriculum", title, note("This run has recorded no proposed levels yet."), source)
     rows = []
-    for moment in moments:
+    for snapshot in snapshots:
         pictures = "".join(
-            picture(image, f"level proposed at {moment.steps} steps", _two_lines(caption))
-            for image, caption in zip(moment.images, moment.captions, strict=True)
+            picture(image, f"level proposed at {snapshot.steps} steps", _two_lines(caption))
+            for image, caption in zip(snapshot.images, snapshot.captions, strict=True)
         )
-        aside = f"<b>{short_count(moment.steps)} steps</b>{text(moment.remark)}"
-        rows.append(f'<div class="moment"><div>{aside}</div><div class="pictures">{pictures}</div></div>')
-    shown = sum(len(moment.images) for moment in moments)
+        aside = f"<b>{short_count(snapshot.steps)} steps</b>{text(snapshot.remark)}"
+        rows.append(f'<div class="snapshot"><div>{aside}</div><div class="pictures">{pictures}</div></div>')
+    shown = sum(len(snapshot.images) for snapshot in snapshots)
     caption = join_caption(
         "Levels that the curriculum chose for training, top to bottom in order of time. A few of each proposal: they "
         + "show the kind of level, not how often it comes.",
         ranking,
-        f"n = {shown} levels of {len(moments)} moment{'s' * (len(moments) != 1)}; split: training; {source}.",
+        f"n = {shown} levels of {len(snapshots)} update{'s' * (len(snapshots) != 1)}; split: training; {source}.",
     )
     return Panel("curriculum", title, "".join(rows), caption)
 

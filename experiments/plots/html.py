@@ -1,4 +1,4 @@
-"""Small parts of a page: numbers, tiles, legends, pictures. Everything that comes from outside is escaped here."""
+"""Small parts of a page: numbers, legends, pictures. Everything that comes from outside is escaped here."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,15 +64,15 @@ def duration(seconds: object) -> str:
     return f"{minutes} min {total % 60:02d} s" if minutes else f"{total} s"
 
 
-def tiles(facts: Iterable[tuple[str, str, str]]) -> str:
-    """Headline numbers as a row of tiles: (what, value, a remark or nothing)."""
+def headline_numbers(facts: Iterable[tuple[str, str, str]]) -> str:
+    """Headline numbers in a row: (what, value, a remark or nothing)."""
     items = [
-        f'<div class="tile"><dt>{text(what)}</dt><dd>{text(value)}'
+        f'<div class="headline"><dt>{text(what)}</dt><dd>{text(value)}'
         + (f"<small>{text(remark)}</small>" if remark else "")
         + "</dd></div>"
         for what, value, remark in facts
     ]
-    return f'<dl class="tiles">{"".join(items)}</dl>' if items else ""
+    return f'<dl class="headlines">{"".join(items)}</dl>' if items else ""
 
 
 def legend(entries: Mapping[str, str]) -> str:

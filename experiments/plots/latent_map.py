@@ -190,52 +190,52 @@ def script_json(value: Any) -> str:
     return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def latent_map(bundle: LatentMapData | None, source: str) -> Panel:
+def latent_map(data: LatentMapData | None, source: str) -> Panel:
     """Two maps of the same points, one coloured by score and one by time, with a preview of the level in question.
 
     Args:
-        bundle: the points; None if the curriculum has no latents.
+        data: the points; None if the curriculum has no latents.
         source: run and seed, for the caption.
     """
     title = "Map of proposed latents"
-    if bundle is None or not len(bundle.latents):
+    if data is None or not len(data.latents):
         return Panel("latents", title, note("No latents were recorded: this curriculum does not use them."), source)
-    coordinates, shares = principal_components(np.asarray(bundle.latents, dtype=np.float64))
+    coordinates, shares = principal_components(np.asarray(data.latents, dtype=np.float64))
     canvas = Canvas.around(coordinates).place(coordinates)
     drawn = np.array(spread(len(canvas), MOST_POINTS))
-    where, scores, steps = canvas[drawn], bundle.scores[drawn], bundle.steps[drawn]
+    where, scores, steps = canvas[drawn], data.scores[drawn], data.steps[drawn]
 
     measured = scores[np.isfinite(scores)]
     maps = []
     if len(measured):
         scale = scale_by_score(scores)
-        picture = _map(where, scores, scale, shares, f"Latents by {bundle.score_name}")
-        maps.append(f"<div><h3>By {text(bundle.score_name)}</h3>{picture}{scale.html()}</div>")
+        picture = _map(where, scores, scale, shares, f"Latents by {data.score_name}")
+        maps.append(f"<div><h3>By {text(data.score_name)}</h3>{picture}{scale.html()}</div>")
     scale = scale_by_time(steps)
     picture = _map(where, steps, scale, shares, "Latents by time")
     maps.append(f"<div><h3>By time of the proposal</h3>{picture}{scale.html('steps')}</div>")
 
-    data: dict[str, Any] = {"points": [], "sheet": "", "columns": 1, "rows": 1}
-    if len(bundle.sampled):
-        sheet, columns, rows = _sheet(bundle.images)
+    preview_data: dict[str, Any] = {"points": [], "sheet": "", "columns": 1, "rows": 1}
+    if len(data.sampled):
+        sheet, columns, rows = _sheet(data.images)
         points = [
             {"x": round(float(x), 1), "y": round(float(y), 1), "caption": caption}
-            for (x, y), caption in zip(canvas[bundle.sampled], bundle.captions, strict=True)
+            for (x, y), caption in zip(canvas[data.sampled], data.captions, strict=True)
         ]
-        data = {"points": points, "sheet": png_uri(sheet), "columns": columns, "rows": rows}
-    preview = '<div class="preview"><div></div><p></p></div>' if len(bundle.sampled) else ""
+        preview_data = {"points": points, "sheet": png_uri(sheet), "columns": columns, "rows": rows}
+    preview = '<div class="preview"><div></div><p></p></div>' if len(data.sampled) else ""
     body = (
         f'<div class="latent">{"".join(maps)}{preview}'
-        + f'<script type="application/json">{script_json(data)}</script></div>'
+        + f'<script type="application/json">{script_json(preview_data)}</script></div>'
     )
-    dim = bundle.latents.shape[1]
+    dim = data.latents.shape[1]
     caption = join_caption(
         f"Principal components of the proposed latents: the two axes hold {percent(shares.sum(), 1)} of the variance "
         + f"of {dim} dimensions, the rest is not seen here, so neighbours on the map need not be alike.",
         "Colours end at the 2nd and 98th percentile." if len(measured) else "",
-        f"Point at the map to see the nearest of {len(bundle.sampled)} sampled levels." if len(bundle.sampled) else "",
-        f"n = {number(len(bundle.latents))} latents"
-        + (f", {number(len(drawn))} of them drawn" if len(drawn) < len(bundle.latents) else "")
+        f"Point at the map to see the nearest of {len(data.sampled)} sampled levels." if len(data.sampled) else "",
+        f"n = {number(len(data.latents))} latents"
+        + (f", {number(len(drawn))} of them drawn" if len(drawn) < len(data.latents) else "")
         + f"; split: training; {source}.",
     )
     return Panel("latents", title, body, caption)

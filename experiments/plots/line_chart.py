@@ -1,4 +1,4 @@
-"""A chart that is cheap enough to be drawn anew at every moment: a few polylines as SVG, without matplotlib."""
+"""A chart that is cheap enough to be drawn anew at every step: a few polylines as SVG, without matplotlib."""
 
 from collections.abc import Mapping, Sequence
 

@@ -7,7 +7,17 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
-from clutr.experiments.plots.html import card, facts_table, grid, is_number, legend, note, number, percent, tiles
+from clutr.experiments.plots.html import (
+    card,
+    facts_table,
+    grid,
+    headline_numbers,
+    is_number,
+    legend,
+    note,
+    number,
+    percent,
+)
 from clutr.experiments.plots.manifold_health import PREDICTED, headlines, look_up
 from clutr.experiments.plots.page import Panel, join_caption
 
@@ -17,8 +27,8 @@ Histograms = dict[str, tuple[list[float], list[float]]]
 ACTIVE = 0.1
 """A dimension with less KL than this, in nats, tells the decoder next to nothing."""
 
-MOST_TILES = 11
-"""Tiles of a health without any known headline."""
+MOST_HEADLINES = 11
+"""Headline numbers of a health without any known headline."""
 
 KINDS = {"active": "good", "mixed": "method-1", "passive": "muted"}
 """Kinds of latents and their colours."""
@@ -163,7 +173,7 @@ def _distributions(series: Mapping[tuple[str, ...], list[float]], widths: Mappin
 
 
 def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
-    """Tiles, tables and charts of what was measured after pretraining.
+    """Headline numbers, tables and charts of what was measured after pretraining.
 
     Args:
         health: nested plain values, as a manifold's `health()` gives; whatever is not there is not shown.
@@ -185,9 +195,9 @@ def manifold(health: Mapping[str, Any] | None, source: str) -> Panel:
     known = headlines(health)
     shown = {each.path for each, _ in known}
     rest = [(_title(path), _say(path, value)) for path, value in numbers.items() if path not in shown]
-    most = 0 if known else MOST_TILES
+    most = 0 if known else MOST_HEADLINES
     facts = [(each.title[:1].upper() + each.title[1:], value, each.meaning) for each, value in known]
-    body = tiles(facts + [(name, value, "") for name, value in rest[:most]]) + grid(cards)
+    body = headline_numbers(facts + [(name, value, "") for name, value in rest[:most]]) + grid(cards)
     if rest[most:]:
         table = facts_table(rest[most:])
         body += f"<details><summary>{len(rest[most:])} further measurements</summary>{table}</details>"

@@ -38,21 +38,21 @@ for (const panel of document.querySelectorAll(".latent")) {
   }
   show(data.points.length - 1);
 }
-// Dreams: one moment of all pictures at a time, by slider or playing; green while fed, red while dreaming.
+// Dreams: one step of all pictures at a time, by slider or playing; green while fed, red while dreaming.
 for (const dream of document.querySelectorAll(".dream")) {
-  const moments = Number(dream.dataset.moments), context = Number(dream.dataset.context);
+  const steps = Number(dream.dataset.steps), context = Number(dream.dataset.context);
   const slider = dream.querySelector("input"), button = dream.querySelector("button");
   const words = dream.querySelector("output"), screens = [...dream.querySelectorAll(".screen")];
   let timer = null;
   const show = () => {
-    const moment = Number(slider.value), dreaming = moment >= context;
+    const step = Number(slider.value), dreaming = step >= context;
     dream.classList.toggle("dreaming", dreaming);
     dream.classList.toggle("fed", !dreaming);
     for (const screen of screens) {
-      screen.style.backgroundSize = `${100 * moments}% 100%`;
-      screen.style.backgroundPosition = `${(100 * moment) / Math.max(1, moments - 1)}% 0`;
+      screen.style.backgroundSize = `${100 * steps}% 100%`;
+      screen.style.backgroundPosition = `${(100 * step) / Math.max(1, steps - 1)}% 0`;
     }
-    words.textContent = dreaming ? `dreaming, ${moment - context + 1} ahead` : `fed, frame ${moment + 1} of ${context}`;
+    words.textContent = dreaming ? `dreaming, ${step - context + 1} ahead` : `fed, frame ${step + 1} of ${context}`;
   };
   const stop = () => {
     clearInterval(timer);
@@ -63,7 +63,7 @@ for (const dream of document.querySelectorAll(".dream")) {
     if (timer) return stop();
     button.textContent = "Pause";
     timer = setInterval(() => {
-      slider.value = (Number(slider.value) + 1) % moments;
+      slider.value = (Number(slider.value) + 1) % steps;
       show();
     }, 80);
   });

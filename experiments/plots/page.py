@@ -1,11 +1,11 @@
 """The page around the panels: one HTML file that needs nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from clutr.experiments.plots.charts import PALETTE
-from clutr.experiments.plots.html import text
+from clutr.experiments.plots.html import headline_numbers, text
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,22 @@ def theme() -> str:
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
 
 
-def render_page(title: str, kicker: str, summary: str, panels: Sequence[Panel], footer: str) -> str:
+def render_page(
+    title: str,
+    kicker: str,
+    lead: str,
+    panels: Sequence[Panel],
+    facts: Iterable[tuple[str, str, str]] = (),
+    footer: str = "Made from the run's files alone.",
+) -> str:
     """Put panels on a page.
 
     Args:
         title: the page's name.
         kicker: a few words above the title that say what kind of page it is.
-        summary: HTML of the title block.
+        lead: a sentence or two about what is shown.
         panels: in reading order.
+        facts: headline numbers of the title block: (what, value, a remark or nothing).
         footer: plain text at the end.
 
     Returns:
@@ -57,6 +65,7 @@ def render_page(title: str, kicker: str, summary: str, panels: Sequence[Panel], 
     style = theme() + (files / "page.css").read_text(encoding="utf-8")
     script = (files / "page.js").read_text(encoding="utf-8")
     links = "".join(f'<a href="#{text(panel.name)}">{text(panel.name.capitalize())}</a>' for panel in panels)
+    introduction = f'<p class="lead">{text(lead)}</p>' if lead else ""
     body = "\n".join(panel.html() for panel in panels)
     return f"""<!doctype html>
 <html lang="en">
@@ -70,7 +79,7 @@ def render_page(title: str, kicker: str, summary: str, panels: Sequence[Panel], 
 </head>
 <body>
 <header><p class="kicker">{text(kicker)}</p><h1>{text(title)}</h1>
-{summary}
+{introduction}{headline_numbers(facts)}
 </header>
 <nav aria-label="Contents">{links}</nav>
 <main>

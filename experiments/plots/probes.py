@@ -38,10 +38,10 @@ MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
 RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
 
 
-def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
-    """All explanations of a bundle by kind, and how many of them passed: `what`, `checked`, `passed`, `words`."""
+def sanity_check_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
+    """All explanations of a probe report by kind, and how many of them passed: `what`, `checked`, `passed`, `words`."""
     rows = []
-    found = bundle["attribution"][0]["rows"]
+    found = sections["attribution"][0]["rows"]
     for of in dict.fromkeys(row["of"] for row in found):
         for method in dict.fromkeys(row["method"] for row in found if row["of"] == of):
             mine = [row for row in found if row["of"] == of and row["method"] == method]
@@ -50,7 +50,7 @@ def verdict_rows(bundle: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[di
             words = f"of {', '.join(good)}" if good else ""
             words += ("; otherwise " if good and bad else "") + " / ".join(bad)
             rows.append(_row(f"{method}, by {of}", len(mine), len(good), words, method == "chance"))
-    told, causal = bundle["state_probes"][0]["readings"], bundle["state_probes"][0]["causal"]
+    told, causal = sections["state_probes"][0]["readings"], sections["state_probes"][0]["causal"]
     control = _scores(told, "features, untrained core")
     mine = [each for each in told if each["representation"] == "features, trained"]
     good = [each for each in mine if is_known(each, control.get((each["quantity"], each["when"]), 0.0))]
@@ -70,10 +70,10 @@ def _scores(readings: Sequence[Mapping[str, Any]], name: str) -> dict[tuple[str,
     return {(each["quantity"], each["when"]): each["score"] for each in readings if each["representation"] == name}
 
 
-def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -> Panel:
+def sanity_checks_panel(sections: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -> Panel:
     """Which explanations passed their checks."""
     rows = []
-    for row in verdict_rows(bundle):
+    for row in sanity_check_rows(sections):
         words = text(row["words"]) or MISSING
         if row["control"]:
             words = "a control, which ought to fail" + (" and does not" if row["passed"] else "")
@@ -85,10 +85,10 @@ def verdicts(bundle: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -
         + "above that of the "
         + f"untrained core. {source}."
     )
-    return Panel("verdicts", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
+    return Panel("checks", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
 
 
-# --- knowledge
+# --- state probes
 
 _CAUSAL = (
     "quantity",
@@ -107,13 +107,13 @@ def _score(reading: Mapping[str, Any]) -> str:
     return f"{reading['score']:.2f} <small>sel. {reading['selectivity']:.2f}</small>"
 
 
-def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+def state_probe_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
     """What is known of the true state."""
     readings = values["readings"]
     names = list(dict.fromkeys(each["representation"] for each in readings))
     body = ""
-    for moment in dict.fromkeys(each["when"] for each in readings):
-        mine = {(e["quantity"], e["representation"]): e for e in readings if e["when"] == moment}
+    for when in dict.fromkeys(each["when"] for each in readings):
+        mine = {(e["quantity"], e["representation"]): e for e in readings if e["when"] == when}
         rows = []
         for quantity in dict.fromkeys(each["quantity"] for each in readings):
             cells = [text(quantity.replace("_", " "))]
@@ -123,7 +123,7 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
             told, control = (mine.get((quantity, f"features, {m}")) for m in ("trained", "untrained core"))
             holds = told is not None and is_known(told, control["score"] if control else 0.0)
             rows.append([*cells, badge(holds)])
-        title = "Now" if moment == "now" else f"{moment.split()[0]} moments ahead"
+        title = "Now" if when == "now" else f"{when.split()[0]} steps ahead"
         body += heading(title) + table(("R^2 of", *names, "the memory's"), rows)
     causal = values["causal"]
     if causal:
@@ -141,7 +141,7 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
             ]
             for each in causal
         ]
-        body += heading(f"Is it used? The state pushed, read {causal[0]['steps']} dreamt moments on")
+        body += heading(f"Is it used? The state pushed, read {causal[0]['steps']} dreamt steps on")
         body += table(_CAUSAL, rows)
     count = readings[0]["rows"] if readings else 0
     levels = readings[0]["levels"] if readings else 0
@@ -151,9 +151,9 @@ def knowledge_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> 
         + "task with random values by place. It does not show that the model uses what can be read: the lower table "
         + "does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; 1 if "
         + "it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
-        f"n = {number(count)} moments of {levels} levels, split by level; {source}.",
+        f"n = {number(count)} steps of {levels} levels, split by level; {source}.",
     )
-    return Panel("knowledge", "What it knows of the true state", body or note("No readings."), caption)
+    return Panel("state", "State probes", body or note("No readings."), caption)
 
 
 # --- feature maps
@@ -219,7 +219,7 @@ def latents_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pan
         + "two latents do together.",
         f"The {len(cards)} latents with the most KL of {values['latents']}; frame {values['row']} of the "
         + "recording, not "
-        + f"chosen; correlations over n = {number(values['steps'])} moments; {source}.",
+        + f"chosen; correlations over n = {number(values['steps'])} steps; {source}.",
     )
     style = "grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))"
     body = f'<div class="grid" style="{style}">{"".join(cards)}</div>'
@@ -240,18 +240,18 @@ def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
     cards = []
     for group, title, y in (
         ("gradient", "How far back slopes look", "share of the gradient"),
-        ("occlusion", "What hiding a moment costs", "nats a dimension"),
+        ("occlusion", "What hiding a step costs", "nats a dimension"),
     ):
         figure, plot = axes()
         _curves(plot, arrays, group, MEMORY_ROLES)
-        label_axes(plot, "moments ago", y)
+        label_axes(plot, "steps ago", y)
         cards.append(card(title, to_svg(figure, f"probe-{group}", title)))
     if "half_life" in arrays:
         figure, plot = axes()
         lives = np.log10(np.clip(arrays["half_life"], 0.1, 1e4))
         plot.hist(lives, bins=24, color=placeholder("accent"))
         plot.set_xticks([-1, 0, 1, 2, 3, 4], ["0.1", "1", "10", "100", "1k", "10k"])
-        label_axes(plot, "moments until half a cell is forgotten", "cells")
+        label_axes(plot, "steps until half a cell is forgotten", "cells")
         gates = values["gates"]
         remark = ", ".join(f"{name} shut {percent(g['low'])}, open {percent(g['high'])}" for name, g in gates.items())
         cards.append(card("Time scales of the cells", to_svg(figure, "probe-half-life", "Half-lives"), remark))
@@ -260,15 +260,15 @@ def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
         plot.plot(found["exponents"], color=placeholder(RUN_ROLES["data" if name == "driven" else "dream"]), marker="o",
                   markersize=3)  # fmt: skip
     plot.axhline(0, color=placeholder("muted"), linewidth=0.8)
-    label_axes(plot, "exponent", "nats a moment")
+    label_axes(plot, "exponent", "nats a step")
     remark = ", ".join(f"{name} {two_decimals(found['exponents'][0])}" for name, found in values["exponents"].items())
     cards.append(card("Lyapunov exponents", to_svg(figure, "probe-exponents", "Lyapunov exponents"), remark))
     figure, plot = axes()
     _curves(plot, arrays, "size", RUN_ROLES)
     plot.axvline(values["collapse"]["trained"], color=placeholder("muted"), linewidth=0.8, linestyle=":")
     plot.set_ylim(bottom=0)
-    label_axes(plot, "moments", "root mean square of the state")
-    cards.append(card("Far beyond the training length", to_svg(figure, "probe-collapse", "State size by moment")))
+    label_axes(plot, "steps", "root mean square of the state")
+    cards.append(card("Far beyond the training length", to_svg(figure, "probe-collapse", "State size by step")))
     figure, plot = axes()
     plot.scatter(arrays["plane"][:, 0], arrays["plane"][:, 1], s=3, color=placeholder("accent"), linewidths=0)
     label_axes(plot, "first component", "second component")
@@ -281,7 +281,7 @@ def dynamics_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Pa
         "Collapse is flagged if most units leave the band of three standard deviations of the training length "
         + "(dotted line) and the state has grown by half; on data also the loss must have risen by half a nat a "
         + "dimension.",
-        f"{values['past']} moments of the past; {source}.",
+        f"{values['past']} steps of the past; {source}.",
     )
     return Panel(
         "dynamics", "How the memory moves", legend(roles | MEMORY_ROLES) + grid(cards) + _facts(values), caption
@@ -314,7 +314,7 @@ def _facts(values: Mapping[str, Any]) -> str:
         facts.append((f"rest under {name}", _rest(points)))
     flagged = [name for name, flag in values["collapse"]["flagged"].items() if flag]
     told = f"flagged: {', '.join(flagged)}" if flagged else "not flagged"
-    facts.append((f"collapse in {values['collapse']['steps']} moments", told))
+    facts.append((f"collapse in {values['collapse']['steps']} steps", told))
     return body + facts_table(facts)
 
 
@@ -325,7 +325,7 @@ def _rest(points: list[dict[str, Any]]) -> str:
         f"{sum(1 for p in points if p['kind'] == kind)} {kind}" for kind in dict.fromkeys(p["kind"] for p in points)
     ]
     slowest = max((p["slowest_steps"] or 0.0 for p in points), default=0.0)
-    return f"{', '.join(kinds)}; largest eigenvalue {points[0]['largest']:.3f}; slowest decay {number(slowest)} moments"
+    return f"{', '.join(kinds)}; largest eigenvalue {points[0]['largest']:.3f}; slowest decay {number(slowest)} steps"
 
 
 # --- health of the latents
@@ -370,7 +370,7 @@ def health_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Pan
 # --- students
 
 
-def students_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+def students_panel(values: Mapping[str, Any], source: str) -> Panel:
     """What a maze student remembers."""
     names = list(dict.fromkeys(each["representation"] for each in values["readings"]))
     mine = {(each["quantity"], each["representation"]): each for each in values["readings"]}
@@ -387,10 +387,10 @@ def students_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> P
     headings = ("R^2 of", *names, "beyond the view", "beyond untrained", "remembered")
     caption = (
         "Shows how well ridge regression reads the true state from the student's core, on levels that the probe was "
-        + "not fitted on; beside it what can be read from the view at the moment, and from the core of a student with "
+        + "not fitted on; beside it what can be read from the present view, and from the core of a student with "
         + "random weights that walked the same way. Remembered: at least 0.05 more than both. sel. is the score "
         + "beyond a control task with random values by place and heading. It does not show that the student acts on "
         + "it. "
-        + f"n = {number(values['rows'])} moments on {values['levels']} random levels, split by level; {source}."
+        + f"n = {number(values['rows'])} steps on {values['levels']} random levels, split by level; {source}."
     )
     return Panel("memory", "What the student remembers", table(headings, rows), caption)

@@ -16,7 +16,7 @@ ENLARGED = 3
 
 @dataclass(frozen=True)
 class Video:
-    """One filmed episode."""
+    """One recorded episode."""
 
     level: str
     frames: NDArray[np.uint8]
@@ -26,28 +26,28 @@ class Video:
     """The episode's return."""
 
 
-def films(filmed: Sequence[Video], source: str) -> Panel:
+def videos_panel(videos: Sequence[Video], source: str) -> Panel:
     """Moving pictures of episodes.
 
     Args:
-        filmed: at least one, in the order of the page.
+        videos: at least one, in the order of the page.
         source: run, seed and split, for the caption.
     """
     figures = []
-    for film in filmed:
-        _, height, width, _ = film.frames.shape
-        end = ', <span class="solved">solved</span>' if film.solved else ""
+    for video in videos:
+        _, height, width, _ = video.frames.shape
+        end = ', <span class="solved">solved</span>' if video.solved else ""
         figures.append(
-            f'<figure class="picture film" style="width:{ENLARGED * width}px">'
-            + f'<img src="{video_uri(film.frames)}" alt="what the student saw on {text(film.level)}" '
+            f'<figure class="picture video" style="width:{ENLARGED * width}px">'
+            + f'<img src="{video_uri(video.frames)}" alt="what the student saw on {text(video.level)}" '
             + f'width="{ENLARGED * width}" height="{ENLARGED * height}" loading="lazy">'
-            + f"<figcaption><b>{text(film.level)}</b><br>return {number(round(film.value))}{end}, "
-            + f"{number(len(film.frames) - 1)} step{'s' * (len(film.frames) != 2)}</figcaption></figure>"
+            + f"<figcaption><b>{text(video.level)}</b><br>return {number(round(video.value))}{end}, "
+            + f"{number(len(video.frames) - 1)} step{'s' * (len(video.frames) != 2)}</figcaption></figure>"
         )
     caption = join_caption(
         f"What the student saw, a picture a step, {STEPS_A_SECOND:g} steps a second and {ENLARGED} times as large. "
-        + "Filmed is the first episode of each level; shown are that of the median return and the best, so the second "
-        + "says what can happen rather than what does.",
-        f"n = {len(filmed)} episodes; split: test; {source}.",
+        + "Recorded is the first episode of each level; shown are those of the median and of the best return: the "
+        + "second says what can happen rather than what does.",
+        f"n = {len(videos)} episodes; split: test; {source}.",
     )
-    return Panel("films", "Through the student's eyes", f'<div class="films">{"".join(figures)}</div>', caption)
+    return Panel("videos", "Through the student's eyes", f'<div class="videos">{"".join(figures)}</div>', caption)

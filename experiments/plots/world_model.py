@@ -21,28 +21,28 @@ ROLES = {
 }
 """Colour of each method's curve."""
 COLUMNS = 12
-"""Moments of a strip."""
+"""Steps of a strip."""
 FED, DREAMT = (46, 160, 67), (207, 60, 60)
 """Frames' borders: green while the model is fed with reality, red while it dreams."""
 
 
 def strips(films: Sequence[NDArray[np.uint8]], context: int, source: str) -> Panel:
-    """Reality, reconstruction, dream and error, at evenly spaced moments.
+    """Reality, reconstruction, dream and error, at evenly spaced steps.
 
     Args:
         films: `[4, T, side, side, 3]` each.
-        context: moments that were watched before the dream.
+        context: steps that were watched before the dream.
         source: the run, for the caption.
     """
     cards = []
     for number, film in enumerate(films):
-        moments = film.shape[1]
-        chosen = np.unique(np.linspace(max(0, context - 3), moments - 1, COLUMNS).round().astype(int))
+        steps = film.shape[1]
+        chosen = np.unique(np.linspace(max(0, context - 3), steps - 1, COLUMNS).round().astype(int))
         rows = [[_framed(film[row, t], FED if t < context else DREAMT) for t in chosen] for row in range(len(film))]
         image = np.concatenate([np.concatenate(row, axis=1) for row in rows])
         times = ", ".join(f"{t - context + 1:+d}" for t in chosen)
         picture = f'<img src="{png_uri(image)}" alt="Reality, reconstruction, dream, error" style="width:100%">'
-        cards.append(card(f"Dream {number + 1}", picture, f"moments {times}"))
+        cards.append(card(f"Dream {number + 1}", picture, f"steps {times}"))
     caption = (
         "From top to bottom: reality, what the backbone makes of it, the dream, and their difference to reality. Green "
         + f"frames are fed with reality (the context is {context} frames), red ones are dreamt under the recorded "
@@ -70,7 +70,7 @@ def _curves(name: str, title: str, x: Sequence[float], found: Mapping[str, Seque
         if method not in ("linear", "damped velocity") and np.isfinite(numbers).any():
             largest = max(largest, float(np.nanmax(numbers)))  # the two may run away, and are cut then
     plot.set_ylim(0, 1.15 * max(largest, 1e-6))
-    label_axes(plot, "moments ahead", unit)
+    label_axes(plot, "steps ahead", unit)
     return card(title, to_svg(figure, name, f"{title} by horizon: {', '.join(found)}"))
 
 
@@ -111,7 +111,7 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
     body = legend(ROLES) + grid(cards)
     valid = facts_table(held)
     told = (
-        "Moments until the mean latent error exceeds 0.4 standard deviations or that of copying the last frame; 95 % "
+        "Steps until the mean latent error exceeds 0.4 standard deviations or that of copying the last frame; 95 % "
         + f"bootstrap interval over episodes. {source}."
     )
     linear = "R^2 on test frames of a ridge regression from one frame's latents to the true state. " + source + "."

@@ -1,4 +1,4 @@
-"""Probing a world model: the sections' numbers as JSON and arrays, and one page that shows them with their verdicts."""
+"""Probing a world model: the sections' numbers as JSON and arrays, and a page with their sanity checks."""
 
 import io
 import json
@@ -11,16 +11,15 @@ from rich.table import Table
 
 from clutr.envs.progress import Progress
 from clutr.experiments.plots.attribution import attribution_panels
-from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import (
     dynamics_panel,
     features_panel,
     health_panel,
-    knowledge_panel,
     latents_panel,
-    verdict_rows,
-    verdicts,
+    sanity_check_rows,
+    sanity_checks_panel,
+    state_probe_panel,
 )
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, ProbeResult
@@ -38,7 +37,7 @@ def _save(folder: Path, name: str, found: ProbeResult) -> None:
 
 
 def load_section(folder: Path, name: str) -> ProbeResult:
-    """A section of a bundle as it was saved. Raises `RunError` if it is not there."""
+    """A section as it was saved. Raises `RunError` if it is not there."""
     try:
         values = json.loads((folder / f"{name}.json").read_text())
         with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
@@ -79,48 +78,50 @@ def load_sections(folder: Path) -> Mapping[str, ProbeResult]:
     return {name: load_section(folder, name) for name in PROBES}
 
 
-def probe_panels(bundle: Mapping[str, ProbeResult], source: str) -> list[Panel]:
-    """The panels of a bundle in reading order, the verdicts first."""
+def probe_panels(run: WorldModelRun) -> list[Panel]:
+    """The panels of the sections in `probes/` in reading order, the sanity checks first.
+
+    Raises:
+        RunError: if a section is not there.
+    """
+    sections = load_sections(run.path / "probes")
+    about = sections["attribution"][0]["about"]
+    source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
     return [
-        verdicts(bundle, source),
-        *attribution_panels(*bundle["attribution"], source),
-        knowledge_panel(*bundle["state_probes"], source),
-        features_panel(*bundle["features"], source),
-        dynamics_panel(*bundle["dynamics"], source),
-        latents_panel(*bundle["latents"], source),
-        health_panel(*bundle["health"], source),
+        sanity_checks_panel(sections, source),
+        *attribution_panels(*sections["attribution"], source),
+        state_probe_panel(*sections["state_probes"], source),
+        features_panel(*sections["features"], source),
+        dynamics_panel(*sections["dynamics"], source),
+        latents_panel(*sections["latents"], source),
+        health_panel(*sections["health"], source),
     ]
 
 
 def build_probe_page(run: WorldModelRun) -> Path:
     """Write `probes.html` from the sections in `probes/`. Returns its path. Raises `RunError` if one is not there."""
-    bundle = load_sections(run.path / "probes")
-    about = bundle["attribution"][0]["about"]
-    source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
-    rows = [row for row in verdict_rows(bundle) if not row["control"]]
-    maps = [row for row in bundle["attribution"][0]["rows"] if row["method"] != "chance"]
-    lost = [each for each in bundle["features"][0]["objects"] if each["lost_in"]]
+    sections = load_sections(run.path / "probes")
+    rows = [row for row in sanity_check_rows(sections) if not row["control"]]
+    maps = [row for row in sections["attribution"][0]["rows"] if row["method"] != "chance"]
+    lost = [each for each in sections["features"][0]["objects"] if each["lost_in"]]
     held = next(row for row in rows if row["what"] == "linear probes of the memory")
     facts = [
         ("Maps that passed", f"{sum(row['passed'] for row in maps)} of {len(maps)}", "of what they call relevant"),
         ("Probes that hold", f"{held['passed']} of {held['checked']}", "beyond controls"),
         ("Objects lost", str(len(lost)), ", ".join(each["thing"] for each in lost) or "none before the latents"),
-        ("Levels", str(about["levels"]), "that the model was not trained on"),
+        ("Levels", str(sections["attribution"][0]["about"]["levels"]), "that the model was not trained on"),
     ]
     lead = "What the world model has learnt, each explanation with the number that says whether to believe it."
-    summary = f'<p class="lead">{text(lead)}</p>{tiles(facts)}'
-    page = render_page(
-        run.path.name, "Probes", summary, probe_panels(bundle, source), "Made from the run's files alone."
-    )
+    page = render_page(run.path.name, "Probes", lead, probe_panels(run), facts)
     path = run.path / "probes.html"
     write_atomically(path, page.encode())
     return path
 
 
-def verdict_table(run: WorldModelRun) -> Table:
+def sanity_check_table(run: WorldModelRun) -> Table:
     """Which explanations passed, for the terminal."""
-    table = Table("explanation", "passed", "which", title="verdicts", title_justify="left", title_style="bold")
-    for row in verdict_rows(load_sections(run.path / "probes")):
+    table = Table("explanation", "passed", "which", title="sanity checks", title_justify="left", title_style="bold")
+    for row in sanity_check_rows(load_sections(run.path / "probes")):
         words = "a control, which ought to fail" if row["control"] else row["words"]
         table.add_row(row["what"], f"{row['passed']} of {row['checked']}", words)
     return table

@@ -23,8 +23,8 @@ from clutr.experiments.plots.trajectories import Episode, Recorded
 from clutr.experiments.plots.videos import Video
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 
-MOMENTS = 8
-LEVELS_A_MOMENT = 6
+UPDATES_SHOWN = 8
+LEVELS_AN_UPDATE = 6
 PREVIEWS = 144
 PREVIEW_PIXELS = 120
 EPISODES_A_LEVEL = 2
@@ -86,12 +86,12 @@ def _during_training(run: RunDirectory) -> list[Evaluation]:
 
 
 def suite_metrics(run: RunDirectory) -> dict[str, Metric]:
-    """What each suite of a run's world is told by."""
+    """What each suite of a run's domain is told by."""
     return {name: suite.metric for name, suite in run.domain().suites().items()}
 
 
 RESULT: dict[Metric, str] = {"solved": "solved", "return": "mean_return"}
-"""The score of a proposal's levels that says how a student did, by what the world is told by."""
+"""The score of a proposal's levels that says how a student did, by the metric of its suites."""
 
 
 def _told_by(run: RunDirectory) -> Metric:
@@ -134,25 +134,25 @@ def _level_captions(
 
 
 def curriculum_gallery(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns, source: str) -> Panel:
-    """The gallery of a run's recorded proposals: a few moments, a few levels of each."""
+    """The gallery of a run's recorded proposals: a few updates, a few levels of each."""
     domain, students, metric = run.domain(), students_in(columns), _told_by(run)
-    moments, ranked = [], ""
-    for record in (records[index] for index in spread(len(records), MOMENTS)):
+    snapshots, ranked = [], ""
+    for record in (records[index] for index in spread(len(records), UPDATES_SHOWN)):
         name, scores = _score_of(record, students, metric)
         order = order_by(scores, len(record.levels))
-        chosen = torch.as_tensor(order[spread(len(order), LEVELS_A_MOMENT)])
+        chosen = torch.as_tensor(order[spread(len(order), LEVELS_AN_UPDATE)])
         captions = _level_captions(record, students, metric, domain.describe(record.levels)["solvable"].cpu().numpy())
         images = domain.render(record.levels[chosen]).cpu().numpy()
         remark = ""
         if scores is not None and np.isfinite(scores).any():
             remark, ranked = f"mean {_say(name, float(np.nanmean(scores)))}", name
-        moments.append(Snapshot(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
+        snapshots.append(Snapshot(record.steps, images, [captions[index] for index in chosen.tolist()], remark))
     meaning = {"solved": "Solved: share of its episodes that", "return": "Mean return: of the episodes that"}[metric]
     end = {"solved": "solved", "return": "finished"}[metric]
     first = f" {meaning} {students[0]} {end}." if students else ""
     quantity = "solve rate" if ranked.endswith("/solved") else ranked.rsplit("/", 1)[-1].replace("_", " ")
     ranking = f"From the lowest {quantity} of the proposal (left) to the highest (right), evenly spaced.{first}"
-    return gallery(moments, source, ranking if ranked else "")
+    return gallery(snapshots, source, ranking if ranked else "")
 
 
 def _shrink(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
@@ -240,7 +240,7 @@ def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
     return chosen if len(chosen) > 1 else torch.arange(min(EPISODES_A_LEVEL, len(solved)))
 
 
-def recorded_films(run: RunDirectory) -> list[Video]:
+def recorded_videos(run: RunDirectory) -> list[Video]:
     """What the student saw in the filmed episodes."""
     return [
         Video(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))

@@ -10,14 +10,14 @@ import clutr
 from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.plots.charts import short_count
-from clutr.experiments.plots.curves import Columns, headline, method_curves, students_in, training_curves
-from clutr.experiments.plots.html import duration, facts_table, is_number, number, say, text, tiles
+from clutr.experiments.plots.curves import Columns, headline_facts, method_curves, students_in, training_curves
+from clutr.experiments.plots.html import duration, facts_table, is_number, number, say
 from clutr.experiments.plots.latent_map import latent_map
 from clutr.experiments.plots.manifold import manifold
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.solve_table import Evaluation, solve_table
 from clutr.experiments.plots.trajectories import trajectories
-from clutr.experiments.plots.videos import films
+from clutr.experiments.plots.videos import videos_panel
 from clutr.experiments.reports.report_data import (
     curriculum_gallery,
     evaluations_by_suite,
@@ -25,7 +25,7 @@ from clutr.experiments.reports.report_data import (
     latent_map_data,
     method_labels,
     recorded_episodes,
-    recorded_films,
+    recorded_videos,
     suite_metrics,
 )
 from clutr.experiments.run_directory import RunDirectory
@@ -67,9 +67,8 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
         trajectories(recorded_episodes(run), source),
         training_curves(columns, source, metrics),
     ]
-    filmed = recorded_films(run)
-    if filmed:
-        panels.insert(2, films(filmed, source))
+    if videos := recorded_videos(run):
+        panels.insert(2, videos_panel(videos, source))
     if beside:
         curves = list(zip(method_labels(runs), (each.metrics() for each in runs), strict=True))
         panels.append(method_curves(curves, "; ".join(_source(each) for each in runs), metrics))
@@ -77,8 +76,8 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
     if run.config.get("manifold") is not None or any(record.latents is not None for record in records):
         panels += [latent_map(latent_map_data(run, records, columns), source), manifold(run.manifold_health(), source)]
     panels.append(_configuration(run))
-    summary = _summary(run, columns, tables, metrics)
-    return render_page(run.path.name, "Curriculum experiment", summary, panels, _FOOTER)
+    lead, facts = _lead(run, columns), _headlines(run, columns, tables, metrics)
+    return render_page(run.path.name, "Curriculum experiment", lead, panels, facts, _FOOTER)
 
 
 def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory], path: Path) -> Path:
@@ -98,7 +97,7 @@ def build_comparison(comparison: Mapping[str, Any], runs: Sequence[RunDirectory]
     curves = method_curves(labelled, sources, suite_metrics(runs[0]))
     panels = [solve_table({comparison["suite"]: methods}, sources), curves]
     lead = f"{len(methods)} methods, {len(runs)} runs, on the suite {comparison['suite']}."
-    page = render_page("Methods side by side", "Comparison", f'<p class="lead">{text(lead)}</p>', panels, _FOOTER)
+    page = render_page("Methods side by side", "Comparison", lead, panels, footer=_FOOTER)
     write_atomically(path, page.encode())
     return path
 
@@ -124,13 +123,13 @@ def _source(run: RunDirectory) -> str:
     return f"{run.path.name}: seed {run.config.get('seed', 'unknown')}"
 
 
-def _summary(
+def _headlines(
     run: RunDirectory,
     columns: Columns,
     tables: Mapping[str, Sequence[tuple[str, Evaluation]]],
     metrics: Mapping[str, Metric],
-) -> str:
-    """The title block: what the run is, and its headline numbers."""
+) -> list[tuple[str, str, str]]:
+    """Headline numbers: (what, value, a remark or nothing)."""
     config, timing = run.config, run.timing()
     steps, seconds = _last(columns, "steps"), _last(timing, "seconds")
     planned = float(config.get("total_steps", "nan"))
@@ -150,17 +149,20 @@ def _summary(
             remark = f"95 %: {say(metric, low)} to {say(metric, high)}" if low < high else "mean over levels"
             facts.append((f"Zero-shot{' return' * (metric == 'return')}, {suite}", say(metric, summary[key]), remark))
     shown = {what for what, _, _ in facts}
-    facts += [fact for fact in headline(columns, metrics) if fact[0] not in shown]
-    world = config.get("domain")
-    size = ""
-    if isinstance(world, Mapping) and {"height", "width"} <= world.keys():
-        size = f" of {world['height']} x {world['width']} cells, up to {world.get('max_obstacles', '?')} obstacles"
+    return facts + [fact for fact in headline_facts(columns, metrics) if fact[0] not in shown]
+
+
+def _lead(run: RunDirectory, columns: Columns) -> str:
+    """What the run is."""
+    config = run.config
+    domain, size = config.get("domain"), ""
+    if isinstance(domain, Mapping) and {"height", "width"} <= domain.keys():
+        size = f" of {domain['height']} x {domain['width']} cells, up to {domain.get('max_obstacles', '?')} obstacles"
     space = f" Tasks are points of a {kind_of(config, 'manifold')} manifold." if config.get("manifold") else ""
-    lead = (
+    return (
         f"Curriculum {kind_of(config, 'curriculum')} on {kind_of(config, 'domain')} levels{size}; "
         + f"students {kind_of(config, 'student')} ({', '.join(students_in(columns)) or 'no play yet'}).{space}"
     )
-    return f'<p class="lead">{text(lead)}</p>{tiles(facts)}'
 
 
 def _last(columns: Columns, name: str) -> float:

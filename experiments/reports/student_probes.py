@@ -6,7 +6,6 @@ from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import students_panel
 from clutr.experiments.run_directory import RunDirectory
@@ -55,20 +54,29 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
     return found
 
 
-def build_student_page(run: RunDirectory) -> Path:
-    """Write `probes.html` from `probes/students.json`. Returns its path. Raises `RunError` if that is not there."""
+def student_panels(run: RunDirectory) -> list[Panel]:
+    """A panel for each student, from `probes/students.json`. Raises `RunError` if that is not there."""
+    kept = _load(run)
+    about, panels = kept["about"], []
+    for name, values in kept["students"].items():
+        seeds = f"seed {run.experiment.seed}, probes' {about['seed']}"
+        panel = students_panel(values, f"{run.path.name}, {name} at {about['steps']:,} steps; {seeds}")
+        panels.append(Panel(f"memory-{name}", f"What the {name} remembers", panel.body, panel.caption))
+    return panels
+
+
+def _load(run: RunDirectory) -> dict[str, Any]:
     try:
-        kept = json.loads((run.path / "probes" / "students.json").read_text())
+        kept: dict[str, Any] = json.loads((run.path / "probes" / "students.json").read_text())
     except FileNotFoundError:
         raise RunError(f"{run.path} holds no probes of students: `clutr probe {run.path}` makes them") from None
-    about = kept["about"]
-    panels, facts = [], []
-    for name, values in kept["students"].items():
-        source = (
-            f"{run.path.name}, {name} at {about['steps']:,} steps; seed {run.experiment.seed}, probes' {about['seed']}"
-        )
-        panel = students_panel(values, {}, source)
-        panels.append(Panel(f"memory-{name}", f"What the {name} remembers", panel.body, panel.caption))
+    return kept
+
+
+def build_student_page(run: RunDirectory) -> Path:
+    """Write `probes.html` from `probes/students.json`. Returns its path. Raises `RunError` if that is not there."""
+    facts = []
+    for name, values in _load(run)["students"].items():
         goal = max(("goal_ahead", "goal_right"), key=lambda each: values["memory"][each]["hidden"])
         for quantity in ("visited cells", goal):
             if quantity in values["memory"]:
@@ -76,8 +84,7 @@ def build_student_page(run: RunDirectory) -> Path:
                 remark = f"R^2; {score['beyond_view']:+.2f} beyond the view"
                 facts.append((f"{name}: {quantity.replace('_', ' ')}", f"{score['hidden']:.2f}", remark))
     lead = "What can be read of the true state from the students' memory, beside controls that know nothing of it."
-    summary = f'<p class="lead">{text(lead)}</p>{tiles(facts)}'
-    page = render_page(run.path.name, "Probes of students", summary, panels, "Made from the run's files alone.")
+    page = render_page(run.path.name, "Probes of students", lead, student_panels(run), facts)
     path = run.path / "probes.html"
     write_atomically(path, page.encode())
     return path

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.experiments.plots.dreams import certainty, player
-from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.plots.world_model import coverage, curves_panel, strips
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world_model
-from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.backbones.base import Backbone, to_uint8
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.evaluation import (
     EvaluationOptions,
@@ -73,12 +72,12 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
         "physical": physical_curves(rollouts, read_out, privileged_state, recording.quantities),
         "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
-        "foresight": {name: predict_terminations(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "termination": {name: predict_terminations(test, dreamer) for name, dreamer in model.dreamers.items()},
         "training": model.metrics,
     }
     write_atomically(run.path / "dreams.json", json.dumps(found, indent=1).encode())
     return found, [
-        _film(model, recording, rollouts, rows, options, window) for window in range(min(SHOWN, rows.shape[1]))
+        _video(model, recording, rollouts, rows, options, window) for window in range(min(SHOWN, rows.shape[1]))
     ]
 
 
@@ -120,7 +119,7 @@ def pictures_of(
     )
 
 
-def _film(
+def _video(
     model: WorldModel,
     recording: EpisodeDataset,
     rollouts: LatentRollouts,
@@ -132,7 +131,7 @@ def _film(
     real = recording.column("frames", rows[:, window])
     means = model.backbone.encode(real)[0]
     dreamt = torch.cat([means[: options.context], rollouts.latents[MEMORIES[0]][:, window]])
-    shown = [(model.backbone.decode(part).clamp(0, 1) * 255).round().to(torch.uint8) for part in (means, dreamt)]
+    shown = [to_uint8(model.backbone.decode(part)) for part in (means, dreamt)]
     wrong = (shown[1].int() - real.int()).abs().to(torch.uint8)
     return torch.stack([real, *shown, wrong]).numpy()
 
@@ -143,20 +142,19 @@ def build_world_model_report(run: WorldModelRun) -> Any:
     Raises:
         RunError: as `evaluate_world_model`.
     """
-    found, films = evaluate_world_model(run)
+    found, videos = evaluate_world_model(run)
     recording, experiment = run.recording(), run.experiment
     source = f"{run.path.name}: seed {experiment.seed}"
     panels = [
-        player(films, found["context"], source),
-        strips(films, found["context"], source),
+        player(videos, found["context"], source),
+        strips(videos, found["context"], source),
         *curves_panel(found, source),
         certainty(found, source),
         coverage(_coverage(recording), source),
     ]
     path = run.path / "report.html"
-    page = render_page(
-        run.path.name, "World model", _summary(found, recording), panels, "Made from the run's files alone."
-    )
+    lead = "What students see, compressed and predicted; judged on levels that were never trained on."
+    page = render_page(run.path.name, "World model", lead, panels, _headlines(found, recording))
     write_atomically(path, page.encode())
     return path
 
@@ -168,16 +166,14 @@ def _coverage(recording: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
     return {name: privileged_state[:, recording.quantities.index(name)] for name in pair}
 
 
-def _summary(found: Mapping[str, Any], recording: EpisodeDataset) -> str:
-    """The title block: what was recorded, and for how long a dream holds."""
+def _headlines(found: Mapping[str, Any], recording: EpisodeDataset) -> list[tuple[str, str, str]]:
+    """What was recorded, and for how long a dream holds."""
     held, control = (found["latents"][name]["valid_horizon"] for name in MEMORIES)
     step = found["one_step"][MEMORIES[0]]
-    facts = [
-        ("Valid horizon", f"{held['value']:g}", f"95 %: {held['interval'][0]:g} to {held['interval'][1]:g} moments"),
+    return [
+        ("Valid horizon", f"{held['value']:g}", f"95 %: {held['interval'][0]:g} to {held['interval'][1]:g} steps"),
         ("Untrained core", f"{control['value']:g}", "the control: only its heads learnt"),
-        ("Next moment", f"{step['nll']:.2f}", f"nats a dimension; {step['gaussian_nll']:.2f} knowing nothing"),
+        ("Next step", f"{step['nll']:.2f}", f"nats a dimension; {step['gaussian_nll']:.2f} knowing nothing"),
         ("Frames", f"{len(recording):,}", f"{len(recording.episodes)} episodes"),
         ("Dreams", str(found["windows"]), "one a test episode"),
     ]
-    lead = "What students see, compressed and predicted; judged on levels that were never trained on."
-    return f'<p class="lead">{text(lead)}</p>{tiles(facts)}'

@@ -46,7 +46,7 @@ def measure_row(name: str) -> dict[str, Any]:
         "kind": MANIFOLDS.name_of(type(config)),
         "manifold": type(config).__name__,
         "config": asdict(config),  # type: ignore[call-overload]  # every configuration is a dataclass
-        "domain": asdict(domain),  # type: ignore[call-overload]  # so is every world
+        "domain": asdict(domain),  # type: ignore[call-overload]  # so is every domain
         "seed": SEED,
         "dim": manifold.dim,
         "pretraining_seconds": trained - start,

@@ -3,7 +3,7 @@
     python -m clutr.experiments.studies.soak OUT [--minutes 60] [--runners 2] [--preset maze-plr] [--kill-every 60]
 
 Trains the preset on the backend rllib for so many minutes. Every `--kill-every` seconds a runner, chosen at random,
-gets SIGKILL at some moment of an update. Writes OUT/memory.csv (seconds, update, resident and private bytes of the
+gets SIGKILL at some point of an update. Writes OUT/memory.csv (seconds, update, resident and private bytes of the
 driver; kills, shards lost, levels given and levels played so far) and OUT/results.json: the slopes of the memory with
 95% intervals, and whether all levels that were given were played once. The first fifth of the time, while caches fill,
 is left out of the slopes.
@@ -98,7 +98,7 @@ class Soak:
         self.runner.stop_requested = now - self.started > 60 * self.minutes
 
     def _kill(self) -> None:
-        """The victim dies in the next rollout: a process elsewhere sends the signal a moment later."""
+        """The victim dies in the next rollout: a process elsewhere sends the signal a little later."""
         processes = self.cluster.runners.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)
         if processes:
             victim, delay = self.rng.choice(processes), self.rng.uniform(0, self.typical_update())

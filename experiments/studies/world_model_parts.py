@@ -61,9 +61,9 @@ TRAINING = MemoryTrainingOptions(epochs=15)
 PICTURED = 1_000
 """Most test frames whose pictures are compared."""
 AHEAD = (1, 5, 10, 20, 50, 100)
-"""Moments at which the latent error is kept."""
+"""Steps at which the latent error is kept."""
 TOLD = (1, 10, 50)
-"""Moments at which the table tells the error of a dream's pictures."""
+"""Steps at which the table tells the error of a dream's pictures."""
 CONTROLS = {"trained": False, "untrained core": True}
 
 

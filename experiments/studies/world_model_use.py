@@ -2,9 +2,9 @@
 
     python -m clutr.experiments.studies.world_model_use WORLD OUT.json [--generations N]
 
-WORLD is a directory that `clutr world train` finished. 24 road followers of different quality drive in the world and in
-the dream. Linear controllers are evolved in the world on the latent alone, with the memory, and with the memory whose
-core was never trained. What OUT.json has already is left alone.
+WORLD is a directory that `clutr world train` finished. 24 road followers of different quality drive in the environment
+and in the dream. Linear controllers are evolved in the environment on the latent alone, with the memory, and with the
+memory whose core was never trained. What OUT.json has already is left alone.
 """
 
 import argparse
@@ -45,7 +45,7 @@ FINAL_EPISODES = 64
 def dream_validity(
     run: WorldModelRun, model: WorldModel, read_out: LinearProbe, test: list[LatentEpisode]
 ) -> dict[str, Any]:
-    """Mean returns of the road followers in both places, and how they go together, for the memory and its control."""
+    """Mean returns of the road followers in the environment and in dreams, and their correlation, beside a control."""
     recording = run.recording()
     levels = run.experiment.domain.sample(LEVELS, named_generator(run.experiment.seed, "validity"))
     followers = proportional_drivers(read_out, recording.quantities)
@@ -68,7 +68,7 @@ def dream_validity(
 
 
 def _starts(dreamer: Dreamer, episodes: list[LatentEpisode]) -> LatentState:
-    """Moments right after the first action of recorded episodes, which begin at rest like those in the world."""
+    """Steps right after the first action of recorded episodes, which begin at rest like those in the environment."""
     chosen = [episodes[i % len(episodes)] for i in range(DREAMS)]
     latents = torch.stack([episode.mean[:2] for episode in chosen], 1)
     actions = torch.stack([episode.actions[:1] for episode in chosen], 1)

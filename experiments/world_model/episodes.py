@@ -12,7 +12,7 @@ from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.recorder import part_path
 
 
-class Footage(Protocol):
+class OpenEpisode(Protocol):
     """T frames and what was done between them; what is still to come of it may not be known yet."""
 
     about: str
@@ -91,7 +91,7 @@ class SimulatedEpisode:
         return torch.stack(list(self._observer.privileged_state().values()), 1)
 
     def advance(self, action: Tensor) -> bool:
-        """See `Footage`."""
+        """See `OpenEpisode`."""
         if self.over:
             return False
         step = self._engine.step(action.argmax(0, keepdim=True) if self._discrete else action[None])

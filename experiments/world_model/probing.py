@@ -22,6 +22,7 @@ from clutr.probes.attribution import Past, Target, cut_pasts
 from clutr.probes.memory_dynamics import fixed_points
 from clutr.probes.open_lstm import OpenLSTM, gate_statistics
 from clutr.probes.sanity_checks import check_latents, check_pixels, check_steps, mask_agreement
+from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lmu import LMUCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
@@ -394,7 +395,7 @@ def latents(context: ProbeContext) -> ProbeResult:
     read_out = fit_probe(means, known.privileged_state, 1e-2)
 
     def again(pictures: Tensor) -> Tensor:
-        return backbone.encode((pictures.clamp(0, 1) * 255).round().to(torch.uint8))[0]
+        return backbone.encode(to_uint8(pictures))[0]
 
     values = []
     for each in grid:
@@ -416,7 +417,7 @@ def latents(context: ProbeContext) -> ProbeResult:
         )
     shown = torch.stack([each.pictures for each in grid])
     arrays = {
-        "pictures": (shown.clamp(0, 1) * 255).round().to(torch.uint8).numpy(),
+        "pictures": to_uint8(shown).numpy(),
         "difference": torch.stack([each.difference for each in grid]).numpy(),
         "frame": frame[0].numpy(),
     }

@@ -17,6 +17,11 @@ BATCH = 500
 """Frames that are held in floating point at a time while a backbone is fitted."""
 
 
+def to_uint8(pictures: Tensor) -> Tensor:
+    """Pictures in [0, 1], clamped to it, as uint8 of the same shape."""
+    return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 class Frames(Protocol):
     """Frames by number: a tensor, or memory-mapped ones (`clutr.world_model.dataset.FrameSource`)."""
 

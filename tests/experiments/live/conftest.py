@@ -213,5 +213,5 @@ def mazes(page: Page, choose: Callable[[str, str], None], pull: Callable[[str, f
     pull("temperature", 0)
     expect(page.get_by_text("Temperature 0, as expected")).to_be_visible()
     pull("horizon", 1)
-    expect(page.get_by_text("Horizon 200 moments")).to_be_visible()
+    expect(page.get_by_text("Horizon 200 steps")).to_be_visible()
     return page

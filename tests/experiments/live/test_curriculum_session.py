@@ -33,12 +33,12 @@ def test_picking_shows_what_was_proposed(session: CurriculumSession) -> None:
 def test_moving_decodes_the_point_in_the_plane_through_the_task_picked_last(session: CurriculumSession) -> None:
     session.pick(5)
     still = session.move(*session.places[5])
-    latent = torch.from_numpy(session.bundle.latents[[5]]).float()
+    latent = torch.from_numpy(session.map_data.latents[[5]]).float()
     assert still.key == session.manifold.decode(latent).key()[0]
     step = 0.1
     session.move(session.places[5][0] + step, session.places[5][1])
     low, high = session.manifold.bounds
-    expected = np.clip(session.bundle.latents[5] + step * session.plane.directions[0], low, high)
+    expected = np.clip(session.map_data.latents[5] + step * session.plane.directions[0], low, high)
     shown = session.manifold.decode(torch.from_numpy(expected[None]).float())
     assert session.chosen.key == shown.key()[0]
     far = session.move(1e6, 0.0)

@@ -96,8 +96,8 @@ def test_a_click_shows_a_task_and_a_drag_decodes(
 def test_the_student_is_watched_and_stopped(tasks: Page, press: Press, source: Source, changed: Changed) -> None:
     tasks.mouse.click(*first_dot(tasks))
     press("Watch the student")
-    expect(tasks.get_by_text("The student's world")).to_be_visible()
-    changed("The student's world", source("The student's world"))
+    expect(tasks.get_by_text("What the student sees")).to_be_visible()
+    changed("What the student sees", source("What the student sees"))
     press("Stop")
     tasks.wait_for_timeout(300)
     step = tasks.get_by_text(re.compile(r"^Step \d"))

@@ -45,7 +45,7 @@ def test_arrow_keys_act_in_reality(mazes: Page, press: Press, source: Source, ch
     press("Branch a dream here")
     mazes.keyboard.press("ArrowLeft")
     expect(mazes.get_by_text("frame 4 of 4")).to_be_visible()
-    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
     press("Back to the recording")
     expect(mazes.get_by_text("episode 0, recorded")).to_be_visible()
     expect(mazes.get_by_text("frame 1 of 21")).to_be_visible()

@@ -40,10 +40,10 @@ def test_time_goes_on_and_back(mazes: Page, press: Press, pull: Pull, source: So
 def test_play_and_pause(mazes: Page, press: Press) -> None:
     press("Branch a dream here")  # which is longer than the recording
     press("Play")
-    expect(mazes.get_by_text(re.compile(r"dream 1: ([3-9]|\d\d+) moments"))).to_be_visible()
+    expect(mazes.get_by_text(re.compile(r"dream 1: ([3-9]|\d\d+) steps"))).to_be_visible()
     press("Pause")
     expect(mazes.get_by_role("button", name="Play")).to_be_visible()
-    told = mazes.get_by_text(re.compile(r"^dream 1: \d+ moments"))
+    told = mazes.get_by_text(re.compile(r"^dream 1: \d+ steps"))
     paused = told.inner_text()
     mazes.wait_for_timeout(400)
     assert told.inner_text() == paused, "a pause is one"
@@ -97,7 +97,7 @@ def test_a_dream_is_branched_compared_and_left(
     expect(mazes.locator("figure", has_text="Dream 1").first).to_be_visible()
     assert source("Dream 1") == source("Reconstruction"), "a dream begins with what is seen"
     press("Step")
-    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
     assert mazes.locator("figure.dreaming:visible").count() == 2, "the dream and its error"
     assert mazes.locator("figure.fed:visible").count() == 2
     pull("temperature", 1)
@@ -105,21 +105,21 @@ def test_a_dream_is_branched_compared_and_left(
     press("Branch a dream here")
     for count in (2, 3, 4):
         press("Step")
-        expect(mazes.get_by_text(f"dream 2: {count} moments")).to_be_visible()
+        expect(mazes.get_by_text(f"dream 2: {count} steps")).to_be_visible()
     assert source("Dream 2") != source("Dream 1"), "at a temperature each dream draws its own"
     expect(chart(mazes)).to_have_count(3)
     keep("dream")
     pull("horizon", 0)
-    expect(mazes.get_by_text("Horizon 1 moment", exact=True)).to_be_visible()
+    expect(mazes.get_by_text("Horizon 1 step", exact=True)).to_be_visible()
     press("Step")
-    expect(mazes.get_by_text("are no longer at the same moment")).to_be_visible()
-    expect(mazes.get_by_text("dream 1: 4 moments")).to_be_visible()
+    expect(mazes.get_by_text("are no longer at the same step")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 4 steps")).to_be_visible()
     press("Wake up")
     expect(mazes.get_by_text("No dream yet")).to_be_visible()
     expect(mazes.locator("figure.dreaming:visible")).to_have_count(0)
     press("Branch a dream here")
     press("Play")
-    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
     expect(mazes.get_by_role("button", name="Play")).to_be_visible()
 
 
@@ -127,7 +127,7 @@ def test_at_temperature_0_dreams_are_alike(mazes: Page, press: Press, source: So
     press("Branch a dream here")
     press("Branch a dream here")
     press("Step")
-    expect(mazes.get_by_text("dream 2: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_text("dream 2: 1 step,")).to_be_visible()
     assert source("Dream 1") == source("Dream 2")
 
 
@@ -145,7 +145,7 @@ def test_read_outs_follow_what_is_seen_and_dreamt(mazes: Page, press: Press, pul
     expect(mazes.get_by_text("frame 1 of 21")).to_be_visible()
     press("Branch a dream here")
     press("Step")
-    expect(mazes.get_by_text("dream 1: 1 moment,")).to_be_visible()
+    expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
     assert all(row[3] for row in readings(mazes))
 
 
@@ -156,7 +156,7 @@ def test_arrow_keys_act_in_a_dream(mazes: Page, press: Press, choose: Choose, pu
         press("Branch a dream here")
         for count in (1, 2, 3):
             mazes.keyboard.press(key)
-            expect(mazes.get_by_text(f"dream 1: {count} moment")).to_be_visible()
+            expect(mazes.get_by_text(f"dream 1: {count} step")).to_be_visible()
         dreamt[key] = source("Dream 1")
         pull("frame", 0)
         expect(mazes.get_by_text("No dream yet")).to_be_visible()

@@ -19,7 +19,7 @@ from clutr.experiments.live.csrf import OwnRequests
 from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.page import Session, add_routes, open_session, require_address
 from clutr.experiments.live.probes_page import has_probes, probes_page
-from clutr.experiments.live.sanity_checks import verdict_of
+from clutr.experiments.live.sanity_checks import sanity_check_of
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
@@ -53,12 +53,12 @@ def test_the_world_tab(maze_world: WorldModelRun) -> None:
         await user.should_see("What the latents tell")
         user.find(marker="step").click()
         assert session.frame == 1
-        await user.should_see(f"frame 2 of {len(session.footage.frames)}")
+        await user.should_see(f"frame 2 of {len(session.episode.frames)}")
         user.find(marker="branch").click()
         user.find(marker="key-right").click()
         assert session.dreaming
         assert session.branches[0].dreamt == 1
-        await user.should_see("dream 1: 1 moment,")
+        await user.should_see("dream 1: 1 step,")
         assert element(user, "figure-dream-1").visible
         await user.should_not_see(marker="figure-dream-2")
         user.find(marker="wake").click()
@@ -79,18 +79,18 @@ def test_the_world_tab(maze_world: WorldModelRun) -> None:
         element(user, "episode").value = 1
         assert session.number == 1
         user.find(marker="drive").click()
-        assert session.footage.driven
+        assert session.episode.driven
 
     on_page([session], steps)
 
 
 def test_play_goes_on_until_the_recording_ends(maze_world: WorldModelRun) -> None:
     session = WorldModelSession(maze_world)
-    session.seek(len(session.footage.frames) - 3)
+    session.seek(len(session.episode.frames) - 3)
 
     async def steps(user: User) -> None:
         user.find(marker="play").click()
-        await user.should_see(f"frame {len(session.footage.frames)} of {len(session.footage.frames)}", retries=40)
+        await user.should_see(f"frame {len(session.episode.frames)} of {len(session.episode.frames)}", retries=40)
         for _ in range(40):
             if element(user, "play").text == "Play":
                 break
@@ -171,21 +171,21 @@ def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--remote allows it" in capsys.readouterr().err
 
 
-def test_verdicts_are_those_of_the_probe_report(probed_world: WorldModelRun) -> None:
+def test_sanity_checks_are_those_of_the_probe_report(probed_world: WorldModelRun) -> None:
     found, _ = load_section(probed_world.path / "probes", "attribution")
     rows = {(row["target"], row["method"]): row for row in found["rows"] if row["of"] == "pixels"}
     row = rows["the reward", "occlusion"]
     outcome = "passed" if row["passed"] else "FAILED"
-    assert verdict_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
+    assert sanity_check_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
     latent = next(target for target, _ in rows if "latent" in target).removeprefix("the change of ")
-    assert "its checks" in verdict_of(probed_world.path, "integrated gradients", latent)
+    assert "its checks" in sanity_check_of(probed_world.path, "integrated gradients", latent)
     asked = [re.fullmatch(r"(.+) (now|in 3 steps) \(R\^2 .+\)", target) for target, _ in rows]
     quantity, when = next(found.groups() for found in asked if found)
-    assert f"for {quantity} {when} (R^2 " in verdict_of(probed_world.path, "occlusion", quantity)
-    assert verdict_of(probed_world.path, "occlusion", "latent 99") == "not checked for this target"
+    assert f"for {quantity} {when} (R^2 " in sanity_check_of(probed_world.path, "occlusion", quantity)
+    assert sanity_check_of(probed_world.path, "occlusion", "latent 99") == "not checked for this target"
 
 
-def test_a_quantitys_verdict_names_the_moment_that_it_was_found_for(tmp_path: Path) -> None:
+def test_a_quantitys_sanity_check_names_the_step_that_it_was_found_for(tmp_path: Path) -> None:
     row = {"of": "pixels", "method": "occlusion", "passed": False, "why": "no more than chance", "predictions": 16}
     rows = [
         row | {"target": "lateral offset in 10 steps (R^2 0.31)"},
@@ -194,22 +194,22 @@ def test_a_quantitys_verdict_names_the_moment_that_it_was_found_for(tmp_path: Pa
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "attribution.json").write_text(json.dumps({"rows": rows}))
     told = "for lateral offset in 10 steps (R^2 0.31) it FAILED its checks: no more than chance (n = 16)"
-    assert verdict_of(tmp_path, "occlusion", "lateral offset") == told
-    assert verdict_of(tmp_path, "occlusion", "offset") == "not checked for this target"
-    assert verdict_of(tmp_path, "occlusion", "reward") == "not checked for this target", "that was of latents"
+    assert sanity_check_of(tmp_path, "occlusion", "lateral offset") == told
+    assert sanity_check_of(tmp_path, "occlusion", "offset") == "not checked for this target"
+    assert sanity_check_of(tmp_path, "occlusion", "reward") == "not checked for this target", "that was of latents"
 
 
-def test_verdicts_that_are_not_there(tmp_path: Path) -> None:
-    assert verdict_of(tmp_path, "occlusion", "reward").startswith("not checked (`clutr world probe`")
+def test_sanity_checks_that_are_not_there(tmp_path: Path) -> None:
+    assert sanity_check_of(tmp_path, "occlusion", "reward").startswith("not checked (`clutr world probe`")
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "attribution.json").write_text("{")
-    assert verdict_of(tmp_path, "occlusion", "reward") == "not checked: probes/attribution.json cannot be read"
+    assert sanity_check_of(tmp_path, "occlusion", "reward") == "not checked: probes/attribution.json cannot be read"
 
 
 def test_probes_are_shown_as_in_their_static_page(probed_world: WorldModelRun) -> None:
     session = WorldModelSession(probed_world)
     html = probes_page(session)
-    for name, title in (("verdicts", "Which explanations passed"), ("attribution", "What predictions are made of")):
+    for name, title in (("checks", "Which explanations passed"), ("attribution", "What predictions are made of")):
         assert f'id="{name}"' in html
         assert title in html
     assert 'src="http' not in html

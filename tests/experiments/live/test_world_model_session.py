@@ -18,7 +18,7 @@ def session(maze_world: WorldModelRun) -> WorldModelSession:
     found = WorldModelSession(maze_world)
     for number in range(found.choices()["test"]):  # one that is long enough for all tests
         found.select("test", number)
-        if len(found.footage.frames) >= 12:
+        if len(found.episode.frames) >= 12:
             return found
     raise AssertionError("no test episode has 12 frames")
 
@@ -28,11 +28,11 @@ def test_what_is_seen_is_the_recording_and_its_reconstruction(session: WorldMode
     session.step()
     view = session.view()
     assert (view.frame, view.dreaming, view.dreams) == (2, False, [])
-    frame = session.footage.frames[2]
+    frame = session.episode.frames[2]
     assert torch.equal(torch.from_numpy(view.reality), frame)
     again = session.model.backbone.decode(session.model.backbone.encode(frame[None])[0]).clamp(0, 1)
     torch.testing.assert_close(torch.from_numpy(view.reconstruction).float(), again[0] * 255, atol=0.51, rtol=0)
-    assert [reading.true for reading in view.readings] == session.footage.privileged_state[2].tolist()
+    assert [reading.true for reading in view.readings] == session.episode.privileged_state[2].tolist()
     assert view.mean_error == pytest.approx(
         float((torch.from_numpy(view.reconstruction).float() - frame.float()).square().mean().sqrt()), rel=1e-5
     )
@@ -44,9 +44,9 @@ def test_a_dream_is_that_of_the_memory_under_the_recorded_actions(session: World
     session.branch()
     for _ in range(3):
         session.step()
-    latents = session.model.backbone.encode(session.footage.frames)[0][:, None]
-    moment, _ = session.dreamer.observe(latents[:5], session.footage.actions[:4, None])
-    expected = session.dreamer.dream(moment, session.footage.actions[4:7, None], 3)
+    latents = session.model.backbone.encode(session.episode.frames)[0][:, None]
+    state, _ = session.dreamer.observe(latents[:5], session.episode.actions[:4, None])
+    expected = session.dreamer.dream(state, session.episode.actions[4:7, None], 3)
     torch.testing.assert_close(torch.stack(session.branches[0].latents), expected.latents[:, 0])
     goes_on = torch.cat([torch.ones(1), (1 - expected.ends[:-1, 0]).cumprod(0)])
     view = session.view()
@@ -62,11 +62,11 @@ def test_a_branch_leaves_the_first_dream_where_it_is(session: WorldModelSession)
     session.step()
     session.branch()
     first, second = session.branches
-    assert torch.equal(first.moment.latent, second.moment.latent)
+    assert torch.equal(first.state.latent, second.state.latent)
     assert second.dreamt == 1
     session.edit(0, 2.5)
-    assert float(session.branches[0].moment.latent[0, 0]) == 2.5
-    assert not torch.equal(session.branches[0].moment.latent, second.moment.latent)
+    assert float(session.branches[0].state.latent[0, 0]) == 2.5
+    assert not torch.equal(session.branches[0].state.latent, second.state.latent)
     while len(session.branches) < MOST_BRANCHES:
         session.branch()
     with pytest.raises(RunError, match="4 dreams are shown at most: wake up first"):
@@ -81,7 +81,7 @@ def test_drawn_latents_part_dreams_and_the_horizon_ends_them(session: WorldModel
     for _ in range(5):
         session.step()
     assert [branch.dreamt for branch in session.branches] == [3, 3]
-    assert not torch.equal(session.branches[0].moment.latent, session.branches[1].moment.latent)
+    assert not torch.equal(session.branches[0].state.latent, session.branches[1].state.latent)
     assert session.finished
     session.stop()
     assert not session.dreaming
@@ -94,7 +94,7 @@ def test_a_changed_latent_is_seen_and_dreamt_on_from(session: WorldModelSession)
     assert not (view.reconstruction == before).all()
     assert view.latents[session.known.order[0]] == 3.0
     session.branch()
-    assert float(session.branches[0].moment.latent[0, session.known.order[0]]) == 3.0
+    assert float(session.branches[0].state.latent[0, session.known.order[0]]) == 3.0
     session.seek(0)
     assert (session.view().reconstruction == before).all()
 
@@ -106,7 +106,7 @@ def test_in_dreams_a_person_may_steer(session: WorldModelSession) -> None:
     session.branch()
     session.step({"right"})
     turned, _ = session.dreamer.step(start, torch.eye(7)[[1]], None)
-    assert torch.equal(session.branches[0].moment.latent, turned.latent)
+    assert torch.equal(session.branches[0].state.latent, turned.latent)
     assert torch.equal(session.wheel(()), torch.eye(7)[6]), "without a key nothing is done"
 
 
@@ -119,31 +119,31 @@ def test_a_random_walk_dreams_apart_from_reality(session: WorldModelSession) -> 
 
 
 def test_the_simulator_plays_the_episodes_own_level(session: WorldModelSession) -> None:
-    recorded = session.footage
+    recorded = session.episode
     session.drive()
-    assert isinstance(session.footage, SimulatedEpisode)
-    assert torch.equal(session.footage.frames[0], recorded.frames[0]), "an episode in a maze begins as its level does"
+    assert isinstance(session.episode, SimulatedEpisode)
+    assert torch.equal(session.episode.frames[0], recorded.frames[0]), "an episode in a maze begins as its level does"
     for time in range(3):
         action = int(recorded.actions[time].argmax())
         key = {0: "left", 1: "right", 2: "up"}.get(action)
-        session.footage.advance(recorded.actions[time]) if key is None else session.step({key})
-        assert torch.equal(session.footage.frames[time + 1], recorded.frames[time + 1])
+        session.episode.advance(recorded.actions[time]) if key is None else session.step({key})
+        assert torch.equal(session.episode.frames[time + 1], recorded.frames[time + 1])
         if key is None:
             return
-    moment = LatentState(session._state(3), session._means[[3]])
+    state = LatentState(session._state(3), session._means[[3]])
     latents = session.model.backbone.encode(recorded.frames[:4])[0][:, None]
     expected, _ = session.dreamer.observe(latents, recorded.actions[:3, None])
-    torch.testing.assert_close(moment.state, expected.state)
+    torch.testing.assert_close(state.state, expected.state)
 
 
 def test_driving_ends_with_the_episode(session: WorldModelSession) -> None:
     session.drive()
     for _ in range(60):
         session.step({"up"})
-    assert isinstance(session.footage, SimulatedEpisode)
-    assert session.footage.over
-    assert len(session.footage.frames) == len(session.footage.actions) + 1 <= 22
-    assert session.frame == len(session.footage.frames) - 1
+    assert isinstance(session.episode, SimulatedEpisode)
+    assert session.episode.over
+    assert len(session.episode.frames) == len(session.episode.actions) + 1 <= 22
+    assert session.frame == len(session.episode.frames) - 1
 
 
 def test_a_car_is_driven(car_world: WorldModelRun) -> None:
@@ -154,7 +154,7 @@ def test_a_car_is_driven(car_world: WorldModelRun) -> None:
     for _ in range(8):
         session.step({"up"})
     speed = session.quantities.index("forward_speed")
-    assert float(session.footage.privileged_state[-1, speed]) > float(session.footage.privileged_state[0, speed]) + 1
+    assert float(session.episode.privileged_state[-1, speed]) > float(session.episode.privileged_state[0, speed]) + 1
 
 
 def test_pixels_are_explained(session: WorldModelSession) -> None:
@@ -190,13 +190,13 @@ def test_messages(
     assert not RecordedEpisode(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
 
 
-def test_a_dream_is_compared_with_the_real_frame_of_the_same_moment(session: WorldModelSession) -> None:
+def test_a_dream_is_compared_with_the_real_frame_of_the_same_step(session: WorldModelSession) -> None:
     session.step()
     session.branch()
     for _ in range(3):
         session.step()
     view = session.view()
-    frames = session.footage.frames.float()
+    frames = session.episode.frames.float()
     assert view.error is not None
     assert view.mean_error == pytest.approx(float((frames[4] - torch.tensor(view.dreams[0])).square().mean().sqrt()))
     assert len(view.errors["dream 1"]) == 3
@@ -221,7 +221,7 @@ def test_a_dream_beyond_its_horizon_is_compared_with_nothing(session: WorldModel
 
 
 def test_a_dream_beyond_the_recordings_end_is_compared_with_nothing(session: WorldModelSession) -> None:
-    session.seek(len(session.footage.frames) - 2)
+    session.seek(len(session.episode.frames) - 2)
     session.branch()
     session.step()
     assert session.aligned

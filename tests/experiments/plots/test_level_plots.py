@@ -1,4 +1,4 @@
-"""Panels of levels, ways, films, latents and manifolds, and the page around them."""
+"""Panels of levels, ways, videos, latents and manifolds, and the page around them."""
 
 import base64
 import io
@@ -13,13 +13,13 @@ from PIL import Image
 from structure import HOSTILE, Structure
 
 from clutr.envs.capabilities import PathScale
-from clutr.experiments.plots import html as tiles
+from clutr.experiments.plots import html
 from clutr.experiments.plots.gallery import Snapshot, gallery, order_by, spread
 from clutr.experiments.plots.latent_map import LatentMapData, latent_map, principal_components, script_json
 from clutr.experiments.plots.manifold import manifold
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.trajectories import Episode, Recorded, trajectories
-from clutr.experiments.plots.videos import Video, films
+from clutr.experiments.plots.videos import Video, videos_panel
 
 
 @given(st.integers(0, 500), st.integers(0, 20))
@@ -45,7 +45,7 @@ def test_gallery_shows_every_picture_with_its_caption() -> None:
     assert sum(tag == "img" for tag, _ in parsed.tags) == 2
     assert "regret 0.1" in parsed.text
     assert HOSTILE in parsed.text
-    assert "n = 2 levels of 1 moment; split: training; s." in parsed.text
+    assert "n = 2 levels of 1 update; split: training; s." in parsed.text
     assert "recorded no proposed levels" in gallery([], "s").html()
 
 
@@ -75,12 +75,12 @@ def test_trajectories_of_returns_tell_them_and_what_colours_mean() -> None:
     assert "a solved and an unsolved" not in words
 
 
-# --- films
+# --- videos
 
 
-def test_films_are_moving_pictures_with_level_and_end() -> None:
+def test_videos_are_moving_pictures_with_level_and_end() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 40, 3), dtype=np.uint8)
-    panel = films([Video(HOSTILE, frames, True, 612.3), Video("b", frames[:2], False, -20.0)], "s")
+    panel = videos_panel([Video(HOSTILE, frames, True, 612.3), Video("b", frames[:2], False, -20.0)], "s")
     words = Structure(panel.html()).text
     assert f"{HOSTILE} return 612, solved , 4 steps" in words
     assert "b return -20, 1 steps" not in words
@@ -96,7 +96,7 @@ def test_films_are_moving_pictures_with_level_and_end() -> None:
 # --- the map
 
 
-def bundle(n: int, dim: int, sampled: int) -> LatentMapData:
+def map_data(n: int, dim: int, sampled: int) -> LatentMapData:
     rng = np.random.default_rng(0)
     return LatentMapData(
         latents=rng.normal(size=(n, dim)),
@@ -121,7 +121,7 @@ def test_principal_components_agree_with_the_covariance() -> None:
 
 @pytest.mark.parametrize(("n", "dim"), [(1, 4), (2, 1), (3, 2), (400, 16)])
 def test_map_has_a_dot_for_every_point(n: int, dim: int) -> None:
-    parsed = Structure(latent_map(bundle(n, dim, min(n, 3)), "s").html())
+    parsed = Structure(latent_map(map_data(n, dim, min(n, 3)), "s").html())
     dots = [str(a["d"]).count("h0") for tag, a in parsed.tags if tag == "path"]
     maps = sum(tag == "svg" for tag, _ in parsed.tags)
     assert maps == (1 if n == 1 else 2)  # the only point has no score
@@ -130,13 +130,13 @@ def test_map_has_a_dot_for_every_point(n: int, dim: int) -> None:
 
 
 def test_map_states_the_share_of_variance() -> None:
-    some = bundle(50, 8, 0)
+    some = map_data(50, 8, 0)
     share = principal_components(some.latents)[1].sum()
-    assert f"hold {tiles.percent(share, 1)} of the variance of 8 dimensions" in latent_map(some, "s").caption
+    assert f"hold {html.percent(share, 1)} of the variance of 8 dimensions" in latent_map(some, "s").caption
 
 
 def test_map_thins_out_many_points() -> None:
-    panel = latent_map(bundle(9_000, 3, 5), "s")
+    panel = latent_map(map_data(9_000, 3, 5), "s")
     assert "9\u202f000 latents, 4\u202f000 of them drawn" in panel.caption
     assert len(panel.body) < 400_000
 
@@ -183,9 +183,9 @@ def test_manifold_without_health_says_so() -> None:
 
 
 def test_page_escapes_titles_and_links_to_panels() -> None:
-    page = render_page(HOSTILE, "kind", "<p>summary</p>", [Panel("one", HOSTILE, "<p>body</p>", HOSTILE)], HOSTILE)
+    page = render_page(HOSTILE, "kind", HOSTILE, [Panel("one", HOSTILE, "<p>body</p>", HOSTILE)], footer=HOSTILE)
     parsed = Structure(page)
     assert [a["href"] for tag, a in parsed.tags if tag == "a"] == ["#one"]
     assert [a["id"] for tag, a in parsed.tags if tag == "section"] == ["one"]
     assert sum(tag == "script" for tag, _ in parsed.tags) == 1  # the page's own
-    assert parsed.text.count(HOSTILE) == 5
+    assert parsed.text.count(HOSTILE) == 6

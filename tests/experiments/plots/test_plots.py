@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from structure import HOSTILE, Structure
 
-from clutr.experiments.plots import html as tiles
+from clutr.experiments.plots import html
 from clutr.experiments.plots.charts import (
     PALETTE,
     axes,
@@ -19,7 +19,7 @@ from clutr.experiments.plots.charts import (
     student_roles,
     to_svg,
 )
-from clutr.experiments.plots.curves import Curve, headline, mean_and_interval, method_curves, training_curves
+from clutr.experiments.plots.curves import Curve, headline_facts, mean_and_interval, method_curves, training_curves
 from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.solve_table import level_interval, solve_table
 
@@ -74,25 +74,25 @@ def evaluation(solved: list[float], episodes: int = 100, names: list[str] | None
         (12.34, "12.3"),
         (0.00012, "1.20e-04"),
         (-0.5, "-0.500"),
-        (math.nan, tiles.MISSING),
-        (math.inf, tiles.MISSING),
-        (None, tiles.MISSING),
-        ("7", tiles.MISSING),
-        (True, tiles.MISSING),
+        (math.nan, html.MISSING),
+        (math.inf, html.MISSING),
+        (None, html.MISSING),
+        ("7", html.MISSING),
+        (True, html.MISSING),
     ],
 )
 def test_number_is_said_in_three_digits(value: object, said: str) -> None:
-    assert tiles.number(value) == said
+    assert html.number(value) == said
 
 
 def test_percent_and_duration() -> None:
-    assert tiles.percent(0.625) == "62\u202f%"
-    assert tiles.percent(0.625, 1) == "62.5\u202f%"
-    assert tiles.percent(None) == tiles.MISSING
-    assert tiles.duration(59.4) == "59 s"
-    assert tiles.duration(125) == "2 min 05 s"
-    assert tiles.duration(3 * 3600 + 61) == "3 h 01 min"
-    assert tiles.duration(math.nan) == tiles.MISSING
+    assert html.percent(0.625) == "62\u202f%"
+    assert html.percent(0.625, 1) == "62.5\u202f%"
+    assert html.percent(None) == html.MISSING
+    assert html.duration(59.4) == "59 s"
+    assert html.duration(125) == "2 min 05 s"
+    assert html.duration(3 * 3600 + 61) == "3 h 01 min"
+    assert html.duration(math.nan) == html.MISSING
 
 
 def test_counts_are_short() -> None:
@@ -211,9 +211,9 @@ def test_methods_whose_steps_do_not_overlap_are_left_out() -> None:
 
 
 def test_headline_takes_the_last_values() -> None:
-    facts = {what: value for what, value, _ in headline(columns(3), {})}
+    facts = {what: value for what, value, _ in headline_facts(columns(3), {})}
     assert facts["Zero-shot, tests"] == "62\u202f%"
-    assert facts["Regret estimate"] == tiles.number(float(columns(3)["regret"][-1]))
+    assert facts["Regret estimate"] == html.number(float(columns(3)["regret"][-1]))
 
 
 # --- the table
@@ -256,7 +256,7 @@ def test_single_method_also_shows_returns_and_episodes() -> None:
 
 def test_levels_that_one_method_lacks_are_dashes() -> None:
     tables = {"tests": [("a", evaluation([0.5], names=["x"])), ("b", evaluation([0.25], names=["y"]))]}
-    assert solve_table(tables, "s").body.count(f"<b>{tiles.MISSING}</b>") == 2
+    assert solve_table(tables, "s").body.count(f"<b>{html.MISSING}</b>") == 2
 
 
 def test_table_without_evaluation_says_so() -> None:
@@ -307,7 +307,7 @@ def test_curves_of_suites_told_by_returns_show_both_figures() -> None:
     assert "Bends" in words
     assert "further measurement" in words
     assert "Zero-shot return" not in Structure(training_curves(data, "s", {}).html()).text
-    facts = {what: value for what, value, _ in headline(data, {"tests": "return"})}
+    facts = {what: value for what, value, _ in headline_facts(data, {"tests": "return"})}
     assert facts["Zero-shot return, tests"] == "612"
     assert "Zero-shot solve rate, tests" not in facts
     runs = [("clutr", data), ("dr", data)]

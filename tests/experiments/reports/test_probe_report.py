@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.plots.probes import verdict_rows, verdicts
+from clutr.experiments.plots.probes import sanity_check_rows, sanity_checks_panel
 from clutr.experiments.reports.probe_report import build_probe_page, load_section, load_sections, probe_world_model
 from clutr.experiments.reports.student_probes import build_student_page
 from clutr.experiments.run_directory import RunDirectory
@@ -29,7 +29,7 @@ SMALL = ProbeOptions(
     past=5, predictions=4, pictured=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2, exponents=2,
     steps=30, warm_up=5, starts=2, search=50, beyond=3,
 )  # fmt: skip
-PANELS = ("verdicts", "attribution", "pixels", "knowledge", "features", "dynamics", "latents", "health")
+PANELS = ("checks", "attribution", "pixels", "state", "features", "dynamics", "latents", "health")
 
 
 def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,20 +39,20 @@ def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert "is not trained" in capsys.readouterr().err
     assert main(["world", "train", "--run", run]) == 0
     assert main(["world", "probe", "--run", run, *_flags()]) == 0
-    bundle = load_sections(Path(run) / "probes")
-    assert set(bundle) == set(PROBES)
-    rows = bundle["attribution"][0]["rows"]
+    sections = load_sections(Path(run) / "probes")
+    assert set(sections) == set(PROBES)
+    rows = sections["attribution"][0]["rows"]
     assert {row["of"] for row in rows} == {"past latents", "pixels"}
     assert {row["method"] for row in rows} == {
         "gradient x input", "integrated gradients", "occlusion", "layer-wise relevance", "chance",
     }  # fmt: skip
     assert all(row["left_out"] < 0.02 for row in rows if row["method"] == "integrated gradients" and "left_out" in row)
-    assert all(values["about"]["seed"] == 1 for values, _ in bundle.values())
+    assert all(values["about"]["seed"] == 1 for values, _ in sections.values())
     page = (Path(run) / "probes.html").read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
     for panel in PANELS:
         assert f'id="{panel}"' in page
-    assert "nan" not in json.dumps(bundle["attribution"][0]).lower()
+    assert "nan" not in json.dumps(sections["attribution"][0]).lower()
 
 
 def _flags() -> list[str]:
@@ -101,7 +101,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         ProbeOptions(beyond=1)
 
 
-def test_verdicts_by_hand() -> None:
+def test_sanity_checks_by_hand() -> None:
     rows = [
         {"of": "pixels", "method": "occlusion", "target": "the reward", "passed": True, "why": "fine"},
         {"of": "pixels", "method": "occlusion", "target": "speed", "passed": False, "why": "it looks (rank .9)"},
@@ -114,17 +114,17 @@ def test_verdicts_by_hand() -> None:
     ]
     answer = {"score": 0.5, "read_out": 0.5, "slope": 0.9, "correlation": 0.9, "control_slope": 0.1}
     answer |= {f"typical_{name}": 0.0 for name in ("slope", "correlation", "control_slope")}
-    bundle: Any = {
+    sections: Any = {
         "attribution": ({"rows": rows}, {}),
         "state_probes": ({"readings": readings, "causal": [answer | {"quantity": "yaw_rate"}]}, {}),
     }
-    found = {row["what"]: row for row in verdict_rows(bundle)}
+    found = {row["what"]: row for row in sanity_check_rows(sections)}
     assert (found["occlusion, by pixels"]["passed"], found["occlusion, by pixels"]["checked"]) == (1, 2)
     assert found["occlusion, by pixels"]["words"] == "of the reward; otherwise it looks"
     assert found["chance, by pixels"]["control"]
     assert found["linear probes of the memory"]["words"] == "speed (now)"
     assert found["what probes read is used"]["words"] == "yaw rate"
-    assert "a control, which ought to fail" in verdicts(bundle, "run").body
+    assert "a control, which ought to fail" in sanity_checks_panel(sections, "run").body
     assert not is_known(reading, 0.58)
     assert not is_known(reading | {"selectivity": 0.05}, 0.0)
     assert not is_used(answer | {"score": 0.05})

@@ -265,12 +265,12 @@ def test_levels_that_cannot_be_drawn_are_left_out(run: FakeRun) -> None:
 
 
 def test_films_are_shown_where_there_are_any(run: FakeRun) -> None:
-    assert 'id="films"' not in report_html(run.directory)
+    assert 'id="videos"' not in report_html(run.directory)
     frames = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
     run.recorded_videos = [{"suite": "tests", "level": HOSTILE, "frames": frames, "solved": True, "return": 12.0}]
     test_report_is_one_file_that_needs_nothing_else(run)
     html = report_html(run.directory)
-    assert 'id="films"' in html
+    assert 'id="videos"' in html
     assert HOSTILE not in html
 
 

@@ -31,7 +31,7 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
     horizon = WORLD_PRESETS[f"{world}-debug"].evaluation.horizon
     assert set(found["latents"]) == set(found["pictures"]) == set(found["physical"]) == METHODS
     assert all(len(curve["nrmse"]) == horizon for curve in found["latents"].values())
-    assert set(found["outcomes"]) == set(found["one_step"]) == set(found["foresight"]) == set(MEMORIES)
+    assert set(found["outcomes"]) == set(found["one_step"]) == set(found["termination"]) == set(MEMORIES)
     assert found["windows"] > 0
     assert found["split"] == "test"
     page = (Path(run) / "report.html").read_text()
@@ -45,10 +45,12 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
         "How long a dream holds",
         "untrained core",
         "Coverage",
-        "ends foretold 1 moment ahead" if found["foresight"]["trained"]["ends"] else "no test episode was ended",
+        "termination prediction 1 step ahead"
+        if found["termination"]["trained"]["ends"]
+        else "no test episode was terminated",
     ):
         assert words in page
-    assert bool(found["foresight"]["trained"]["ends"]) == (world == "maze"), "a few moments end no drive"
+    assert bool(found["termination"]["trained"]["ends"]) == (world == "maze"), "a few steps end no drive"
 
 
 def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:

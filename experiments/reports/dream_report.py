@@ -1,4 +1,4 @@
-"""One dream of a recorded moment, and how it might have gone otherwise: branches under recorded or other actions."""
+"""Dreams from a recorded step, and how it might have gone otherwise: branches under recorded or other actions."""
 
 import csv
 import io
@@ -16,13 +16,12 @@ from torch import Tensor
 
 from clutr.envs.randomness import named_generator
 from clutr.experiments.plots.dreams import player
-from clutr.experiments.plots.html import text, tiles
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
-from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.backbones.base import Backbone, to_uint8
 from clutr.world_model.dataset import SPLITS, EpisodeDataset
 from clutr.world_model.dream import Dream
 from clutr.world_model.policies import RandomWalk
@@ -30,7 +29,7 @@ from clutr.world_model.policies import RandomWalk
 
 @dataclass(frozen=True)
 class DreamOptions:
-    """Which moment is dreamt on from, and how."""
+    """Which step is dreamt on from, and how."""
 
     split: str = "test"
     """Of which episodes: train, valid or test."""
@@ -70,7 +69,7 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
         The page's path.
 
     Raises:
-        RunError: if there is no such moment, or the actions cannot be read.
+        RunError: if there is no such step, or the actions cannot be read.
     """
     model, recording = load_world_model(run), run.recording()
     dreamer = model.dreamers[MEMORIES[0]]
@@ -80,20 +79,19 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     actions = _actions(options, episode, run.experiment.domain.engine(1).action_space)
     latents = means[: options.start, None].expand(-1, options.branches, -1)
     past = episode.actions[: options.start - 1, None].expand(-1, options.branches, -1)
-    moment, _ = dreamer.observe(latents, past)
+    state, _ = dreamer.observe(latents, past)
     warm = options.temperature or None
-    dream = dreamer.dream(moment, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
+    dream = dreamer.dream(state, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
     name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
     folder = run.path / "dreams"
     folder.mkdir(exist_ok=True)
     _keep(folder / f"{name}.npz", dream, actions)
-    film = _film(model.backbone, episode.frames, means, dream, options.start)
+    video = _video(model.backbone, episode.frames, means, dream, options.start)
     kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
     source = f"{run.path.name}: seed {options.seed}"
-    panel = player([film], options.start, source, kinds)
-    page = render_page(
-        f"{run.path.name}: {name}", "Dream", _summary(options, dream), [panel], "Made from the run's files alone."
-    )
+    panel = player([video], options.start, source, kinds)
+    lead = "One recorded step, dreamt on several times: what the branches share, the memory is sure of."
+    page = render_page(f"{run.path.name}: {name}", "Dream", lead, [panel], _headlines(options, dream))
     path = folder / f"{name}.html"
     write_atomically(path, page.encode())
     return path
@@ -158,33 +156,26 @@ def _keep(path: Path, dream: Dream, actions: Tensor) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _film(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, start: int) -> NDArray[np.uint8]:
+@torch.no_grad()
+def _video(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, start: int) -> NDArray[np.uint8]:
     """Reality (black where nothing was recorded), reconstruction and each branch, `[2 + B, T, side, side, 3]`."""
     total = start + len(dream.latents)
     frames = frames[:total]
     real = torch.zeros(total, *frames.shape[1:], dtype=torch.uint8)
     real[: len(frames)] = frames
     again = torch.zeros_like(real)
-    again[: len(frames)] = _pictures(backbone, means[:total])
-    seen = _pictures(backbone, means[:start])
-    branches = [torch.cat([seen, _pictures(backbone, dream.latents[:, b])]) for b in range(dream.latents.shape[1])]
+    again[: len(frames)] = to_uint8(backbone.decode(means[:total]))
+    seen = to_uint8(backbone.decode(means[:start]))
+    branches = [torch.cat([seen, to_uint8(backbone.decode(latents))]) for latents in dream.latents.unbind(1)]
     return torch.stack([real, again, *branches]).numpy()
 
 
-@torch.no_grad()
-def _pictures(backbone: Backbone, latents: Tensor) -> Tensor:
-    shown: Tensor = backbone.decode(latents).clamp(0, 1)
-    return (shown * 255).round().to(torch.uint8)
-
-
-def _summary(options: DreamOptions, dream: Dream) -> str:
+def _headlines(options: DreamOptions, dream: Dream) -> list[tuple[str, str, str]]:
     total = dream.rewards.sum(0)
-    facts = [
-        ("Moment", str(options.start), f"of {options.split} episode {options.episode}"),
-        ("Actions", Path(options.actions).stem, f"{len(dream.latents)} moments"),
+    return [
+        ("Step", str(options.start), f"of {options.split} episode {options.episode}"),
+        ("Actions", Path(options.actions).stem, f"{len(dream.latents)} steps"),
         ("Temperature", f"{options.temperature:g}", f"{options.branches} branches"),
         ("Reward dreamt", f"{float(total.mean()):.2f}", f"{float(total.min()):.2f} to {float(total.max()):.2f}"),
         ("Chance of an end", f"{100 * float(1 - (1 - dream.ends).prod(0).mean()):.0f} %", "mean over branches"),
     ]
-    lead = "One recorded moment, dreamt on several times: what the branches share, the memory is sure of."
-    return f'<p class="lead">{text(lead)}</p>{tiles(facts)}'

@@ -6,7 +6,7 @@ import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
 
-from clutr.experiments.live.sanity_checks import verdict_of
+from clutr.experiments.live.sanity_checks import sanity_check_of
 from clutr.experiments.live.views import View
 from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
 from clutr.experiments.plots.images import png_uri, with_objects, with_relevance
@@ -15,7 +15,7 @@ from clutr.experiments.storage import RunError
 PLAIN, OBJECTS = "none", "objects"
 
 
-class Screens:
+class PictureRow:
     """A row of pictures.
 
     Args:
@@ -37,7 +37,7 @@ class Screens:
                     self._screens[name] = (figure, picture, label)
 
     def show(self, view: View, overlay: str, target: str) -> None:
-        """Show a moment.
+        """Show a step.
 
         Args:
             view: of it.
@@ -73,5 +73,5 @@ class Screens:
         except RunError as error:
             caption.text = f"Reality ({error})"
             return view.reality
-        caption.text = f"{overlay} of {target}: {verdict_of(self._session.run.path, overlay, target)}"
+        caption.text = f"{overlay} of {target}: {sanity_check_of(self._session.run.path, overlay, target)}"
         return with_relevance(view.reality, relevance)

@@ -9,9 +9,9 @@ from gymnasium import spaces
 
 from clutr.envs.car.domain import CarDomain
 from clutr.experiments.cli.main import main
+from clutr.experiments.reports.dream_report import DreamOptions, dream_on, read_actions
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.dreaming import DreamOptions, dream_on, read_actions
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import MEMORIES, encoded, fit_backbone, load_world_model, train_memories
 
