@@ -1,4 +1,4 @@
-"""Dreams from a recorded moment: what is kept is what the memory dreams, and bad choices give one clear error."""
+"""Dreams from a recorded step: what is kept is what the memory dreams, and bad choices give one clear error."""
 
 from pathlib import Path
 
@@ -36,9 +36,9 @@ def test_expected_latents_under_recorded_actions(run: WorldModelRun) -> None:
     model = load_world_model(run)
     episode = encoded(run.recording(), model.backbone, "test")[1]
     dreamer = model.dreamers[MEMORIES[0]]
-    moment, _ = dreamer.observe(episode.mean[:4, None], episode.actions[:3, None])
+    state, _ = dreamer.observe(episode.mean[:4, None], episode.actions[:3, None])
     length = min(6, len(episode) - 3)
-    expected = dreamer.dream(moment, episode.actions[3 : 3 + length, None], length)
+    expected = dreamer.dream(state, episode.actions[3 : 3 + length, None], length)
     assert found["latents"].shape == (length, 2, 6)
     torch.testing.assert_close(found["latents"][:, 0], expected.latents[:, 0])
     torch.testing.assert_close(found["latents"][:, 0], found["latents"][:, 1])
