@@ -1,1 +1,1 @@
-"""The worlds. They know nothing of learning."""
+"""Environments. They know nothing of learning."""

@@ -1,4 +1,4 @@
-"""Worlds as Gymnasium environments: what every world's single and vector environment share."""
+"""Domains as Gymnasium environments: what every single and every vector environment share."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -18,14 +18,14 @@ from clutr.envs.randomness import named_generator
 _LONGEST_PATH = 1024
 
 
-class Game(ABC):
-    """An engine with the levels in it.
+class EngineAdapter(ABC):
+    """An engine and its levels, in Gymnasium's terms.
 
     Args:
         num_envs: N.
         level: levels as such, text that `parse` reads, a file that holds such text, or None: random ones, fresh in each
             episode.
-        domain: the world; it draws the random levels.
+        domain: reads levels, draws the random ones and makes the engine.
     """
 
     level_type: ClassVar[type[LevelBatch]]
@@ -40,9 +40,15 @@ class Game(ABC):
         self.rng: torch.Generator | None = None
         self.engine = self.engine_for(self.fixed)
 
-    @abstractmethod
-    def engine_for(self, levels: LevelBatch | None) -> Engine:
+    def engine_for(self, levels: LevelBatch | None) -> Engine:  # noqa: ARG002 (one engine plays them all)
         """An engine that can play these levels, or random ones; the present one if it can."""
+        return getattr(self, "engine", None) or self.domain.engine(self.num_envs)
+
+    def render(self) -> NDArray[np.uint8]:
+        """Pictures of the current states, `[N, rows, columns, 3]`. Raises `RuntimeError` before the first reset."""
+        if self.levels is None:
+            raise RuntimeError("reset the environment before rendering")
+        return self.draw()
 
     @abstractmethod
     def draw(self) -> NDArray[np.uint8]:
@@ -127,31 +133,31 @@ def _check_render_mode(render_mode: str | None) -> str | None:
 
 
 class DomainEnv(gymnasium.Env[Any, Any]):
-    """One environment of a world; a world's own class says how its `Game` is made."""
+    """One environment; a domain's own class says how its `EngineAdapter` is made."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # Gymnasium declares its type
 
-    def __init__(self, game: Game, render_mode: str | None) -> None:
+    def __init__(self, adapter: EngineAdapter, render_mode: str | None) -> None:
         self.render_mode = _check_render_mode(render_mode)
-        self._game = game
-        self.observation_space = game.observation_space
-        self.action_space = game.engine.action_space
+        self._adapter = adapter
+        self.observation_space = adapter.observation_space
+        self.action_space = adapter.engine.action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode. `options["level"]`, if given, is played from now on (None: random levels)."""
         super().reset(seed=seed)
-        self._game.seed(seed, self.np_random_seed)
-        return _first(self._game.start(options)), {}
+        self._adapter.seed(seed, self.np_random_seed)
+        return _first(self._adapter.start(options)), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one action."""
-        step = self._game.engine.step(torch.as_tensor(np.asarray(action)[None]))
-        observation = _first(self._game.observe(step.observation))
+        step = self._adapter.engine.step(torch.as_tensor(np.asarray(action)[None]))
+        observation = _first(self._adapter.observe(step.observation))
         return observation, float(step.reward), bool(step.terminated), bool(step.truncated), {}
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]  # Gymnasium's type is an unbound variable
         """A picture of the current state, `[rows, columns, 3]`; None without a render mode."""
-        return None if self.render_mode is None else self._game.draw()[0]
+        return None if self.render_mode is None else self._adapter.render()[0]
 
 
 def _first(observation: Any) -> Any:
@@ -161,7 +167,7 @@ def _first(observation: Any) -> Any:
 
 
 class DomainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
-    """N environments of a world; a world's own class says how its `Game` is made."""
+    """N environments; a domain's own class says how its `EngineAdapter` is made."""
 
     metadata = {  # noqa: RUF012  # Gymnasium declares its type
         "render_modes": ["rgb_array"],
@@ -169,13 +175,13 @@ class DomainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
 
-    def __init__(self, game: Game, render_mode: str | None) -> None:
-        self.num_envs = game.num_envs
+    def __init__(self, adapter: EngineAdapter, render_mode: str | None) -> None:
+        self.num_envs = adapter.num_envs
         self.render_mode = _check_render_mode(render_mode)
-        self._game = game
+        self._adapter = adapter
         self._ended = torch.zeros(self.num_envs, dtype=torch.bool)
-        self.single_observation_space = game.observation_space
-        self.single_action_space = game.engine.action_space
+        self.single_observation_space = adapter.observation_space
+        self.single_action_space = adapter.engine.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
@@ -183,20 +189,20 @@ class DomainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         """Start an episode everywhere. `options["level"]`, if given, is played from now on (None: random levels)."""
         super().reset(seed=seed)
         assert self.np_random_seed is not None, "Gymnasium draws a seed where there is none"
-        self._game.seed(seed, self.np_random_seed)
+        self._adapter.seed(seed, self.np_random_seed)
         self._ended = torch.zeros(self.num_envs, dtype=torch.bool)
-        return self._game.start(options), {}
+        return self._adapter.start(options), {}
 
     def step(self, actions: NDArray[Any]) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Advance every environment by one action; those that ended in the step before start anew instead."""
-        step = self._game.engine.step(torch.as_tensor(np.asarray(actions)))
+        step = self._adapter.engine.step(torch.as_tensor(np.asarray(actions)))
         going = ~self._ended
         restart = not bool(going.all())
-        observation = self._game.restart(self._ended) if restart else self._game.observe(step.observation)
+        observation = self._adapter.restart(self._ended) if restart else self._adapter.observe(step.observation)
         terminated, truncated = step.terminated & going, step.truncated & going
         self._ended = terminated | truncated
         return observation, (step.reward * going).numpy(), terminated.numpy(), truncated.numpy(), {}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:  # type: ignore[override]  # as in `DomainEnv`
         """Pictures of the current states, one an environment; None without a render mode."""
-        return None if self.render_mode is None else tuple(self._game.draw())
+        return None if self.render_mode is None else tuple(self._adapter.render())

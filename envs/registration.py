@@ -1,4 +1,4 @@
-"""The worlds' names in Gymnasium's registry."""
+"""The environments' names in Gymnasium's registry."""
 
 import gymnasium
 
@@ -9,10 +9,10 @@ _ENTRY_POINTS = {
 
 
 def register() -> None:
-    """Make the worlds known to `gymnasium.make` and `gymnasium.make_vec`. Calling it again changes nothing.
+    """Make the environments known to `gymnasium.make` and `gymnasium.make_vec`. Calling it again changes nothing.
 
     `import clutr` calls it, because Gymnasium 1.x itself reads no entry points; whoever reads the group
-    `gymnasium.envs` finds this function there. A world's code is imported when it is first made.
+    `gymnasium.envs` finds this function there. An environment's code is imported when it is first made.
     """
     for name, (single, vector) in _ENTRY_POINTS.items():
         if name not in gymnasium.registry:

@@ -17,10 +17,10 @@ from clutr.envs.car.engine import (
     IMPATIENCE,
     PATIENCE,
     PICTURE,
-    PLAYFIELD,
     action_space,
 )
 from clutr.envs.car.road.level import RoadLevels
+from clutr.envs.car.road.sampling import PLAYFIELD
 from clutr.envs.car.road.track import Track
 from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
 
@@ -129,7 +129,7 @@ class Box2DEngine:
 
         Raises:
             TypeError: the levels are not of the engine's kind.
-            ValueError: their number is not the engine's, or a road leaves the package's world.
+            ValueError: their number is not the engine's, or a road leaves the package's playfield.
             RuntimeError: no levels were given, now or before.
         """
         chosen = [True] * self.num_envs if mask is None else mask.tolist()
@@ -156,7 +156,7 @@ class Box2DEngine:
         assert isinstance(levels, RoadLevels)
         tracks = levels.tracks()
         if any(np.abs(track.points).max() > PLAYFIELD for track in tracks):
-            raise ValueError(f"the package's world ends {PLAYFIELD:.0f} units from its middle; use the fast engine")
+            raise ValueError(f"the package's playfield ends {PLAYFIELD:.0f} units from its middle; use the fast engine")
         return tracks
 
     def step(self, actions: Tensor) -> Step:

@@ -1,4 +1,4 @@
-"""Cars on Bezier roads as a world: sampling, token sequences, edits and descriptions of levels."""
+"""Cars on Bezier roads as a domain: sampling, token sequences, edits and descriptions of levels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,23 +9,20 @@ from torch import Tensor
 
 from clutr.envs.capabilities import Parameter, Paths, Repairs, clamp_parameters
 from clutr.envs.car.drawing.thumbnail import render_tracks
-from clutr.envs.car.drawing.trajectory_map import draw_maps, speed_scale
-from clutr.envs.car.engine import PLAYFIELD, CarEngine
+from clutr.envs.car.drawing.trajectory_map import draw_trajectories, speed_scale
+from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.observer import CarObserver
 from clutr.envs.car.road.level import BezierLevels, RoadLevels
-from clutr.envs.car.road.sampling import GRID_SIZE, grid_cells_at, in_line
+from clutr.envs.car.road.sampling import GRID_SIZE, PLAYFIELD, continuous_roads, grid_cells_at, in_line
 from clutr.envs.car.road.text import collinear, format_levels, parse
 from clutr.envs.car.suites import suites
 from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Suite
+from clutr.envs.validation import require_at_least, require_one_of, require_within
 
 SPACING = PLAYFIELD / GRID_SIZE
 """Between two cells of the grid, in units; cell (0, 0) lies one spacing from the corner."""
 CORNERS = (1, GRID_SIZE, GRID_SIZE * (GRID_SIZE - 1) + 1, GRID_SIZE**2)
 """Tokens of the grid's corners, which are added in this order to points that all lie on one line."""
-SPREAD = 0.7 / 12
-"""Least distance of neighbouring points of a continuous draw, in sides of the square."""
-ROUNDS = 200
-"""Most draws until one is spread enough; then the last one is taken."""
 
 
 @DOMAINS.register("car")
@@ -51,15 +48,10 @@ class CarDomain:
     """Our compiled engine, or the real package: slow, for reference."""
 
     def __post_init__(self) -> None:
-        if not 3 <= self.control_points <= GRID_SIZE**2:
-            raise ValueError(f"control_points must be in 3..{GRID_SIZE**2}, got {self.control_points}")
-        for name in ("max_frames", "action_repeat"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.sampler not in ("grid", "continuous"):
-            raise ValueError(f"sampler must be sketch or continuous, got {self.sampler!r}")
-        if self.backend not in ("fast", "box2d"):
-            raise ValueError(f"backend must be fast or box2d, got {self.backend!r}")
+        require_within(self, 3, GRID_SIZE**2, "control_points")
+        require_at_least(self, 1, "max_frames", "action_repeat")
+        require_one_of(self, ("grid", "continuous"), "sampler")
+        require_one_of(self, ("fast", "box2d"), "backend")
 
     @property
     def level_type(self) -> type[LevelBatch]:
@@ -89,7 +81,7 @@ class CarDomain:
     def sample(self, n: int, rng: torch.Generator) -> BezierLevels:
         """Draw n roads with `control_points` points each; those few on one line are repaired as in `from_tokens`."""
         if self.sampler == "continuous":
-            return self._continuous(n, rng)
+            return continuous_roads(n, self.control_points, rng)
         keys = torch.rand(n, self.vocabulary, generator=rng, device=rng.device)
         cells = keys.topk(self.control_points, dim=1).indices.sort(dim=1).values.cpu()
         levels = self._build(cells, torch.full((n,), self.control_points))
@@ -103,7 +95,7 @@ class CarDomain:
         """How many control points a road has, and how far they spread over the grid."""
         return (
             Parameter("control_points", 3, self.control_points, "control points of the road"),
-            Parameter("spread", 4, GRID_SIZE, "side, in cells, of the square of the sketch that holds them"),
+            Parameter("spread", 4, GRID_SIZE, "side, in cells, of the square of the grid that holds them"),
         )
 
     def sample_at(self, parameters: Tensor, rng: torch.Generator) -> BezierLevels:
@@ -115,25 +107,6 @@ class CarDomain:
         """
         count, spread = clamp_parameters(parameters, self.parameters).round().long().unbind(1)
         return self._build(grid_cells_at(count, spread, self.control_points, rng), count)
-
-    def _continuous(self, n: int, rng: torch.Generator) -> BezierLevels:
-        """Points uniform in the square, redrawn while neighbours by angle lie closer than `SPREAD` sides.
-
-        The original measured the distance as |dx + dy|; this is Euclidean.
-        """
-        points = torch.empty(n, self.control_points, 2)
-        wanted = torch.ones(n, dtype=torch.bool)
-        for _ in range(ROUNDS):
-            drawn = torch.rand(int(wanted.sum()), self.control_points, 2, generator=rng, device=rng.device).cpu()
-            away = drawn - drawn.mean(1, keepdim=True)
-            order = torch.atan2(away[..., 1], away[..., 0]).argsort(1)
-            drawn = drawn.gather(1, order[..., None].expand(-1, -1, 2))
-            points[wanted] = drawn
-            near = (drawn - drawn.roll(-1, 1)).norm(dim=2).amin(1) < SPREAD
-            wanted[wanted.clone()] = near
-            if not bool(wanted.any()):
-                break
-        return BezierLevels(points * PLAYFIELD, torch.full((n,), self.control_points))
 
     def _build(self, cells: Tensor, count: Tensor) -> BezierLevels:
         """Levels from cells `[B, P]`, of which the first `count` `[B]` are used."""
@@ -222,12 +195,12 @@ class CarDomain:
             taken = torch.zeros(len(roads), self.vocabulary + 1, dtype=torch.bool)
             taken.scatter_(1, torch.where(used, cells[..., 1] * GRID_SIZE + cells[..., 0], self.vocabulary), True)
             best, cell = key.masked_fill(taken[:, :-1], -1.0).max(1)
-            place = torch.stack([cell % GRID_SIZE + 1, cell // GRID_SIZE + 1], 1).float() * SPACING
-            points[rows, moved] = torch.where(best[:, None] < 0, points[rows, moved], place)
+            position = torch.stack([cell % GRID_SIZE + 1, cell // GRID_SIZE + 1], 1).float() * SPACING
+            points[rows, moved] = torch.where(best[:, None] < 0, points[rows, moved], position)
         on_a_line = [row for row in range(len(roads)) if collinear(points[row, : int(count[row])].double().numpy())]
         if on_a_line:
             repaired, _ = self.from_tokens(self.to_tokens(BezierLevels(points, count)[on_a_line]))
-            # a corner may need one place more than there was
+            # a corner may need one row more than there was
             points = torch.nn.functional.pad(points, (0, 0, 0, max(0, self.max_tokens - points.shape[1])))
             points[on_a_line] = 0
             points[on_a_line, : self.max_tokens] = repaired.points
@@ -252,7 +225,7 @@ class CarDomain:
 
     def suites(self) -> dict[str, Suite]:
         """The zero-shot test suites by name (see `clutr.envs.car.suites`)."""
-        return suites(self)
+        return suites(self.action_repeat)
 
     def describe(self, levels: LevelBatch) -> dict[str, Tensor]:
         """Per level, how hard it is to drive.
@@ -277,12 +250,12 @@ class CarDomain:
         return torch.from_numpy(render_tracks(self._own(levels).tracks()))
 
     def draw_paths(self, levels: LevelBatch, positions: Tensor) -> Paths | None:
-        """Maps of roads with the driven line in the colours of its speed: see `clutr.envs.domain.Domain.draw_paths`."""
+        """Trajectories on their roads, coloured by speed: see `clutr.envs.capabilities.PathDrawing`."""
         if not isinstance(levels, RoadLevels):  # a seed of the package's own road
             return None
         driven = positions.cpu().float().numpy()
         return Paths(
-            torch.from_numpy(draw_maps(levels.tracks(), driven)),
+            torch.from_numpy(draw_trajectories(levels.tracks(), driven)),
             tuple(f"{speed:.0f} units/s" for speed in np.nanmean(driven[..., 3], axis=1)),
             "The line is the car's way, the brighter the faster; a bar with an arrow marks the start, a ring the end; "
             + "the speed given is the mean.",

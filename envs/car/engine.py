@@ -19,13 +19,15 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
-from clutr.envs.car.physics.arrays import Cars, Double, Roads
+from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw_observation, mean_green, new_scratch
+from clutr.envs.car.physics.arrays import Cars, Double, RoadArrays
 from clutr.envs.car.physics.car_dynamics import drive, new_cars, place_car
 from clutr.envs.car.road.level import RoadLevels
-from clutr.envs.car.road.packing import RoadBank
+from clutr.envs.car.road.packing import PackedRoads
+from clutr.envs.car.road.sampling import PLAYFIELD
 from clutr.envs.car.road.track import Track
 from clutr.envs.domain import LevelBatch, Observation, Step
+from clutr.envs.validation import require_above, require_at_least
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,8 +36,6 @@ FRAMES_A_SECOND = 50
 CARS_A_THREAD = 32
 """A second thread pays for itself from so many cars on: after each of torch's operations its threads wait at full speed
 for the next one, and leave little of the other cores."""
-PLAYFIELD = 2000 / 6
-"""Beyond this distance from the origin along either axis an episode ends, in units."""
 
 FRAME_COST = 0.1
 LAP_REWARD = 1000.0
@@ -56,7 +56,7 @@ _REST, _BEGIN, _GO = 0, 1, 2
 
 
 class _Episodes(NamedTuple):
-    """The books of N running episodes."""
+    """Counters of N running episodes."""
 
     frames: NDArray[np.int64]  # [N] since the start
     tiles: NDArray[np.int64]  # [N] reached
@@ -85,7 +85,7 @@ class CarEngine:
 
     Args:
         num_envs: N, at least 1.
-        playfield: half the side of the world, in units.
+        playfield: half the side of the square in which an episode goes on, in units.
         max_frames: an episode is truncated at this many frames.
         action_repeat: frames an action.
         shaped: the published training reward: +100 at any end, -0.05 a frame that is mostly grass, and an early end
@@ -108,18 +108,16 @@ class CarEngine:
         zoom_in: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("max_frames", max_frames), ("action_repeat", action_repeat)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not playfield > 0:
-            raise ValueError(f"playfield must be positive, got {playfield}")
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, PICTURE, np.uint8)})
         self.action_space: gymnasium.Space[Any] = action_space()
         self._rules = _Rules(float(playfield), int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
+        require_at_least(self, 1, "num_envs")
+        require_at_least(self._rules, 1, "max_frames", "action_repeat")
+        require_above(self._rules, 0, "playfield")
         _announce_compilation()
-        self._bank = RoadBank(num_envs)
+        self._roads = PackedRoads(num_envs)
         self.tracks: list[Track] = []
         """The N roads."""
         self._starts = np.zeros((num_envs, 3))
@@ -171,7 +169,7 @@ class CarEngine:
     @property
     def progress(self) -> Tensor:
         """`[N]` float32: share of the tiles that were reached."""
-        return self._tensor((self._episodes.tiles / np.maximum(self._bank.roads.tiles, 1)).astype(np.float32))
+        return self._tensor((self._episodes.tiles / np.maximum(self._roads.arrays.tiles, 1)).astype(np.float32))
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes: see `clutr.envs.domain.Engine.reset`.
@@ -198,7 +196,7 @@ class CarEngine:
         if len(rows) < self.num_envs and not self._loaded:
             raise RuntimeError("the first reset must be of all environments")
         tracks = levels[torch.from_numpy(rows)].tracks()
-        self._bank.load(rows.tolist(), tracks)
+        self._roads.load(rows.tolist(), tracks)
         self.tracks = self.tracks or tracks.copy()
         for row, track in zip(rows.tolist(), tracks, strict=True):
             self.tracks[row] = track
@@ -223,8 +221,8 @@ class CarEngine:
         self._pictures = self._pictures.copy()
         threads = min(self.num_envs // CARS_A_THREAD + 1, torch.get_num_threads())
         rest = (
-            threads, orders, self._starts, actions, rewards, self._cars, self._bank.roads, self._episodes, self._rules,
-            self._pictures, self._scratch, PALETTE, self._digits,
+            threads, orders, self._starts, actions, rewards, self._cars, self._roads.arrays, self._episodes,
+            self._rules, self._pictures, self._scratch, PALETTE, self._digits,
         )  # fmt: skip
         others = [_pool().submit(_play, first, *rest) for first in range(1, threads)]
         _play(0, *rest)
@@ -285,7 +283,7 @@ def _play(
     actions: Double,
     rewards: NDArray[np.float32],
     cars: Cars,
-    roads: Roads,
+    roads: RoadArrays,
     episodes: _Episodes,
     rules: _Rules,
     pictures: NDArray[np.uint8],
@@ -302,14 +300,14 @@ def _play(
         else:
             continue
         seconds = (episodes.frames[i] + 1) / FRAMES_A_SECOND
-        draw(
+        draw_observation(
             pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield,
             rules.zoom_in, digits,
         )  # fmt: skip
 
 
 @njit(cache=True)
-def _begin(i: int, start: Double, cars: Cars, roads: Roads, episodes: _Episodes) -> None:
+def _begin(i: int, start: Double, cars: Cars, roads: RoadArrays, episodes: _Episodes) -> None:
     """One car's start. A function of its own: inside the parallel loop, numba loses assignments to whole rows."""
     roads.visited[i, :] = False
     roads.touched[i, :] = False
@@ -326,7 +324,7 @@ def _begin(i: int, start: Double, cars: Cars, roads: Roads, episodes: _Episodes)
 
 
 @njit(cache=True)
-def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: Roads, episodes: _Episodes) -> None:
+def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: RoadArrays, episodes: _Episodes) -> None:
     """Let a frame pass, and count the tiles that are reached."""
     new_tiles, _ = drive(cars, roads, i, steer, gas, brake)
     episodes.tiles[i] += new_tiles
@@ -336,7 +334,7 @@ def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: Roa
 
 @njit(cache=True)
 def _advance(
-    i: int, action: Double, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+    i: int, action: Double, cars: Cars, roads: RoadArrays, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:
     """Repeat an action until the episode ends; the sum of the rewards."""
     total = 0.0
@@ -354,7 +352,7 @@ def _frame(
     gas: float,
     brake: float,
     cars: Cars,
-    roads: Roads,
+    roads: RoadArrays,
     episodes: _Episodes,
     rules: _Rules,
     palette: Double,
@@ -380,7 +378,7 @@ def _frame(
 
 @njit(cache=True)
 def _shape(
-    i: int, reward: float, cars: Cars, roads: Roads, episodes: _Episodes, rules: _Rules, palette: Double
+    i: int, reward: float, cars: Cars, roads: RoadArrays, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:
     """The published training reward of a frame, and the early stop."""
     if episodes.terminated[i] or episodes.truncated[i]:

@@ -1,4 +1,4 @@
-"""Cars as Gymnasium environments, single and vectorised: what third-party code sees of this world."""
+"""Cars as Gymnasium environments, single and vectorised: what third-party code sees of them."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,23 +9,18 @@ from numpy.typing import NDArray
 
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.road.level import RoadLevels
-from clutr.envs.domain import Engine, LevelBatch, Observation
-from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, Game
+from clutr.envs.domain import LevelBatch, Observation
+from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, EngineAdapter
 
 Level = RoadLevels | str | Path | None
 """Roads as such, text that `clutr.envs.car.road.text.parse` reads (control points, a centre line), a file of it,
 or None: random Bezier roads."""
 
 
-class _CarGame(Game):
+class _CarAdapter(EngineAdapter):
     """Cars on any roads; the environment shows the picture itself, as `CarRacing-v3` does."""
 
     level_type: ClassVar[type[LevelBatch]] = RoadLevels
-
-    def engine_for(self, levels: LevelBatch | None) -> Engine:
-        del levels  # one engine plays them all
-        held = getattr(self, "engine", None)
-        return self.domain.engine(self.num_envs) if held is None else held
 
     def observe(self, observation: Observation) -> NDArray[np.uint8]:
         self._shown: NDArray[np.uint8] = observation["image"].numpy()
@@ -36,8 +31,6 @@ class _CarGame(Game):
         return self.engine.observation_space["image"]
 
     def draw(self) -> NDArray[np.uint8]:
-        if self.levels is None:
-            raise RuntimeError("reset the environment before rendering")
         return self._shown
 
 
@@ -65,7 +58,7 @@ class CarEnv(DomainEnv):
     """
 
     def __init__(self, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_CarGame(1, level, _domain(options)), render_mode)
+        super().__init__(_CarAdapter(1, level, _domain(options)), render_mode)
 
 
 class CarVectorEnv(DomainVectorEnv):
@@ -82,4 +75,4 @@ class CarVectorEnv(DomainVectorEnv):
     """
 
     def __init__(self, num_envs: int = 1, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_CarGame(num_envs, level, _domain(options)), render_mode)
+        super().__init__(_CarAdapter(num_envs, level, _domain(options)), render_mode)

@@ -1,4 +1,4 @@
-"""What is true of running cars: where they are on their roads, what lies ahead, and what each pixel shows."""
+"""The true state of running cars: where they are on their roads, what lies ahead, and what each pixel shows."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ QUANTITIES = {
 
 _BAR_ROW = round(0.875 * SIDE)
 """From here down a picture shows the indicators."""
-_CAR_PLACE, _CAR_REACH = (0.75, 0.5), 0.075
+_CAR_POSITION, _CAR_REACH = (0.75, 0.5), 0.075
 """Where the car always is (row and column as shares of the picture), and how far its black wheels reach from there."""
 _CLASSES = np.array([5, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4], np.uint8)
 """Object of each of the drawing's colour numbers; black is outside, unless it is a wheel or the bar."""
@@ -63,8 +63,8 @@ def _majority(samples: NDArray[np.uint8], masks: NDArray[np.uint8], classes: NDA
             for column in range(SIDE):
                 counts = np.zeros(objects, np.int64)
                 near = (
-                    abs(row + 0.5 - _CAR_PLACE[0] * SIDE) < _CAR_REACH * SIDE
-                    and abs(column + 0.5 - _CAR_PLACE[1] * SIDE) < _CAR_REACH * SIDE
+                    abs(row + 0.5 - _CAR_POSITION[0] * SIDE) < _CAR_REACH * SIDE
+                    and abs(column + 0.5 - _CAR_POSITION[1] * SIDE) < _CAR_REACH * SIDE
                 )
                 for down in range(0, fine, 2):  # every second sample along either side tells enough
                     for across in range(0, fine, 2):
@@ -125,18 +125,18 @@ class CarObserver:
 
     def _state(self) -> dict[str, Tensor]:
         cars = self._engine.cars
-        place, velocity = cars.origin[:, 0].astype(np.float64), cars.velocity[:, 0].astype(np.float64)
+        position, velocity = cars.origin[:, 0].astype(np.float64), cars.velocity[:, 0].astype(np.float64)
         angle = cars.angle[:, 0].astype(np.float64)
         forward = np.stack([-np.sin(angle), np.cos(angle)], 1)
         left = np.stack([-np.cos(angle), -np.sin(angle)], 1)
         offset, error, curvature = (np.zeros(len(angle)) for _ in range(3))
         for i, track in enumerate(self._engine.tracks):
             offset[i], error[i], curvature[i] = _on_road(
-                place[i], angle[i], track.points, track.directions, track.turns, track.length / len(track)
+                position[i], angle[i], track.points, track.directions, track.turns, track.length / len(track)
             )
         found = {
-            "x": place[:, 0],
-            "y": place[:, 1],
+            "x": position[:, 0],
+            "y": position[:, 1],
             "forward_speed": (velocity * forward).sum(1),
             "side_speed": (velocity * left).sum(1),
             "yaw_rate": cars.spin[:, 0],
@@ -150,12 +150,12 @@ class CarObserver:
 
 
 def _on_road(
-    place: Double, angle: float, points: Double, directions: Double, turns: Double, spacing: float
+    position: Double, angle: float, points: Double, directions: Double, turns: Double, spacing: float
 ) -> tuple[float, float, float]:
     """Offset from the centre line, angle to the road, and the mean turn a unit over what lies ahead."""
-    nearest = int(((points - place) ** 2).sum(1).argmin())
+    nearest = int(((points - position) ** 2).sum(1).argmin())
     across = np.array([np.cos(directions[nearest]), np.sin(directions[nearest])])  # to the right of the road
-    offset = -float((place - points[nearest]) @ across)
+    offset = -float((position - points[nearest]) @ across)
     error = float((angle - directions[nearest] + np.pi) % (2 * np.pi) - np.pi)
     ahead = max(1, round(AHEAD / spacing))
     turn = float(turns[(nearest + 1 + np.arange(ahead)) % len(points)].sum())

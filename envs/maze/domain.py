@@ -1,4 +1,4 @@
-"""Mazes as a world: sampling, token sequences, edits and descriptions of levels."""
+"""Mazes as a domain: sampling, token sequences, edits and descriptions of levels."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from clutr.envs.maze.render import render_mazes
 from clutr.envs.maze.sampling import mazes_at
 from clutr.envs.maze.suites import suites
 from clutr.envs.maze.text import format_levels, parse
+from clutr.envs.validation import require_at_least
 
 _PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
@@ -44,16 +45,12 @@ class MazeDomain:
     """Side of the square of cells that the agent sees in front of it."""
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"a maze needs at least one row and one column, got {self.height}x{self.width}")
-        if self.max_obstacles < 0:
-            raise ValueError(f"max_obstacles must not be negative, got {self.max_obstacles}")
+        require_at_least(self, 1, "height", "width", "max_steps")
+        require_at_least(self, 0, "max_obstacles")
         if self.max_obstacles + 2 > self.height * self.width:
             raise ValueError(
                 f"{self.max_obstacles} obstacles, a goal and an agent do not fit into {self.height}x{self.width} cells"
             )
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be positive, got {self.max_steps}")
         if self.view < 3 or self.view % 2 == 0:
             raise ValueError(f"view must be odd and at least 3, got {self.view}")
 
@@ -199,15 +196,15 @@ class MazeDomain:
         keys = torch.rand(2, batch, cells, generator=rng, device=rng.device).to(device)
         walls, goal, agent = mazes.walls.flatten(1).clone(), mazes.goal, mazes.agent
         for edit in range(edits):
-            place, choice = positions[edit], choices[edit]
-            active = ~(positions[:edit] == place).any(0)
-            walls[rows, place] = torch.where(active, choice == 0, walls[rows, place])
-            goal = torch.where(active & (goal == place), -1, goal)
-            goal = torch.where(active & (choice == 2), place, goal)
-            agent = torch.where(active & (agent == place), -1, agent)
-        goal = self._place(goal, walls, agent, keys[0])
+            cell, choice = positions[edit], choices[edit]
+            active = ~(positions[:edit] == cell).any(0)
+            walls[rows, cell] = torch.where(active, choice == 0, walls[rows, cell])
+            goal = torch.where(active & (goal == cell), -1, goal)
+            goal = torch.where(active & (choice == 2), cell, goal)
+            agent = torch.where(active & (agent == cell), -1, agent)
+        goal = self._on_free_cell(goal, walls, agent, keys[0])
         walls[rows, goal] = False
-        agent = self._place(agent, walls, goal, keys[1])
+        agent = self._on_free_cell(agent, walls, goal, keys[1])
         walls[rows, agent] = False
         return MazeLevels(walls.view_as(mazes.walls), agent, mazes.heading.clone(), goal)
 
@@ -287,7 +284,7 @@ class MazeDomain:
             )
         return mazes
 
-    def _place(self, cell: Tensor, walls: Tensor, other: Tensor, keys: Tensor) -> Tensor:
+    def _on_free_cell(self, cell: Tensor, walls: Tensor, other: Tensor, keys: Tensor) -> Tensor:
         """`cell` `[B]`, where it is -1 a random free cell other than `other`: a wall only if nothing is free."""
         score = keys + 1 + (~walls)
         taken = torch.zeros_like(score).scatter_(1, other.clamp(min=0)[:, None], (other >= 0).to(score.dtype)[:, None])

@@ -1,6 +1,6 @@
 """Many mazes at once: MiniGrid's rules as a few tensor operations.
 
-The world that the engine plays is exactly that of the `minigrid` package (Chevalier-Boisvert et al. 2023, arXiv
+The engine plays exactly the environments of the `minigrid` package (Chevalier-Boisvert et al. 2023, arXiv
 2306.13831) for grids of walls and one goal: same codes, same egocentric view, same reward, same step limit, and the
 same behaviour where an agent plays on after its episode's end.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clutr.envs.domain import LevelBatch, Observation, Step
 from clutr.envs.maze.level import MazeLevels
+from clutr.envs.validation import require_at_least
 
 FORWARD = 2
 """The action that moves. 0 turns left, 1 turns right; 3 to 6 (pick up, drop, toggle, done) find nothing to act on."""
@@ -60,15 +61,13 @@ class MazeEngine:
         view: int = 5,
         device: torch.device | str = "cpu",
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("height", height), ("width", width), ("max_steps", max_steps)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         if view % 2 == 0 or not 3 <= view <= 23:
             raise ValueError(f"view must be odd and in 3..23, got {view}")
         self.num_envs = num_envs
         self.height = height
         self.width = width
         self.max_steps = max_steps
+        require_at_least(self, 1, "num_envs", "height", "width", "max_steps")
         self.see_through_walls = see_through_walls
         self.view = view
         self.device = torch.device(device)
@@ -222,7 +221,7 @@ class MazeEngine:
     def _visible(self, codes: Tensor) -> Tensor:
         """Which of the codes `[N, view * view]` the agents see: int32, 1 or 0.
 
-        MiniGrid walks through the rows from the agent's outwards. In each, observer spreads from the cells seen so far
+        MiniGrid walks through the rows from the agent's outwards. In each, sight spreads from the cells seen so far
         through free cells, to the right and then to the left; each free cell that it reaches shows its neighbours
         and the three cells beyond. So the runs of free cells that hold a cell seen so far are seen, with one cell
         more at both ends, and as much of the next row. A row is one integer here, bit x being column x.

@@ -1,4 +1,4 @@
-"""Mazes as Gymnasium environments, single and vectorised: what third-party code sees of this world."""
+"""Mazes as Gymnasium environments, single and vectorised: what third-party code sees of them."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clutr.envs.domain import Engine, LevelBatch
-from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, Game
+from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, EngineAdapter
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
@@ -18,7 +18,7 @@ Level = MazeLevels | str | Path | None
 fresh in each episode."""
 
 
-class _MazeGame(Game):
+class _MazeAdapter(EngineAdapter):
     """Mazes of any size; an engine plays one size, so another size needs another engine."""
 
     level_type: ClassVar[type[LevelBatch]] = MazeLevels
@@ -43,8 +43,6 @@ class _MazeGame(Game):
         )
 
     def draw(self) -> NDArray[np.uint8]:
-        if self.levels is None:
-            raise RuntimeError("reset the environment before rendering")
         assert isinstance(self.levels, MazeLevels)
         assert isinstance(self.engine, MazeEngine)
         pictures = render_mazes(self.levels, agent=self.engine.cell, heading=self.engine.heading)
@@ -70,7 +68,7 @@ class MazeEnv(DomainEnv):
     """
 
     def __init__(self, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_MazeGame(1, level, MazeDomain(**options)), render_mode)
+        super().__init__(_MazeAdapter(1, level, MazeDomain(**options)), render_mode)
 
 
 class MazeVectorEnv(DomainVectorEnv):
@@ -87,4 +85,4 @@ class MazeVectorEnv(DomainVectorEnv):
     """
 
     def __init__(self, num_envs: int = 1, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_MazeGame(num_envs, level, MazeDomain(**options)), render_mode)
+        super().__init__(_MazeAdapter(num_envs, level, MazeDomain(**options)), render_mode)

@@ -1,4 +1,4 @@
-"""Fixed test mazes as character maps.
+"""Fixed test mazes as drawings of characters.
 
 '#' wall, '.' floor, 'A' start (looking east), 'G' goal, 'g' one of several possible goals, of which one is in use.
 The outer ring of walls is part of a drawing. `BENCHMARK` holds the fixed mazes of the published DCD and ACCEL
@@ -246,7 +246,7 @@ SMALL: dict[str, str] = {
 
 def fixed_levels(drawing: str) -> MazeLevels:
     """The mazes of a drawing: one for each possible goal, in the order of the drawing, row by row."""
-    goals = [place for place, character in enumerate(drawing) if character in "gG"]
+    goals = [index for index, character in enumerate(drawing) if character in "gG"]
     variants = []
     for goal in goals:
         floor = drawing.replace("g", ".").replace("G", ".")

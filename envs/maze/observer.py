@@ -1,4 +1,4 @@
-"""What is true of running mazes: where the agent is, how far the goal is, and what each pixel shows."""
+"""The true state of running mazes: where the agent is, how far the goal is, and what each pixel shows."""
 
 import torch
 from torch import Tensor

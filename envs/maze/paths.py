@@ -73,30 +73,11 @@ def _spread(frontier: Tensor, out: Tensor) -> None:
     inside |= frontier[:, 2:, 1:-1]
 
 
-def _from_goal(levels: MazeLevels) -> tuple[Tensor, Tensor]:
-    """Bit planes `[K, W, height + 2, width + 2]` of the distances to the goal, and the unreached states' words."""
-    goal = _one_cell(levels, levels.goal)
-    unreached = _pack(_free_cells(levels) & ~goal)
-    limit = max(1, levels.height * levels.width - 1)
-    return _wavefront(_pack(goal), unreached, limit), unreached
-
-
-def distances(levels: MazeLevels) -> Tensor:
-    """Fewest moves from each cell to the goal: `[B, height, width]` int64, -1 for walls and where no way leads."""
-    planes, _ = _from_goal(levels)
-    batch = len(levels)
-    shifts = torch.arange(_WORD, device=planes.device)[:, None, None]
-    total = torch.zeros_like(levels.walls, dtype=torch.int64)
-    for k, plane in enumerate(planes[:, :, 1:-1, 1:-1]):
-        if bool(plane.any()):
-            total += (((plane[:, None] >> shifts) & 1).flatten(0, 1)[:batch]) << k
-    goal = _one_cell(levels, levels.goal)[:, 1:-1, 1:-1]
-    return torch.where((total > 0) | goal, total, -1)
-
-
 def shortest_paths(levels: MazeLevels) -> Tensor:
     """Fewest forward moves from agent to goal: `[B]` int64, -1 where no way leads."""
-    planes, _ = _from_goal(levels)
+    goal = _one_cell(levels, levels.goal)
+    limit = max(1, levels.height * levels.width - 1)
+    planes = _wavefront(_pack(goal), _pack(_free_cells(levels) & ~goal), limit)
     total = _read(planes[:, :, 1:-1, 1:-1].flatten(2), levels.agent)
     return torch.where((total > 0) | (levels.agent == levels.goal), total, -1)
 

@@ -92,14 +92,14 @@ def _draw_paths(picture: Tensor, paths: Tensor, width: int) -> None:
 
     strength = parts.view(batch, -1, 5)
     flat = picture.view(batch, -1, tile, tile, 3)
-    level, place = (strength.amax(2) > 0).nonzero(as_tuple=True)
-    colours = strength[level, place]
-    patch = flat[level, place]
+    level, cell = (strength.amax(2) > 0).nonzero(as_tuple=True)
+    colours = strength[level, cell]
+    patch = flat[level, cell]
     old, new = (torch.tensor(colour, device=paths.device).float() for colour in (PATH_OLD_COLOUR, PATH_NEW_COLOUR))
     for part, mask in enumerate(_path_masks(tile).to(paths.device)):
         amount = colours[:, part, None, None, None]
         patch = _blend(patch, mask * (amount[..., 0] > 0), old + amount * (new - old))
-    flat[level, place] = patch
+    flat[level, cell] = patch
 
 
 def _blend(patch: Tensor, mask: Tensor, colour: Tensor | tuple[int, int, int]) -> Tensor:

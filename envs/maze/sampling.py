@@ -34,8 +34,8 @@ def _cells_apart(height: int, width: int, distance: Tensor, rng: torch.Generator
     device = rng.device
     rows, columns = torch.arange(1 - height, height), torch.arange(1 - width, width)
     down, right = (part.flatten().to(device) for part in torch.meshgrid(rows, columns, indexing="ij"))
-    places = (height - down.abs()) * (width - right.abs())  # in how many places an offset fits
-    weights = torch.where(down.abs() + right.abs() == distance[:, None], places, 0).float()
+    positions = (height - down.abs()) * (width - right.abs())  # at how many positions an offset fits
+    weights = torch.where(down.abs() + right.abs() == distance[:, None], positions, 0).float()
     offset = torch.multinomial(weights, 1, generator=rng)[:, 0] if len(distance) else distance
     down, right = down[offset], right[offset]
     first = []

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 def fewest_actions(walls: NDArray[Any], agents: Ints, headings: Ints, goals: Ints, actions: Ints) -> None:
     """A breadth-first search a maze, over cell and heading, from the start to the first pose on the goal.
 
-    A pose is a number, `4 * agent_position + heading`; places number the cells row by row, the ring of walls among
+    A pose is a number, `4 * agent_position + heading`; positions number the cells row by row, the ring of walls among
     them, so that a move never needs to ask for the edge.
 
     Args:
@@ -45,8 +45,8 @@ def fewest_actions(walls: NDArray[Any], agents: Ints, headings: Ints, goals: Int
             for index in range(begin, last):
                 pose = queue[index]
                 heading = pose % 4
-                place = pose - heading
-                for following in (pose + forward[heading], place + (heading + 1) % 4, place + (heading + 3) % 4):
+                position = pose - heading
+                for following in (pose + forward[heading], position + (heading + 1) % 4, position + (heading + 3) % 4):
                     if not closed[following]:
                         closed[following] = True
                         queue[end] = following

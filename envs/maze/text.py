@@ -1,4 +1,4 @@
-"""Maze levels as text and as JSON, read and written without loss.
+"""Maze levels as text, read and written without loss, and read from JSON.
 
 Text is the drawing, the outer ring of walls included: '#' wall, '.' floor, 'G' goal, and the agent as '>', 'v', '<' or
 '^', where it looks ('A' also means east). Blank lines separate levels, which must have one size.
@@ -9,8 +9,6 @@ lists those inside the ring; `heading` is 0 east, 1 south, 2 west or 3 north.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -20,8 +18,6 @@ from clutr.envs.maze.level import MazeLevels
 
 MAX_SIDE = 1000
 """Most rows or columns of a drawing, the ring included."""
-MAX_BYTES = 16 * 2**20
-"""Largest file that `read` accepts."""
 MAX_CELLS = 2**24
 """Most cells of all levels of one JSON source: a few words can ask for a huge maze there."""
 
@@ -43,28 +39,6 @@ def parse(source: str) -> MazeLevels:
     return MazeLevels.concatenate(drawings)
 
 
-def read(path: str | Path) -> MazeLevels:
-    """Read levels from a UTF-8 file of text or JSON, at most `MAX_BYTES` long.
-
-    Raises:
-        LevelError: the file cannot be read or is no valid level; the message names file, line and reason.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise LevelError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise LevelError(f"{path}: larger than the limit of {MAX_BYTES // 2**20} MiB")
-    try:
-        return parse(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise LevelError(f"{path}: line {line}: not UTF-8 text (byte 0x{content[error.start]:02x})") from None
-    except LevelError as error:
-        raise LevelError(f"{path}: {error}") from None
-
-
 def format_levels(levels: MazeLevels) -> str:
     """Draw levels, separated by blank lines. `parse` reads them back without loss.
 
@@ -75,39 +49,14 @@ def format_levels(levels: MazeLevels) -> str:
     width = levels.width
     ring = "#" * (width + 2)
     drawings = []
-    for walls, agent, heading, goal in _rows(levels):
+    columns = (levels.walls.flatten(1), levels.agent, levels.heading, levels.goal)
+    for walls, agent, heading, goal in zip(*(column.tolist() for column in columns), strict=True):
         characters = ["#" if wall else "." for wall in walls]
         characters[goal], characters[agent] = "G", _HEADINGS[heading]
         inner = "".join(characters)
         rows = [f"#{inner[start : start + width]}#" for start in range(0, len(inner), width)]
         drawings.append("\n".join([ring, *rows, ring]) + "\n")
     return "\n".join(drawings)
-
-
-def format_json(levels: MazeLevels) -> str:
-    """Write levels as a JSON list, one level a line. `parse` reads them back without loss.
-
-    Raises:
-        ValueError: a level is inconsistent (see `MazeLevels.check`).
-    """
-    levels.check()
-    width, height = levels.width, levels.height
-
-    def pair(cell: int) -> list[int]:
-        return [cell % width + 1, cell // width + 1]
-
-    lines = []
-    for walls, agent, heading, goal in _rows(levels):
-        cells = [pair(cell) for cell, wall in enumerate(walls) if wall]
-        values = (width + 2, height + 2, cells, pair(agent), heading, pair(goal))
-        lines.append(json.dumps(dict(zip(_FIELDS, values, strict=True))))
-    return "[\n" + ",\n".join(lines) + "\n]\n"
-
-
-def _rows(levels: MazeLevels) -> Iterator[tuple[list[bool], int, int, int]]:
-    """The levels as plain values: walls row by row, agent, heading, goal."""
-    columns = (levels.walls.flatten(1), levels.agent, levels.heading, levels.goal)
-    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _fail(line: int, reason: str) -> NoReturn:
@@ -251,8 +200,8 @@ def _parse_object(value: Any, line: int, first: MazeLevels | None) -> MazeLevels
     for number, pair in enumerate(value["walls"]):
         walls[_cell(line, f"walls[{number}]", pair, size)] = True
     agent, goal = (_cell(line, name, value[name], size) for name in ("agent", "goal"))
-    for name, place in (("agent", agent), ("goal", goal)):
-        if walls[place]:
+    for name, cell in (("agent", agent), ("goal", goal)):
+        if walls[cell]:
             _fail(line, f"the {name} stands in a wall, at {value[name]}")
     if agent == goal:
         _fail(line, f"agent and goal share the cell {value['agent']}")

@@ -1,4 +1,4 @@
-"""Levels drawn at the world's own parameters: what was asked for is what is there, and the rest is uniform."""
+"""Levels drawn at the domain's own parameters: what was asked for is what is there, and the rest is uniform."""
 
 from itertools import product
 
@@ -113,7 +113,7 @@ def test_squares_and_cells_are_uniform() -> None:
     domain = CarDomain(control_points=16)
     full = domain.sample_at(repeated(4900, 16, 4), generator())
     corner = (full.points / SPACING).round().long().amin(1) - 1
-    # 7x7 places; chi-square with 48 degrees of freedom
+    # 7x7 positions; chi-square with 48 degrees of freedom
     assert chi_square((corner[:, 1] * 7 + corner[:, 0]).bincount(minlength=49)) < 84
 
     tokens = domain.to_tokens(domain.sample_at(repeated(4000, 8, 10), generator()))
@@ -130,7 +130,7 @@ def test_three_points_never_lie_on_a_line() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_continuous_world_has_parameters_too(seed: int) -> None:
+def test_the_continuous_sampler_has_parameters_too(seed: int) -> None:
     wanted = torch.tensor([[12.0, 10.0], [5.0, 4.0]])
     levels = CarDomain(sampler="continuous").sample_at(wanted, generator(seed))
     assert levels.key() == CarDomain().sample_at(wanted, generator(seed)).key()

@@ -35,14 +35,14 @@ def test_a_car_that_just_starts_is_on_the_centre_line(driven: tuple[CarEngine, C
     engine, observer = driven
     engine.start_at(torch.tensor([0.0, 0.3, 0.9]))
     engine.reset()
-    truth = observer.privileged_state()
+    state = observer.privileged_state()
     for name in ("lateral_offset", "heading_error", "forward_speed", "side_speed", "yaw_rate"):
-        assert truth[name].abs().max() < 0.05, name
+        assert state[name].abs().max() < 0.05, name
     for car, share in enumerate((0.0, 0.3, 0.9)):
         track = engine.tracks[car]
-        place = torch.tensor(track.points[int(share * len(track))])
-        assert float(truth["x"][car]) == pytest.approx(float(place[0]), abs=0.05)
-        assert float(truth["y"][car]) == pytest.approx(float(place[1]), abs=0.05)
+        position = torch.tensor(track.points[int(share * len(track))])
+        assert float(state["x"][car]) == pytest.approx(float(position[0]), abs=0.05)
+        assert float(state["y"][car]) == pytest.approx(float(position[1]), abs=0.05)
 
 
 def test_offsets_and_speeds_have_signs(driven: tuple[CarEngine, CarObserver]) -> None:
@@ -50,12 +50,12 @@ def test_offsets_and_speeds_have_signs(driven: tuple[CarEngine, CarObserver]) ->
     engine.reset()
     for _ in range(3):
         engine.step(torch.tensor([[-1.0, 0.2, 0.0], [0.0, 0.2, 0.0], [1.0, 0.2, 0.0]]))
-    truth = observer.privileged_state()
-    assert (truth["forward_speed"] > 1).all()
-    assert truth["yaw_rate"][0] > 0.05, "steering to the left turns counter-clockwise"
-    assert truth["yaw_rate"][2] < -0.05
-    assert (truth["progress"] > 0).all()
-    assert ((truth["wheels_on_road"] >= 0) & (truth["wheels_on_road"] <= 4)).all()
+    state = observer.privileged_state()
+    assert (state["forward_speed"] > 1).all()
+    assert state["yaw_rate"][0] > 0.05, "steering to the left turns counter-clockwise"
+    assert state["yaw_rate"][2] < -0.05
+    assert (state["progress"] > 0).all()
+    assert ((state["wheels_on_road"] >= 0) & (state["wheels_on_road"] <= 4)).all()
 
 
 def test_a_road_that_turns_left_has_positive_curvature_ahead() -> None:
@@ -63,9 +63,9 @@ def test_a_road_that_turns_left_has_positive_curvature_ahead() -> None:
     circle = "".join(f"{166 + 100 * np.cos(a):.3f} {166 + 100 * np.sin(a):.3f}\n" for a in angles)
     engine = CarEngine(1)
     engine.reset(parse_road(circle))
-    truth = CarObserver(engine).privileged_state()
+    state = CarObserver(engine).privileged_state()
     # counter-clockwise around a circle with a radius of 100 units
-    assert float(truth["curvature_ahead"]) == pytest.approx(0.01, rel=0.35)
+    assert float(state["curvature_ahead"]) == pytest.approx(0.01, rel=0.35)
     track = engine.tracks[0]
     assert track.turns.sum() == pytest.approx(2 * np.pi, abs=1e-6)
 
@@ -105,8 +105,8 @@ def test_the_truth_of_a_maze_by_hand() -> None:
     engine.reset(levels)
     observer = MazeObserver(engine)
     observer.reset()
-    truth = {name: float(value) for name, value in observer.privileged_state().items()}
-    assert truth == {
+    state = {name: float(value) for name, value in observer.privileged_state().items()}
+    assert state == {
         "row": 0,
         "column": 3,
         "heading_sine": 1,
@@ -117,9 +117,9 @@ def test_the_truth_of_a_maze_by_hand() -> None:
         "visited": pytest.approx(1 / 15),
     }
     engine.step(torch.tensor([2]))  # one cell ahead
-    truth = {name: float(value) for name, value in observer.privileged_state().items()}
-    assert (truth["row"], truth["goal_ahead"], truth["goal_right"]) == (1, 1, 1)
-    assert truth["visited"] == pytest.approx(2 / 15)
+    state = {name: float(value) for name, value in observer.privileged_state().items()}
+    assert (state["row"], state["goal_ahead"], state["goal_right"]) == (1, 1, 1)
+    assert state["visited"] == pytest.approx(2 / 15)
     observer.reset(torch.tensor([True]))
     assert float(observer.privileged_state()["visited"]) == pytest.approx(1 / 15)
     # in the picture the goal is one cell up and one to the right of the agent, at the bottom in the middle

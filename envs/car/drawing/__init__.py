@@ -1,1 +1,1 @@
-"""What is drawn: the students' observation, thumbnails of tracks, maps of trajectories."""
+"""What is drawn: the students' observation, thumbnails of tracks, trajectories from above."""

@@ -38,11 +38,11 @@ def fill(samples: NDArray[np.uint8], xs: Double, ys: Double, corners: int, colou
             y0, y1 = ys[before], ys[corner]
             if (y0 <= y) != (y1 <= y):
                 x = xs[before] + (y - y0) / (y1 - y0) * (xs[corner] - xs[before])
-                place = found  # insertion sort: there are two crossings, or now and then four
-                while place > 0 and crossings[place - 1] > x:
-                    crossings[place] = crossings[place - 1]
-                    place -= 1
-                crossings[place] = x
+                slot = found  # insertion sort: there are two crossings, or now and then four
+                while slot > 0 and crossings[slot - 1] > x:
+                    crossings[slot] = crossings[slot - 1]
+                    slot -= 1
+                crossings[slot] = x
                 found += 1
             before = corner
         for pair in range(0, found - 1, 2):

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.drawing.raster import MOST_CORNERS, fill
-from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, Double, Roads
+from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, Double, RoadArrays
 from clutr.envs.car.physics.chassis import HULL_SHAPES, SIZE, WHEEL_SHAPE
 from clutr.envs.car.road.track import SCALE
 
@@ -82,11 +82,11 @@ def new_scratch(n: int) -> Bytes:
 
 
 @njit(cache=True)
-def draw(
+def draw_observation(
     picture: Bytes,
     scratch: Bytes,
     cars: Cars,
-    roads: Roads,
+    roads: RoadArrays,
     i: int,
     score: float,
     seconds: float,
@@ -106,14 +106,14 @@ def draw(
         score: the number at the bottom left.
         seconds: since the episode's start; matters only with `zoom_in`.
         palette: as `PALETTE`.
-        playfield: half the side of the world, in units.
+        playfield: half the side of the square in which an episode goes on, in units.
         zoom_in: whether the camera approaches during the first second.
         digits: of `digit_pictures`.
     """
     zoom = _ZOOM
     if zoom_in:
         zoom = _FIRST_ZOOM * max(1 - seconds, 0.0) + _ZOOM * min(seconds, 1.0)
-    _world(scratch, cars, roads, i, zoom, playfield)
+    _surroundings(scratch, cars, roads, i, zoom, playfield)
     _car(scratch, cars, i, zoom)
     _indicators(scratch, cars, i)
     _average(picture, scratch, _colours(palette))
@@ -121,10 +121,10 @@ def draw(
 
 
 @njit(cache=True)
-def mean_green(cars: Cars, roads: Roads, i: int, palette: Double, playfield: float) -> float:
+def mean_green(cars: Cars, roads: RoadArrays, i: int, palette: Double, playfield: float) -> float:
     """About the mean green value of the picture that car i would see, from few samples; the car is left out."""
     samples = np.zeros((COARSE, COARSE), np.uint8)
-    _world(samples, cars, roads, i, _ZOOM, playfield)
+    _surroundings(samples, cars, roads, i, _ZOOM, playfield)
     colours = _colours(palette)
     bar = round(COARSE * (1 - _BAR))
     total = 0
@@ -151,7 +151,7 @@ def _colours(palette: Double) -> Bytes:
 
 @njit(cache=True)
 def _camera(cars: Cars, i: int, zoom: float, shape: tuple[int, int]) -> tuple[float, float, float, float, float, float]:
-    """Coefficients a, b, c, d, e, f of samples (x, y) = (a X + b Y + c, d X + e Y + f) for the world's (X, Y)."""
+    """Coefficients a, b, c, d, e, f of samples (x, y) = (a X + b Y + c, d X + e Y + f) for units (X, Y)."""
     angle = -np.float64(cars.angle[i, 0])
     cosine, sine = np.cos(angle) * zoom, np.sin(angle) * zoom
     x, y = np.float64(cars.origin[i, 0, 0]), np.float64(cars.origin[i, 0, 1])
@@ -163,7 +163,7 @@ def _camera(cars: Cars, i: int, zoom: float, shape: tuple[int, int]) -> tuple[fl
 
 @njit(cache=True)
 def _quad(samples: Bytes, view: tuple[float, ...], corners: NDArray[np.float32], colour: int) -> None:
-    """Fill a quadrilateral `[4, 2]` of the world."""
+    """Fill a quadrilateral `[4, 2]`, in units."""
     a, b, c, d, e, f = view
     xs, ys = np.empty(4), np.empty(4)
     for corner in range(4):
@@ -186,10 +186,10 @@ def _rectangle(
 
 
 @njit(cache=True)
-def _world(samples: Bytes, cars: Cars, roads: Roads, i: int, zoom: float, playfield: float) -> None:
+def _surroundings(samples: Bytes, cars: Cars, roads: RoadArrays, i: int, zoom: float, playfield: float) -> None:
     """Field, grass and road."""
     view = _camera(cars, i, zoom, samples.shape)
-    # a box of the world around what the camera sees: the farthest corner of the surface from the car
+    # a box, in units, around what the camera sees: the farthest corner of the surface from the car
     reach = np.hypot(_WIDTH / 2, _HEIGHT * 3 / 4) / zoom
     x, y = np.float64(cars.origin[i, 0, 0]), np.float64(cars.origin[i, 0, 1])
     low_x, low_y, high_x, high_y = x - reach, y - reach, x + reach, y + reach
@@ -341,8 +341,8 @@ def _number(picture: Bytes, score: float, digits: Bytes) -> None:
     last_column = int((left + total) * SIDE / _WIDTH)
     sums = np.zeros((last_row - first_row + 1, last_column + 1))
     x = left
-    for place in range(used - 1, -1, -1):
-        glyph = glyphs[place]
+    for digit in range(used - 1, -1, -1):
+        glyph = glyphs[digit]
         wide = minus if glyph == 10 else width
         for row in range(height):
             target = int((top + row) * SIDE / _HEIGHT) - first_row

@@ -16,35 +16,35 @@ _GRASS, _ROAD, _LINE, _ARROW = (102, 204, 102), (102, 102, 102), (255, 255, 255)
 _KERBS = ((255, 255, 255), (255, 0, 0))
 
 
-def frame(track: Track) -> tuple[Floats, float]:
+def bounding_square(track: Track) -> tuple[Floats, float]:
     """Middle `[2]` and half side, in units, of a square that shows a whole track with a margin."""
     low, high = track.points.min(axis=0), track.points.max(axis=0)
     middle: Floats = (low + high) / 2
     return middle, float((high - low).max()) / 2 + _MARGIN
 
 
-def to_pixels(points: Floats, middle: Floats, reach: float, pixels: int) -> Floats:
-    """Places `[..., 2]` of the world in the picture of a square: x to the right, y downwards."""
-    places: Floats = (points - middle) / reach * np.array([1.0, -1.0]) * pixels / 2 + pixels / 2
-    return places
+def to_pixels(points: Floats, middle: Floats, half_side: float, pixels: int) -> Floats:
+    """Points `[..., 2]`, in units, in the picture of a square: x to the right, y downwards."""
+    positions: Floats = (points - middle) / half_side * np.array([1.0, -1.0]) * pixels / 2 + pixels / 2
+    return positions
 
 
 def render_tracks(tracks: Sequence[Track], pixels: int = PIXELS) -> NDArray[np.uint8]:
     """Pictures `[B, pixels, pixels, 3]`, each scaled to its track: road, kerbs, start line and driving direction."""
     pictures = np.empty((len(tracks), pixels, pixels, 3), np.uint8)
     for picture, track in zip(pictures, tracks, strict=True):
-        picture[:] = _draw(track, pixels)
+        picture[:] = _draw_track(track, pixels)
     return pictures
 
 
-def _draw(track: Track, pixels: int) -> NDArray[np.uint8]:
-    middle, reach = frame(track)
+def _draw_track(track: Track, pixels: int) -> NDArray[np.uint8]:
+    middle, half_side = bounding_square(track)
     side = pixels * _FINE
     image = Image.new("RGB", (side, side), _GRASS)
     pen = ImageDraw.Draw(image)
 
     def polygon(points: Floats, colour: tuple[int, int, int]) -> None:
-        pen.polygon([tuple(p) for p in to_pixels(points, middle, reach, side).tolist()], fill=colour)
+        pen.polygon([tuple(p) for p in to_pixels(points, middle, half_side, side).tolist()], fill=colour)
 
     for quad in track.quads():
         polygon(quad, _ROAD)

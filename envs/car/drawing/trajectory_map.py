@@ -1,4 +1,4 @@
-"""Maps of roads with the way that a car took, coloured by its speed."""
+"""Trajectories of cars on their roads from above, coloured by speed."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from clutr.envs.capabilities import PathScale
 from clutr.envs.car.road.track import HALF_WIDTH, Floats, Track
 
 SIDE = 300
-"""Pixels of a map's side."""
+"""Pixels of a picture's side."""
 FAST = 60.0
 """Speed at the upper end of the colours, in units a second: few students drive faster."""
 COLOURS = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0, 0.88, 64)))  # its end is pale on a pale road
@@ -30,29 +30,29 @@ def speed_scale() -> PathScale:
     return PathScale(tuple(to_hex(shade) for shade in shades), "0", f"{FAST:.0f} units/s and more")
 
 
-def draw_maps(tracks: Sequence[Track], positions: NDArray[np.float32], side: int = SIDE) -> NDArray[np.uint8]:
-    """Roads from above, the whole of each, with the ways that were driven.
+def draw_trajectories(tracks: Sequence[Track], positions: NDArray[np.float32], side: int = SIDE) -> NDArray[np.uint8]:
+    """Roads from above, the whole of each, with the trajectories of cars.
 
     Args:
         tracks: B roads.
         positions: `[B, L, 4]`: x, y, angle and speed of each car after each step, NaN behind an episode's end.
-        side: of a map in pixels.
+        side: of a picture in pixels.
 
     Returns:
         `[B, side, side, 3]` uint8: north (positive y) is up; a bar crosses the road at the start, an arrow says which
         way it is driven, a ring is where the episode ended.
     """
-    maps = [_draw_map(track, way, side) for track, way in zip(tracks, positions, strict=True)]
-    return np.stack(maps) if maps else np.zeros((0, side, side, 3), np.uint8)
+    pictures = [_draw_trajectory(track, driven, side) for track, driven in zip(tracks, positions, strict=True)]
+    return np.stack(pictures) if pictures else np.zeros((0, side, side, 3), np.uint8)
 
 
-def _draw_map(track: Track, way: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def _draw_trajectory(track: Track, driven: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     figure = Figure(figsize=(side / _DOTS_AN_INCH, side / _DOTS_AN_INCH), dpi=_DOTS_AN_INCH, facecolor=_GROUND)
     canvas = FigureCanvasAgg(figure)
     plot = figure.add_axes((0, 0, 1, 1))
     plot.set_axis_off()
-    way = way[np.isfinite(way).all(axis=1)]
-    corners = np.concatenate([track.points, way[:, :2]])
+    driven = driven[np.isfinite(driven).all(axis=1)]
+    corners = np.concatenate([track.points, driven[:, :2]])
     low, high = corners.min(axis=0), corners.max(axis=0)
     reach = 0.56 * float((high - low).max()) + HALF_WIDTH
     (x, y) = (low + high) / 2
@@ -62,13 +62,13 @@ def _draw_map(track: Track, way: NDArray[np.float32], side: int) -> NDArray[np.u
     quads = track.quads()
     plot.add_collection(PolyCollection(list(quads), facecolors=_ROAD, edgecolors=_ROAD, linewidths=1.0))
     _mark_start(plot, track, reach)
-    if len(way) > 1:
-        line = np.stack([way[:-1, :2], way[1:, :2]], axis=1)
-        driven = LineCollection(
-            list(line), cmap=COLOURS, norm=Normalize(0, FAST), linewidths=1.7, capstyle="round", array=way[1:, 3]
+    if len(driven) > 1:
+        line = np.stack([driven[:-1, :2], driven[1:, :2]], axis=1)
+        trajectory = LineCollection(
+            list(line), cmap=COLOURS, norm=Normalize(0, FAST), linewidths=1.7, capstyle="round", array=driven[1:, 3]
         )
-        plot.add_collection(driven)
-        plot.plot(*way[-1, :2], marker="o", markersize=5, markerfacecolor="none", markeredgecolor=_END)
+        plot.add_collection(trajectory)
+        plot.plot(*driven[-1, :2], marker="o", markersize=5, markerfacecolor="none", markeredgecolor=_END)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3]
     return np.ascontiguousarray(pixels)

@@ -37,7 +37,7 @@ class Cars(NamedTuple):
     on_road: NDArray[np.bool_]  # [N, 4] whether a wheel touched a tile when Box2D last looked
 
 
-class Roads(NamedTuple):
+class RoadArrays(NamedTuple):
     """N roads of up to M tiles, padded behind; the B = ceil(M / BLOCK) blocks bound successive tiles and kerbs."""
 
     tiles: NDArray[np.int64]  # [N] how many tiles each road has

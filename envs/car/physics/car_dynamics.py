@@ -1,4 +1,4 @@
-"""The car of Gymnasium's CarRacing: its controls, its tyres, and one frame of its world.
+"""The car of Gymnasium's CarRacing: its controls, its tyres, and one frame of its physics.
 
 What the package (`gymnasium/envs/box2d/car_dynamics.py`, version 1.2.2) computes in Python is float64 here and in its
 order of operations; what Box2D computes is float32 (`clutr.envs.car.physics.solver`,
@@ -11,7 +11,7 @@ handed from function to function, which would cost more than a wheel's tyre.
 import numpy as np
 from numba import njit
 
-from clutr.envs.car.physics.arrays import BODIES, WHEELS, Cars, Roads
+from clutr.envs.car.physics.arrays import BODIES, WHEELS, Cars, RoadArrays
 from clutr.envs.car.physics.chassis import CENTRE_X, CENTRE_Y, SIZE, WHEEL_PLACES
 from clutr.envs.car.physics.contacts import touch
 from clutr.envs.car.physics.solver import push, solve
@@ -54,7 +54,7 @@ def new_cars(n: int) -> Cars:
 
 @njit(cache=True, error_model="numpy")
 def place_car(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
-    """Put a fresh car i, at rest, at a place of the world, as the package's `Car` does."""
+    """Put a fresh car i, at rest, at a position in units, as the package's `Car` does."""
     for array in (cars.velocity[i], cars.impulse[i]):
         array[:] = 0
     for array in (cars.spin[i], cars.sleep_time[i]):
@@ -82,7 +82,7 @@ def place_car(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: float) -> tuple[int, int]:
+def drive(cars: Cars, roads: RoadArrays, i: int, steer: float, gas: float, brake: float) -> tuple[int, int]:
     """One frame of car i as `CarRacing.step` with a continuous action.
 
     Args:
@@ -108,13 +108,13 @@ def drive(cars: Cars, roads: Roads, i: int, steer: float, gas: float, brake: flo
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def idle(cars: Cars, roads: Roads, i: int) -> int:
+def idle(cars: Cars, roads: RoadArrays, i: int) -> int:
     """The frame without an action that ends the package's `reset`; how many tiles the car starts on."""
     return _frame(cars, roads, i)[0]
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _frame(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
+def _frame(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     for wheel in range(WHEELS):
         _roll(cars, i, wheel)
     # contacts are found before bodies move: what a wheel stands on counts from the next frame

@@ -10,7 +10,7 @@ from clutr.envs.car.physics.arrays import Single
 from clutr.envs.car.physics.gjk import tile_hull
 
 SIZE = 0.02
-"""Units of the world a unit of the car's drawing."""
+"""Units of the simulation a unit of the car's drawing."""
 WHEEL_PLACES = ((-55, 80), (55, 80), (-55, -82), (55, -82))
 HULL_SHAPES = (
     ((-60, 130), (60, 130), (60, 110), (-60, 110)),
@@ -63,9 +63,9 @@ def body_mass(shapes: tuple[tuple[tuple[int, int], ...], ...], density: float) -
     """Mass, centre of mass `[2]` and inertia about it of a body (`b2Body::ResetMassData`, the newest shape first)."""
     mass, centre, inertia = _ZERO, np.zeros(2, np.float32), _ZERO
     for shape in reversed(shapes):
-        part, place, spin = _shape_mass(_scaled(shape), _f(density))
+        part, middle, spin = _shape_mass(_scaled(shape), _f(density))
         mass += part
-        centre += part * place
+        centre += part * middle
         inertia += spin
     centre *= _ONE / mass
     return mass, centre, inertia - mass * _dot(centre, centre)

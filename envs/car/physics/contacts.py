@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, Roads, Single
+from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, RoadArrays, Single
 from clutr.envs.car.physics.chassis import PART_BODIES, PART_CENTRES, PART_CORNERS, PART_COUNTS, PART_RADII, PARTS
 from clutr.envs.car.physics.gjk import overlap
 
@@ -14,7 +14,7 @@ _MARGIN = np.float32(0.05)  # more than the skins of the shapes and all rounding
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def touch(cars: Cars, roads: Roads, i: int) -> tuple[int, int]:
+def touch(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     """Look which parts of car i touch the road where they are now.
 
     Sets `cars.on_road[i]`, which wheels touch any tile; and marks in `roads.visited[i]` the tiles that a wheel has
@@ -112,7 +112,7 @@ def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32,
 
 @njit(cache=True, error_model="numpy")
 def _place_parts(origins: Single, rotations: Single, parts: Single, boxes: Single, centres: Single) -> None:
-    """Corners and middles of the parts in the world, boxes of all that might touch them, and one for all parts."""
+    """Corners and middles of the parts, in units, boxes of all that might touch them, and one for all parts."""
     least_x, least_y, most_x, most_y = _FAR, _FAR, -_FAR, -_FAR
     for part in range(PARTS):
         body = PART_BODIES[part]

@@ -68,7 +68,7 @@ def overlap(hull: Single, corners: int, part: Single, local: Single, rotation: S
     Args:
         hull: `[4, 2]` corners of the tile as `tile_hull` gives them.
         corners: how many of them.
-        part: `[n, 2]` corners of the part in the world.
+        part: `[n, 2]` corners of the part, in units.
         local: `[n, 2]` the same in the coordinates of its body.
         rotation: `[2]` sine and cosine of the body's angle.
     """

@@ -18,7 +18,7 @@ FEWEST, MOST = 4, 100_000
 _GAP = 1e-9
 """Points closer than this share of the line's length are one."""
 _FINE = 20
-"""Places on the spline for each point asked for, by which its length is measured."""
+"""Points on the spline for each point asked for, by which its length is measured."""
 
 
 def parse_geojson(source: str) -> Floats:
@@ -142,8 +142,8 @@ def resample(points: Floats, count: int) -> Floats:
     fine = np.linspace(0.0, chord[-1], _FINE * max(count, len(points)) + 1)
     steps = np.linalg.norm(np.diff(spline(fine), axis=0), axis=1)
     along = np.concatenate([[0.0], steps.cumsum()])
-    places = np.interp(np.arange(count) * along[-1] / count, along, fine)
-    line: Floats = spline(places)
+    positions = np.interp(np.arange(count) * along[-1] / count, along, fine)
+    line: Floats = spline(positions)
     return line
 
 

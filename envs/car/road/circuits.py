@@ -35,7 +35,7 @@ class Circuit:
     file: str
     """Name of its GeoJSON file, without the ending."""
     length: float
-    """In units of the world."""
+    """In units."""
     step_limit: int
     """In frames."""
     clockwise: bool
@@ -146,7 +146,7 @@ def download(circuit: Circuit, source: str = SOURCE, cache_folder: str | Path | 
 
 
 def centre_line(circuit: Circuit, source: str) -> Floats:
-    """The circuit's tiles `[TILES, 2]` in units of the world, in driving order from the file's first point on.
+    """The circuit's tiles `[TILES, 2]` in units, in driving order from the file's first point on.
 
     Raises:
         LevelError: the source is no closed line, or it crosses itself.

@@ -1,4 +1,4 @@
-"""Levels of the car world. Whatever can say what its roads are can be played."""
+"""Levels of the car domain. Whatever can say what its roads are can be played."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class BezierLevels(RoadLevels):
     """Roads through control points (arXiv 2110.02439): P points, of which the first `count` are used."""
 
     points: Tensor
-    """`[B, P, 2]` float32: x and y in units of the world, not centred; 0 where unused."""
+    """`[B, P, 2]` float32: x and y in units, not centred; 0 where unused."""
     count: Tensor
     """`[B]` int64: at least 3, not all on one line."""
 
@@ -37,7 +37,7 @@ class CentreLineLevels(RoadLevels):
     """Roads along closed lines, driven in the order of their points."""
 
     points: Tensor
-    """`[B, P, 2]` float32: x and y in units of the world; equally spaced; 0 where unused."""
+    """`[B, P, 2]` float32: x and y in units; equally spaced; 0 where unused."""
     count: Tensor
     """`[B]` int64: number of points."""
 

@@ -1,4 +1,4 @@
-"""Tracks packed into the arrays of `Roads`, and kept there until others replace them."""
+"""Tracks packed into `RoadArrays`, and kept there until others replace them."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from clutr.envs.car.physics.arrays import BLOCK, Double, Roads
+from clutr.envs.car.physics.arrays import BLOCK, Double, RoadArrays
 from clutr.envs.car.physics.gjk import tile_hull
 from clutr.envs.car.road.track import Track
 
 
-class RoadBank:
+class PackedRoads:
     """The roads of N environments; room for longer ones is made when they come.
 
     Args:
@@ -19,29 +19,29 @@ class RoadBank:
     """
 
     def __init__(self, num_envs: int) -> None:
-        self.roads = _empty(num_envs, BLOCK)
+        self.arrays = _empty(num_envs, BLOCK)
 
     def load(self, rows: Sequence[int], tracks: Sequence[Track]) -> None:
         """Put tracks into rows; all their tiles are unvisited."""
         longest = max((len(track) for track in tracks), default=0)
-        if longest > self.roads.visited.shape[1]:
+        if longest > self.arrays.visited.shape[1]:
             self._grow(longest)
         for row, track in zip(rows, tracks, strict=True):
-            self.roads.visited[row] = False
-            self.roads.touched[row] = False
-            _pack(self.roads, row, track.quads(), track.kerb_quads(), track.kerbs)
+            self.arrays.visited[row] = False
+            self.arrays.touched[row] = False
+            _pack(self.arrays, row, track.quads(), track.kerb_quads(), track.kerbs)
 
     def _grow(self, tiles: int) -> None:
-        held = self.roads
-        self.roads = _empty(len(held.tiles), -(-tiles // BLOCK) * BLOCK)
-        self.roads.tiles[:] = held.tiles
-        for name in Roads._fields[1:]:
+        held = self.arrays
+        self.arrays = _empty(len(held.tiles), -(-tiles // BLOCK) * BLOCK)
+        self.arrays.tiles[:] = held.tiles
+        for name in RoadArrays._fields[1:]:
             old = getattr(held, name)
-            getattr(self.roads, name)[:, : old.shape[1]] = old
+            getattr(self.arrays, name)[:, : old.shape[1]] = old
 
 
-def _empty(num_envs: int, tiles: int) -> Roads:
-    return Roads(
+def _empty(num_envs: int, tiles: int) -> RoadArrays:
+    return RoadArrays(
         tiles=np.zeros(num_envs, np.int64),
         blocks=np.zeros((num_envs, tiles // BLOCK, 4), np.float32),
         quads=np.zeros((num_envs, tiles, 4, 2), np.float32),
@@ -55,7 +55,7 @@ def _empty(num_envs: int, tiles: int) -> Roads:
 
 
 @njit(cache=True)
-def _pack(roads: Roads, row: int, quads: Double, kerb_quads: Double, kerbs: NDArray[np.bool_]) -> None:
+def _pack(roads: RoadArrays, row: int, quads: Double, kerb_quads: Double, kerbs: NDArray[np.bool_]) -> None:
     """Fill one row: corners for drawing and for contacts, and the bounding boxes of blocks of tiles."""
     tiles = len(quads)
     roads.tiles[row] = tiles
@@ -74,10 +74,10 @@ def _pack(roads: Roads, row: int, quads: Double, kerb_quads: Double, kerbs: NDAr
         for tile in range(block * BLOCK, min((block + 1) * BLOCK, tiles)):
             for corner in range(4):
                 for axis in range(2):
-                    for place in (
+                    for coordinate in (
                         roads.quads[row, tile, corner, axis],
                         roads.hulls[row, tile, min(corner, roads.corners[row, tile] - 1), axis],
                         roads.kerb_quads[row, tile, corner, axis],
                     ):
-                        box[axis] = min(box[axis], place)
-                        box[axis + 2] = max(box[axis + 2], place)
+                        box[axis] = min(box[axis], coordinate)
+                        box[axis + 2] = max(box[axis + 2], coordinate)

@@ -1,6 +1,6 @@
 """Roads as text and as JSON, read and written without loss.
 
-Text is one control point a line, x and y in units of the world with a space between; `#` begins a comment; blank lines
+Text is one control point a line, x and y in units with a space between; `#` begins a comment; blank lines
 separate roads. JSON is one object, or a list of them, with `points` (control points) or `centre_line` (one point a
 tile), each a list of pairs. A centre line of a real road is CSV (x and y in metres, separated by commas; further
 columns are ignored) or GeoJSON; it is closed, resampled to tiles, and shrunk by `UNITS_A_METRE`.

@@ -19,8 +19,6 @@ KERB_WIDTH = 8 / SCALE
 """Width of the red and white kerb outside the road, in units."""
 KERB_TILES = 4
 """A kerb needs as many successive turns to one side."""
-TURN_RATE = 0.31
-"""The package's own tracks never turn more from one tile to the next, in radians."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Track:
     """
 
     points: Floats
-    """`[n, 2]`: the centre line, in units of the world."""
+    """`[n, 2]`: the centre line, in units."""
     directions: Floats
     """`[n]`: beta; (cos beta, sin beta) points across the road at a point, (-sin beta, cos beta) along it."""
     turns: Floats
@@ -52,13 +50,6 @@ class Track:
         directions = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) - np.pi / 2
         turns = _turns(directions)
         return cls(points, directions, turns, _kerbs(turns, float(np.abs(turns).mean())))
-
-    @classmethod
-    def from_gymnasium(cls, track: list[tuple[float, float, float, float]]) -> Self:
-        """The road of a `gymnasium` environment's attribute `track`, with the package's own rule for kerbs."""
-        table = np.asarray(track, dtype=np.float64)
-        turns = table[:, 1] - np.roll(table[:, 1], 1)  # as the package: not reduced to half a turn at the start
-        return cls(table[:, 2:], table[:, 1], turns, _kerbs(turns, TURN_RATE * 0.2))
 
     def __len__(self) -> int:
         return len(self.points)

@@ -1,4 +1,4 @@
-"""Cars as a world, by hand; the contract tests cover what all worlds share."""
+"""Cars as a domain, by hand; the contract tests cover what all domains share."""
 
 import re
 from dataclasses import replace
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from clutr.envs.car.box2d_env import Box2DEngine
-from clutr.envs.car.domain import CORNERS, SPACING, SPREAD, CarDomain
-from clutr.envs.car.engine import PLAYFIELD, CarEngine
+from clutr.envs.car.domain import CORNERS, SPACING, CarDomain
+from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.road.level import BezierLevels, CentreLineLevels
+from clutr.envs.car.road.sampling import PLAYFIELD, SPREAD
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -30,7 +31,7 @@ def road(*points: tuple[float, float]) -> BezierLevels:
     return BezierLevels(torch.tensor([points]), torch.tensor([len(points)]))
 
 
-def test_a_token_is_a_cell_of_the_sketch() -> None:
+def test_a_token_is_a_cell_of_the_grid() -> None:
     levels, _ = CarDomain().from_tokens(torch.tensor([[1, 10, 91, 56]]))
     expected = torch.tensor([[1, 1], [10, 1], [6, 6], [1, 10]]) * SPACING
     assert torch.allclose(levels.points[0, :4], expected.float())
@@ -100,7 +101,7 @@ def test_an_edit_leaves_the_other_points_and_the_original_alone() -> None:
     moved = (edited.points != levels.points).any(2)
     assert moved.sum(1).tolist() == [1] * 50
     cell = edited.points[moved] / SPACING
-    assert torch.allclose(cell, cell.round(), atol=1e-5), "the one that moved lies on the sketch now"
+    assert torch.allclose(cell, cell.round(), atol=1e-5), "the one that moved lies on the grid now"
     assert CarDomain().mutate(levels, 1, generator(1)).key() == edited.key()
     assert CarDomain().mutate(levels, 1, generator(2)).key() != edited.key()
     assert CarDomain().mutate(levels, 0, generator(1)).key() == key
@@ -115,7 +116,7 @@ def test_padding_is_never_edited() -> None:
     assert not edited.points[kept, 3:].any()
 
 
-def test_on_a_full_sketch_nothing_moves() -> None:
+def test_on_a_full_grid_nothing_moves() -> None:
     domain = CarDomain(control_points=100)
     levels = domain.sample(3, generator())
     assert domain.to_tokens(levels).tolist() == [list(range(1, 101))] * 3
@@ -188,7 +189,7 @@ def test_samples_never_lie_on_a_line(points: int) -> None:
         ({"control_points": 2}, "control_points must be in 3..100, got 2"),
         ({"max_frames": 0}, "max_frames must be at least 1, got 0"),
         ({"action_repeat": 0}, "action_repeat must be at least 1, got 0"),
-        ({"sampler": "polar"}, "sampler must be sketch or continuous, got 'polar'"),
+        ({"sampler": "polar"}, "sampler must be grid or continuous, got 'polar'"),
         ({"backend": "envpool"}, "backend must be fast or box2d, got 'envpool'"),
     ],
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from clutr.envs.car.drawing.trajectory_map import FAST, SIDE, draw_maps, speed_scale
+from clutr.envs.car.drawing.trajectory_map import FAST, SIDE, draw_trajectories, speed_scale
 from clutr.envs.car.road.level import BezierLevels
 from clutr.envs.car.road.track import Track
 
@@ -28,7 +28,7 @@ def near(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colour: str) 
 
 def test_the_way_has_the_colour_of_its_speed() -> None:
     track, colours = square(), speed_scale().colours
-    slow, fast, none = draw_maps([track] * 3, np.stack([drive(track, 40, v) for v in (0.0, 2 * FAST, np.nan)]))
+    slow, fast, none = draw_trajectories([track] * 3, np.stack([drive(track, 40, v) for v in (0.0, 2 * FAST, np.nan)]))
     assert slow.shape == (SIDE, SIDE, 3)
     assert near(slow, colours[0]) > 100 > near(slow, colours[-1])
     assert near(fast, colours[-1]) > 100 > near(fast, colours[0])
@@ -37,19 +37,19 @@ def test_the_way_has_the_colour_of_its_speed() -> None:
 
 def test_longer_ways_leave_more_on_the_map_and_padding_nothing() -> None:
     track, colour = square(), speed_scale().colours[-1]
-    amounts = [near(draw_maps([track], drive(track, tiles, FAST)[None])[0], colour) for tiles in (10, 20, 40)]
+    amounts = [near(draw_trajectories([track], drive(track, tiles, FAST)[None])[0], colour) for tiles in (10, 20, 40)]
     assert amounts[0] < amounts[1] < amounts[2]
     padded, bare = drive(track, 20, FAST), drive(track, 20, FAST)[:20]
-    assert np.array_equal(draw_maps([track], padded[None])[0], draw_maps([track], bare[None])[0])
+    assert np.array_equal(draw_trajectories([track], padded[None])[0], draw_trajectories([track], bare[None])[0])
 
 
 def test_a_car_off_the_road_is_still_on_the_map() -> None:
     track = square()
     way = drive(track, 20, FAST)
     way[10:20, :2] = np.linspace(track.points[10], track.points[10] + 400, 10)
-    inside, outside = draw_maps([track] * 2, np.stack([drive(track, 20, FAST), way]))
+    inside, outside = draw_trajectories([track] * 2, np.stack([drive(track, 20, FAST), way]))
     assert near(outside, "#c9ccd1") < 0.5 * near(inside, "#c9ccd1")  # the whole is drawn smaller
 
 
 def test_no_maps_of_nothing() -> None:
-    assert draw_maps([], np.zeros((0, 3, 4), np.float32)).shape == (0, SIDE, SIDE, 3)
+    assert draw_trajectories([], np.zeros((0, 3, 4), np.float32)).shape == (0, SIDE, SIDE, 3)

@@ -70,7 +70,7 @@ def test_the_shaped_reward_is_the_published_one() -> None:
     assert float(difference.max()) < 0.21
 
 
-def test_an_episode_without_progress_is_stopped_early_and_counts_as_the_worlds_end() -> None:
+def test_an_episode_without_progress_is_stopped_early_and_counts_as_terminated() -> None:
     engine = CarEngine(1, action_repeat=1, shaped=True)
     engine.reset(levels(1))
     rewards = []
@@ -120,12 +120,12 @@ def test_an_environment_that_has_ended_stands_still_until_its_reset() -> None:
     first = engine.reset(levels(2))["image"]
     ended = engine.step(actions("throttle", 2, torch.Generator()))
     assert bool(ended.truncated.all())
-    place = engine.agent_position
+    position = engine.agent_position
     again = engine.step(actions("throttle", 2, torch.Generator()))
     assert torch.equal(again.observation["image"], ended.observation["image"])
     assert again.reward.tolist() == [0, 0]
     assert bool(again.truncated.all())
-    assert torch.equal(engine.agent_position, place)
+    assert torch.equal(engine.agent_position, position)
     mixed = engine.reset(mask=torch.tensor([True, False]))["image"]
     assert torch.equal(mixed[0], first[0])
     assert torch.equal(mixed[1], ended.observation["image"][1])
@@ -174,7 +174,7 @@ def test_the_result_does_not_depend_on_the_company() -> None:
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
         ({"num_envs": 1, "max_frames": 0}, "max_frames must be at least 1, got 0"),
         ({"num_envs": 1, "action_repeat": -1}, "action_repeat must be at least 1, got -1"),
-        ({"num_envs": 1, "playfield": 0.0}, "playfield must be positive, got 0.0"),
+        ({"num_envs": 1, "playfield": 0.0}, "playfield must be above 0, got 0.0"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, float], message: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clutr.envs.car.physics import chassis, joints
 from clutr.envs.car.physics.car_dynamics import drive, idle, new_cars, place_car
 from clutr.envs.car.physics.gjk import overlap, tile_hull
-from clutr.envs.car.road.packing import RoadBank
+from clutr.envs.car.road.packing import PackedRoads
 from clutr.envs.car.road.track import HALF_WIDTH, Track
 
 Action = NDArray[np.float32]
@@ -65,17 +65,19 @@ class Twins:
 
     def __init__(self, seed: int, track: Track | None = None) -> None:
         self.env = real_car(seed, track)
-        self.bank = RoadBank(1)
-        road = Track.from_gymnasium(self.env.track) if track is None else track
-        self.bank.load([0], [road])
+        self.packed = PackedRoads(1)
+        table = np.asarray(self.env.track, dtype=np.float64)
+        no_kerbs = np.zeros(len(table), np.bool_)
+        road = Track(table[:, 2:], table[:, 1], np.zeros(len(table)), no_kerbs) if track is None else track
+        self.packed.load([0], [road])
         self.cars = new_cars(1)
         place_car(self.cars, 0, *road.start)
-        self.tiles = int(idle(self.cars, self.bank.roads, 0))
+        self.tiles = int(idle(self.cars, self.packed.arrays, 0))
         self.check(-1)
 
     def step(self, action: Action, frame: int) -> None:
         self.env.step(action)
-        new_tiles, _ = drive(self.cars, self.bank.roads, 0, *(float(part) for part in action))
+        new_tiles, _ = drive(self.cars, self.packed.arrays, 0, *(float(part) for part in action))
         self.tiles += int(new_tiles)
         self.check(frame)
 
@@ -96,7 +98,7 @@ class Twins:
             self.check_tiles(frame)
 
     def check_tiles(self, frame: int) -> None:
-        roads, road = self.bank.roads, self.env.road
+        roads, road = self.packed.arrays, self.env.road
         assert roads.visited[0, : len(road)].tolist() == [tile.road_visited for tile in road], frame
         # the package paints what the car touches in the plain colour; every third tile has it from the start
         plain = np.array([np.array_equal(tile.color, self.env.road_color) for tile in road])
@@ -234,7 +236,7 @@ def test_the_masses_are_box2ds() -> None:
 
 def test_a_frame_tells_whether_the_first_tile_was_among_the_new_ones() -> None:
     twins = Twins(3)
-    roads = twins.bank.roads
+    roads = twins.packed.arrays
     assert roads.visited[0, 0]
     assert drive(twins.cars, roads, 0, 0.0, 0.0, 0.0) == (0, -1)
     roads.visited[0] = False

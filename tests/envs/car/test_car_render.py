@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from clutr.envs.car.box2d_env import Box2DEngine
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.drawing.raster import fill
-from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw, mean_green, new_scratch
+from clutr.envs.car.drawing.render import PALETTE, digit_pictures, draw_observation, mean_green, new_scratch
 from clutr.envs.car.drawing.thumbnail import render_tracks
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.road.level import BezierLevels
@@ -68,7 +68,7 @@ def test_mostly_grass_is_decided_as_from_the_real_picture() -> None:
             action = torch.tensor([[rng.uniform(-1, 1), rng.uniform(0, 1), 0.0]])
             ours.step(action)
             green = real.step(action).observation["image"][0, :, :, 1].double().mean().item()
-            guess = mean_green(ours._cars, ours._bank.roads, 0, PALETTE, 2000 / 6)
+            guess = mean_green(ours._cars, ours._roads.arrays, 0, PALETTE, 2000 / 6)
             errors.append(abs(green - guess))
             agree.append((green > 185) == (guess > 185))
     assert np.mean(errors) < 1
@@ -81,7 +81,7 @@ def test_other_colours_change_road_field_and_grass_only() -> None:
     palette = np.array([[10.0, 20.0, 30.0], [200.0, 100.0, 50.0], [210.0, 120.0, 50.0]])
     picture = np.zeros((96, 96, 3), np.uint8)
     rest = (0.0, 1.0, palette, 2000 / 6, False, digit_pictures())
-    draw(picture, new_scratch(1)[0], engine._cars, engine._bank.roads, 0, *rest)
+    draw_observation(picture, new_scratch(1)[0], engine._cars, engine._roads.arrays, 0, *rest)
     assert (picture[:BAR] == [198, 98, 48]).all(axis=2).sum() > 1000
     assert not (plain[:BAR] == [198, 98, 48]).all(axis=2).any()
     assert (picture[:BAR] == [8, 18, 28]).all(axis=2).sum() > 10
@@ -91,7 +91,7 @@ def test_other_colours_change_road_field_and_grass_only() -> None:
     assert np.array_equal(picture[BAR:, 15:], plain[BAR:, 15:])
 
 
-def test_beyond_the_edge_of_the_world_is_black() -> None:
+def test_beyond_the_playfield_is_black() -> None:
     road = level(1)
     inside, outside = CarEngine(1), CarEngine(1, playfield=1.0)
     seen = inside.reset(road)["image"][0].numpy(), outside.reset(road)["image"][0].numpy()
@@ -108,7 +108,7 @@ def test_the_score_reads_as_the_package_writes_it(score: float, text: str) -> No
     engine.reset(level(1))
     picture = np.zeros((96, 96, 3), np.uint8)
     rest = (score, 1.0, PALETTE, 2000 / 6, False, digit_pictures())
-    draw(picture, new_scratch(1)[0], engine._cars, engine._bank.roads, 0, *rest)
+    draw_observation(picture, new_scratch(1)[0], engine._cars, engine._roads.arrays, 0, *rest)
     assert f"{int(score):04d}" == text
     surface = pygame.Surface((1000, 800))
     font = pygame.font.Font(pygame.font.get_default_font(), 42)

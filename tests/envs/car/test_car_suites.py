@@ -72,7 +72,7 @@ def test_every_circuit_has_its_own_limit(circuit: Circuit) -> None:
     assert [engine.step(still).truncated.item() for _ in range(2)] == [False, True]
 
 
-def test_held_out_roads_are_fixed_and_off_the_sketch() -> None:
+def test_held_out_roads_are_fixed_and_off_the_grid() -> None:
     keys = []
     for task in suite("bezier-heldout").tasks:
         levels = task.draw(2, generator())
@@ -111,7 +111,7 @@ def test_no_circuit_is_read_before_it_is_drawn(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(not Path(os.environ[VARIABLE]).is_dir(), reason="the circuits are not on this machine")
-def test_a_circuit_is_played_to_its_own_limit_in_a_larger_world() -> None:
+def test_a_circuit_is_played_to_its_own_limit_on_a_larger_playfield() -> None:
     task = suite("f1")["Brazil"]
     levels = task.draw(2, generator())
     assert isinstance(levels, CentreLineLevels)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clutr.envs.car.road.crossings import crossings
-from clutr.envs.car.road.track import HALF_WIDTH, KERB_TILES, KERB_WIDTH, Track
+from clutr.envs.car.road.track import HALF_WIDTH, KERB_TILES, KERB_WIDTH, Track, _kerbs
 
 
 def ring(n: int, radius: float = 80.0) -> NDArray[np.float64]:
@@ -23,7 +23,9 @@ def test_tiles_and_kerbs_are_the_packages(seed: int) -> None:
     env: Any = gymnasium.make("CarRacing-v3").unwrapped
     env._render = lambda _: None
     env.reset(seed=seed)
-    track = Track.from_gymnasium(env.track)
+    table = np.asarray(env.track, dtype=np.float64)
+    turns = table[:, 1] - np.roll(table[:, 1], 1)  # as the package: not reduced to half a turn at the start
+    track = Track(table[:, 2:], table[:, 1], turns, _kerbs(turns, 0.31 * 0.2))
     quads, kerb_quads = track.quads(), track.kerb_quads()
     ours: list[NDArray[np.float64]] = []
     colours: list[tuple[int, int, int] | None] = []

@@ -180,9 +180,9 @@ def test_repeated_cells_of_one_mutation_are_merged() -> None:
     levels = empty_levels(3000, 1, 3)
     edited = domain.mutate(levels, 2, generator())
     seed = generator()
-    places = torch.randint(0, 3, (2, 3000), generator=seed)
+    cells = torch.randint(0, 3, (2, 3000), generator=seed)
     choices = torch.randint(0, 3, (2, 3000), generator=seed)
-    same = (places[0] == places[1]) & (places[0] == 1) & (choices[0] == 0)
+    same = (cells[0] == cells[1]) & (cells[0] == 1) & (choices[0] == 0)
     assert int(same.sum()) > 50
     assert bool(edited.walls[same][:, 0, 1].all())
 
@@ -192,14 +192,14 @@ def test_a_goal_or_agent_under_a_new_wall_moves_to_a_free_cell() -> None:
     levels = domain.sample(4000, generator(7))
     edited = domain.mutate(levels, 1, generator())
     seed = generator()
-    place = torch.randint(0, 16, (1, 4000), generator=seed)[0]
+    cell = torch.randint(0, 16, (1, 4000), generator=seed)[0]
     built = torch.randint(0, 3, (1, 4000), generator=seed)[0] == 0
     for name in ("goal", "agent"):
-        hit = built & (place == levels.tensors()[name])
+        hit = built & (cell == levels.tensors()[name])
         assert int(hit.sum()) > 40
-        expected = levels.walls[hit].flatten(1).scatter(1, place[hit][:, None], True)
+        expected = levels.walls[hit].flatten(1).scatter(1, cell[hit][:, None], True)
         assert torch.equal(edited.walls[hit].flatten(1), expected)
-        assert not bool((edited.tensors()[name][hit] == place[hit]).any())
+        assert not bool((edited.tensors()[name][hit] == cell[hit]).any())
 
 
 def test_describe() -> None:
@@ -217,9 +217,9 @@ def test_describe() -> None:
     ("options", "message"),
     [
         ({"height": 2, "width": 2, "max_obstacles": 3}, "3 obstacles, a goal and an agent do not fit into 2x2 cells"),
-        ({"height": 0}, "at least one row"),
-        ({"max_obstacles": -1}, "must not be negative"),
-        ({"max_steps": 0}, "max_steps must be positive"),
+        ({"height": 0}, "height must be at least 1, got 0"),
+        ({"max_obstacles": -1}, "max_obstacles must be at least 0, got -1"),
+        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
         ({"view": 4}, "view must be odd"),
     ],
 )

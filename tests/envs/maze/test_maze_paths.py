@@ -1,4 +1,5 @@
 from collections import deque
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.generators import perfect_mazes
 from clutr.envs.maze.layouts import BENCHMARK, SMALL, fixed_levels
 from clutr.envs.maze.level import MazeLevels, empty_levels
-from clutr.envs.maze.paths import actions_to_goal, distances, shortest_paths, solvable
+from clutr.envs.maze.paths import actions_to_goal, shortest_paths, solvable
 
 STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 """Row and column offsets of the headings east, south, west, north."""
@@ -24,6 +25,13 @@ FACTS: dict[str, tuple[int, list[int], list[int]]] = {
     "SmallCorridor": (71, [13, 15, 17, 19, 21] * 2, [16, 18, 20, 22, 24] * 2),
     "LargeCorridor": (161, [19, 21, 23, 25, 27, 29, 31, 33] * 2, [22, 24, 26, 28, 30, 32, 34, 36] * 2),
 }
+
+
+def distances(levels: MazeLevels) -> torch.Tensor:
+    """Fewest moves from each cell to the goal, `[B, height, width]`."""
+    cells = torch.arange(levels.height * levels.width)
+    each = levels[torch.arange(len(levels)).repeat_interleave(len(cells))]
+    return shortest_paths(replace(each, agent=cells.repeat(len(levels)))).view(levels.walls.shape)
 
 
 def plain_distances(walls: list[list[bool]], goal: int) -> list[list[int]]:
@@ -123,7 +131,9 @@ def test_the_longest_way_through_a_maze_is_found() -> None:
 def test_large_mazes() -> None:
     levels = perfect_mazes(2, 101, torch.Generator().manual_seed(0))
     expected = plain_distances(levels.walls[0].tolist(), int(levels.goal[0]))
-    assert distances(levels)[0].tolist() == expected
+    cells = torch.randint(levels.height * levels.width, (200,), generator=torch.Generator().manual_seed(0))
+    found = shortest_paths(replace(levels[torch.zeros(200, dtype=torch.int64)], agent=cells))
+    assert torch.equal(found, torch.tensor(expected).flatten()[cells])
 
 
 def test_an_agent_on_the_goal_is_there() -> None:

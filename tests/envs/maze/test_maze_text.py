@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from clutr.envs.domain import LevelError
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.level import MazeLevels
-from clutr.envs.maze.text import MAX_BYTES, format_json, format_levels, parse, read
+from clutr.envs.maze.text import format_levels, parse
 
 DRAWING = """\
 ######
@@ -26,6 +25,26 @@ def level_batches(draw: st.DrawFn) -> MazeLevels:
     obstacles = draw(st.integers(0, height * width - 2))
     domain = MazeDomain(height=height, width=width, max_obstacles=obstacles)
     return domain.sample(draw(st.integers(1, 5)), torch.Generator().manual_seed(draw(st.integers(0, 2**32))))
+
+
+def format_json(levels: MazeLevels) -> str:
+    width, height = levels.width, levels.height
+
+    def pair(cell: int) -> list[int]:
+        return [cell % width + 1, cell // width + 1]
+
+    found = [
+        {
+            "width": width + 2,
+            "height": height + 2,
+            "walls": [pair(cell) for cell, wall in enumerate(levels.walls[row].flatten().tolist()) if wall],
+            "agent": pair(int(levels.agent[row])),
+            "heading": int(levels.heading[row]),
+            "goal": pair(int(levels.goal[row])),
+        }
+        for row in range(len(levels))
+    ]
+    return json.dumps(found)
 
 
 @given(level_batches())
@@ -184,32 +203,3 @@ def test_inconsistent_levels_are_not_written() -> None:
     wrong = MazeLevels(levels.walls, levels.goal, levels.heading, levels.goal)
     with pytest.raises(ValueError, match="agent and goal share a cell"):
         format_levels(wrong)
-
-
-def test_files_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "maze.txt"
-    path.write_text(DRAWING)
-    assert read(path).key() == parse(DRAWING).key()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"#####\n#A\xff#\n", "bad.txt: line 2: not UTF-8 text .byte 0xff."),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "bad.txt: line 1: not UTF-8 text .byte 0x89."),
-        (b"###\n#A#\n###\n", "bad.txt: line 1: the level has no goal"),
-        (b"\n" * (MAX_BYTES + 1), "bad.txt: larger than the limit of 16 MiB"),
-    ],
-)
-def test_bad_files_name_file_and_reason(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "bad.txt"
-    path.write_bytes(content)
-    with pytest.raises(LevelError, match=message):
-        read(path)
-
-
-def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LevelError, match=r"nothing\.txt: cannot be read: No such file"):
-        read(tmp_path / "nothing.txt")
-    with pytest.raises(LevelError, match="cannot be read: Is a directory"):
-        read(tmp_path)
