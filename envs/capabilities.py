@@ -27,7 +27,7 @@ def require(domain: Domain, capability: type[Capability], who: str) -> Capabilit
     missing = [name for name in vars(capability) if not name.startswith("_") and not hasattr(domain, name)]
     raise ValueError(
         f"{who} needs a domain with the capability {capability.__name__}, "
-        + f"but {type(domain).__name__} has no {' and no '.join(missing)}"
+        + f"but {type(domain).__name__} has no {', '.join(missing)}"
     )
 
 
