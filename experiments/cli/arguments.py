@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from functools import partial, wraps
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 Arguments = Sequence[str]
 
@@ -99,16 +99,22 @@ def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callab
 
 
 def _narrowed(kind: type, value: Any) -> type:
-    """A dataclass like `kind` with the types of the parts of `value`. A part that is None offers no option."""
+    """A dataclass like `kind` with the types of the parts of `value`. A part that is absent offers no option."""
     import tyro
 
     nothing: Any = tyro.conf.Suppress
+    parts = {name for name, hint in get_type_hints(kind).items() if _is_part(hint)}
     fields = [
         (name, nothing[None] if part is None else type(part), dataclasses.field(default=part))
         for name, part in ((field.name, getattr(value, field.name)) for field in dataclasses.fields(kind))
-        if part is None or dataclasses.is_dataclass(part)
+        if name in parts
     ]
     return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True) if fields else kind
+
+
+def _is_part(hint: Any) -> bool:
+    """Whether a field's type is a protocol, which the types of a part's values fulfil."""
+    return any(getattr(each, "_is_protocol", False) for each in (hint, *get_args(hint)))
 
 
 def _first_paragraph(box: str) -> str:

@@ -56,7 +56,7 @@ def _say_choices(experiment: Experiment) -> None:
     assert isinstance(student, PPOConfig)
     size = f"{domain.height}x{domain.width} cells, up to {domain.max_obstacles} obstacles"
     shape = f"{experiment.num_envs} environments x {student.rollout_steps} steps, {student.epochs} epochs"
-    say(f"world: mazes of {size}, {domain.max_steps} steps an episode")
+    say(f"environment: mazes of {size}, {domain.max_steps} steps an episode")
     say(f"student: recurrent PPO, LSTM {student.hidden}, {shape}, learning rate {student.learning_rate:g}")
     say(f"budget: {experiment.total_steps:,} steps of each student; CLUTR trains two, protagonist and antagonist")
     say("chosen so that minutes on two cores show learning; `maze-clutr` and its kin are the full-size presets\n")

@@ -1,6 +1,6 @@
 """The commands for curriculum runs: pretrain, train, resume, evaluate, compare, show, probe, inspect."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
@@ -130,47 +130,51 @@ def _train_on(run: "RunDirectory") -> None:
         say(f"stopped: `clutr resume {run.path}` continues")
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How a suite is played."""
+
+    suite: str | None = None
+    """The suite; by default its domain's first. `clutr list suites` names them."""
+    episodes: int = 100
+    """Episodes a level."""
+    deterministic: bool = False
+    """Take the most probable action instead of sampling."""
+    seed: int = 1
+    """Seed of levels and actions."""
+    tracks: Path | None = None
+    """Directory of the circuits' GeoJSON files, for --suite f1."""
+    json: bool = False
+    """Print one JSON object for machines."""
+
+
 def evaluate(args: Arguments) -> None:
     """Zero-shot transfer: play a suite of levels that nobody trained on."""
-    model = any(arg.partition("=")[0] == "--sb3" for arg in args)
-    (_evaluate_model if model else _evaluate_run)(args)
+    if any(arg.partition("=")[0] == "--sb3" for arg in args):
+        _evaluate_model(args)
+    else:
+        run("eval", _evaluate_run, args, options=EvaluationOptions())
 
 
-@command("eval")
-def _evaluate_run(
-    run: Path,
-    /,
-    suite: str | None = None,
-    episodes: int = 100,
-    deterministic: bool = False,
-    seed: int = 1,
-    cvar_levels: int = 0,
-    tracks: Path | None = None,
-    json: bool = False,
-) -> None:
+def _evaluate_run(run: Path, /, options: EvaluationOptions, cvar_levels: int = 0) -> None:
     """Zero-shot transfer: play a suite of levels that nobody trained on.
 
     `clutr eval --sb3 MODEL.zip` tests a model of Stable-Baselines3 instead of a run.
 
     Args:
         run: The run's directory.
-        suite: The suite; by default its domain's first. `clutr list suites` names them.
-        episodes: Episodes a level.
-        deterministic: Take the most probable action instead of sampling.
-        seed: Seed of levels and actions.
+        options: How the suite is played.
         cvar_levels: With --suite random: also the solve rate on the worst of this many levels.
-        tracks: Directory of the circuits' GeoJSON files, for --suite f1.
-        json: Print one JSON object for machines.
     """
-    import clutr
+    _play(run, options, cvar_levels=cvar_levels)
 
-    _use_tracks(tracks)
-    options: dict[str, Any] = {"deterministic": deterministic, "seed": seed, "cvar_levels": cvar_levels}
-    _show_evaluation(run.name, clutr.evaluate(run, suite, episodes, progress=not json, **options), json)
+
+_AS_IN_GYMNASIUM: dict[str, dict[str, Any]] = {"car": {"action_repeat": 1}}
+"""Where the environments that such models know differ from what our students play."""
 
 
 def _evaluate_model(args: Arguments) -> None:
-    """Zero-shot transfer of a model that a Stable-Baselines3 script saved. --domain names the domain: maze or car."""
+    """Zero-shot transfer of a model that a Stable-Baselines3 script saved."""
     import clutr
 
     named, rest = take("domain", args)
@@ -178,41 +182,22 @@ def _evaluate_model(args: Arguments) -> None:
     choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "eval --sb3 MODEL --domain", [name])
     if {"-h", "--help"} & set(rest):
         rest = ["--help"]
-    run("eval", _play_model, rest, domain=clutr.DOMAINS[name](**_AS_IN_GYMNASIUM.get(name, {})))
-
-
-_AS_IN_GYMNASIUM: dict[str, dict[str, Any]] = {"car": {"action_repeat": 1}}
-"""Where the environments that such models know differ from what our students play."""
+    domain = clutr.DOMAINS[name](**_AS_IN_GYMNASIUM.get(name, {}))
+    run("eval", _play_model, rest, options=EvaluationOptions(), domain=domain)
 
 
 def _play_model(
-    *,
-    domain: Any,
-    sb3: Path,
-    trust: bool = False,
-    algorithm: str | None = None,
-    suite: str | None = None,
-    episodes: int = 100,
-    deterministic: bool = False,
-    seed: int = 1,
-    tracks: Path | None = None,
-    json: bool = False,
+    *, options: EvaluationOptions, domain: Any, sb3: Path, trust: bool = False, algorithm: str | None = None
 ) -> None:
     """Zero-shot transfer of a model that a Stable-Baselines3 script saved. --domain names the domain: maze or car.
 
     Args:
+        options: How the suite is played.
         domain: The environments as the model knows them.
         sb3: What `model.save` wrote.
         trust: Load it, though loading runs code that the file holds.
         algorithm: What made it, such as ppo or sac; by default what it looks like.
-        suite: The suite; by default its domain's first. `clutr list suites` names them.
-        episodes: Episodes a level.
-        deterministic: Take the most probable action instead of sampling.
-        seed: Seed of levels and actions.
-        tracks: Directory of the circuits' GeoJSON files, for --suite f1.
-        json: Print one JSON object for machines.
     """
-    import clutr
     from clutr.experiments.evaluation.own_policy import load_model
 
     if not trust:
@@ -220,31 +205,32 @@ def _play_model(
             "a model of Stable-Baselines3 is a zip file that runs code of its own when it is loaded: "
             + "add --trust if you know who made it"
         )
-    _use_tracks(tracks)
-    policy, algorithm = load_model(sb3, domain, suite, algorithm)
-    options: dict[str, Any] = {"domain": domain, "deterministic": deterministic, "seed": seed}
-    result = clutr.evaluate(policy, suite, episodes, progress=not json, **options)
-    result["summary"] |= {"algorithm": algorithm, "domain": asdict(domain)}
-    _show_evaluation(sb3.name, result | {"run": str(sb3)}, json)
+    policy, algorithm = load_model(sb3, domain, options.suite, algorithm)
+    _play(policy, options, {"algorithm": algorithm, "domain": asdict(domain)}, sb3, domain=domain)
 
 
-def _use_tracks(directory: Path | None) -> None:
-    if directory is not None:
-        from clutr.envs.car.road.circuits import use_tracks
-
-        use_tracks(directory)
-
-
-def _show_evaluation(name: str, result: dict[str, Any], as_json: bool) -> None:
+def _play(
+    player: Any, options: EvaluationOptions, about: dict[str, Any] | None = None, path: Path | None = None, **more: Any
+) -> None:
+    """Evaluate a run, or a policy that is called `path`, and show the result with `about` in its summary."""
+    import clutr
     from clutr.experiments.display import console
     from clutr.experiments.evaluation.tables import cvar_table, evaluation_table
 
-    if as_json:
+    if options.tracks is not None:
+        from clutr.envs.car.road.circuits import use_tracks
+
+        use_tracks(options.tracks)
+    more |= {"deterministic": options.deterministic, "seed": options.seed, "progress": not options.json}
+    result = clutr.evaluate(player, options.suite, options.episodes, **more)
+    path = path or player
+    result["run"], result["summary"] = str(path), result["summary"] | (about or {})
+    if options.json:
         print(dumps(result))
         return
-    console.print(evaluation_table({name: result}))
+    console.print(evaluation_table({path.name: result}))
     if "cvar" in result["summary"]:
-        console.print(cvar_table({name: result["summary"]["cvar"]}))
+        console.print(cvar_table({path.name: result["summary"]["cvar"]}))
 
 
 @command("compare")

@@ -14,7 +14,7 @@ SAVE_EVERY_SECONDS = 10.0
 
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
-    """Where the manifold of `experiment` is shared: its name tells world, kind, and a hash of all it depends on."""
+    """Where the manifold of `experiment` is shared: named after domain, kind, and a hash of all it depends on."""
     plain = to_plain(experiment)
     if plain["manifold"] is None:
         raise RunError("this experiment has no manifold")

@@ -64,7 +64,7 @@ CAR_MANIFOLD_PRESETS: dict[str, ManifoldConfig] = {
     "recurrent": replace(_RECURRENT, iterations=800, kl_middle=280.0, kl_width=80.0),
     "shuffled": replace(_RECURRENT, iterations=800, kl_middle=280.0, kl_width=80.0, shuffle=True),
 }
-"""Those of roads. 12 control points on a grid of 100 cells are easy to encode: half a minute is enough, and 48
+"""Task manifolds of roads. 12 control points on a grid of 100 cells are easy to encode: half a minute is enough, and 48
 dimensions, whose points agree better with the codes of their levels than 64 (experiments/results/manifold)."""
 
 FIFTY_BLOCKS = MazeDomain()

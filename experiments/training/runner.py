@@ -22,7 +22,7 @@ from clutr.manifold.base import Manifold
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What the runner tells after each update."""
+    """The state of a training after an update."""
 
     update: int
     steps: int

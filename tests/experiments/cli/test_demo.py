@@ -19,7 +19,7 @@ def test_demo_prints_the_table_and_the_report(
     monkeypatch.setattr(demo, "EPISODES", 2)
     demo.run_demo(tmp_path / "demo", seed=1)
     printed = capsys.readouterr().out
-    assert "world: mazes of 5x5 cells, up to 6 obstacles, 20 steps an episode" in printed
+    assert "environment: mazes of 5x5 cells, up to 6 obstacles, 20 steps an episode" in printed
     for name in ("clutr", "dr", "untrained", "Labyrinth11", "IQM"):
         assert name in printed
     report = tmp_path / "demo" / "clutr" / "report.html"

@@ -126,8 +126,8 @@ def test_image_and_heading_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_model_of_minigrid_itself(tmp_path: Path) -> None:
-    world = FlatObsWrapper(gymnasium.make("MiniGrid-Empty-5x5-v0", agent_view_size=5))
-    policy, _ = load(PPO("MlpPolicy", world, batch_size=8, **ON_POLICY), tmp_path / "model.zip")
+    env = FlatObsWrapper(gymnasium.make("MiniGrid-Empty-5x5-v0", agent_view_size=5))
+    policy, _ = load(PPO("MlpPolicy", env, batch_size=8, **ON_POLICY), tmp_path / "model.zip")
     observation = ENGINE.reset(MAZE.sample(4, torch.Generator().manual_seed(1)))
     assert policy.act(observation, policy.initial_state(4), torch.Generator())[0].shape == (4,)
 

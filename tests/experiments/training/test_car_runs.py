@@ -1,4 +1,4 @@
-"""The second world through the same commands: trained, evaluated, compared and shown."""
+"""The second domain through the same commands: trained, evaluated, compared and shown."""
 
 import json
 import re

@@ -62,8 +62,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, manifolds: Path) -> di
 
 
 @pytest.mark.parametrize("name", DEBUG)
-def test_killed_with_sigkill_at_random_moments(name: str, undisturbed: dict[str, RunDirectory], tmp_path: Path) -> None:
-    """Real processes, killed at random moments of the training."""
+def test_killed_with_sigkill_at_random_times(name: str, undisturbed: dict[str, RunDirectory], tmp_path: Path) -> None:
+    """Real processes, killed at random times of the training."""
     rng = random.Random(name)
     run = RunDirectory.create(tmp_path / name, PRESETS[name])
     command = [
