@@ -12,8 +12,9 @@ class Stateful:
     """An object whose state is that of the attributes named in `saved`.
 
     An attribute may be a generator, anything with a `state_dict` of its own (a network, an optimiser, another
-    `Stateful`), a tensor, a batch of levels, a plain value, or a dict or list of those; None stands for a part that the
-    options leave out. A subclass adds to the names of its parent: `saved = (*Parent.saved, "more")`.
+    `Stateful`), a tensor, a batch of levels, a plain value, or a dict or list of those (a named tuple is saved as a
+    dict); None stands for a part that the options leave out. A subclass adds to the names of its parent: `saved =
+    (*Parent.saved, "more")`.
     """
 
     saved: ClassVar[tuple[str, ...]] = ()
@@ -40,8 +41,9 @@ def _state_of(part: Any) -> Any:
     if hasattr(part, "state_dict"):
         state = part.state_dict()
         return dict(state) if isinstance(part, nn.Module) else state
-    if isinstance(part, dict):
-        return {name: _state_of(item) for name, item in part.items()}
+    items = part._asdict() if hasattr(part, "_asdict") else part
+    if isinstance(items, dict):
+        return {name: _state_of(item) for name, item in items.items()}
     if isinstance(part, list):
         return [_state_of(item) for item in part]
     return part.clone() if isinstance(part, Tensor) else part

@@ -174,7 +174,7 @@ class RunDirectory:
         """The health measured after pretraining, if the run has a manifold."""
         if not self.manifold_path.exists():
             return None
-        health: dict[str, Any] = load_state(self.manifold_path)["health"]
+        health: dict[str, Any] = load_state(self.manifold_path)["measured"]
         return health
 
     # --- evaluations

@@ -230,4 +230,4 @@ class ALPGMM(Stateful):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         super().load_state_dict(state)
-        self.mixture = None if state["mixture"] is None else TaskMixture(*state["mixture"])
+        self.mixture = None if state["mixture"] is None else TaskMixture(**state["mixture"])

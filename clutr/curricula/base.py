@@ -1,7 +1,7 @@
 """The one protocol between teacher and students. Nothing else couples them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -83,20 +83,10 @@ class Outcome:
     @classmethod
     def stack(cls, proposal: Proposal, students: Sequence[EpisodeStatistics]) -> "Outcome":
         """Join the students' statistics, in the order of `Curriculum.students`."""
-
-        def join(name: str) -> Tensor:
-            return torch.stack([getattr(student, name).cpu() for student in students])
-
-        return cls(
-            proposal=proposal,
-            mean_return=join("mean_return"),
-            best_return=join("best_return"),
-            square_return=join("square_return"),
-            solved=join("solved"),
-            episodes=join("episodes"),
-            length=join("length"),
-            scores={name: torch.stack([s.scores[name].cpu() for s in students]) for name in students[0].scores},
-        )
+        names = [field.name for field in fields(EpisodeStatistics) if field.name != "scores"]
+        joined = {name: torch.stack([getattr(student, name).cpu() for student in students]) for name in names}
+        scores = {name: torch.stack([s.scores[name].cpu() for s in students]) for name in students[0].scores}
+        return cls(proposal, **joined, scores=scores)
 
 
 class Curriculum(Protocol):

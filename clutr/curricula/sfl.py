@@ -76,7 +76,7 @@ class Screening(Stateful):
         return scores
 
     def take(self) -> tuple[LevelBatch, Tensor]:
-        """All levels scored since the last time, and their scores; then it starts anew."""
+        """All levels scored since the last time, and their scores; then it starts again."""
         assert self._levels is not None
         found = self._levels, self._scores
         self._levels, self._scores = None, torch.zeros(0)

@@ -11,9 +11,7 @@ follow, so every point is a valid task; its chances are the same to the last bit
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +66,8 @@ class ArielManifold(Coder):
         domain: the domain.
         seed: of the initial weights.
     """
+
+    saved = (*Coder.saved, "network")
 
     def __init__(self, config: ArielConfig, domain: Tokens, seed: int) -> None:
         shape = TaskShape.of(domain)
@@ -140,12 +140,3 @@ class ArielManifold(Coder):
             centre[:, axis] = start + width * centre[:, axis]
             size[:, axis] *= width
         return centre, size
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and health."""
-        return {"network": dict(self.network.state_dict()), "health": self.measured}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.measured = state["health"]

@@ -6,14 +6,14 @@ which hold `LATENT_BITS` bits, so that no cell may be thinner along an axis than
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from clutr.envs.capabilities import Tokens
 from clutr.envs.domain import LevelBatch
+from clutr.envs.state import Stateful
 from clutr.manifold.sets import TaskShape
 
 LATENT_BITS = 24
@@ -24,7 +24,7 @@ LAST = 1 - 2.0**-LATENT_BITS
 """Just below 1: the box's far faces belong to the last cells."""
 
 
-class Coder(ABC):
+class Coder(Stateful, ABC):
     """A task manifold that loses nothing.
 
     Args:
@@ -34,6 +34,7 @@ class Coder(ABC):
     """
 
     bounds = (0.0, 1.0)
+    saved: ClassVar[tuple[str, ...]] = ("measured",)
 
     def __init__(self, domain: Tokens, shape: TaskShape, dim: int) -> None:
         self.domain = domain
@@ -80,14 +81,6 @@ class Coder(ABC):
     def health(self) -> dict[str, Any]:
         """The numbers measured after pretraining."""
         return self.measured
-
-    def state_dict(self) -> dict[str, Any]:
-        """Health: this coder has no weights."""
-        return {"health": self.measured}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.measured = state["health"]
 
 
 def inside(latents: Tensor) -> Tensor:

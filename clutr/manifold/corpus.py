@@ -32,7 +32,7 @@ class Corpus:
         domain: the domain.
         seed: of the corpus.
         batch_size: tasks a batch.
-        size: number of tasks, drawn without repeats where the domain allows; 0 draws fresh tasks for ever.
+        size: number of tasks, drawn without repeats where the domain allows; 0 draws fresh tasks without end.
         shuffle: whether each task's set is in random order instead of ascending.
         by_length: whether tasks of about one length share a batch, which spares a recurrent network padding; a network
             without a time axis learns better from mixed batches.
@@ -85,7 +85,7 @@ class Corpus:
         return pools[torch.randperm(POOL, generator=rng)]
 
     def _in_pass(self, number: int, count: int) -> Tensor:
-        """Indices of a pool into the fixed corpus, which is shuffled anew in each pass."""
+        """Indices of a pool into the fixed corpus, which is shuffled again in each pass."""
         wanted = torch.arange(number * count, (number + 1) * count)
         passes, index = wanted // self.size, wanted % self.size
         rows = torch.empty_like(wanted)

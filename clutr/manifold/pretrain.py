@@ -55,7 +55,7 @@ class PretrainOptions(ABC, Generic[M]):
     max_gradient_norm: float = 5.0
     """Gradients are scaled down to this norm; 0 leaves them alone."""
     corpus_size: int = 0
-    """Number of different tasks to train on; 0 draws fresh ones for ever."""
+    """Number of different tasks to train on; 0 draws fresh ones without end."""
     shuffle: bool = False
     """Whether each task's set of tokens comes in random order instead of ascending (an ablation)."""
 

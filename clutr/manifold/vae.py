@@ -1,7 +1,6 @@
 """What every task VAE has in common: a Gaussian latent inside, a box of points outside, and both as a manifold."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from clutr.envs.capabilities import Tokens
 from clutr.envs.domain import LevelBatch
+from clutr.envs.state import Stateful
 from clutr.manifold.posterior import TaskNetwork, posterior_health
 
 Squash = Literal["cdf", "tanh"]
@@ -37,7 +37,7 @@ def out_of_box(z: Tensor, squash: Squash, bound: float) -> Tensor:
     return x.clamp(-FARTHEST, FARTHEST)
 
 
-class VAEManifold:
+class VAEManifold(Stateful):
     """A task VAE as a box of latents.
 
     Args:
@@ -47,6 +47,8 @@ class VAEManifold:
         bound: the box is [-bound, bound]^dim.
         squash: how the Gaussian latent becomes a point of the box.
     """
+
+    saved = ("network", "measured")
 
     def __init__(self, network: TaskNetwork, domain: Tokens, dim: int, bound: float, squash: Squash) -> None:
         self.network = network
@@ -97,12 +99,3 @@ class VAEManifold:
     def health(self) -> dict[str, Any]:
         """The numbers measured after pretraining."""
         return self.measured
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and health."""
-        return {"network": dict(self.network.state_dict()), "health": self.measured}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.measured = state["health"]

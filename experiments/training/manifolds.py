@@ -30,7 +30,7 @@ def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tup
     path = manifold_path(experiment, manifolds)
     if path.exists():
         try:
-            return path, load_state(path)["health"]
+            return path, load_state(path)["measured"]
         except CorruptFileError:
             path.unlink()  # it can be made again
     assert experiment.manifold is not None

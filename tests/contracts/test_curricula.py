@@ -198,6 +198,20 @@ def test_proposals_and_scores_are_well_formed(name: str, n: int) -> None:
             assert not value.requires_grad, f"{score} keeps a graph alive"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("dr", "random-latent")])
+def test_calls_out_of_turn_are_refused(name: str) -> None:
+    curriculum = build(name)
+    proposal = curriculum.propose(6)
+    with pytest.raises(RuntimeError, match="propose was called twice"):
+        curriculum.propose(6)
+    with pytest.raises(RuntimeError, match="taken after observe, before propose"):
+        curriculum.state_dict()
+    outcome = play(curriculum, proposal, generator(7))
+    curriculum.observe(outcome)
+    with pytest.raises(RuntimeError, match="observe was called before propose"):
+        curriculum.observe(outcome)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(name: str) -> None:
     first, again, other = (run(build(name, seed), 4, generator(7)) for seed in (1, 1, 2))

@@ -161,19 +161,6 @@ def test_a_replay_leaves_teacher_optimiser_generator_and_scale_as_they_were() ->
     assert scale.count == 32
 
 
-def test_calls_out_of_turn() -> None:
-    curriculum = build()
-    fill(curriculum)
-    proposal = replay(curriculum, 2)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        curriculum.propose(2)
-    with pytest.raises(RuntimeError, match="a proposal is under way"):
-        curriculum.state_dict()
-    observe(curriculum, proposal, student([0.0] * 2), student([0.0] * 2))
-    with pytest.raises(RuntimeError, match="observe was called before propose"):
-        observe(curriculum, proposal, student([0.0] * 2), student([0.0] * 2))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

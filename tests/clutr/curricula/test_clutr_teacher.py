@@ -94,19 +94,6 @@ def test_the_teacher_moves_towards_regret() -> None:
     assert sum(means[-5:]) / 5 > 0.5
 
 
-def test_order_of_calls() -> None:
-    teacher = curriculum()
-    proposal = teacher.propose(2)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        teacher.propose(2)
-    with pytest.raises(RuntimeError, match="taken after observe, before propose"):
-        teacher.state_dict()
-    played = outcome(proposal, torch.zeros(2), torch.ones(2))
-    teacher.observe(played)
-    with pytest.raises(RuntimeError, match="observe was called before propose"):
-        teacher.observe(played)
-
-
 def test_bad_options_and_missing_manifold() -> None:
     with pytest.raises(ValueError, match="regret must be paired or flexible, got 'minimax'"):
         CLUTRConfig(regret="minimax")  # type: ignore[arg-type]  # a YAML file can say anything

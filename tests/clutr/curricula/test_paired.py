@@ -212,19 +212,6 @@ def test_the_minimax_adversary_needs_one_student() -> None:
     assert teacher.observe(outcome(proposal, torch.tensor([0.75, 0.0])))["regret"].tolist() == [-0.75, 0.0]
 
 
-def test_order_of_calls() -> None:
-    teacher = curriculum()
-    proposal = teacher.propose(2)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        teacher.propose(2)
-    with pytest.raises(RuntimeError, match="taken after observe, before propose"):
-        teacher.state_dict()
-    played = outcome(proposal, torch.zeros(2), torch.ones(2))
-    teacher.observe(played)
-    with pytest.raises(RuntimeError, match="observe was called before propose"):
-        teacher.observe(played)
-
-
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match="regret must be one of paired, flexible, minimax, got 'x'"):
         PAIREDConfig(regret="x")  # type: ignore[arg-type]  # a YAML file can say anything

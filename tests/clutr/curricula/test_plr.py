@@ -240,7 +240,3 @@ def test_messages() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             ACCELConfig(**options)  # type: ignore[arg-type]
-    curriculum = PLRConfig().build(CONTEXT)
-    curriculum.propose(2)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        curriculum.propose(2)

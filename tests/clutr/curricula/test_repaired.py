@@ -160,19 +160,6 @@ def test_students_may_learn_on_new_levels_too() -> None:
     assert build(train_on_new=True).propose(4).train.all()
 
 
-def test_calls_out_of_turn() -> None:
-    curriculum = build()
-    proposal = curriculum.propose(2)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        curriculum.propose(2)
-    with pytest.raises(RuntimeError, match="a proposal is under way"):
-        curriculum.state_dict()
-    played = statistics([0.0, 0.0], [0.0, 0.0])
-    observe(curriculum, proposal, played, played)
-    with pytest.raises(RuntimeError, match="observe was called before propose"):
-        observe(curriculum, proposal, played, played)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

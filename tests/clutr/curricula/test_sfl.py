@@ -131,18 +131,6 @@ def test_a_screening_is_resumed_in_the_middle() -> None:
     assert original.propose(8).levels.key() == restored.propose(8).levels.key()
 
 
-def test_calls_out_of_turn() -> None:
-    curriculum = sfl()
-    proposal = curriculum.propose(8)
-    with pytest.raises(RuntimeError, match="propose was called twice"):
-        curriculum.propose(8)
-    with pytest.raises(RuntimeError, match="a proposal is under way"):
-        curriculum.state_dict()
-    curriculum.observe(played(proposal, [0.0] * 8))
-    with pytest.raises(RuntimeError, match="observe was called before propose"):
-        curriculum.observe(played(proposal, [0.0] * 8))
-
-
 @pytest.mark.parametrize("name", ["candidates", "environments", "kept", "train_updates"])
 def test_counts_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):

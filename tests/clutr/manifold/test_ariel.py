@@ -219,7 +219,7 @@ def test_a_resumed_training_ends_bit_for_bit_where_an_undisturbed_one_does() -> 
     rest.run()
     expected, found = whole.manifold.state_dict(), rest.manifold.state_dict()
     assert all(torch.equal(expected["network"][name], found["network"][name]) for name in expected["network"])
-    assert expected["health"] == found["health"]
+    assert expected["measured"] == found["measured"]
 
 
 @pytest.mark.parametrize(

@@ -97,4 +97,4 @@ def test_a_training_resumes_from_its_file(config: PretrainOptions[VAEManifold], 
     rest.run()
     expected, found = whole.manifold.state_dict(), rest.manifold.state_dict()
     assert all(torch.equal(expected["network"][name], found["network"][name]) for name in expected["network"])
-    assert found["health"] == expected["health"]
+    assert found["measured"] == expected["measured"]

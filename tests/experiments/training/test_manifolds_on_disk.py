@@ -54,7 +54,7 @@ def test_pretrained_once_and_then_shared(shared: Path) -> None:
     path, health = pretrain(EXPERIMENT, shared, count)
     assert count.done == []
     assert path == manifold_path(EXPERIMENT, shared)
-    assert health == load_state(path)["health"]
+    assert health == load_state(path)["measured"]
     assert list(shared.iterdir()) == [path], "nothing unfinished is left behind"
 
 
