@@ -20,10 +20,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "new_environment.py"
 def test_a_domain_with_the_core_alone_trains_evaluates_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(DOMAINS, "_entries", dict(DOMAINS._entries))
     runpy.run_path(str(EXAMPLE), run_name="__main__")
-    run = RunDirectory(tmp_path)
+    run = RunDirectory(Path("runs/corridor"))
     returns = run.metrics()["protagonist/mean_return"]
     assert f"mean return of each update: [{returns[0]:.2f} " in capsys.readouterr().out
     assert returns[-1] > returns[0] + 0.3

@@ -56,7 +56,7 @@ def environment(
         # a path in a .pth file makes packages importable and leaves that folder's own .pth files alone
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         install = [sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-index"]
-        what = ["--editable", ROOT] if kind == "editable" else [distributions[kind]]
+        what: list[str | Path] = ["--editable", ROOT] if kind == "editable" else [distributions[kind]]
         run(*install, "--no-deps", "--no-build-isolation", "--ignore-installed", *what, cwd=root)
         return programs, site
 
