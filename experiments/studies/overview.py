@@ -78,8 +78,10 @@ def draw(demo: Path, path: Path) -> None:
 
     figure = Figure(figsize=(15, 4.9), dpi=110)
     FigureCanvasAgg(figure)
-    top, bottom = np.atleast_1d(figure.subfigures(2, 1, height_ratios=(3.4, 1.5)))
-    parts = np.atleast_1d(top.subfigures(1, 5, width_ratios=(1, 1.15, 1.25, 1.15, 1.05)))
+    rows = figure.add_gridspec(2, 1, height_ratios=(3.4, 1.5))
+    top, bottom = figure.add_subfigure(rows[0]), figure.add_subfigure(rows[1])
+    columns = top.add_gridspec(1, 5, width_ratios=(1, 1.15, 1.25, 1.15, 1.05))
+    parts = [top.add_subfigure(columns[column]) for column in range(5)]
     _sheet(parts[0], "1  random tasks\n", list(domain.render(domain.sample(9, rng)).numpy()), 3)
     _map(parts[1], run)
     _sheet(parts[2], "3  the curriculum:\nfirst levels, last levels", proposed, 4)

@@ -55,9 +55,9 @@ def environment(
         programs, (site,) = root / "bin", (root / "lib").glob("python*/site-packages")
         # a path in a .pth file makes packages importable and leaves that folder's own .pth files alone
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        install = [sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet", "--no-index"]
+        pip = f"-m pip --python {programs / 'python'} install --quiet --no-index --no-deps --no-build-isolation"
         what: list[str | Path] = ["--editable", ROOT] if kind == "editable" else [distributions[kind]]
-        run(*install, "--no-deps", "--no-build-isolation", "--ignore-installed", *what, cwd=root)
+        run(sys.executable, *pip.split(), "--ignore-installed", *what, cwd=root)
         return programs, site
 
     return make
