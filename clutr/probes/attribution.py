@@ -1,9 +1,11 @@
-"""To what in the past a prediction is due: relevance of each latent and action of each moment.
+"""Attribution of predictions to past inputs: the relevance of each latent and action of each step.
 
 Gradient x input and integrated gradients (Sundararajan et al. 2017), occlusion, layer-wise relevance for LSTMs, and the
-attention of Aaren. All are told against the same baseline, the mean latent and the mean action, so that relevance is of
-the difference that an input makes. Captum does what it can do here; it cannot see inside an LSTM, so relevance
-propagation is our own.
+attention of Aaren. All use the same baseline, the mean latent and the mean action. Captum computes what it offers; it
+does not offer relevance propagation through an LSTM.
+
+A target is a number that a memory predicts: the expected change of a latent, the reward, or a quantity that a linear
+probe reads from the memory's features, such as the lateral offset in ten steps.
 """
 
 from collections.abc import Callable
@@ -26,31 +28,31 @@ STEPS = 32
 
 
 class Past(NamedTuple):
-    """N stretches of T moments, as the memory's core takes them."""
+    """N sequences of T past steps, as the memory's core takes them."""
 
     inputs: Tensor
-    """`[N, T, I]`: normalised latents, then actions; the last moment is the present."""
+    """`[N, T, I]`: normalised latents, then actions; the last step is the present."""
     state: Tensor
     """`[N, S]`: the memory's before the first of them."""
     baseline: Tensor
-    """`[I]`: what stands for "nothing known": the mean latent, which is 0, and the mean action."""
-    places: list[tuple[int, int]]
-    """Of each stretch its episode and its last moment there."""
+    """`[I]`: the mean latent, which is 0, and the mean action."""
+    origins: list[tuple[int, int]]
+    """Of each sequence its episode and its last step there."""
 
 
 @torch.no_grad()
 def cut_pasts(
     episodes: "list[LatentEpisode]", memory: Memory, scale: Scale, length: int, most: int, rng: torch.Generator
 ) -> Past:
-    """One stretch of each episode that is long enough, ending at a random moment.
+    """One sequence of each episode that is long enough, ending at a random step.
 
     Args:
         episodes: to cut from.
-        memory: what has watched each episode up to its stretch.
+        memory: observes each episode up to its sequence.
         scale: of its latents.
         length: T.
         most: N, at most.
-        rng: chooses episodes and moments.
+        rng: chooses episodes and steps.
 
     Raises:
         ValueError: if no episode has T actions.
@@ -58,10 +60,10 @@ def cut_pasts(
     fitting = [number for number, episode in enumerate(episodes) if len(episode) >= length]
     if not fitting:
         longest = max((len(episode) for episode in episodes), default=0)
-        raise ValueError(f"no episode has {length} moments to explain; most have {longest}")
+        raise ValueError(f"no episode has {length} steps to explain; the longest has {longest}")
     order = torch.randperm(len(fitting), generator=rng)[:most].tolist()
-    rows, states, places = [], [], []
-    for number in (fitting[place] for place in order):
+    rows, states, origins = [], [], []
+    for number in (fitting[row] for row in order):
         episode = episodes[number]
         first = int(torch.randint(len(episode) - length + 1, (1,), generator=rng))
         inputs = torch.cat([scale.normalise(episode.mean[:-1]), episode.actions], 1)
@@ -70,22 +72,22 @@ def cut_pasts(
             state, _ = memory.core.scan(state, inputs[:first, None])
         rows.append(inputs[first : first + length])
         states.append(state[0])
-        places.append((number, first + length - 1))
+        origins.append((number, first + length - 1))
     actions = torch.cat([episode.actions for episode in episodes])
     baseline = torch.cat([torch.zeros(memory.latents), actions.mean(0)])
-    return Past(torch.stack(rows), torch.stack(states), baseline, places)
+    return Past(torch.stack(rows), torch.stack(states), baseline, origins)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A number that is read from the memory's features."""
+    """A number that is predicted from the memory's features."""
 
     name: str
     """In words."""
     latent: int | None = None
     """The latent whose expected change it is; None with a probe, or for the reward."""
     probe: LinearProbe | None = None
-    """What reads it from the features, in units of the quantity."""
+    """Reads it from the features, in units of the quantity."""
     column: int = 0
     """Which of the probe's quantities."""
 
@@ -120,30 +122,30 @@ class Target:
         return replace(self, probe=self.probe._replace(weights=weights[torch.randperm(len(weights), generator=rng)]))
 
 
-def answer(memory: Memory, target: Target, inputs: Tensor, state: Tensor) -> Tensor:
-    """What the memory says of the target `[N]` after inputs `[N, T, I]` from a state `[N, S]`, differentiable."""
+def predict(memory: Memory, target: Target, inputs: Tensor, state: Tensor) -> Tensor:
+    """The prediction of the target `[N]` after inputs `[N, T, I]` from a state `[N, S]`, differentiable."""
     _, features = memory.core.scan(state, inputs.transpose(0, 1))
     return target.value(memory, features[-1])
 
 
 @dataclass(frozen=True)
 class AttributionInput:
-    """What a memory says of a target, and the past that it says it of."""
+    """What is explained: a memory's prediction of a target from past inputs."""
 
     memory: Memory
     target: Target
     past: Past
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """The answer `[N]` to inputs `[N, T, I]` in place of the past's."""
-        return answer(self.memory, self.target, inputs, self.past.state)
+        """The prediction `[N]` for inputs `[N, T, I]` in place of the past's."""
+        return predict(self.memory, self.target, inputs, self.past.state)
 
-    def answers(self, inputs: Tensor, state: Tensor) -> Tensor:
+    def predict_from(self, inputs: Tensor, state: Tensor) -> Tensor:
         """The same from states of their own; captum repeats both."""
-        return answer(self.memory, self.target, inputs, state)
+        return predict(self.memory, self.target, inputs, state)
 
     def over(self, inputs: Tensor) -> "AttributionInput":
-        """The same question about other inputs."""
+        """The same for other inputs."""
         return AttributionInput(self.memory, self.target, self.past._replace(inputs=inputs))
 
 
@@ -151,42 +153,42 @@ Explain = Callable[[AttributionInput], Tensor]
 """Relevance `[N, T, I]` of the inputs."""
 
 
-def gradient_times_input(question: AttributionInput) -> Tensor:
-    """Slope of the answer times what differs from the baseline: right for small differences."""
-    past = question.past
+def gradient_times_input(explained: AttributionInput) -> Tensor:
+    """Gradient of the prediction times the difference from the baseline."""
+    past = explained.past
     inputs = past.inputs.detach().clone().requires_grad_()
-    (slope,) = torch.autograd.grad(question(inputs).sum(), inputs)
+    (slope,) = torch.autograd.grad(explained(inputs).sum(), inputs)
     return slope * (past.inputs - past.baseline)
 
 
-def integrated_gradients(question: AttributionInput) -> Tensor:
-    """Slopes along the straight way from the baseline; they add up to the difference that the past makes."""
-    past = question.past
+def integrated_gradients(explained: AttributionInput) -> Tensor:
+    """Gradients along the straight path from the baseline; they add up to the difference that the past makes."""
+    past = explained.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
-    found: Tensor = IntegratedGradients(question.answers).attribute(
+    found: Tensor = IntegratedGradients(explained.predict_from).attribute(
         past.inputs, baselines=baseline, additional_forward_args=(past.state,), n_steps=STEPS
     )
     return found.detach()
 
 
 @torch.no_grad()
-def occlusion(question: AttributionInput) -> Tensor:
-    """By how much the answer falls if one input of one moment is replaced by the baseline."""
-    past = question.past
+def occlusion(explained: AttributionInput) -> Tensor:
+    """By how much the prediction falls if one input of one step is replaced by the baseline."""
+    past = explained.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
-    found: Tensor = FeatureAblation(question.answers).attribute(
+    found: Tensor = FeatureAblation(explained.predict_from).attribute(
         past.inputs, baselines=baseline, additional_forward_args=(past.state,)
     )
     return found.detach()
 
 
-def layerwise_relevance(question: AttributionInput) -> Tensor:
+def layerwise_relevance(explained: AttributionInput) -> Tensor:
     """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
 
     Raises:
         TypeError: for another core.
     """
-    memory, target, past = question.memory, question.target, question.past
+    memory, target, past = explained.memory, explained.target, explained.past
     if not isinstance(memory.core, LSTMCore):
         raise TypeError(f"layer-wise relevance is for LSTMs, not for {type(memory.core).__name__}")
     opened = OpenLSTM.of(memory.core.lstm)
@@ -197,13 +199,13 @@ def layerwise_relevance(question: AttributionInput) -> Tensor:
     return lrp(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
 
 
-def attention(question: AttributionInput) -> Tensor:
-    """How much Aaren's heads read of each moment, `[N, T]`, mean over heads; the rest went to what came before.
+def attention(explained: AttributionInput) -> Tensor:
+    """Aaren's attention to each step, `[N, T]`, mean over heads; the rest goes to what came before.
 
     Raises:
         TypeError: for another core.
     """
-    core, past = question.memory.core, question.past
+    core, past = explained.memory.core, explained.past
     if not isinstance(core, AarenCore):
         raise TypeError(f"attention is Aaren's, not of {type(core).__name__}")
     with torch.no_grad():
@@ -215,9 +217,9 @@ def attention(question: AttributionInput) -> Tensor:
         return torch.cat([earlier[:, None], scores], 1).softmax(1)[:, 1:].mean(-1)
 
 
-def random_relevance(question: AttributionInput, rng: torch.Generator) -> Tensor:
-    """Random relevance, the control of all others."""
-    return torch.randn(question.past.inputs.shape, generator=rng)
+def random_relevance(explained: AttributionInput, rng: torch.Generator) -> Tensor:
+    """Random relevance, the control of all other methods."""
+    return torch.randn(explained.past.inputs.shape, generator=rng)
 
 
 METHODS: dict[str, Explain] = {
@@ -239,19 +241,19 @@ def methods_for(memory: Memory) -> dict[str, Explain]:
 
 
 def by_lag(relevance: Tensor) -> Tensor:
-    """Share of absolute relevance `[N, T, I]` at 0, 1, ... moments before the present: `[T]`."""
+    """Share of absolute relevance `[N, T, I]` at 0, 1, ... steps before the present: `[T]`."""
     sizes = relevance.abs().sum(-1) if relevance.ndim == 3 else relevance.abs()
     shares = sizes / sizes.sum(1, keepdim=True).clamp(min=1e-30)
     return shares.mean(0).flip(0)
 
 
-def completeness(question: AttributionInput, relevance: Tensor) -> float:
-    """How much of the difference between answer and baseline the relevance leaves out, as a share of its size.
+def completeness(explained: AttributionInput, relevance: Tensor) -> float:
+    """Share of the difference between prediction and baseline that the relevance leaves out.
 
     0 for integrated gradients with enough steps, whose relevance adds up.
     """
     with torch.no_grad():
-        past = question.past
-        made = question(past.inputs) - question(past.baseline.expand_as(past.inputs))
+        past = explained.past
+        made = explained(past.inputs) - explained(past.baseline.expand_as(past.inputs))
     missing = relevance.flatten(1).sum(1) - made
     return float(missing.abs().mean() / made.abs().mean().clamp(min=1e-12))

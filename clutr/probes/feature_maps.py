@@ -32,7 +32,7 @@ DEAD = 1e-6
 def layers_of(backbone: Backbone, frames: Tensor) -> dict[str, Tensor]:
     """Activations `[N, h, w, channels]` of each layer that has places, for frames `[N, H, W, 3]` uint8.
 
-    The pixels come first. A backbone in one step (modes, block-spin pyramid) has no more layers.
+    The pixels come first. A backbone of one linear map (PPCA, Haar wavelets) has no more layers.
     """
     inner: Any = backbone
     while hasattr(inner, "base"):

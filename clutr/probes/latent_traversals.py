@@ -1,7 +1,7 @@
-"""What each latent shows: sweeps on a real frame, scaled by how far the latent really moves.
+"""Latent traversals: what a recorded frame looks like while one of its latents changes.
 
-Sweeps are scaled by the aggregate posterior, not the prior, and start from the codes of a real frame, not from zeros:
-so a passive dimension shows that it is one, and the others show themselves where the model lives. Own construction.
+The range of a latent is that of the aggregate posterior, not of the prior, so that traversals stay near the data and a
+passive latent changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Traversal(NamedTuple):
     difference: Tensor
     """`[H, W]`: mean absolute difference of the two ends."""
     energy: float
-    """Mean squared change over the sweep."""
+    """Mean squared change over the traversal."""
     area: float
     """Effective number of pixels that change."""
     frequency: float
@@ -58,16 +58,16 @@ def traverse(decode: Decode, code: Tensor, latent: int, spread: float, steps: in
 
 
 def latent_traversals(decode: Decode, code: Tensor, spreads: Tensor, kl: Tensor, most: int = 16) -> list[Traversal]:
-    """Sweeps of the latents with the most KL `[D]` first, at most so many, on one frame's code `[D]`."""
+    """Traversals of the latents with the most KL `[D]` first, at most so many, on one frame's code `[D]`."""
     order = kl.argsort(dim=0, descending=True, stable=True)[:most].tolist()
     return [traverse(decode, code, latent, float(spreads[latent])) for latent in order]
 
 
 def monotonicity(found: Traversal, encode: Decode, read: Decode) -> Tensor:
-    """How monotonically each true quantity follows a sweep, as it is read from the pictures, encoded again.
+    """How monotonically each true quantity follows a traversal, as it is read from the pictures, encoded again.
 
     Args:
-        found: the sweep.
+        found: the traversal.
         encode: pictures `[K, H, W, 3]` to latents `[K, D]`.
         read: latents to quantities `[K, Q]`.
 

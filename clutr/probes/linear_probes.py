@@ -1,4 +1,4 @@
-"""Linear probes: what can be read from a representation, whether that says anything, and whether the model uses it.
+"""Linear probes with their controls: a control task, and a causal test of whether the model uses what is read.
 
 A probe is ridge regression, its penalty chosen on validation groups. A good score alone says little: a control task
 (random values that depend on the group, Hewitt & Liang, arXiv 1909.03368) shows how much the probe could have

@@ -1,6 +1,6 @@
-"""How a world model's memory moves: gates, how far back it looks, where it comes to rest, and whether it bursts.
+"""Dynamics of a world model's memory: Lyapunov exponents, fixed points, memory horizon, effective dimension, collapse.
 
-Works on any core of `clutr.world_model.cores`, through its step alone; what needs an LSTM says so. Sources: Vogt et
+Works on any core of `clutr.world_model.cores`, through its step alone. Sources: Vogt et
 al. 2020 (arXiv 2006.14123) for exponents, Sussillo & Barak 2013 for fixed points, "Stuffed Mamba" (COLM 2025) for the
 test of state collapse, which is ported to these cores.
 """
@@ -35,7 +35,7 @@ class Lyapunov(NamedTuple):
     """A spectrum of exponents."""
 
     exponents: Tensor
-    """`[K]`, falling, in nats a step: positive ones mean that near states part."""
+    """`[K]`, falling, in nats a step: positive ones mean that near states diverge."""
     dimension: float
     """Kaplan and Yorke's: how many directions it takes until volumes shrink."""
 
@@ -174,22 +174,22 @@ def exponents_along(
     """The largest exponents along a trajectory, by products of Jacobians with a few directions.
 
     Args:
-        steps: the map of each moment, from a state `[S]` to the next.
+        steps: the map of each step, from a state `[S]` to the next.
         state: `[S]`, the first.
-        length: moments, the warm-up among them.
+        length: steps, the warm-up among them.
         count: how many exponents.
-        warm_up: first moments, which only turn the directions.
+        warm_up: first steps, which only turn the directions.
 
     Raises:
-        ValueError: if no moment is left after the warm-up.
+        ValueError: if no step is left after the warm-up.
     """
     if length <= warm_up:
         raise ValueError(f"exponents need more than the {warm_up} steps of the warm-up, got {length}")
     count = min(count, len(state))
     frame = torch.eye(len(state), count, dtype=state.dtype)
     total = torch.zeros(count, dtype=state.dtype)
-    for moment in range(length):
-        step = steps(moment) if callable(steps) else steps[moment]
+    for time in range(length):
+        step = steps(time) if callable(steps) else steps[time]
 
         def push(direction: Tensor, step: Map = step, state: Tensor = state) -> Tensor:
             moved: Tensor = jvp(step, (state,), (direction,))[1]
@@ -197,7 +197,7 @@ def exponents_along(
 
         frame, stretch = torch.linalg.qr(vmap(push)(frame.T).T)
         state = step(state)
-        if moment >= warm_up:
+        if time >= warm_up:
             total += stretch.diagonal().abs().clamp(min=1e-300).log()
     exponents = (total / (length - warm_up)).sort(descending=True).values
     return Lyapunov(exponents, kaplan_yorke(exponents))
@@ -243,7 +243,7 @@ def jacobian_of(step: Map) -> Map:
 
 
 def chained(episodes: Sequence[LatentEpisode], dreamer: Dreamer, length: int) -> Tensor:
-    """Inputs of one moment after another `[length, I]`, of as many episodes as it takes, again and again if need be."""
+    """The inputs `[length, I]` of episodes one after the other, repeated if need be."""
     rows: list[Tensor] = []
     have = 0
     while have < length:
@@ -273,7 +273,7 @@ def spectra(
 
 
 def gradient_horizon(memory: Memory, past: Past) -> MemoryHorizon:
-    """How far back the expected change of the latent looks, by slopes; that the latent itself is added is left out."""
+    """How far back the expected change of the latent depends on inputs, by gradients."""
 
     def read(xs: Tensor) -> Tensor:
         _, features = memory.core.scan(past.state, xs)
@@ -284,13 +284,11 @@ def gradient_horizon(memory: Memory, past: Past) -> MemoryHorizon:
 
 @torch.no_grad()
 def occlusion_horizon(memory: Memory, past: Past, following: Tensor) -> Tensor:
-    """By how many nats a dimension the next latent is worse foretold if one moment is hidden: `[T]` by lag.
-
-    It is hidden from the core alone: that the present latent is added to the expected change stays as it is.
+    """Nats a dimension by which the next latent is predicted worse if one step is hidden from the core: `[T]` by lag.
 
     Args:
         memory: the model.
-        past: stretches of T moments.
+        past: sequences of T steps.
         following: `[N, D]`: the normalised latents that came next.
     """
 
@@ -334,10 +332,10 @@ def effective_dimension(states: Tensor) -> EffectiveDimension:
 
 
 class Collapse(NamedTuple):
-    """What becomes of the state far beyond the training length."""
+    """The state far beyond the training length."""
 
     sizes: dict[str, Tensor]
-    """Root mean square of the state over units and streams by moment, `[L]`, under `data`, `constant` and `dream`."""
+    """Root mean square of the state over units and streams by step, `[L]`, under `data`, `constant` and `dream`."""
     outside: dict[str, Tensor]
     """`[L]`: share of units whose root mean square over streams left the band of the training length."""
     nats: Tensor
@@ -351,20 +349,20 @@ class Collapse(NamedTuple):
 def collapse(
     dreamer: Dreamer, episodes: Sequence[LatentEpisode], trained: int, length: int, streams: int = 16
 ) -> Collapse:
-    """Run a memory far beyond its training length on data, on one thing again and again, and on its own dreams.
+    """Run a memory far beyond its training length on data, on one input again and again, and on its own dreams.
 
     Args:
         dreamer: the memory.
         episodes: they follow each other without a reset, in each stream from another one on.
-        trained: moments of a training sequence.
-        length: moments to run.
+        trained: steps of a training sequence.
+        length: steps to run.
         streams: side by side.
 
     Raises:
         ValueError: if it is not to run beyond the training length.
     """
     if length <= trained:
-        raise ValueError(f"a run beyond {trained} moments of training needs more than that, got {length}")
+        raise ValueError(f"a run beyond {trained} steps of training needs more than that, got {length}")
     memory = dreamer.memory
     streams = min(streams, len(episodes))
     starts = [round(stream * len(episodes) / streams) for stream in range(streams)]
@@ -375,11 +373,11 @@ def collapse(
     states = {name: memory.initial_state(streams) for name in seen}
     dreamt, still, nats = latents[0], torch.zeros_like(latents[0]), []
     idle = actions.flatten(0, 1).mean(0).expand(streams, -1)
-    for moment in range(length):
-        states["data"], expected = memory.step(states["data"], latents[moment], actions[moment])
-        nats.append(-expected.latent.log_density(latents[moment + 1]).mean())
+    for time in range(length):
+        states["data"], expected = memory.step(states["data"], latents[time], actions[time])
+        nats.append(-expected.latent.log_density(latents[time + 1]).mean())
         states["constant"], _ = memory.step(states["constant"], still, idle)
-        states["dream"], ahead = memory.step(states["dream"], dreamt, actions[moment])
+        states["dream"], ahead = memory.step(states["dream"], dreamt, actions[time])
         dreamt = clip_latents(ahead.latent.mean())
         for name, state in states.items():
             seen[name].append(state.square().mean(0).sqrt())

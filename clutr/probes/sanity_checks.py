@@ -1,8 +1,10 @@
-"""May this explanation be believed? Everything that is known about a map, in one verdict beside it.
+"""Sanity checks of attribution maps.
 
-A map passes if what it calls relevant matters more than chance (deletion against random order, by two standard errors
-over the explained predictions) and if it looks different for a model with shuffled weights (Adebayo et al. 2018). The
-other numbers are shown and not judged: no threshold for them has a better reason than taste.
+A map passes if deleting what it calls relevant changes the prediction more than deletion in random order, by two
+standard errors over the explained predictions, and if the map of a model with shuffled weights is different (Adebayo et
+al. 2018). The other numbers are reported without a threshold. Deletion: Petsiuk et al. 2018; the area between the
+orders is one number (ABPC). Infidelity and sensitivity: Yeh et al. 2019. Agreement with masks as in Quantus and in gaze
+research.
 """
 
 import copy
@@ -89,7 +91,7 @@ def infidelity(
     share: float = 0.2,
     draws: int = 20,
 ) -> float:
-    """Infidelity of relevance that is told against a baseline: what removing random features does, and is said to do.
+    """Infidelity of relevance against a baseline: what removing random features does, and should do by the map.
 
     Args:
         model: what is explained.
@@ -101,7 +103,7 @@ def infidelity(
         draws: how often.
 
     Returns:
-        The mean squared difference over the mean square of what it really does: 0 for a relevance that foretells all,
+        The mean squared difference over the mean square of what it really does: 0 for a perfect map,
         1 for one that says nothing.
     """
     before, values, wrong, size = model(inputs), baseline.expand_as(inputs), 0.0, 0.0
@@ -114,18 +116,18 @@ def infidelity(
 
 
 class Randomisation(NamedTuple):
-    """How like an explanation of the trained model is to one of a model with random weights."""
+    """How similar the maps of the trained model and of one with random weights are."""
 
     similarity: float
     """Mean rank correlation of absolute relevance over inputs."""
     passed: bool
-    """Whether it is low: an explanation that does not notice the weights explains nothing of them."""
+    """Whether that is low."""
 
 
 def randomisation(trained: Tensor, random: Tensor, limit: float = 0.5) -> Randomisation:
     """Compare relevances `[N, F]` of the trained model and of the model with weights drawn anew."""
     pairs = zip(trained.abs().double(), random.abs().double(), strict=True)
-    # an even map has no ranks
+    # a constant map has no ranks
     known = [float(stats.spearmanr(a, b).statistic) for a, b in pairs if a.std() > 0 and b.std() > 0]
     similarity = sum(known) / len(known) if known else 0.0
     return Randomisation(similarity, abs(similarity) < limit)
@@ -167,7 +169,7 @@ def agreement(relevance: Tensor, mask: Tensor) -> Agreement:
 
 @dataclass(frozen=True)
 class SanityChecks:
-    """What the checks say of one explanation, over N predictions."""
+    """The checks of one map, over N predictions."""
 
     passed: bool
     why: str
@@ -179,10 +181,11 @@ class SanityChecks:
     gap_error: float
     """Its standard error over predictions."""
     infidelity: float | None
-    """Share of what removing a fifth of the features does that the map does not foretell: 0 is perfect, 1 says nothing;
-    None for maps without a sign."""
+    """Share of the effect of removing a fifth of the features that the map does not predict: 0 is perfect, 1 says
+    nothing; None for maps without a sign."""
     sensitivity: float | None
-    """Largest relative change of the map under small disturbances, mean over predictions; None if it was not asked."""
+    """Largest relative change of the map under small disturbances, mean over predictions; None if it was not
+    measured."""
     similarity: dict[str, float]
     """Rank correlation with the map of a model of which this part was shuffled."""
     predictions: int
@@ -205,21 +208,21 @@ def check_map(
     """Check a map.
 
     Args:
-        model: the answer `[N]` when features are present where `[N, F]` is 1 and at their baseline where it is 0.
+        model: the prediction `[N]` when features are present where `[N, F]` is 1 and at their baseline where it is 0.
         relevance: `[N, F]`.
         shuffled: the relevance of models of which a part was shuffled; "everything" is among them, and decides.
         rng: orders and draws at random.
         moved: the relevance for slightly disturbed inputs.
-        signed: whether relevance says the direction. If not, the answer's absolute change is what it should tell.
+        signed: whether relevance says the direction. If not, it stands for the prediction's absolute change.
     """
     present, nothing = torch.ones_like(relevance), torch.zeros_like(relevance)
     whole, empty = model(present), model(nothing)
     size = max(float((whole - empty).abs().mean()), 1e-12)
 
-    def asked(features: Tensor) -> Tensor:
+    def prediction(features: Tensor) -> Tensor:
         return model(features) / size if signed else -(model(features) - whole).abs() / size
 
-    found = perturb(asked, present, relevance, nothing, rng)
+    found = perturb(prediction, present, relevance, nothing, rng)
     similarity = {part: randomisation(relevance, other, SIMILAR).similarity for part, other in shuffled.items()}
     matters = found.random_gap > ERRORS * found.gap_error and found.random_gap > 0
     differs = abs(similarity["everything"]) < SIMILAR
@@ -236,7 +239,7 @@ def check_map(
         abpc=found.abpc,
         random_gap=found.random_gap,
         gap_error=found.gap_error if math.isfinite(found.gap_error) else 0.0,
-        infidelity=infidelity(asked, present, relevance / size, nothing, rng) if signed else None,
+        infidelity=infidelity(prediction, present, relevance / size, nothing, rng) if signed else None,
         sensitivity=float(torch.stack(worst).amax(0).mean()) if worst else None,
         similarity=similarity,
         predictions=len(relevance),
@@ -285,70 +288,70 @@ def shuffle_backbone(backbone: Backbone, rng: torch.Generator) -> Backbone:
 
 
 def check_latents(
-    question: AttributionInput, explain: Explain, rng: torch.Generator, nudges: int = 2
+    explained: AttributionInput, explain: Explain, rng: torch.Generator, nudges: int = 2
 ) -> tuple[Tensor, SanityChecks]:
-    """Explain a prediction by past latents and actions, and check the map. Relevance `[N, T, I]` and the verdict."""
-    past, memory = question.past, question.memory
-    relevance = explain(question)
+    """Explain a prediction by past latents and actions, and check the map. Relevance `[N, T, I]` and its checks."""
+    past, memory = explained.past, explained.memory
+    relevance = explain(explained)
     others = {
-        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(explained, part, rng), past))
         for part in parts_of(memory)
     }
     moved = [
-        explain(question.over(past.inputs + NUDGE * (2 * torch.rand(past.inputs.shape, generator=rng) - 1)))
+        explain(explained.over(past.inputs + NUDGE * (2 * torch.rand(past.inputs.shape, generator=rng) - 1)))
         for _ in range(nudges)
     ]
 
     def model(present: Tensor) -> Tensor:
         shown = present.view_as(past.inputs)
-        return question(past.baseline + shown * (past.inputs - past.baseline))
+        return explained(past.baseline + shown * (past.inputs - past.baseline))
 
     flat = {part: other.flatten(1) for part, other in others.items()}
     return relevance, check_map(model, relevance.flatten(1), flat, rng, [other.flatten(1) for other in moved])
 
 
-def _shuffled_target(question: AttributionInput, part: str, rng: torch.Generator) -> Target:
-    return question.target.shuffled(rng) if part in ("head", "everything") else question.target
+def _shuffled_target(explained: AttributionInput, part: str, rng: torch.Generator) -> Target:
+    return explained.target.shuffled(rng) if part in ("head", "everything") else explained.target
 
 
 def check_steps(
-    question: AttributionInput, explain: Callable[[AttributionInput], Tensor], rng: torch.Generator
+    explained: AttributionInput, explain: Callable[[AttributionInput], Tensor], rng: torch.Generator
 ) -> tuple[Tensor, SanityChecks]:
-    """The same for maps without a sign that tell of whole moments, such as attention: relevance `[N, T]`."""
-    past, memory = question.past, question.memory
-    relevance = explain(question)
+    """The same for maps without a sign over whole steps, such as attention: relevance `[N, T]`."""
+    past, memory = explained.past, explained.memory
+    relevance = explain(explained)
     others = {
-        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(question, part, rng), past))
+        part: explain(AttributionInput(shuffle_memory(memory, part, rng), _shuffled_target(explained, part, rng), past))
         for part in parts_of(memory)
     }
 
     def model(present: Tensor) -> Tensor:
-        return question(past.baseline + present[..., None] * (past.inputs - past.baseline))
+        return explained(past.baseline + present[..., None] * (past.inputs - past.baseline))
 
     return relevance, check_map(model, relevance, others, rng, signed=False)
 
 
 def check_pixels(
-    question: PixelAttributionInput, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
+    explained: PixelAttributionInput, backbone: Backbone, explain: ExplainPixels, rng: torch.Generator, nudges: int = 1
 ) -> tuple[Tensor, SanityChecks]:
-    """Explain a prediction by the present frame's pixels, and check the map. Relevance `[N, H, W]` and the verdict."""
-    relevance = explain(question)
-    inner = question.question
+    """Explain a prediction by the present frame's pixels, and check the map. Relevance `[N, H, W]` and its checks."""
+    relevance = explain(explained)
+    inner = explained.latents_input
     others = {}
     for part in (*parts_of(inner.memory)[:-1], "encoder", "everything"):
         memory = inner.memory if part == "encoder" else shuffle_memory(inner.memory, part, rng)
         target = _shuffled_target(inner, part, rng)
-        encode = question.encode
+        encode = explained.encode
         if part in ("encoder", "everything"):
             encode = differentiable(shuffle_backbone(backbone, rng))
-        others[part] = explain(question.asked_of(AttributionInput(memory, target, inner.past), encode))
-    noise = [2 * torch.rand(question.frames.shape, generator=rng) - 1 for _ in range(nudges)]
-    moved = [explain(question.over(question.frames + PIXEL_NUDGE * each)) for each in noise]
+        others[part] = explain(explained.put_to(AttributionInput(memory, target, inner.past), encode))
+    noise = [2 * torch.rand(explained.frames.shape, generator=rng) - 1 for _ in range(nudges)]
+    moved = [explain(explained.over(explained.frames + PIXEL_NUDGE * each)) for each in noise]
     rows, columns = (size // CELL for size in relevance.shape[1:])
 
     def model(present: Tensor) -> Tensor:
         shown = present.view(-1, rows, columns).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[..., None]
-        return question(question.baseline + shown * (question.frames - question.baseline))
+        return explained(explained.baseline + shown * (explained.frames - explained.baseline))
 
     cells = {part: _cells(other) for part, other in others.items()}
     return relevance, check_map(model, _cells(relevance), cells, rng, [_cells(other) for other in moved])
@@ -368,7 +371,7 @@ def mask_agreement(relevance: Tensor, masks: Tensor, objects: Sequence[str]) -> 
         objects: names of the numbers in `masks`.
 
     Returns:
-        By object `mass`, `rank`, `pointing`, `nss`, `chance` (see `faithfulness.Agreement`) and `frames`; objects that
+        By object `mass`, `rank`, `pointing`, `nss`, `chance` (see `Agreement`) and `frames`; objects that
         are never seen, or fill every frame, are missing.
     """
     found = {}

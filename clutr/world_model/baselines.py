@@ -1,7 +1,6 @@
-"""What a world model must beat: predictions that remember next to nothing, from the same context and actions.
+"""Baselines that a world model must beat: predictions with next to no memory, from the same context and actions.
 
-They take a context of latents `[C, N, D]`, and actions to come `[H, N, A]` where they know what to do with them, and
-give latents `[H, N, D]`.
+They take a context of latents `[C, N, D]`, and some the actions to come `[H, N, A]`, and give latents `[H, N, D]`.
 """
 
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class LinearDynamics:
 
     @classmethod
     def fit(cls, latents: Tensor, actions: Tensor, following: Tensor) -> Self:
-        """Least squares on n moments: latents `[n, D]`, actions `[n, A]` and what followed `[n, D]`."""
+        """Least squares on n steps: latents `[n, D]`, actions `[n, A]` and what followed `[n, D]`."""
         inputs = torch.cat([latents, actions, torch.ones(len(latents), 1)], 1).double()
         square = inputs.T @ inputs
         penalty = RIDGE * square.diagonal().mean() / len(inputs) * torch.eye(len(square), dtype=torch.float64)

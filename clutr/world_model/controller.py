@@ -1,4 +1,4 @@
-"""C: a linear controller on what is seen and what is remembered, evolved in the world.
+"""C: a linear controller on latents and memory states, evolved in the environment.
 
 Source: Ha & Schmidhuber 2018, "World Models": actions are a squashed linear map of [z, h], evolved by CMA-ES (Hansen;
 here by the package `cma`). With and without the memory, and with an untrained one, it tells what the memory is good
@@ -18,6 +18,7 @@ from torch import Tensor
 from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_above, require_at_least, require_one_of
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer
 
@@ -42,14 +43,10 @@ class ControllerOptions:
     """Most actions of an episode."""
 
     def __post_init__(self) -> None:
-        if self.sees not in ("latent", "both"):
-            raise ValueError(f"sees must be latent or both, got {self.sees!r}")
-        for name in ("population", "episodes", "generations", "horizon"):
-            least = 2 if name == "population" else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.spread <= 0:
-            raise ValueError(f"spread must be above 0, got {self.spread}")
+        require_one_of(self, ("latent", "both"), "sees")
+        require_at_least(self, 2, "population")
+        require_at_least(self, 1, "episodes", "generations", "horizon")
+        require_above(self, 0, "spread")
 
 
 class LinearController:
@@ -81,7 +78,7 @@ def controller_returns(
     options: ControllerOptions,
     rng: torch.Generator,
 ) -> Tensor:
-    """Mean returns `[P]` of P controllers in the world, all on the same freshly drawn levels, side by side."""
+    """Mean returns `[P]` of P controllers in the environment, all on the same freshly drawn levels, side by side."""
     population, episodes = len(weights), options.episodes
     levels = domain.sample(episodes, rng)
     engine = domain.engine(population * episodes)
@@ -129,9 +126,9 @@ def evolve(
     """Evolve a controller by CMA-ES.
 
     Args:
-        domain: the world.
-        backbone: what sees.
-        dreamer: what remembers.
+        domain: of the environment.
+        backbone: encodes frames.
+        dreamer: whose memory is used.
         options: how.
         seed: of levels and of the evolution.
         progress: told after each generation.

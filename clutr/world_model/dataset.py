@@ -1,6 +1,6 @@
-"""Recorded episodes on disk: what was seen, done and true, in Arrow files that are mapped into memory.
+"""Datasets of recorded episodes: frames, masks, actions, rewards and true states in memory-mapped Arrow files.
 
-A recording is a folder. `recording.json` says what is in it; each `part-NNNN.arrow` holds the frames of a few episodes,
+A dataset is a folder. `recording.json` says what is in it; each `part-NNNN.arrow` holds the frames of a few episodes,
 one row a frame, and each `part-NNNN.safetensors` their levels. A part is written at once and never changed, so an
 interrupted recording goes on with the next. Splits are by level: no level has frames in two of them.
 """
@@ -28,7 +28,7 @@ CONTINUES, TERMINATED, TRUNCATED = 0, 1, 2
 
 
 def split_of(key: str) -> str:
-    """The split of a level, by its key: always the same one, in every recording."""
+    """The split of a level, by its key: the same one in every dataset."""
     place = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
     return SPLITS[int(np.searchsorted(np.cumsum(SHARES)[:-1], place, side="right"))]
 
@@ -68,7 +68,7 @@ class EpisodeInfo:
     key: str
     """Of its level."""
     policy: str
-    """Who drove."""
+    """The behaviour policy."""
 
     @property
     def split(self) -> str:
@@ -76,7 +76,7 @@ class EpisodeInfo:
         return split_of(self.key)
 
     @property
-    def places(self) -> Tensor:
+    def indices(self) -> Tensor:
         """Its rows, `[rows]` int64."""
         return torch.arange(self.first, self.first + self.rows)
 
@@ -109,13 +109,13 @@ def write_part(path: Path, part: Part) -> None:
 
 
 class EpisodeDataset:
-    """Reads a recording, of which only what is asked for is loaded.
+    """Reads a dataset, of which only what is asked for is loaded.
 
     Args:
         path: its folder.
 
     Raises:
-        FileNotFoundError: if there is no recording.
+        FileNotFoundError: if there is no dataset.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -172,7 +172,7 @@ class EpisodeDataset:
 
     def rows(self, split: str) -> Tensor:
         """The rows `[n]` int64 of all frames of a split."""
-        pieces = [episode.places for episode in self.of_split(split)]
+        pieces = [episode.indices for episode in self.of_split(split)]
         return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.int64)
 
     def of_split(self, split: str) -> "list[EpisodeInfo]":
@@ -221,7 +221,7 @@ class FrameSource:
 
     Args:
         recording: where they are.
-        rows: `[n]` int64, which of its rows.
+        rows: `[n]` int64: which of its rows.
     """
 
     def __init__(self, recording: EpisodeDataset, rows: Tensor) -> None:

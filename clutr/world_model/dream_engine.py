@@ -1,7 +1,7 @@
-"""The dream as a world to act in: an engine and a Gymnasium environment whose dynamics are the memory's.
+"""The dream as an environment: an engine and a Gymnasium environment whose dynamics are the memory's.
 
-A student that sees pictures can be trained or tested here as in the world itself. Episodes begin at moments that were
-really seen, watched for a while, and end when the memory expects the end or the horizon is reached.
+A student that sees pictures can be trained or tested in it. Episodes begin at recorded latent states, and end when the
+memory predicts a termination or the horizon is reached.
 """
 
 from typing import Any
@@ -24,16 +24,16 @@ class DreamEngine:
     Args:
         dreamer: whose dreams.
         backbone: draws them.
-        starts: moments at which episodes may begin, as `Dreamer.observe` gives them.
+        starts: latent states at which episodes may begin, as `Dreamer.observe` gives them.
         num_envs: N.
-        action_space: of one environment, as in the world.
-        horizon: moments after which an episode is truncated.
+        action_space: of one environment, as in the domain.
+        horizon: steps after which an episode is truncated.
         side: pixels along either side of the pictures that students see.
         temperature: of the draws of next latents; None takes the expected ones.
-        rng: draws starts, latents and ends.
+        rng: draws starts, latents and terminations.
 
     Raises:
-        ValueError: an argument is out of its range, or there is no moment to begin at.
+        ValueError: an argument is out of its range, or there is no state to begin at.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class DreamEngine:
         rng: torch.Generator,
     ) -> None:
         if num_envs < 1 or horizon < 1 or side < 1:
-            raise ValueError("a dream needs at least one environment, one moment and one pixel")
+            raise ValueError("a dream needs at least one environment, one step and one pixel")
         if not len(starts.latent):
-            raise ValueError("a dream needs at least one moment to begin at")
+            raise ValueError("a dream needs at least one latent state to begin at")
         self.num_envs, self.device, self.action_space = num_envs, torch.device("cpu"), action_space
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, (side, side, 3), np.uint8)})
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
@@ -63,7 +63,7 @@ class DreamEngine:
 
     @property
     def agent_position(self) -> Tensor:
-        """`[N, D]`: the latents where the dreams are, in the backbone's units."""
+        """`[N, D]`: the latents of the dreams, in the backbone's units."""
         assert self._now is not None
         return self._dreamer.scale.restore(self._now.latent)
 
@@ -85,16 +85,16 @@ class DreamEngine:
         return self._observation()
 
     def step(self, actions: Tensor) -> Step:
-        """Dream one moment on. Raises `RuntimeError` before the first reset."""
+        """Dream one step. Raises `RuntimeError` before the first reset."""
         if self._now is None:
             raise RuntimeError("reset the dream before stepping")
         self._now, expected = self._dreamer.step(self._now, self._numbers(actions), self._temperature, self._rng)
         self._clock = self._clock + 1
-        chance = expected.end.sigmoid()
+        chance = expected.termination.sigmoid()
         drawn = torch.rand(self.num_envs, generator=self._rng)
-        ended = chance > (0.5 if self._temperature is None else drawn)
+        terminated = chance > (0.5 if self._temperature is None else drawn)
         reward = expected.reward * self._dreamer.scale.reward_std
-        return Step(self._observation(), reward, ended, self._clock >= self._horizon)
+        return Step(self._observation(), reward, terminated, self._clock >= self._horizon)
 
     def _numbers(self, actions: Tensor) -> Tensor:
         """Actions as the memory takes them: `[N, A]`, one-hot where they are discrete."""
@@ -133,7 +133,7 @@ class DreamEnv(gymnasium.Env[dict[str, Any], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin at a random moment."""
+        """Begin at a random one of the engine's starts."""
         super().reset(seed=seed, options=options)
         if seed is not None:
             self._engine._rng.manual_seed(seed)
@@ -141,7 +141,7 @@ class DreamEnv(gymnasium.Env[dict[str, Any], Any]):
         return self._one(), {}
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Dream one moment on."""
+        """Dream one step."""
         result = self._engine.step(torch.as_tensor(np.asarray(action))[None])
         self._seen = result.observation
         return self._one(), float(result.reward[0]), bool(result.terminated[0]), bool(result.truncated[0]), {}

@@ -1,9 +1,8 @@
-"""Error regression: what the memory must have been thinking, inferred from what came.
+"""Error regression: the memory's state, inferred from observations by gradient descent.
 
-PV-RNN (Ahmadi & Tani 2019) explains a window of observations by changing the latent causes at its beginning until the
-predictions fit, with a meta-prior that weighs the fit against how far the causes may go from what was expected. Here
-this is an inference option on any core: the causes are the memory's state before the window and a small correction of
-each latent that it is fed with, found by gradient descent through the core; the weights stay as they are.
+PV-RNN (Ahmadi & Tani 2019) explains a window of observations by changing the latent causes at its start until the
+predictions fit, with a meta-prior that weighs the fit against how far the causes move from what was expected. Here the
+causes are the memory's state before the window and a small correction of each latent; the weights stay as they are.
 """
 
 from dataclasses import dataclass
@@ -11,46 +10,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clutr.envs.validation import require_above, require_at_least
 from clutr.world_model.dream import LatentState
 from clutr.world_model.memory import Memory, Scale
 
 
 @dataclass(frozen=True)
 class RegressionOptions:
-    """How a window is explained."""
+    """How the state is inferred."""
 
     meta_prior: float = 0.1
-    """Weight of how far the causes go from what was expected, against the misfit: large trusts the model, small the
-    window."""
+    """Weight of how far the causes move, against the misfit: large values trust the model, small ones the window."""
     steps: int = 40
     """Steps of gradient descent."""
     learning_rate: float = 0.05
     """Adam's step size."""
 
     def __post_init__(self) -> None:
-        if self.meta_prior < 0:
-            raise ValueError(f"meta_prior must not be negative, got {self.meta_prior}")
-        if self.steps < 0:
-            raise ValueError(f"steps must not be negative, got {self.steps}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        require_at_least(self, 0, "meta_prior", "steps")
+        require_above(self, 0, "learning_rate")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A window and the causes that explain it."""
+    """The causes that explain a window."""
 
-    moment: LatentState
-    """Of the window's last frame: dreams go on from here."""
+    latent_state: LatentState
+    """At the window's last frame: dreams start here."""
     start: Tensor
     """`[N, S]`: the inferred state before the window."""
     corrections: Tensor
     """`[C, N, D]`: what was added to each normalised latent."""
     misfit: list[float]
-    """Mean negative log-density of what came, in nats a dimension, after each step; the first before any."""
+    """Mean negative log-density of the observed latents, in nats a dimension, after each step; the first before any."""
 
 
-def explain(
+def regress(
     memory: Memory,
     scale: Scale,
     latents: Tensor,
@@ -58,15 +53,15 @@ def explain(
     options: RegressionOptions,
     state: Tensor | None = None,
 ) -> Explanation:
-    """Infer the causes of a window.
+    """Infer the causes of a window of observations.
 
     Args:
         memory: its weights are not changed.
         scale: of its latents.
-        latents: `[C + 1, N, D]` that came, in the backbone's units.
+        latents: `[C + 1, N, D]` that were observed, in the backbone's units.
         actions: `[C, N, A]` between them.
         options: how.
-        state: `[N, S]` that is expected before the window; None: nothing seen yet.
+        state: `[N, S]` that is expected before the window; None: that of an episode's start.
     """
     normal = scale.normalise(latents)
     expected = memory.initial_state(latents.shape[1]) if state is None else state

@@ -1,4 +1,4 @@
-"""How dreams fare against what really came, horizon by horizon, beside everything that a dream must beat."""
+"""The error of dreams against recorded episodes, by horizon, beside baselines; calibration; termination prediction."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.envs.validation import require_at_least
 from clutr.world_model.baselines import LinearDynamics, copy_last, damped_velocity, mean_latent
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
@@ -26,25 +27,23 @@ class EvaluationOptions:
     """What is measured."""
 
     context: int = 20
-    """Frames that are watched before a dream begins."""
+    """Frames that are observed before a dream begins."""
     horizon: int = 100
-    """Moments that are dreamt."""
+    """Steps that are dreamt."""
     windows: int = 128
     """Dreams, one an episode, of episodes that are long enough."""
     pictured: int = 48
     """Dreams of which pictures are compared."""
     horizons: tuple[int, ...] = (1, 2, 5, 10, 20, 35, 50, 75, 100)
-    """Moments at which pictures are compared."""
+    """Steps at which pictures are compared."""
 
     def __post_init__(self) -> None:
-        for name in ("context", "horizon", "windows", "pictured"):
-            least = 2 if name == "context" else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        require_at_least(self, 2, "context")
+        require_at_least(self, 1, "horizon", "windows", "pictured")
 
 
 class Windows(NamedTuple):
-    """Stretches of E episodes: a context of C frames, then a horizon of H moments."""
+    """Stretches of E episodes: a context of C frames, then a horizon of H steps."""
 
     latents: Tensor
     """`[C + H, E, D]`."""
@@ -118,8 +117,8 @@ def roll_out(
     }
     rewards = {}
     for name, dreamer in dreamers.items():
-        moment, _ = dreamer.observe(seen, windows.actions[: context - 1])
-        dream = dreamer.dream(moment, ahead, horizon)
+        latent_state, _ = dreamer.observe(seen, windows.actions[: context - 1])
+        dream = dreamer.dream(latent_state, ahead, horizon)
         latents[name], rewards[name] = dream.latents, dream.rewards
     return LatentRollouts(latents, rewards)
 
@@ -149,7 +148,7 @@ def latent_curves(windows: Windows, rollouts: LatentRollouts, context: int, scal
 
 
 def outcome_curves(windows: Windows, rollouts: LatentRollouts) -> dict[str, Any]:
-    """`reward_mae` by horizon of each method that predicts rewards; `predict_terminations` measures the ends."""
+    """`reward_mae` by horizon of each method that predicts rewards; for terminations see `predict_terminations`."""
     return {
         name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
         for name, rewards in rollouts.rewards.items()
@@ -217,7 +216,7 @@ def physical_curves(
 
 
 def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, Any]:
-    """How well the next moment is expected, with everything before it seen.
+    """How well the next latent is predicted from all earlier ones.
 
     Returns:
         `nll` in nats a dimension; `gaussian_nll`, that of one Gaussian with the data's mean and variance, which knows
@@ -240,45 +239,45 @@ def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, A
 
 
 AHEAD = (1, 5, 10)
-"""Moments that are dreamt."""
+"""Steps ahead at which terminations are predicted."""
 
 
 def predict_terminations(
     episodes: Sequence[LatentEpisode], dreamer: Dreamer, ahead: Sequence[int] = AHEAD
 ) -> dict[str, Any]:
-    """How well a moment that ends an episode is told from one that does not.
+    """How well steps that terminate an episode are told from others, k steps ahead.
 
-    Asked for the last moment of each episode, which the world ended or which nobody played on from, and for its middle,
-    which ended nothing. All but the last k moments before are seen, and those are dreamt under the recorded actions.
+    The last step of each episode, which terminated or truncated it, and its middle step are predicted. All but the last
+    k steps are observed, and those are dreamt under the recorded actions.
 
     Args:
         episodes: of latents and actions.
-        dreamer: what is asked.
+        dreamer: makes the predictions.
         ahead: k, at least 1 each.
 
     Returns:
-        `ends`, how many episodes the world ended; and `auroc` by k (as text), the chance that an end is held more
-        likely than another moment: 0.5 knows nothing, None where there are not both.
+        `terminations`, how many episodes terminated; and `auroc` by k (as text), the area under the ROC curve: 0.5 is
+        chance, None where there are not both kinds of steps.
     """
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
 
-    truth: dict[int, list[bool]] = {moments: [] for moments in ahead}
-    chances: dict[int, list[float]] = {moments: [] for moments in ahead}
+    terminated: dict[int, list[bool]] = {steps: [] for steps in ahead}
+    chances: dict[int, list[float]] = {steps: [] for steps in ahead}
     for episode in episodes:
-        asked = {(last + 1 - moments, moments) for last in (len(episode) - 1, len(episode) // 2) for moments in ahead}
+        asked = {(last + 1 - steps, steps) for last in (len(episode) - 1, len(episode) // 2) for steps in ahead}
         state, at = None, 0
-        for begin, moments in sorted(asked):
+        for begin, steps in sorted(asked):
             if begin < 1:
                 continue
             if begin > at:
                 latents, actions = episode.mean[at : begin + 1, None], episode.actions[at:begin, None]
                 seen, _ = dreamer.observe(latents, actions, state)
                 state, at = seen.state, begin
-            dream = dreamer.dream(seen, episode.actions[begin : begin + moments, None], moments)
-            chances[moments].append(float(dream.ends[-1, 0]))
-            truth[moments].append(bool(episode.ends[begin + moments - 1] > 0))
+            dream = dreamer.dream(seen, episode.actions[begin : begin + steps, None], steps)
+            chances[steps].append(float(dream.terminations[-1, 0]))
+            terminated[steps].append(bool(episode.terminated[begin + steps - 1] > 0))
     areas = {
-        str(moments): float(roc_auc_score(ended, chances[moments])) if any(ended) and not all(ended) else None
-        for moments, ended in truth.items()
+        str(steps): float(roc_auc_score(ended, chances[steps])) if any(ended) and not all(ended) else None
+        for steps, ended in terminated.items()
     }
-    return {"ends": sum(bool(torch.any(episode.ends > 0)) for episode in episodes), "auroc": areas}
+    return {"terminations": sum(bool(torch.any(episode.terminated > 0)) for episode in episodes), "auroc": areas}

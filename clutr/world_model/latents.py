@@ -27,8 +27,8 @@ class LatentEpisode:
     """`[L, A]`: one-hot where actions are discrete."""
     rewards: Tensor
     """`[L]`."""
-    ends: Tensor
-    """`[L]` float32: 1 where the world ended the episode."""
+    terminated: Tensor
+    """`[L]` float32: 1 where the environment ended the episode."""
 
     def __len__(self) -> int:
         """Actions."""
@@ -50,7 +50,7 @@ def encode_episodes(
     episodes = recording.played(split)
     if not episodes:
         return []
-    rows = torch.cat([episode.places for episode in episodes])
+    rows = torch.cat([episode.indices for episode in episodes])
     # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
     latents: list[Tensor] = []
     for first in range(0, len(rows), CHUNK):
@@ -60,7 +60,7 @@ def encode_episodes(
             whole[first : first + CHUNK] = part
         progress(min(first + CHUNK, len(rows)), len(rows), {})
     actions, rewards = recording.actions(rows), recording.column("rewards", rows)
-    ends = (recording.column("ended", rows) == TERMINATED).float()
+    terminated = (recording.column("ended", rows) == TERMINATED).float()
     found, first = [], 0
     for episode in episodes:
         behind = first + episode.rows
@@ -70,7 +70,7 @@ def encode_episodes(
                 log_variance=latents[1][first:behind],
                 actions=actions[first : behind - 1],
                 rewards=rewards[first : behind - 1],
-                ends=ends[first : behind - 1],
+                terminated=terminated[first : behind - 1],
             )
         )
         first = behind
@@ -79,7 +79,7 @@ def encode_episodes(
 
 @dataclass(frozen=True)
 class Chunk:
-    """T moments of B episodes side by side, padded behind."""
+    """T steps of B episodes side by side, padded at the end."""
 
     latents: Tensor
     """`[T + 1, B, D]`."""
@@ -87,27 +87,27 @@ class Chunk:
     """`[T, B, A]`."""
     rewards: Tensor
     """`[T, B]`."""
-    ends: Tensor
+    terminated: Tensor
     """`[T, B]`."""
     real: Tensor
-    """`[T, B]` bool: moments that were recorded."""
+    """`[T, B]` bool: steps that were recorded."""
     first: Tensor
     """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
 
     def after(self, time: int) -> "Chunk":
-        """What comes after the first `time` moments, in the midst of episodes."""
+        """The chunk without its first `time` steps."""
         return Chunk(
             latents=self.latents[time:],
             actions=self.actions[time:],
             rewards=self.rewards[time:],
-            ends=self.ends[time:],
+            terminated=self.terminated[time:],
             real=self.real[time:],
             first=torch.zeros_like(self.first),
         )
 
 
 class Streams:
-    """B streams that walk through episodes in random order, T moments at a time, so that states can be carried.
+    """B streams that walk through episodes in random order, T steps at a time, so that states can be carried.
 
     Args:
         sequences: the episodes.
@@ -128,8 +128,8 @@ class Streams:
         queues: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
         for episode in order:  # to the stream with the least to do, so that all end at about the same time
             shortest = min(range(self.count), key=lambda stream: len(queues[stream]))
-            moments = len(self.sequences[episode])
-            queues[shortest] += [(episode, start) for start in range(0, moments, self.length)]
+            length = len(self.sequences[episode])
+            queues[shortest] += [(episode, start) for start in range(0, length, self.length)]
         steps = max(map(len, queues))
         return [self._chunk([queue[i] if i < len(queue) else None for queue in queues]) for i in range(steps)]
 
@@ -137,7 +137,7 @@ class Streams:
         sample = self.sequences[0]
         latents = torch.zeros(self.length + 1, self.count, sample.mean.shape[1])
         actions = torch.zeros(self.length, self.count, sample.actions.shape[1])
-        rewards, ends = torch.zeros(self.length, self.count), torch.zeros(self.length, self.count)
+        rewards, terminated = torch.zeros(self.length, self.count), torch.zeros(self.length, self.count)
         real = torch.zeros(self.length, self.count, dtype=torch.bool)
         first = torch.ones(self.count, dtype=torch.bool)
         for stream, place in enumerate(places):
@@ -153,7 +153,7 @@ class Streams:
             latents[: size + 1, stream] = mean
             actions[:size, stream] = episode.actions[start:stop]
             rewards[:size, stream] = episode.rewards[start:stop]
-            ends[:size, stream] = episode.ends[start:stop]
+            terminated[:size, stream] = episode.terminated[start:stop]
             real[:size, stream] = True
             first[stream] = start == 0
-        return Chunk(latents, actions, rewards, ends, real, first)
+        return Chunk(latents, actions, rewards, terminated, real, first)

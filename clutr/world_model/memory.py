@@ -1,7 +1,7 @@
-"""M: the recurrent model that predicts the next latent, the reward and the end, given what was seen and done.
+"""M: the recurrent model that predicts the next latent, the reward and the termination from latents and actions.
 
-Source: Ha & Schmidhuber 2018, "World Models", with reward and end heads as for a dream one can learn in. Any core of
-`clutr.world_model.cores` remembers.
+Source: Ha & Schmidhuber 2018, "World Models", with heads for reward and termination. Any core of
+`clutr.world_model.cores` can be the recurrent part.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clutr.agents.networks import linear
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import Core, CoreConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.mixture import GaussianMixture
@@ -24,15 +25,14 @@ class MemoryConfig:
     """The recurrent model."""
 
     core: CoreConfig = field(default_factory=LSTMConfig)
-    """What remembers."""
+    """The recurrent part."""
     gaussians: int = 5
     """Of each dimension's mixture."""
     residual: bool = True
     """Whether means are predicted as changes of the present latent."""
 
     def __post_init__(self) -> None:
-        if self.gaussians < 1:
-            raise ValueError(f"gaussians must be at least 1, got {self.gaussians}")
+        require_at_least(self, 1, "gaussians")
 
     def build(self, latents: int, actions: int, seed: int) -> "Memory":
         """Make the model for `latents` dimensions and `actions` numbers an action."""
@@ -40,17 +40,17 @@ class MemoryConfig:
 
 
 class Prediction(NamedTuple):
-    """What is expected of the next moment."""
+    """What is expected of the next step."""
 
     latent: GaussianMixture
     reward: Tensor
     """`[...]`, in the scale's units."""
-    end: Tensor
-    """`[...]`: logit of the episode's end by the world."""
+    termination: Tensor
+    """`[...]`: logit of the episode's termination."""
 
 
 PASSIVE = 0.05
-"""A latent whose mean varies less than this share of its aggregate variance tells next to nothing of a frame."""
+"""A latent is passive if its mean varies less than this share of its aggregate variance."""
 
 
 @dataclass(frozen=True)
@@ -119,23 +119,23 @@ class Memory(nn.Module):
         self.outcome = linear(self.core.width, 2, rng, gain=0.1)
 
     def initial_state(self, n: int) -> Tensor:
-        """`[n, S]`: nothing seen yet."""
+        """`[n, S]`: the state at an episode's start."""
         return self.core.initial_state(n)
 
     def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
         mixture = GaussianMixture.from_numbers(self.mixture(features), self.latents)
         if self.config.residual:
             mixture = mixture._replace(means=mixture.means + latent[..., None])
-        reward, end = self.outcome(features).unbind(-1)
-        return Prediction(mixture, reward, end)
+        reward, termination = self.outcome(features).unbind(-1)
+        return Prediction(mixture, reward, termination)
 
     def step(self, state: Tensor, latent: Tensor, action: Tensor) -> tuple[Tensor, Prediction]:
-        """One moment: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""
+        """One step: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""
         state, features = self.core.step(state, torch.cat([latent, action], -1))
         return state, self._predict(features, latent)
 
     def scan(self, state: Tensor, latents: Tensor, actions: Tensor) -> tuple[Tensor, Prediction]:
-        """T moments at once: `[T, N, D]` and `[T, N, A]`."""
+        """T steps at once: `[T, N, D]` and `[T, N, A]`."""
         state, features = self.core.scan(state, torch.cat([latents, actions], -1))
         return state, self._predict(features, latents)
 

@@ -110,7 +110,7 @@ def valid_horizon(
     resamples: int = 2_000,
     seed: int = 1,
 ) -> Horizon:
-    """How many moments a dream holds: until its mean error exceeds `limit`, or that of copying the last frame.
+    """How many steps a dream holds: until its mean error exceeds `limit`, or that of copying the last frame.
 
     Args:
         errors: `[E, H]` of each episode and horizon 1..H; NaN (of a backbone without active latents) holds for none.

@@ -1,4 +1,4 @@
-"""Who drives while the world model's episodes are recorded: a mixture, so that frames cover what students will see."""
+"""Behaviour policies that episodes are recorded with: a mixture, so that frames cover what students will see."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -77,9 +77,8 @@ class NoisyExpert:
         space: of one environment's actions.
         num_envs: N.
         noise: size of the random part, as a share of the box; or the chance of a random action.
-        sticky_action_probability: the chance a moment that it stops looking, and repeats its last action for
-            `STICKY_STEPS` moments on average.
-            Who never errs never shows what comes of errors, and a model of such drivers dreams that all goes well.
+        sticky_action_probability: chance a step that an action sticks: it is repeated for `STICKY_STEPS` steps on
+            average. A model that has seen no mistakes does not predict what comes of them.
     """
 
     name = "expert"
@@ -91,26 +90,28 @@ class NoisyExpert:
         self._space = space
         self._aggressiveness = torch.linspace(0, 1, num_envs)
         self._wander = RandomWalk(space, num_envs)
-        self._away = torch.zeros(num_envs, dtype=torch.bool)
+        self._sticks = torch.zeros(num_envs, dtype=torch.bool)
         self._last: Tensor | None = None
 
     def reset(self, mask: Tensor) -> None:
-        """Start the random part from rest, and look."""
+        """Start the random part from rest; no action sticks."""
         self._wander.reset(mask)
-        self._away[mask] = False
+        self._sticks[mask] = False
 
     def act(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
         """The expert's actions with noise, or those of the last step where they stick."""
-        actions = self._look(observation, observer, rng)
+        actions = self._noisy_action(observation, observer, rng)
         if self._sticky_action_probability:
             if self._last is not None:
-                actions = torch.where(self._away.view(-1, *[1] * (actions.ndim - 1)), self._last, actions)
-            chance = torch.rand(self._away.shape, generator=rng)
-            self._away = torch.where(self._away, chance >= 1 / STICKY_STEPS, chance < self._sticky_action_probability)
+                actions = torch.where(self._sticks.view(-1, *[1] * (actions.ndim - 1)), self._last, actions)
+            chance = torch.rand(self._sticks.shape, generator=rng)
+            self._sticks = torch.where(
+                self._sticks, chance >= 1 / STICKY_STEPS, chance < self._sticky_action_probability
+            )
             self._last = actions
         return actions
 
-    def _look(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
+    def _noisy_action(self, observation: Observation, observer: PrivilegedObserver, rng: torch.Generator) -> Tensor:
         expert, wandering = observer.expert_action(self._aggressiveness), self._wander.act(observation, observer, rng)
         if isinstance(self._space, spaces.Discrete):
             return torch.where(torch.rand(expert.shape, generator=rng) < self._noise, wandering, expert)

@@ -1,7 +1,6 @@
-"""Is a dream worth training in? Policies of different quality, their returns in the dream and in the world.
+"""Policy ranking: the correlation of returns in dreams with returns in the environment, over policies.
 
-A policy here sees what a controller of a world model sees: the latent of the present frame and the memory's state. So
-one and the same policy can act in both places.
+A policy here takes the latent of the present frame and the memory's state, so that the same policy can act in both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ def real_returns(
     dreamer: Dreamer,
     horizon: int,
 ) -> Tensor:
-    """Returns `[N]` of `horizon` actions in the world, one environment a level; fewer where an episode ends before."""
+    """Returns `[N]` of at most `horizon` actions in the environment, one environment a level."""
     engine = domain.engine(len(levels))
     engine.reset(levels)
     observer = domain.observer(engine)
@@ -56,14 +55,14 @@ def real_returns(
 def dream_returns(
     policy: LatentPolicy, dreamer: Dreamer, starts: LatentState, horizon: int, rng: torch.Generator
 ) -> Tensor:
-    """Returns `[N]` of `horizon` moments of N dreams, each weighted by the chance that its episode still goes on."""
+    """Returns `[N]` of N dreams of `horizon` steps; rewards count by the probability that the episode still goes on."""
     dream = dreamer.dream(starts, policy, horizon, temperature=1.0, rng=rng)
-    going_on = torch.cat([torch.ones(1, dream.ends.shape[1]), (1 - dream.ends).cumprod(0)[:-1]])
+    going_on = torch.cat([torch.ones(1, dream.terminations.shape[1]), (1 - dream.terminations).cumprod(0)[:-1]])
     return (dream.rewards * going_on).sum(0)
 
 
 class PolicyRanking(NamedTuple):
-    """How returns in the dream go with returns in the world, over policies."""
+    """How returns in dreams go with returns in the environment, over policies."""
 
     policies: int
     pearson: float
@@ -72,16 +71,16 @@ class PolicyRanking(NamedTuple):
     spearman_interval: tuple[float, float]
     """95 %, by resampling policies."""
     slope: float
-    """Of the least-squares line of real over dreamt returns: 1 if the dream's units are right."""
+    """Of the least-squares line of real over dream returns: 1 if the dream's units are right."""
     real: list[float]
-    dreamt: list[float]
+    dream: list[float]
 
 
-def policy_ranking(real: Sequence[float], dreamt: Sequence[float]) -> PolicyRanking:
+def policy_ranking(real: Sequence[float], dream: Sequence[float]) -> PolicyRanking:
     """Compare mean returns of policies, in both places in the same order. Raises `ValueError` for fewer than 3."""
-    if len(real) != len(dreamt) or len(real) < 3:
-        raise ValueError(f"validity needs at least 3 policies with both returns, got {len(real)} and {len(dreamt)}")
-    x, y = np.asarray(dreamt, dtype=np.float64), np.asarray(real, dtype=np.float64)
+    if len(real) != len(dream) or len(real) < 3:
+        raise ValueError(f"a ranking needs at least 3 policies with both returns, got {len(real)} and {len(dream)}")
+    x, y = np.asarray(dream, dtype=np.float64), np.asarray(real, dtype=np.float64)
     drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
     low, high = np.quantile(_spearman(x[drawn], y[drawn]), [0.025, 0.975])
     return PolicyRanking(
@@ -91,7 +90,7 @@ def policy_ranking(real: Sequence[float], dreamt: Sequence[float]) -> PolicyRank
         spearman_interval=(float(low), float(high)),
         slope=float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0 else 0.0,
         real=[float(value) for value in y],
-        dreamt=[float(value) for value in x],
+        dream=[float(value) for value in x],
     )
 
 
@@ -106,7 +105,7 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
 
 @dataclass(frozen=True)
 class ProportionalDriver:
-    """A driver of cars that reads offset, heading, curvature and speed from latents, with gains of its own.
+    """A proportional controller of cars that reads offset, heading, curvature and speed from latents.
 
     Args:
         read_out: from latents to the true state.
@@ -131,7 +130,7 @@ class ProportionalDriver:
 
 
 def proportional_drivers(read_out: LinearProbe, quantities: Sequence[str]) -> list[ProportionalDriver]:
-    """24 drivers from hopeless to good: six speeds by four gains."""
+    """24 controllers from bad to good: six speeds by four gains."""
     columns = {name: column for column, name in enumerate(quantities)}
     speeds: NDArray[np.float64] = np.linspace(5.0, 55.0, 6)
     return [

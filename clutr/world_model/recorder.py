@@ -1,4 +1,4 @@
-"""EpisodeDataset episodes for the world model: one part a round, each from a generator of its own."""
+"""Recording of episodes for a world model: one part a round, each with a generator of its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ class Round:
     rows: list[int]
     """Frames of each episode."""
     policies: list[str]
-    """Who drove in each."""
+    """The behaviour policy of each."""
 
 
 class Recorder:
-    """Plays N episodes a round, each environment one, with a mixture of drivers.
+    """Plays N episodes a round, each environment one, with a mixture of behaviour policies.
 
     Args:
-        domain: the world.
+        domain: of the environment.
         num_envs: N.
         length: most actions of an episode.
-        drivers: makes the drivers for an engine, each with the number of environments that it drives.
+        policies: makes the policies for an engine, each with the number of environments in which it acts.
         seed: of everything.
-        levels: `levels(n, rng)` draws the levels; None asks the world.
+        levels: `levels(n, rng)` draws the levels; None: the domain does.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Recorder:
             row = {
                 "frames": self.observer.pictures(),
                 "masks": self.observer.masks(),
-                "privileged_state": self._truth(),
+                "privileged_state": self._privileged_state(),
                 "seen": alive,
             }
             chosen = [policy.act(observation, self.observer, rng) for policy, _ in policies]
@@ -110,7 +110,7 @@ class Recorder:
             alive = alive & (ended == CONTINUES)
         return self._gather(shown, levels, policies)
 
-    def _truth(self) -> Tensor:
+    def _privileged_state(self) -> Tensor:
         return torch.stack(list(self.observer.privileged_state().values()), 1)
 
     def _gather(
@@ -131,7 +131,7 @@ class Recorder:
 
 
 def _pick(chosen: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """The first driver's actions for its first environments, the second one's for the next, and so on."""
+    """The first policy's actions for its environments, the second one's for the next, and so on."""
     pieces, first = [], 0
     for actions, count in zip(chosen, counts, strict=True):
         pieces.append(actions[first : first + count])

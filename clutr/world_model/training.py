@@ -1,9 +1,9 @@
 """Training the memory: truncated backpropagation over streams of episodes, with carried states and early stopping.
 
-A memory that only ever sees what was recorded goes astray when it is fed with its own predictions. So a part of every
-stretch is also dreamt in training, from expected latents, and what came is the target of that too (for the idea:
-overshooting, arXiv 1811.04551, section 4; scheduled sampling, arXiv 1506.03099). There the squared error counts and not
-the density: the mixture says how sure the memory is one moment ahead, whose spread that of a long dream would spoil.
+Trained on recorded latents alone, the memory drifts when it is fed with its own predictions. So the last steps of every
+chunk are also dreamt, from expected latents, with the recorded ones as targets (for the idea: overshooting, arXiv
+1811.04551, section 4; scheduled sampling, arXiv 1506.03099). Their loss is the squared error, not the density, because
+the mixture is to state the uncertainty one step ahead.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_above, require_at_least
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
 from clutr.world_model.mixture import GaussianMixture
@@ -30,31 +31,27 @@ class MemoryTrainingOptions:
     streams: int = 64
     """Episodes side by side in a batch."""
     length: int = 32
-    """Moments of each gradient step; the state is carried to the next ones."""
+    """Steps of each chunk, on which a gradient step is made; the state is carried to the next ones."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     reward_weight: float = 1.0
     """Weight of the reward's squared error, in squared standard deviations, against the nats of a latent dimension."""
-    end_weight: float = 1.0
-    """Weight of the end's cross-entropy."""
+    termination_weight: float = 1.0
+    """Weight of the termination's cross-entropy."""
     patience: int = 5
     """Passes without a better validation loss after which it stops."""
     imagination_steps: int = 16
-    """Moments at the end of each gradient step's that are also dreamt; 0 for none."""
+    """Steps at the end of each chunk that are also dreamt; 0 for none."""
     dream_weight: float = 1.0
-    """Weight of the losses of what is dreamt."""
+    """Weight of the losses of dreamt steps."""
     sample: bool = True
     """Draw latents from the backbone's Gaussians anew in each pass, instead of taking their means."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "streams", "length", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "max_gradient_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        require_at_least(self, 1, "epochs", "streams", "length", "patience")
+        require_above(self, 0, "learning_rate", "max_gradient_norm")
         if not 0 <= self.imagination_steps < self.length:
             raise ValueError(
                 f"imagination_steps must be at least 0 and less than length, {self.length}, "
@@ -63,7 +60,7 @@ class MemoryTrainingOptions:
 
 
 def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
-    """Mean losses of the recorded moments of a chunk: latent, reward, end. `[3]`; zeros if there are none.
+    """Mean losses of the recorded steps of a chunk: latent, reward, termination. `[3]`; zeros if there are none.
 
     Args:
         found: what was expected, `[T, B]`.
@@ -78,8 +75,8 @@ def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, 
     else:
         latent = -found.latent.log_density(latents[1:]).mean(-1)
     reward = (found.reward - chunk.rewards / reward_std).square()
-    end = F.binary_cross_entropy_with_logits(found.end, chunk.ends, reduction="none")
-    return torch.stack([(each * real).sum() for each in (latent, reward, end)]) / real.sum().clamp(min=1)
+    termination = F.binary_cross_entropy_with_logits(found.termination, chunk.terminated, reduction="none")
+    return torch.stack([(each * real).sum() for each in (latent, reward, termination)]) / real.sum().clamp(min=1)
 
 
 def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
@@ -88,13 +85,11 @@ def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
     return Scale.of(torch.cat(means), torch.cat(spreads), torch.cat(rewards))
 
 
-LOSSES = ("nll", "reward", "end"), ("dream_mse", "dream_reward", "dream_end")
-"""Of what is watched and of what is dreamt: nats a latent dimension or half its squared error; squared standard
-deviations of the reward; nats of the end."""
-
-
-TOLD = "train_nll", "valid_nll", "valid_dream_mse"
-"""Losses that are told while training goes on."""
+LOSSES = ("nll", "reward", "termination"), ("dream_mse", "dream_reward", "dream_termination")
+"""Of observed and of dreamt steps: nats a latent dimension or half its squared error; squared standard deviations
+of the reward; nats of the termination."""
+SHOWN = "train_nll", "valid_nll", "valid_dream_mse"
+"""Losses that are shown during training."""
 
 
 def _named(split: str, parts: Tensor) -> dict[str, float]:
@@ -107,9 +102,9 @@ def _named(split: str, parts: Tensor) -> dict[str, float]:
 
 
 def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
-    """Predictions one after the other in time: stretches concatenated, or moments stacked."""
+    """Predictions one after the other in time: chunks concatenated, or steps stacked."""
     mixture = GaussianMixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
-    return Prediction(mixture, how([each.reward for each in found]), how([each.end for each in found]))
+    return Prediction(mixture, how([each.reward for each in found]), how([each.termination for each in found]))
 
 
 class MemoryTraining:
@@ -155,7 +150,7 @@ class MemoryTraining:
         """Train to the end and keep the best weights."""
         while not self.done:
             self.one_epoch()
-            told = {name: value for name, value in self.history[-1].items() if name in TOLD}
+            told = {name: value for name, value in self.history[-1].items() if name in SHOWN}
             progress(self.epoch, self.options.epochs, told)
         self.memory.load_state_dict(self.best)
 
@@ -172,21 +167,19 @@ class MemoryTraining:
             self.best = {name: value.clone() for name, value in self.memory.state_dict().items()}
 
     def _total(self, parts: Tensor) -> Tensor:
-        """The loss, of parts `[K, 3]`: of what was watched and, if K is 2, of what was dreamt."""
+        """The loss, of parts `[K, 3]`: of observed steps and, if K is 2, of dreamt ones."""
         options = self.options
-        weights = torch.tensor([1.0, options.reward_weight, options.end_weight])
+        weights = torch.tensor([1.0, options.reward_weight, options.termination_weight])
         return (parts @ weights * torch.tensor([1.0, options.dream_weight])[: len(parts)]).sum()
 
     def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
-        """Mean losses `[K, 3]` over all recorded moments."""
+        """Mean losses `[K, 3]` over all recorded steps."""
         options, memory = self.options, self.memory
         rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
         memory.train(learn)
         state = memory.initial_state(options.streams)
-        sums, moments = (
-            torch.zeros(2 if options.imagination_steps else 1, 3),
-            torch.zeros(2 if options.imagination_steps else 1, 1),
-        )
+        kinds = 2 if options.imagination_steps else 1
+        sums, steps = torch.zeros(kinds, 3), torch.zeros(kinds, 1)
         for chunk in Streams(episodes, options.streams, options.length, rng, options.sample and learn).epoch():
             state = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
             state, parts = self._losses(chunk, state)
@@ -199,12 +192,12 @@ class MemoryTraining:
                 [each.real.sum() for each in (chunk, chunk.after(options.length - options.imagination_steps))]
             )
             sums += parts.detach() * count[: len(parts), None]
-            moments += count[: len(parts), None]
+            steps += count[: len(parts), None]
         memory.train(False)
-        return sums / moments.clamp(min=1)
+        return sums / steps.clamp(min=1)
 
     def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The state after the chunk, and the losses `[K, 3]` of what was watched and of what was dreamt."""
+        """The state after the chunk, and the losses `[K, 3]` of observed and of dreamt steps."""
         memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
         if not self.options.imagination_steps:
             state, found = memory.scan(state, latents[:-1], chunk.actions)
@@ -217,9 +210,9 @@ class MemoryTraining:
             dreaming, expected = memory.step(dreaming, latent, action)
             latent = expected.latent.mean()
             dreamt.append(expected)
-        watched = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)
+        observed = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)
         alone = losses(_join(dreamt, torch.stack), chunk.after(begin), latents[begin:], reward_std, dreamt=True)
-        return state, torch.stack([watched, alone])
+        return state, torch.stack([observed, alone])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue between two passes."""

@@ -237,7 +237,7 @@ class WorldModelSession:
         branch.state, expected = self.dreamer.step(branch.state, action[None], self.temperature, self._rng)
         branch.dreamt += 1
         branch.rewards.append(branch.alive * float(expected.reward) * self.dreamer.scale.reward_std)
-        branch.alive *= 1 - float(expected.end.sigmoid())
+        branch.alive *= 1 - float(expected.termination.sigmoid())
         branch.latents.append(self.dreamer.scale.restore(branch.state.latent)[0])
 
     def wheel(self, keys: Collection[str]) -> Tensor:

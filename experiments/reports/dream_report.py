@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least, require_one_of
 from clutr.experiments.plots.dreams import player
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.storage import RunError, write_atomically
@@ -24,6 +25,7 @@ from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.world_model.backbones.base import Backbone, to_uint8
 from clutr.world_model.dataset import SPLITS, EpisodeDataset
 from clutr.world_model.dream import Dream
+from clutr.world_model.error_regression import RegressionOptions, regress
 from clutr.world_model.policies import RandomWalk
 
 
@@ -36,34 +38,29 @@ class DreamOptions:
     episode: int = 0
     """Which of them, from 0."""
     start: int = 20
-    """Frames that are watched before the dream begins."""
+    """Frames that are observed before the dream begins."""
     horizon: int = 100
-    """Moments that are dreamt; fewer where the actions end before."""
+    """Steps that are dreamt; fewer where the actions end before."""
     actions: str = "recorded"
     """recorded; random, a walk of its own in each branch; or a CSV file with an action a row (its numbers or index)."""
     branches: int = 3
     """Dreams side by side."""
     temperature: float = 1.0
     """Of the draws of latents; 0 for the expected ones, which all branches share if their actions do."""
+    error_regression: bool = False
+    """Infer the memory's state at the start by error regression on the observed frames."""
     seed: int = 1
     """Of draws and walks."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
-        for name in ("horizon", "branches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.start < 2:
-            raise ValueError(f"start must be at least 2, so that an action is seen, got {self.start}")
-        if self.episode < 0:
-            raise ValueError(f"episode must be at least 0, got {self.episode}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        require_one_of(self, SPLITS, "split")
+        require_at_least(self, 1, "horizon", "branches")
+        require_at_least(self, 2, "start")  # so that an action is observed
+        require_at_least(self, 0, "episode", "temperature")
 
 
 def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
-    """Dream, and write `dreams/NAME.html` with `NAME.npz` (latents, rewards, ends, actions) beside it.
+    """Dream, and write `dreams/NAME.html` with `NAME.npz` (latents, rewards, terminations, actions) beside it.
 
     Returns:
         The page's path.
@@ -80,6 +77,8 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     latents = means[: options.start, None].expand(-1, options.branches, -1)
     past = episode.actions[: options.start - 1, None].expand(-1, options.branches, -1)
     state, _ = dreamer.observe(latents, past)
+    if options.error_regression:
+        state = regress(dreamer.memory, dreamer.scale, latents, past, RegressionOptions()).latent_state
     warm = options.temperature or None
     dream = dreamer.dream(state, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
     name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
@@ -150,7 +149,12 @@ def read_actions(path: Path, space: gymnasium.Space[Any]) -> Tensor:
 
 
 def _keep(path: Path, dream: Dream, actions: Tensor) -> None:
-    arrays = {"latents": dream.latents, "rewards": dream.rewards, "ends": dream.ends, "actions": actions}
+    arrays = {
+        "latents": dream.latents,
+        "rewards": dream.rewards,
+        "terminations": dream.terminations,
+        "actions": actions,
+    }
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **{name: value.numpy() for name, value in arrays.items()})
     write_atomically(path, content.getvalue())
@@ -171,11 +175,11 @@ def _video(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, star
 
 
 def _headlines(options: DreamOptions, dream: Dream) -> list[tuple[str, str, str]]:
-    total = dream.rewards.sum(0)
+    total, chance = dream.rewards.sum(0), float(1 - (1 - dream.terminations).prod(0).mean())
     return [
         ("Step", str(options.start), f"of {options.split} episode {options.episode}"),
         ("Actions", Path(options.actions).stem, f"{len(dream.latents)} steps"),
         ("Temperature", f"{options.temperature:g}", f"{options.branches} branches"),
         ("Reward dreamt", f"{float(total.mean()):.2f}", f"{float(total.min()):.2f} to {float(total.max()):.2f}"),
-        ("Chance of an end", f"{100 * float(1 - (1 - dream.ends).prod(0).mean()):.0f} %", "mean over branches"),
+        ("Chance of termination", f"{100 * chance:.0f} %", "mean over branches"),
     ]

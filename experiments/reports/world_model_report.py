@@ -95,7 +95,7 @@ def read_out_of(
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
 
     def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
-        rows = torch.cat([episode.places for episode in recording.played(split)])
+        rows = torch.cat([episode.indices for episode in recording.played(split)])
         return torch.cat([episode.mean for episode in episodes]), recording.column("privileged_state", rows)
 
     read_out = fit_read_out(*pairs("train", train))

@@ -42,7 +42,7 @@ FINAL_EPISODES = 64
 """Fresh roads on which an evolved controller is judged in the end."""
 
 
-def dream_validity(
+def rank_policies(
     run: WorldModelRun, model: WorldModel, read_out: LinearProbe, test: list[LatentEpisode]
 ) -> dict[str, Any]:
     """Mean returns of the road followers in the environment and in dreams, and their correlation, beside a control."""
@@ -117,8 +117,8 @@ def main() -> None:
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     found |= {"machine": describe_machine(), "seed": run.experiment.seed, "horizon": HORIZON}
     found["read_out_r2"] = dict(zip(recording.quantities, quality.tolist(), strict=True))
-    if "validity" not in found:
-        found["validity"] = dream_validity(run, model, read_out, test)
+    if "policy_ranking" not in found:
+        found["policy_ranking"] = rank_policies(run, model, read_out, test)
         write_atomically(arguments.out, json.dumps(found, indent=1).encode())
     known = found.setdefault("controllers", {})
     for name in CONTROLLERS:

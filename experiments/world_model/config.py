@@ -1,4 +1,4 @@
-"""A world model as a value: what is recorded, what sees, what remembers, and how it is judged."""
+"""The configuration of a world model: recording, backbone, memory, training and evaluation."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +8,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry
+from clutr.envs.validation import require_at_least, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
 from clutr.world_model.backbones.vae import VAEConfig
@@ -29,50 +30,44 @@ class RecordOptions:
     length: int = 125
     """Most actions of an episode."""
     walk: float = 0.3
-    """Share of the environments that wander at random."""
+    """Share of the environments with a random walk of actions."""
     expert: float = 0.7
-    """Share that is driven by someone who knows the true state, boldly and less so, with some noise."""
+    """Share with a noisy expert, which knows the true state, at different degrees of aggressiveness."""
     sticky_action_probability: float = 0.0
-    """Chance a moment that such a driver stops looking and repeats its action for a while, so that errors are seen."""
+    """Chance a step that an action of the expert sticks and is repeated for a while, so that mistakes are recorded."""
     students: float = 0.0
-    """Share that is driven by the trained students of `runs`."""
+    """Share with the trained students of `runs`."""
     runs: tuple[str, ...] = ()
-    """Runs whose students drive, each at the ages of which checkpoints are kept."""
+    """Runs whose students play, one of each checkpoint that is kept."""
     proposed: float = 0.0
     """Share of the levels that are drawn from what the curricula of `runs` proposed, instead of at random."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "num_envs", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("walk", "expert", "students"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_at_least(self, 1, "episodes", "num_envs", "length")
+        require_at_least(self, 0, "walk", "expert", "students")
         if self.walk + self.expert + self.students <= 0:
-            raise ValueError("somebody has to drive: one of walk, expert and students must be above 0")
-        for name in ("sticky_action_probability", "proposed"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in 0..1, got {getattr(self, name)}")
+            raise ValueError("nobody plays: one of walk, expert and students must be above 0")
+        require_within(self, 0, 1, "sticky_action_probability", "proposed")
         if (self.students or self.proposed) and not self.runs:
             raise ValueError("students and proposed levels come from runs: name at least one with --record.runs")
 
 
 @dataclass(frozen=True)
 class WorldModelExperiment:
-    """A world model as a value: with its recording, `world.yaml` alone reproduces it."""
+    """A world model: with the dataset, `world.yaml` alone reproduces it."""
 
     domain: PrivilegedState
     """The environment."""
     record: RecordOptions = field(default_factory=RecordOptions)
     """What is recorded."""
     backbone: BackboneConfig = field(default_factory=VAEConfig)
-    """What sees."""
+    """Encodes and decodes frames."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
-    """What remembers and predicts."""
+    """Predicts latents, rewards and terminations."""
     training: MemoryTrainingOptions = field(default_factory=MemoryTrainingOptions)
     """How the memory is trained."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
-    """How dreams are judged."""
+    """How dreams are evaluated."""
     seed: int = 1
     """Seed of everything."""
 
@@ -91,9 +86,9 @@ _LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
 """Half as wide as the published one, and four times as fast: two cores have no hour for it."""
 
 WORLD_PRESETS: dict[str, WorldModelExperiment] = {
-    # 25 moments a second: with the students' 6 even the next view is hardly predictable
-    # and dreams of two seconds in training, without which longer ones run away;
-    # drivers who now and then do not look, without whom dreams pay for speed, steered or not
+    # 25 steps a second: with the students' 6 even the next view is hardly predictable;
+    # dreams of two seconds in training, without which longer ones diverge;
+    # sticky actions, without which dreams reward speed whatever the steering
     "car": WorldModelExperiment(
         CarDomain(shaped=False, action_repeat=2),
         RecordOptions(length=250, sticky_action_probability=0.02),

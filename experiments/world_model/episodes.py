@@ -1,4 +1,4 @@
-"""What really happens: a recorded episode, or the simulator with a person at the wheel."""
+"""Episodes that a page shows: recorded ones, or a person playing in the simulator."""
 
 from typing import Protocol
 
@@ -33,7 +33,7 @@ class OpenEpisode(Protocol):
 
     @property
     def driven(self) -> bool:
-        """Whether somebody has to say what is done next."""
+        """Whether a person chooses the actions."""
         ...
 
     def advance(self, action: Tensor) -> bool:
@@ -42,7 +42,7 @@ class OpenEpisode(Protocol):
 
 
 class RecordedEpisode:
-    """An episode of a recording, all of it.
+    """A recorded episode.
 
     Args:
         recording: where it is.
@@ -53,12 +53,12 @@ class RecordedEpisode:
     over = True
 
     def __init__(self, recording: EpisodeDataset, episode: EpisodeInfo) -> None:
-        rows = episode.places
+        rows = episode.indices
         self.frames, self.masks, self.privileged_state = (
             recording.column(name, rows) for name in ("frames", "masks", "privileged_state")
         )
         self.actions, self.rewards = recording.actions(rows[:-1]), recording.column("rewards", rows[:-1])
-        self.about = f"recorded, driven by {episode.policy}"
+        self.about = f"recorded with {episode.policy}"
 
     def advance(self, action: Tensor) -> bool:  # noqa: ARG002
         """What was recorded does not change."""
@@ -74,7 +74,7 @@ class SimulatedEpisode:
     """
 
     driven = True
-    about = "the simulator, and you drive"
+    about = "the simulator, and you play"
 
     def __init__(self, domain: PrivilegedState, level: LevelBatch) -> None:
         self._engine = domain.engine(1)

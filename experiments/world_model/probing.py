@@ -43,7 +43,7 @@ class ProbeOptions:
     """How much is probed; small episodes and few levels make less of it."""
 
     past: int = 20
-    """Moments of the past that predictions are explained by."""
+    """Past steps by which predictions are explained."""
     predictions: int = 32
     """Predictions that are explained by past latents."""
     pictured: int = 16
@@ -51,7 +51,7 @@ class ProbeOptions:
     quantities: int = 2
     """True quantities whose expectation is explained, beside the reward and a latent."""
     ahead: int = 10
-    """Moments ahead at which the true state is read."""
+    """Steps ahead at which the true state is read."""
     samples: int = 6_000
     """Steps of episodes on which linear probes are fitted and tested."""
     frames: int = 1_000
@@ -61,7 +61,7 @@ class ProbeOptions:
     exponents: int = 8
     """Lyapunov exponents."""
     steps: int = 400
-    """Moments of their trajectories."""
+    """Steps of their trajectories."""
     warm_up: int = 100
     """Of them only turn the directions."""
     starts: int = 16
@@ -93,7 +93,7 @@ class ProbeOptions:
 
 @dataclass
 class ProbeContext:
-    """A trained world model on the table: what every section takes from."""
+    """A trained world model, and what several sections take from it."""
 
     run: WorldModelRun
     model: WorldModel
@@ -139,7 +139,7 @@ class ProbeContext:
     def state_probe_data(
         self,
     ) -> tuple[state_probes.StateProbeData, list[state_probes.ProbeScore], dict[str, LinearProbe]]:
-        """Moments, readings and probes of the true state."""
+        """Probed steps, scores and probes of the true state."""
         options = self.options
         longest = max(len(seen) for seen in self.seen)
         rng = self.rng("knowledge")
@@ -162,9 +162,9 @@ class ProbeContext:
         return named_generator(self.options.seed, "world probe", purpose)
 
     def targets(self) -> list[Target]:
-        """What is explained: the reward, the latent that tells most, and the quantities that are best foretold.
+        """What is explained: the reward, the latent that tells most, and the quantities that are best predicted.
 
-        Quantities of `ahead` moments later come first, if a probe reads them at all (R^2 above 0.1), then those of now.
+        Quantities of `ahead` steps later come first, if a probe reads them at all (R^2 above 0.1), then those of now.
         """
         found, readings, probes = self.state_probe_data
         scale, memory = self.dreamer.scale, f"features, {MEMORIES[0]}"
@@ -189,21 +189,21 @@ class ProbeContext:
 
 
 def attributions(context: ProbeContext) -> ProbeResult:
-    """To what predictions are due: past latents, moments and pixels, each map with its checks."""
+    """Attribution of predictions to past latents, steps and pixels, each map with its sanity checks."""
     past, memory = context.past(), context.dreamer.memory
     rows, arrays = [], {}
     targets, done = context.targets(), 0
     methods, on_pixels = attribution.methods_for(memory), dict(pixels.PIXEL_METHODS)
     if "layer-wise relevance" not in methods:
         on_pixels.pop("layer-wise relevance")
-    of_moments = {"attention": attribution.attention} if isinstance(memory.core, AarenCore) else {}
-    total = len(targets) * (len(methods) + len(of_moments) + 1 + len(on_pixels))
+    of_steps = {"attention": attribution.attention} if isinstance(memory.core, AarenCore) else {}
+    total = len(targets) * (len(methods) + len(of_steps) + 1 + len(on_pixels))
     few = past._replace(
         inputs=past.inputs[: context.options.pictured],
         state=past.state[: context.options.pictured],
-        places=past.places[: context.options.pictured],
+        origins=past.origins[: context.options.pictured],
     )
-    present = torch.tensor([context.episodes[number][0].first + moment for number, moment in few.places])
+    present = torch.tensor([context.episodes[number][0].first + step for number, step in few.origins])
     frames, masks = (context.recording.column(name, present) for name in ("frames", "masks"))
     encode = pixels.differentiable(context.model.backbone)
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
@@ -222,7 +222,7 @@ def attributions(context: ProbeContext) -> ProbeResult:
             arrays[f"map/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
             context.progress(done, total, {})
-        for name, explain in of_moments.items():
+        for name, explain in of_steps.items():
             relevance, checks = check_steps(asked, explain, context.rng(f"{drawn_as} {name}"))
             rows.append({"target": target.name, "method": name, "of": "past steps"} | checks.plain())
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
@@ -251,7 +251,7 @@ def attributions(context: ProbeContext) -> ProbeResult:
 
 
 def _recall(core: LMUCore, past: Past) -> list[float]:
-    """R^2 of what the Legendre memory says was its input 0, 1, ... moments ago, by closed form."""
+    """R^2 of what the Legendre memory says was its input 0, 1, ... steps ago, by closed form."""
     with torch.no_grad():
         state, _ = core.scan(past.state, past.inputs.transpose(0, 1))
         true = core.encoder(past.inputs).flip(1)  # [N, T, channels] by lag
@@ -263,7 +263,7 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
 
 
 def true_state(context: ProbeContext) -> ProbeResult:
-    """What latents and memory know of the true state, now and ahead, beside their controls, and whether it is used."""
+    """What can be read of the true state from latents and memory, now and ahead, and whether the memory uses it."""
     found, readings, probes = context.state_probe_data
     quantities, dreamer = context.recording.quantities, context.dreamer
     rng, steps = context.rng("causal"), 3
@@ -309,7 +309,7 @@ def dynamics(context: ProbeContext) -> ProbeResult:
     values: dict[str, Any] = {"horizons": {}, "dimensions": {}, "past": past.inputs.shape[1]}
     arrays: dict[str, NDArray[Any]] = {}
     following = torch.stack(
-        [context.dreamer.scale.normalise(context.seen[number].mean[moment + 1]) for number, moment in past.places]
+        [context.dreamer.scale.normalise(context.seen[number].mean[step + 1]) for number, step in past.origins]
     )
     known, _, _ = context.state_probe_data
     for name, dreamer in context.model.dreamers.items():

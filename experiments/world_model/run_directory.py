@@ -1,4 +1,4 @@
-"""A world model's directory: what was asked for, what was recorded, and what was learnt from it."""
+"""A world model's directory: configuration, dataset and trained parts; and the recording of the dataset."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -55,11 +55,11 @@ class WorldModelRun:
 
     @property
     def recording_path(self) -> Path:
-        """Where the recording is."""
+        """Where the dataset is."""
         return self.path / "recording"
 
     def recording(self) -> EpisodeDataset:
-        """The recording. Raises `RunError` if there is none yet, or it is unfinished."""
+        """The dataset. Raises `RunError` if there is none yet, or it is unfinished."""
         try:
             found = EpisodeDataset(self.recording_path)
         except FileNotFoundError as error:
@@ -76,7 +76,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
     """Record what the run asks for, from wherever an earlier recording stopped.
 
     Raises:
-        RunError: if a run that was named cannot drive or proposes levels of another world.
+        RunError: if a named run has no student, or proposed levels of another environment.
     """
     options, domain, folder = run.experiment.record, run.experiment.domain, run.recording_path
     folder.mkdir(exist_ok=True)
@@ -139,7 +139,7 @@ def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
 def _policies(
     options: RecordOptions, engine: Engine, students: Sequence[tuple[str, Any]]
 ) -> list[tuple[BehaviourPolicy, int]]:
-    """Who drives, and how many environments."""
+    """The behaviour policies, each with its number of environments."""
     n, space = engine.num_envs, engine.action_space
     everyone: list[tuple[BehaviourPolicy, float]] = [
         (RandomWalk(space, n), options.walk),
@@ -157,7 +157,7 @@ def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torc
         return None
     proposed = [proposal.levels for path in options.runs for proposal in RunDirectory(path).proposals()]
     if not proposed or not all(isinstance(levels, domain.level_type) for levels in proposed):
-        raise RunError(f"the runs {', '.join(options.runs)} hold no proposed levels of this world")
+        raise RunError(f"the runs {', '.join(options.runs)} hold no proposed levels of this environment")
     pool = domain.level_type.concatenate(proposed)
 
     def draw(n: int, rng: torch.Generator) -> LevelBatch:
@@ -169,7 +169,7 @@ def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torc
 
 
 def recording_table(recording: EpisodeDataset) -> Table:
-    """What a recording holds: by split, and by who drove."""
+    """What a dataset holds, by split and by behaviour policy."""
     table = Table(title="recording", title_justify="left", title_style="bold")
     for heading in ("", "episodes", "frames", "mean return"):
         table.add_column(heading, justify="left" if not heading else "right")

@@ -1,4 +1,4 @@
-"""Training a world model: what sees, then what remembers, and the untrained control beside it."""
+"""Training a world model: the backbone, the memory, and its untrained control."""
 
 import time
 from collections.abc import Mapping

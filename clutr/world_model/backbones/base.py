@@ -1,6 +1,6 @@
-"""The one protocol of backbones: a frame to a Gaussian over k latents, and back.
+"""The protocol of backbones: a frame to a Gaussian over k latents, and back.
 
-A black box and a transparent map are drop-ins for each other. Frames are `[N, H, W, 3]` uint8 outside of a backbone,
+Frames are `[N, H, W, 3]` uint8 outside of a backbone,
 and pictures that it gives are float32 in about [0, 1], not clamped, so that linear ones stay linear.
 """
 
@@ -124,12 +124,6 @@ def count_visible(size: tuple[int, int], masked_rows: int) -> int:
     if not 0 <= masked_rows < size[0]:
         raise ValueError(f"masked_rows must be in 0..{size[0] - 1}, got {masked_rows}")
     return (size[0] - masked_rows) * size[1] * 3
-
-
-def require_fitted_on(fitted_on: int) -> None:
-    """Raises `ValueError` for less than 2 frames, which have no variance."""
-    if fitted_on < 2:
-        raise ValueError(f"fitted_on must be at least 2, got {fitted_on}")
 
 
 def require_frames(frames: Frames) -> Frames:

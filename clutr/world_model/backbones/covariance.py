@@ -1,4 +1,4 @@
-"""Means and covariances of frames, and principal modes, in double precision and a few passes."""
+"""Principal components of frames, in double precision and a few passes."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 OVERSAMPLING = 16
-"""Further directions that a randomised search for modes keeps."""
+"""Further directions that the randomised search keeps."""
 PASSES = 3
 """Passes of the randomised search over the data after the first."""
 
 
 class PrincipalComponents(NamedTuple):
-    """Principal modes of data with D dimensions."""
+    """Principal components of data with D dimensions."""
 
     mean: Tensor
     """`[D]`."""
@@ -26,13 +26,13 @@ class PrincipalComponents(NamedTuple):
 
 
 def principal_components(
-    chunks: Callable[[], Iterable[Tensor]], modes: int, rng: torch.Generator
+    chunks: Callable[[], Iterable[Tensor]], components: int, rng: torch.Generator
 ) -> PrincipalComponents:
-    """The leading modes of rows that come in chunks, by randomised subspace iteration (Halko, Martinsson & Tropp 2011).
+    """The leading components of rows in chunks, by randomised subspace iteration (Halko, Martinsson & Tropp 2011).
 
     Args:
         chunks: gives the chunks `[n, D]` anew each time it is called.
-        modes: k, at most D.
+        components: k, at most D.
         rng: draws the first directions.
     """
     total, squares, count = None, 0.0, 0
@@ -44,7 +44,7 @@ def principal_components(
     assert total is not None
     mean = total / count
     dimensions = len(mean)
-    width = min(dimensions, modes + OVERSAMPLING)
+    width = min(dimensions, components + OVERSAMPLING)
     basis = torch.randn(dimensions, width, generator=rng, dtype=torch.float64)
     small = torch.zeros(width, width, dtype=torch.float64)
     for turn in range(PASSES + 1):
@@ -60,9 +60,9 @@ def principal_components(
         if turn < PASSES:
             basis = image
     values, vectors = torch.linalg.eigh(small / count)
-    order = values.argsort(descending=True)[:modes]
+    order = values.argsort(descending=True)[:components]
     directions = (basis @ vectors[:, order]).T.contiguous()  # as they come back from a file: products agree bit for bit
-    # a sign for each, so that the same data give the same modes
+    # a sign for each, so that the same data give the same components
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     directions = directions * torch.where(largest < 0, -1.0, 1.0)
     everything = squares / count - float(mean.square().sum())

@@ -1,9 +1,9 @@
-"""The block-spin pyramid: a fixed, exactly invertible split of a picture into scales.
+"""Haar wavelets: a fixed, exactly invertible split of a picture into scales.
 
 Each 2x2 block (a b; c d) of a channel becomes its coarse value and three details by an orthonormal matrix, and the
-coarse picture is split again: the honest block spin of the renormalisation group (wavelet form: arXiv 2207.04941).
-Inverse is transpose, and squared lengths add up over all bands. The latents are the coarse field and those detail
-coefficients that vary most over the data; each one is a place on the picture.
+coarse picture is split again; in physics this is the block-spin step of the renormalisation group (arXiv 2207.04941).
+The inverse is the transpose. The latents are the coarse coefficients and those detail coefficients that vary most over
+the data; each one has a position on the picture.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clutr.envs.progress import Progress
+from clutr.envs.validation import require_at_least
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Frames,
@@ -21,7 +22,6 @@ from clutr.world_model.backbones.base import (
     batches,
     blacken,
     count_visible,
-    require_fitted_on,
     require_latents,
     visible,
 )
@@ -74,7 +74,7 @@ def _check(size: Any, levels: int) -> None:
 @BACKBONES.register("haar")
 @dataclass(frozen=True)
 class HaarConfig:
-    """The block-spin pyramid."""
+    """Haar wavelets."""
 
     latents: int = 32
     """Coefficients that are kept: the coarse field, then details by their variance over the data."""
@@ -83,10 +83,10 @@ class HaarConfig:
     fitted_on: int = 10_000
     """Most frames that means and variances are found from."""
     masked_rows: int = 0
-    """Rows at the bottom that are never seen (indicators, for instance)."""
+    """Rows at the bottom that are masked, such as indicators."""
 
     def __post_init__(self) -> None:
-        require_fitted_on(self.fitted_on)
+        require_at_least(self, 2, "fitted_on")
 
     def build(self, size: tuple[int, int], seed: int) -> "HaarBackbone":  # noqa: ARG002 (nothing is drawn)
         """An unfitted backbone. Raises `ValueError` if the picture cannot be halved so often."""
@@ -98,10 +98,10 @@ class HaarConfig:
 
 
 class HaarBackbone(Tensors):
-    """Some coefficients of the pyramid, each in its standard deviations over the data.
+    """Some wavelet coefficients, each in its standard deviations over the data.
 
-    The posterior of a latent has the variance of a pixel's share of what is left out, in units of the latent: a kept
-    coefficient is known as well as a coefficient that is left out is small.
+    The posterior variance of a latent is the mean variance of the coefficients that are left out, in units of the
+    latent.
 
     Args:
         size: rows and columns of a picture.

@@ -1,11 +1,12 @@
-"""A local hierarchy of patch modes: a deep convolutional encoder whose kernels are eigenvectors.
+"""A local hierarchy of patch PCAs: a deep convolutional encoder whose kernels are eigenvectors.
 
 In the spirit of arXiv 2012.03531 (weights computed from the data instead of trained). In each layer the field is cut
-into 2x2 patches, whose covariance over all places and frames is diagonalised (disentangling), and the leading modes are
-kept (decimating): a convolution with stride 2 and orthonormal kernels, whose adjoint decodes. What each layer discards
-is known exactly, so it can be said in which layer something is lost. On the last field principal modes are the latents.
+into 2x2 patches, whose covariance over all places and frames is diagonalised, and the leading components are
+kept: a convolution with stride 2 and orthonormal kernels, whose adjoint decodes. What each layer discards
+is known exactly, so it can be said in which layer something is lost. The principal components of the last field are
+the latents.
 
-Between layers an invertible nonlinearity may bend the field. Then decoding is still layer by layer the inverse of
+Between layers the field may pass an invertible nonlinearity. Then decoding is still layer by layer the inverse of
 encoding, but no longer linear: no map tells what a latent shows, and what layers discard is measured on pictures.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least, require_one_of
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Frames,
@@ -26,7 +28,6 @@ from clutr.world_model.backbones.base import (
     batches,
     blacken,
     count_visible,
-    require_fitted_on,
     require_latents,
     visible,
 )
@@ -34,7 +35,8 @@ from clutr.world_model.backbones.covariance import principal_components
 from clutr.world_model.backbones.ppca import FLOOR
 
 SLOPE = 0.5
-"""Of the leaky nonlinearity below 0: bent enough to tell signs apart, and undone without enlarging errors much."""
+"""Of the leaky nonlinearity below 0: far enough from 1 to tell signs apart, and undone without enlarging errors
+much."""
 
 
 def leaky(field: Tensor) -> Tensor:
@@ -57,23 +59,22 @@ NONLINEARITIES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], T
 @BACKBONES.register("patch-pca")
 @dataclass(frozen=True)
 class PatchPCAConfig:
-    """The hierarchy of patch modes."""
+    """The hierarchy of patch PCAs."""
 
     latents: int = 32
-    """Principal modes of the last field."""
+    """Principal components of the last field."""
     channels: tuple[int, ...] = (8, 16, 24, 32)
-    """Modes that are kept of the patches of each layer."""
+    """Components that are kept of the patches of each layer."""
     fitted_on: int = 10_000
-    """Most frames that the modes are found from."""
+    """Most frames that are used for fitting."""
     nonlinearity: Literal["none", "leaky", "arcsinh"] = "none"
-    """What bends the field between layers."""
+    """Nonlinearity of the field between layers."""
     masked_rows: int = 0
-    """Rows at the bottom that are never seen (indicators, for instance)."""
+    """Rows at the bottom that are masked, such as indicators."""
 
     def __post_init__(self) -> None:
-        require_fitted_on(self.fitted_on)
-        if self.nonlinearity != "none" and self.nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity must be none, leaky or arcsinh, got {self.nonlinearity!r}")
+        require_at_least(self, 2, "fitted_on")
+        require_one_of(self, ("none", *NONLINEARITIES), "nonlinearity")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one number above 0, got {self.channels}")
 
@@ -101,7 +102,7 @@ def paste(patches: Tensor) -> Tensor:
 
 
 class PatchPCABackbone(Tensors):
-    """Layers of patch modes, and modes of the last field.
+    """Layers of patch PCA, and PCA of the last field.
 
     Args:
         size: rows and columns of a picture.
@@ -129,7 +130,7 @@ class PatchPCABackbone(Tensors):
         self.kernels = [torch.eye(kept, 4 * before) for before, kept in zip(inputs, config.channels, strict=False)]
         """`[m', 4 m]` of each layer: orthonormal rows."""
         self.offsets = [torch.zeros(4 * before) for before in inputs[:-1]]
-        """`[4 m]` of each layer: the mean patch, which is 0 unless the field was bent."""
+        """`[4 m]` of each layer: the mean patch, which is 0 unless there is a nonlinearity."""
         self.centre = torch.zeros(dimensions)
         """The mean last field, likewise."""
         self.directions = torch.eye(config.latents, dimensions)
@@ -145,14 +146,14 @@ class PatchPCABackbone(Tensors):
 
     def _patches(self, field: Tensor, layer: int) -> Tensor:
         """What a layer's kernels see."""
-        return cut(NONLINEARITIES[self.config.nonlinearity][0](field) if self._is_bent and layer else field)
+        return cut(NONLINEARITIES[self.config.nonlinearity][0](field) if self._is_nonlinear and layer else field)
 
     def lower(self, field: Tensor, layers: int | None = None) -> Tensor:
         """The picture of a field after so many layers (None: all), by the adjoint kernels."""
         known = list(enumerate(self.kernels[:layers]))
         for layer, kernel in reversed(known):
             field = paste(field @ kernel + self.offsets[layer])
-            if self._is_bent and layer:
+            if self._is_nonlinear and layer:
                 field = NONLINEARITIES[self.config.nonlinearity][1](field)
         return field + self.mean
 
@@ -182,7 +183,7 @@ class PatchPCABackbone(Tensors):
                 products += rows.T @ rows
                 added += rows.sum(0)
             covariance = products / count
-            if self._is_bent:
+            if self._is_nonlinear:
                 offset = added / (count * places)
                 self.offsets[layer] = offset.float()
                 covariance -= places * torch.outer(offset, offset)
@@ -205,7 +206,7 @@ class PatchPCABackbone(Tensors):
         self.directions, self.variances = top.directions, top.variances
         kept = float(top.variances.double().sum())
         lost.append(max(top.total - kept, 0.0))
-        if self._is_bent:
+        if self._is_nonlinear:
             self.centre = top.mean
             kept, lost = self._lost_pictures(frames, chosen)
         everything, pixels = max(kept + sum(lost), 1e-30), count_visible(self.size, self.masked_rows)
@@ -215,7 +216,7 @@ class PatchPCABackbone(Tensors):
         return {"kept_variance": kept / everything, "discarded": discarded, "noise": float(self.noise)}
 
     @property
-    def _is_bent(self) -> bool:
+    def _is_nonlinear(self) -> bool:
         return self.config.nonlinearity != "none"
 
     def _lost_pictures(self, frames: Frames, chosen: list[Tensor]) -> tuple[float, list[float]]:
@@ -239,7 +240,7 @@ class PatchPCABackbone(Tensors):
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Principal coordinates of the last field in standard deviations, each known up to the noise.
 
-        With a nonlinearity the noise is still that of pictures: about right where the field is bent little.
+        With a nonlinearity the noise is still that of pictures: about right where the nonlinearity is weak.
         """
         field = self.lift(visible(frames, self.masked_rows)).flatten(1) - self.centre
         spread = self.variances.clamp(min=float(self.noise)).sqrt()
@@ -254,6 +255,6 @@ class PatchPCABackbone(Tensors):
 
     def pixel_maps(self) -> Tensor | None:
         """`[k, H, W, 3]`: each latent's pixel filter, the product of all kernels; None with a nonlinearity."""
-        if self._is_bent:
+        if self._is_nonlinear:
             return None
         return self.decode(torch.eye(self.latents)) - self.decode(torch.zeros(1, self.latents))

@@ -1,9 +1,9 @@
-"""Covariance-ordered modes: a momentum shell on data, read as a VAE in closed form.
+"""Probabilistic PCA (Tipping & Bishop 1999), a VAE in closed form.
 
-Bradde & Bialek ("PCA meets RG", arXiv 1610.09733) order modes by their variance and integrate out the small ones. What
-is kept is probabilistic PCA (Tipping & Bishop 1999): noise sigma^2 is the mean of the discarded variances, the
-posterior of mode i has mean sqrt(lambda_i - sigma^2) / lambda_i * u_i (x - mu) and variance sigma^2 / lambda_i, and its
-KL to the prior, averaged over the data, is ln(lambda_i / sigma^2) / 2. Each latent has one pixel map, u_i.
+The noise sigma^2 is the mean of the discarded variances, the posterior of component i has mean sqrt(lambda_i -
+sigma^2) / lambda_i * u_i (x - mu) and variance sigma^2 / lambda_i, and its KL to the prior, averaged over the data,
+is ln(lambda_i / sigma^2) / 2. Each latent has one pixel map, u_i. In physics, discarding components of small variance
+is a momentum shell of the renormalisation group ("PCA meets RG", arXiv 1610.09733).
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Frames,
@@ -21,37 +22,36 @@ from clutr.world_model.backbones.base import (
     Tensors,
     batches,
     count_visible,
-    require_fitted_on,
     require_latents,
     visible,
 )
 from clutr.world_model.backbones.covariance import principal_components
 
 FLOOR = 1e-8
-"""Least noise variance, for data that the modes explain completely."""
+"""Least noise variance, for data that the components explain completely."""
 
 
 @BACKBONES.register("ppca")
 @dataclass(frozen=True)
 class PPCAConfig:
-    """Principal modes as a probabilistic PCA."""
+    """Probabilistic PCA."""
 
     latents: int = 32
-    """Modes that are kept."""
+    """Principal components that are kept."""
     fitted_on: int = 10_000
-    """Most frames that the modes are found from."""
+    """Most frames that are used for fitting."""
     masked_rows: int = 0
-    """Rows at the bottom that are never seen (indicators, for instance)."""
+    """Rows at the bottom that are masked, such as indicators."""
 
     def __post_init__(self) -> None:
-        require_fitted_on(self.fitted_on)
+        require_at_least(self, 2, "fitted_on")
 
     def build(self, size: tuple[int, int], seed: int) -> "PPCABackbone":  # noqa: ARG002 (nothing is drawn yet)
         """An unfitted backbone. Raises `ValueError` if there are more latents than numbers in a picture."""
         return PPCABackbone(size, self.latents, self.fitted_on, self.masked_rows)
 
     def fitting(self, backbone: "PPCABackbone", frames: Frames, seed: int) -> Once:
-        """One pass for the mean and a few for the modes."""
+        """One pass for the mean and a few for the components."""
         return Once(backbone, frames, seed)
 
 
@@ -60,9 +60,9 @@ class PPCABackbone(Tensors):
 
     Args:
         size: rows and columns of a picture.
-        latents: modes k.
+        latents: components k.
         fitted_on: most frames for fitting.
-        masked_rows: rows at the bottom that are not seen; the noise is that of the others.
+        masked_rows: masked rows at the bottom; the noise is that of the others.
     """
 
     FOUND: ClassVar = ("mean", "directions", "variances", "noise")
@@ -77,7 +77,7 @@ class PPCABackbone(Tensors):
         self.noise = torch.tensor(FLOOR)
 
     def fit(self, frames: Frames, seed: int, progress: Progress) -> dict[str, Any]:
-        """Find mean, modes and noise."""
+        """Find mean, components and noise."""
         chosen = batches(frames, self.fitted_on, seed)
 
         def chunks() -> Any:
@@ -92,7 +92,7 @@ class PPCABackbone(Tensors):
         return {"kept_variance": kept / max(found.total, 1e-30), "noise": float(self.noise), "kl": self.kl().tolist()}
 
     def signal(self) -> Tensor:
-        """`[k]`: variance of each mode beyond the noise, at least 0."""
+        """`[k]`: variance of each component beyond the noise, at least 0."""
         return (self.variances - self.noise).clamp(min=0)
 
     def kl(self) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Backbone,
@@ -53,9 +54,7 @@ class ResidualConfig:
     """Adam's step size at the start; it falls to 0 along a cosine. Much larger ones silence the hidden units."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "width", "iterations", "batch_size")
 
     def build(self, size: tuple[int, int], seed: int) -> "ResidualBackbone":
         """An unfitted backbone. Raises `ValueError` as the transparent one does."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_at_least, require_one_of
 from clutr.manifold.posterior import kinds_of_variables, kl_to_standard_normal, sample_posterior
 from clutr.world_model.backbones.base import BACKBONES, Frames, blacken, count_visible, require_frames, visible
 
@@ -48,16 +49,13 @@ class VAEConfig:
     free_nats: float = 0.5
     """Of each latent, with the published loss: less KL than this in all costs nothing."""
     masked_rows: int = 0
-    """Rows at the bottom that are never seen (indicators, for instance)."""
+    """Rows at the bottom that are masked, such as indicators."""
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one number above 0, got {self.channels}")
-        for name in ("latents", "iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.loss not in ("calibrated", "published"):
-            raise ValueError(f"loss must be calibrated or published, got {self.loss!r}")
+        require_at_least(self, 1, "latents", "iterations", "batch_size")
+        require_one_of(self, ("calibrated", "published"), "loss")
 
     def build(self, size: tuple[int, int], seed: int) -> "VAEBackbone":
         """An untrained backbone. Raises `ValueError` if a side cannot be halved once a convolution."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clutr.agents.networks import linear
+from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES
 
 _NOTHING = -1e9
@@ -31,9 +32,7 @@ class AarenConfig:
     """Numbers that each head reads."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "values"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, 1, "width", "heads", "values")
 
     def build(self, inputs: int, rng: torch.Generator) -> "AarenCore":
         """Make the core."""

@@ -13,6 +13,7 @@ from scipy.linalg import expm
 from torch import Tensor, nn
 
 from clutr.agents.networks import linear
+from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES, convolve
 
 
@@ -31,11 +32,8 @@ class LMUConfig:
     """Steps that are remembered."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "channels", "order"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1 step, got {self.window}")
+        require_at_least(self, 1, "width", "channels", "order")
+        require_at_least(self, 1, "window")
 
     def build(self, inputs: int, rng: torch.Generator) -> "LMUCore":
         """Make the core."""

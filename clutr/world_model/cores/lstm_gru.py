@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES
 
 
@@ -23,8 +24,7 @@ class LSTMConfig:
     """Cells."""
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        require_at_least(self, 1, "width")
 
     def build(self, inputs: int, rng: torch.Generator) -> "LSTMCore":
         """Make the core."""
@@ -72,8 +72,7 @@ class GRUConfig:
     """Units."""
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
+        require_at_least(self, 1, "width")
 
     def build(self, inputs: int, rng: torch.Generator) -> "GRUCore":
         """Make the core."""

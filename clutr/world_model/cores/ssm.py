@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.agents.networks import linear
+from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES, convolve
 
 
@@ -68,11 +69,8 @@ class _DiagonalOptions:
     """Longest time scale at the start, in steps."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "modes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.slowest < 1:
-            raise ValueError(f"slowest must be at least 1 step, got {self.slowest}")
+        require_at_least(self, 1, "width", "modes")
+        require_at_least(self, 1, "slowest")
 
 
 @CORES.register("ssm")

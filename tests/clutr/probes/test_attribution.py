@@ -12,7 +12,6 @@ from clutr.probes.attribution import (
     AttributionInput,
     Past,
     Target,
-    answer,
     attention,
     by_lag,
     completeness,
@@ -22,6 +21,7 @@ from clutr.probes.attribution import (
     layerwise_relevance,
     methods_for,
     occlusion,
+    predict,
     random_relevance,
 )
 from clutr.probes.open_lstm import OpenLSTM, lrp
@@ -54,7 +54,7 @@ def generator(seed: int = 1) -> torch.Generator:
 
 @dataclass(frozen=True)
 class SumConfig:
-    """A core whose features are what it saw, fading by half each moment."""
+    """A core whose features are what it saw, fading by half each step."""
 
     def build(self, inputs: int, rng: torch.Generator) -> "SumCore":  # noqa: ARG002
         return SumCore(inputs)
@@ -80,7 +80,7 @@ class SumCore(nn.Module):
         return state, torch.stack(features)
 
 
-def question(core: object, target: Target | None = None, seed: int = 1) -> AttributionInput:
+def explained(core: object, target: Target | None = None, seed: int = 1) -> AttributionInput:
     config = MemoryConfig(core=core, gaussians=2)  # type: ignore[arg-type]
     memory = config.build(D, A, seed)
     with torch.no_grad():
@@ -91,13 +91,13 @@ def question(core: object, target: Target | None = None, seed: int = 1) -> Attri
         inputs=torch.randn(N, T, D + A, generator=rng),
         state=memory.core.scan(memory.initial_state(N), torch.randn(4, N, D + A, generator=rng))[0].detach(),
         baseline=torch.tensor([0.0, 0.0, 0.0, 0.3, -0.2]),
-        places=[],
+        origins=[],
     )
     return AttributionInput(memory, target or Target("reward"), past)
 
 
 def test_on_a_linear_memory_all_agree_with_the_formula() -> None:
-    asked = question(SumConfig())
+    asked = explained(SumConfig())
     weights = asked.memory.outcome.weight[0].detach()
     fading = 0.5 ** torch.arange(T - 1, -1, -1.0)
     exact = fading[:, None] * weights * (asked.past.inputs - asked.past.baseline)
@@ -108,13 +108,13 @@ def test_on_a_linear_memory_all_agree_with_the_formula() -> None:
 
 
 def test_integrated_gradients_add_up_and_slopes_do_not() -> None:
-    asked = question(LSTMConfig(width=8))
+    asked = explained(LSTMConfig(width=8))
     assert completeness(asked, integrated_gradients(asked)) < 0.01
     assert completeness(asked, gradient_times_input(asked)) > 0.05
 
 
 def test_occlusion_by_hand() -> None:
-    asked = question(GRUConfig(width=4))
+    asked = explained(GRUConfig(width=4))
     found = occlusion(asked)
     inputs = asked.past.inputs.clone()
     inputs[:, 2, 3] = 0.3
@@ -125,7 +125,7 @@ def test_occlusion_by_hand() -> None:
 
 @pytest.mark.parametrize("target", [Target("reward"), Target("latent 1", latent=1)])
 def test_layer_wise_relevance_is_that_of_each_sequence_alone(target: Target) -> None:
-    asked = question(LSTMConfig(width=8), target)
+    asked = explained(LSTMConfig(width=8), target)
     found = layerwise_relevance(asked)
     core: Any = asked.memory.core
     opened = OpenLSTM.of(core.lstm)
@@ -136,23 +136,23 @@ def test_layer_wise_relevance_is_that_of_each_sequence_alone(target: Target) -> 
         alone = lrp(opened, asked.past.inputs[n], read, float(constant), start=(h, c))
         torch.testing.assert_close(found[n], alone, atol=1e-5, rtol=1e-3)
     with pytest.raises(TypeError, match="layer-wise relevance is for LSTMs, not for GRUCore"):
-        layerwise_relevance(question(GRUConfig(width=4)))
+        layerwise_relevance(explained(GRUConfig(width=4)))
     assert set(methods_for(asked.memory)) == set(METHODS)
-    assert set(methods_for(question(GRUConfig(width=4)).memory)) == set(METHODS) - {"layer-wise relevance"}
+    assert set(methods_for(explained(GRUConfig(width=4)).memory)) == set(METHODS) - {"layer-wise relevance"}
 
 
 def test_targets_are_what_the_memory_says() -> None:
-    asked = question(LSTMConfig(width=8))
+    asked = explained(LSTMConfig(width=8))
     memory, past = asked.memory, asked.past
     xs = past.inputs.transpose(0, 1)
     with torch.no_grad():
         _, expected = memory.scan(past.state, xs[..., :D], xs[..., D:])
-        change = answer(memory, Target("latent 2", latent=2), past.inputs, past.state)
+        change = predict(memory, Target("latent 2", latent=2), past.inputs, past.state)
         torch.testing.assert_close(change, expected.latent.mean()[-1, :, 2] - xs[-1, :, 2])
         torch.testing.assert_close(asked(past.inputs), expected.reward[-1])
         _, features = memory.core.scan(past.state, xs)
         found = LinearProbe(torch.randn(8, 2, generator=generator()), torch.tensor([1.0, 2.0]), 0.1)
-        read = answer(memory, Target("speed", probe=found, column=1), past.inputs, past.state)
+        read = predict(memory, Target("speed", probe=found, column=1), past.inputs, past.state)
         torch.testing.assert_close(read, found(features[-1])[:, 1])
     other = Target("speed", probe=found, column=1).shuffled(generator())
     assert other.probe is not None
@@ -161,7 +161,7 @@ def test_targets_are_what_the_memory_says() -> None:
 
 
 def test_attention_is_a_softmax_over_all_that_came() -> None:
-    asked = question(AarenConfig(width=6, heads=2, values=3))
+    asked = explained(AarenConfig(width=6, heads=2, values=3))
     found = attention(asked)
     rng = generator(1)
     inputs = torch.randn(N, T, D + A, generator=rng)
@@ -171,7 +171,7 @@ def test_attention_is_a_softmax_over_all_that_came() -> None:
     expected = core.attention(everything)[4:].mean(-1).T
     torch.testing.assert_close(found, expected)
     with pytest.raises(TypeError, match="attention is Aaren's, not of LSTMCore"):
-        attention(question(LSTMConfig(width=4)))
+        attention(explained(LSTMConfig(width=4)))
 
 
 def test_shares_by_lag() -> None:
@@ -180,7 +180,7 @@ def test_shares_by_lag() -> None:
     relevance_[1, 1, 1] = 2.0
     assert by_lag(relevance_).tolist() == [0.5, 0.5, 0.0]
     assert by_lag(relevance_.abs().sum(-1)).tolist() == [0.5, 0.5, 0.0]
-    assert random_relevance(question(SumConfig()), generator()).shape == (N, T, D + A)
+    assert random_relevance(explained(SumConfig()), generator()).shape == (N, T, D + A)
 
 
 def test_pasts_are_stretches_of_episodes_with_the_memory_of_what_came_before() -> None:
@@ -193,8 +193,8 @@ def test_pasts_are_stretches_of_episodes_with_the_memory_of_what_came_before() -
     memory = MemoryConfig(core=LSTMConfig(width=4)).build(D, A, 1)
     scale = Scale.of(torch.cat([e.mean for e in episodes]), torch.zeros(27, D), torch.zeros(1))
     found = cut_pasts(episodes, memory, scale, 5, 8, rng)
-    assert sorted(number for number, _ in found.places) == [1, 2]
-    for row, (number, last) in enumerate(found.places):
+    assert sorted(number for number, _ in found.origins) == [1, 2]
+    for row, (number, last) in enumerate(found.origins):
         episode = episodes[number]
         whole = torch.cat([scale.normalise(episode.mean[:-1]), episode.actions], 1)
         torch.testing.assert_close(found.inputs[row], whole[last - 4 : last + 1])
@@ -204,7 +204,7 @@ def test_pasts_are_stretches_of_episodes_with_the_memory_of_what_came_before() -
         torch.testing.assert_close(resumed, complete, atol=1e-5, rtol=1e-4)
     actions = torch.cat([e.actions for e in episodes]).mean(0)
     torch.testing.assert_close(found.baseline, torch.cat([torch.zeros(D), actions]))
-    with pytest.raises(ValueError, match="no episode has 13 moments to explain; most have 12"):
+    with pytest.raises(ValueError, match="no episode has 13 steps to explain; the longest has 12"):
         cut_pasts(episodes, memory, scale, 13, 8, rng)
 
 
@@ -224,9 +224,9 @@ def backbone_of(config: object) -> Backbone:
     return found
 
 
-def pixel_question(core: object, backbone: Backbone) -> PixelAttributionInput:
+def explained_pixels(core: object, backbone: Backbone) -> PixelAttributionInput:
     frames = frames_of(N, 3).float()
-    asked = question(core)
+    asked = explained(core)
     scale = Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0)
     return PixelAttributionInput(asked, differentiable(backbone), scale, frames, frames_of(60).float().mean(0))
 
@@ -234,11 +234,11 @@ def pixel_question(core: object, backbone: Backbone) -> PixelAttributionInput:
 @pytest.mark.parametrize("config", [PPCAConfig(latents=D), HaarConfig(latents=D, levels=4)])
 def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None:
     backbone = backbone_of(config)
-    asked = pixel_question(SumConfig(), backbone)
+    asked = explained_pixels(SumConfig(), backbone)
     with torch.no_grad():
         made = asked(asked.frames) - asked(asked.baseline.expand_as(asked.frames))
         latents = asked.latents(asked.frames) - asked.latents(asked.baseline[None])
-    weights = asked.question.memory.outcome.weight[0, :D].detach()
+    weights = asked.latents_input.memory.outcome.weight[0, :D].detach()
     exact = propagate_to_pixels(asked, weights * latents)
     torch.testing.assert_close(exact.sum((1, 2)), made, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(gradient_times_pixels(asked), exact, atol=1e-5, rtol=1e-3)
@@ -252,7 +252,7 @@ def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None
 def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
     """For principal modes a latent's filter is its direction over its spread: worked out from the definition."""
     backbone = backbone_of(PPCAConfig(latents=D))
-    asked = pixel_question(SumConfig(), backbone)
+    asked = explained_pixels(SumConfig(), backbone)
     wanted = torch.tensor([[1.0, 0.0, -2.0]]).expand(N, -1)
     state = backbone.state_dict()
     filters = state["directions"] * ((state["variances"] - state["noise"]).sqrt() / state["variances"])[:, None]
@@ -268,7 +268,7 @@ def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
 ])  # fmt: skip
 def test_through_a_black_box_integrated_gradients_add_up(config: object) -> None:
     backbone = backbone_of(config)
-    asked = pixel_question(LSTMConfig(width=8), backbone)
+    asked = explained_pixels(LSTMConfig(width=8), backbone)
     torch.testing.assert_close(asked.encode(asked.frames), backbone.encode(frames_of(N, 3))[0], atol=1e-5, rtol=1e-4)
     with torch.no_grad():
         made = asked(asked.frames) - asked(asked.baseline.expand_as(asked.frames))

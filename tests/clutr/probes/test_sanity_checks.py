@@ -32,7 +32,7 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def question(core: object, seed: int = 1) -> AttributionInput:
+def explained(core: object, seed: int = 1) -> AttributionInput:
     memory = MemoryConfig(core=core, gaussians=1).build(D, A, seed)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in memory.parameters():
@@ -45,7 +45,7 @@ def question(core: object, seed: int = 1) -> AttributionInput:
     return AttributionInput(memory, Target("reward"), Past(inputs, memory.initial_state(N), torch.zeros(D + A), []))
 
 
-def test_the_verdict_of_a_linear_model_by_hand() -> None:
+def test_the_checks_of_a_linear_model_by_hand() -> None:
     inputs = torch.rand(N, 6, generator=generator()) + 0.5
     oracle = inputs * WEIGHTS
 
@@ -78,7 +78,7 @@ def test_infidelity_of_a_map_that_says_nothing_is_one() -> None:
 
 
 def test_parts_are_shuffled_and_nothing_else() -> None:
-    memory = question(LSTMConfig(width=6)).memory
+    memory = explained(LSTMConfig(width=6)).memory
     assert parts_of(memory) == ("head", "candidate", "gates", "everything")
     for part in parts_of(memory):
         other = shuffle_memory(memory, part, generator())
@@ -95,15 +95,15 @@ def test_parts_are_shuffled_and_nothing_else() -> None:
             for a, b in zip(mine, theirs, strict=True):
                 assert sorted(a.flatten().tolist()) == sorted(b.flatten().tolist())
         assert torch.equal(memory.outcome.weight, other.outcome.weight) == (part in ("candidate", "gates"))
-    assert parts_of(question(AarenConfig(width=4, heads=2, values=2)).memory) == ("head", "core", "everything")
+    assert parts_of(explained(AarenConfig(width=4, heads=2, values=2)).memory) == ("head", "core", "everything")
 
 
 def test_good_maps_of_an_lstm_pass_and_chance_does_not() -> None:
-    asked = question(LSTMConfig(width=8))
-    relevance, verdict = check_latents(asked, integrated_gradients, generator())
+    asked = explained(LSTMConfig(width=8))
+    relevance, checks = check_latents(asked, integrated_gradients, generator())
     assert relevance.shape == asked.past.inputs.shape
-    assert verdict.passed, verdict.why
-    assert set(verdict.similarity) == set(parts_of(asked.memory))
+    assert checks.passed, checks.why
+    assert set(checks.similarity) == set(parts_of(asked.memory))
     assert check_latents(asked, occlusion, generator(), nudges=0)[1].sensitivity is None
     rng = generator(5)
     _, chance = check_latents(asked, lambda q: torch.randn(q.past.inputs.shape, generator=rng), generator())
@@ -111,10 +111,10 @@ def test_good_maps_of_an_lstm_pass_and_chance_does_not() -> None:
 
 
 def test_maps_of_moments_have_no_sign() -> None:
-    asked = question(AarenConfig(width=8, heads=2, values=3))
-    relevance, verdict = check_steps(asked, attention, generator())
+    asked = explained(AarenConfig(width=8, heads=2, values=3))
+    relevance, checks = check_steps(asked, attention, generator())
     assert relevance.shape == (N, T)
-    assert verdict.infidelity is None
+    assert checks.infidelity is None
 
 
 def test_maps_of_pixels() -> None:
@@ -124,16 +124,16 @@ def test_maps_of_pixels() -> None:
     backbone = config.build((16, 16), 1)
     config.fitting(backbone, frames, 1).run()
     asked = PixelAttributionInput(
-        question(LSTMConfig(width=8)),
+        explained(LSTMConfig(width=8)),
         differentiable(backbone),
         Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0),
         frames.float(),
         frames.float().mean(0),
     )
-    relevance, verdict = check_pixels(asked, backbone, gradient_times_pixels, rng)
+    relevance, checks = check_pixels(asked, backbone, gradient_times_pixels, rng)
     assert relevance.shape == (N, 16, 16)
-    assert set(verdict.similarity) == {"head", "candidate", "gates", "encoder", "everything"}
-    assert verdict.random_gap > 0
+    assert set(checks.similarity) == {"head", "candidate", "gates", "encoder", "everything"}
+    assert checks.random_gap > 0
     other: Any = shuffle_backbone(backbone, rng)
     assert not torch.equal(other.directions, backbone.directions)
     assert torch.equal(other.variances, backbone.variances)

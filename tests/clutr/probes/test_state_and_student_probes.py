@@ -69,7 +69,7 @@ def world(
     return recording, pairs, Dreamer(memory, Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0))  # type: ignore[return-value]
 
 
-def test_what_is_gathered_belongs_together(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
+def test_what_is_collected_belongs_together(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
     found = collect(recording, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
     count = EPISODES * LENGTH
@@ -113,7 +113,7 @@ def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> N
     assert {each.when for each in probe_state(short, recording.quantities, 1)[0]} == {"now"}
 
 
-def test_places_are_cells_of_a_grid() -> None:
+def test_grid_cells() -> None:
     privileged_state = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 1.0], [9.0, 0.1, 1.1], [9.0, 1.1, 0.1]])
     found = grid_cells(privileged_state, ("speed", "x", "y"), bins=2)
     assert found[0] != found[1]
@@ -123,12 +123,12 @@ def test_places_are_cells_of_a_grid() -> None:
 
 def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     recording, pairs, dreamer = world
-    found, moments, actions = fit_causal_probe(recording, pairs, dreamer, 2, 5, generator())
-    assert moments.state.shape == (5, 12)
+    found, starts, actions = fit_causal_probe(recording, pairs, dreamer, 2, 5, generator())
+    assert starts.state.shape == (5, 12)
     assert actions.shape == (2, 5, 1)
     read_out = fit_probe(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
     answers = causal_effects(
-        dreamer, moments, actions, found, read_out, recording.quantities, torch.ones(3), generator()
+        dreamer, starts, actions, found, read_out, recording.quantities, torch.ones(3), generator()
     )
     assert [each.quantity for each in answers] == ["x", "y", "speed"]
     told = to_plain([], answers)["causal"][0]

@@ -128,7 +128,7 @@ def test_kernels_of_a_bent_layer_are_eigenvectors_of_its_patches() -> None:
 
 
 def test_messages_of_patches() -> None:
-    with pytest.raises(ValueError, match="nonlinearity must be none, leaky or arcsinh, got 'relu'"):
+    with pytest.raises(ValueError, match="nonlinearity must be none or leaky or arcsinh, got 'relu'"):
         PatchPCAConfig(nonlinearity="relu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"latents must be in 1\.\.96, got 97"):
         PatchPCAConfig(latents=97, channels=(12,), masked_rows=4).build((8, 8), 1)

@@ -172,8 +172,8 @@ def test_messages() -> None:
     for name in NAMES:
         with pytest.raises(ValueError, match="width must be at least 1, got 0"):
             CORES[name](width=0)  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match=r"window must be at least 1 step, got 0\.5"):
+    with pytest.raises(ValueError, match=r"window must be at least 1, got 0\.5"):
         LMUConfig(window=0.5)
-    with pytest.raises(ValueError, match=r"slowest must be at least 1 step, got 0\.1"):
+    with pytest.raises(ValueError, match=r"slowest must be at least 1, got 0\.1"):
         KoopmanConfig(slowest=0.1)
     assert math.isclose(LMUConfig().window, 50.0)

@@ -13,7 +13,7 @@ from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig, LSTMConfig
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.dream_engine import DreamEngine, DreamEnv
-from clutr.world_model.error_regression import RegressionOptions, explain
+from clutr.world_model.error_regression import RegressionOptions, regress
 from clutr.world_model.memory import Memory, MemoryConfig, Scale
 
 BOX = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
@@ -34,45 +34,45 @@ def engine(n: int = 4, space: spaces.Space = BOX, **options: object) -> DreamEng
 
 
 def test_a_dream_goes_through_the_motions_of_an_engine() -> None:
-    world = engine(side=96, horizon=3)
-    seen = world.reset()["image"]
+    dream = engine(side=96, horizon=3)
+    seen = dream.reset()["image"]
     assert (seen.shape, seen.dtype) == ((4, 96, 96, 3), torch.uint8)
     ends = []
     for _ in range(3):
-        result = world.step(torch.zeros(4, 3))
+        result = dream.step(torch.zeros(4, 3))
         ends.append(result.truncated.tolist())
         assert result.reward.shape == (4,)
     assert ends == [[False] * 4, [False] * 4, [True] * 4]
-    before = world.agent_position.clone()
-    world.reset(mask=torch.tensor([True, False, False, False]))
-    assert torch.equal(world.agent_position[1:], before[1:]), "the others go on undisturbed"
-    assert not world.step(torch.zeros(4, 3)).truncated[0]
+    before = dream.agent_position.clone()
+    dream.reset(mask=torch.tensor([True, False, False, False]))
+    assert torch.equal(dream.agent_position[1:], before[1:]), "the others go on undisturbed"
+    assert not dream.step(torch.zeros(4, 3)).truncated[0]
 
 
 def test_episodes_begin_at_moments_that_were_seen() -> None:
-    world = engine(n=50)
-    world.reset()
-    assert world._now is not None
-    for latent in world._now.latent:
-        assert (world._starts.latent == latent).all(1).any()
-    assert len({tuple(latent.tolist()) for latent in world._now.latent}) == 5
+    dream = engine(n=50)
+    dream.reset()
+    assert dream._now is not None
+    for latent in dream._now.latent:
+        assert (dream._starts.latent == latent).all(1).any()
+    assert len({tuple(latent.tolist()) for latent in dream._now.latent}) == 5
 
 
 def test_the_expected_dream_has_no_chance_in_it() -> None:
     first, second = engine(temperature=None), engine(temperature=None)
-    for world in (first, second):
-        world.reset()
-        world._now = world._starts.branch(torch.arange(4))
+    for dream in (first, second):
+        dream.reset()
+        dream._now = dream._starts.branch(torch.arange(4))
         for _ in range(5):
-            world.step(torch.ones(4, 3))
+            dream.step(torch.ones(4, 3))
     second._rng.manual_seed(99)
     assert torch.equal(first.agent_position, second.agent_position)
 
 
 def test_discrete_actions_are_one_hot_inside() -> None:
-    world = engine(space=spaces.Discrete(7))
-    world.reset()
-    assert world.step(torch.tensor([0, 6, 3, 3])).reward.shape == (4,)
+    dream = engine(space=spaces.Discrete(7))
+    dream.reset()
+    assert dream.step(torch.tensor([0, 6, 3, 3])).reward.shape == (4,)
 
 
 class Levelless(DreamEngine):
@@ -84,11 +84,11 @@ class Levelless(DreamEngine):
 
 
 def test_a_student_can_be_trained_in_a_dream() -> None:
-    world = engine(n=2, side=96, horizon=4)
-    world.__class__ = Levelless
+    dream = engine(n=2, side=96, horizon=4)
+    dream.__class__ = Levelless
     config = PixelPPOConfig(torso="light", rollout_steps=6, epochs=1, minibatches=1)
-    student = config.build(world.observation_space, world.action_space, 1, "dreamer")
-    assert student.learn(student.rollout(world, empty_levels(2, 3, 3)))
+    student = config.build(dream.observation_space, dream.action_space, 1, "dreamer")
+    assert student.learn(student.rollout(dream, empty_levels(2, 3, 3)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -102,7 +102,7 @@ def test_a_dream_is_a_gymnasium_environment() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(ValueError, match="at least one environment, one moment and one pixel"):
+    with pytest.raises(ValueError, match="at least one environment, one step and one pixel"):
         engine(horizon=0)
     with pytest.raises(RuntimeError, match="reset the dream before stepping"):
         engine().step(torch.zeros(4, 3))
@@ -110,7 +110,7 @@ def test_messages() -> None:
         engine().reset(empty_levels(4, 3, 3))
     with pytest.raises(ValueError, match="is one dream, this engine has 4"):
         DreamEnv(engine())
-    with pytest.raises(ValueError, match=r"meta_prior must not be negative, got -1\.0"):
+    with pytest.raises(ValueError, match=r"meta_prior must be at least 0, got -1\.0"):
         RegressionOptions(meta_prior=-1.0)
 
 
@@ -139,11 +139,11 @@ def sharp_memory() -> Memory:
     return memory
 
 
-def test_causes_are_found_that_explain_what_came() -> None:
+def test_causes_are_found_that_explain_the_window() -> None:
     memory = sharp_memory()
     before = [value.clone() for value in memory.state_dict().values()]
     latents, actions = window(memory)
-    found = explain(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e-3, steps=80))
+    found = regress(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e-3, steps=80))
     assert found.misfit[-1] < found.misfit[0] - 0.05
     assert len(found.misfit) == 81
     _, told = memory.scan(found.start, SCALE.normalise(latents[:-1]) + found.corrections, actions)
@@ -155,16 +155,16 @@ def test_causes_are_found_that_explain_what_came() -> None:
 def test_a_strong_meta_prior_trusts_the_model() -> None:
     memory = sharp_memory()
     latents, actions = window(memory)
-    loose = explain(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e-3))
-    strict = explain(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e3))
+    loose = regress(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e-3))
+    strict = regress(memory, SCALE, latents, actions, RegressionOptions(meta_prior=1e3))
     assert strict.corrections.abs().mean() < 0.2 * loose.corrections.abs().mean()
     assert loose.misfit[-1] < strict.misfit[-1]
 
 
-def test_no_steps_is_watching() -> None:
+def test_without_steps_it_is_observing() -> None:
     one = Dreamer(sharp_memory(), SCALE)
     latents, actions = window(one.memory)
-    moment, _ = one.observe(latents, actions)
-    found = explain(one.memory, SCALE, latents, actions, RegressionOptions(steps=0))
-    torch.testing.assert_close(found.moment.state, moment.state)
-    torch.testing.assert_close(found.moment.latent, moment.latent)
+    latent_state, _ = one.observe(latents, actions)
+    found = regress(one.memory, SCALE, latents, actions, RegressionOptions(steps=0))
+    torch.testing.assert_close(found.latent_state.state, latent_state.state)
+    torch.testing.assert_close(found.latent_state.latent, latent_state.latent)

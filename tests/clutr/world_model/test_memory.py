@@ -23,10 +23,10 @@ def test_scans_are_steps(name: str) -> None:
         state, now = model.step(state, latents[t], actions[t])
         torch.testing.assert_close(now.latent.means, whole.latent.means[t], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(now.reward, whole.reward[t], atol=2e-5, rtol=1e-4)
-        torch.testing.assert_close(now.end, whole.end[t], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(now.termination, whole.termination[t], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(state, end, atol=2e-5, rtol=1e-4)
     assert now.latent.means.shape == (5, 4, 3)
-    assert now.reward.shape == now.end.shape == (5,)
+    assert now.reward.shape == now.termination.shape == (5,)
 
 
 def test_residual_means_move_with_the_latent() -> None:

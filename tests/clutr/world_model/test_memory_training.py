@@ -1,4 +1,4 @@
-"""Training the memory: every moment is seen once a pass, states are carried, and learning shows."""
+"""Training the memory: every step is seen once a pass, states are carried, and learning shows."""
 
 import dataclasses
 from collections import Counter
@@ -39,7 +39,7 @@ def test_every_moment_comes_once_and_in_order(lengths: list[int], streams: int, 
     for chunk in Streams(episodes, streams, size, torch.Generator().manual_seed(1), sample=False).epoch():
         for stream in range(streams):
             real = int(chunk.real[:, stream].sum())
-            assert chunk.real[:real, stream].all(), "recorded moments come first"
+            assert chunk.real[:real, stream].all(), "recorded steps come first"
             if not real:
                 continue
             number = int(chunk.latents[0, stream, 2]) - 1
@@ -49,7 +49,7 @@ def test_every_moment_comes_once_and_in_order(lengths: list[int], streams: int, 
             assert torch.equal(chunk.latents[: real + 1, stream], expected.mean[start : start + real + 1])
             assert torch.equal(chunk.actions[:real, stream], expected.actions[start : start + real])
             assert torch.equal(chunk.rewards[:real, stream], expected.rewards[start : start + real])
-            assert torch.equal(chunk.ends[:real, stream], expected.ends[start : start + real])
+            assert torch.equal(chunk.terminated[:real, stream], expected.terminated[start : start + real])
             seen[number] += real
             places[stream] = (number, start + real)
     assert seen == Counter(dict(enumerate(lengths)))
@@ -82,7 +82,7 @@ def test_it_learns_the_dynamics_the_reward_and_the_end() -> None:
     first, last = run.history[0], run.history[-1]
     assert last["valid_nll"] < first["valid_nll"] - 0.5
     assert last["valid_reward"] < 0.2 < first["valid_reward"], "the reward is the next latent, known from the last"
-    assert last["valid_end"] < 0.2
+    assert last["valid_termination"] < 0.2
     assert last["valid_dream_mse"] < 0.2 * first["valid_dream_mse"]
 
 
@@ -109,7 +109,7 @@ def test_an_interrupted_training_continues_bit_for_bit() -> None:
 
 
 def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
-    """Trained in pieces of 10 moments or tested on 40 at once, an untrained memory has the same loss."""
+    """Trained in chunks of 10 steps or tested on 40 at once, an untrained memory has the same loss."""
 
     def untrained_loss(length: int) -> Tensor:
         options = MemoryTrainingOptions(streams=4, length=length, imagination_steps=0, sample=False)
@@ -120,7 +120,7 @@ def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
 
 
 def test_what_is_dreamt_in_training_is_what_a_dreamer_dreams() -> None:
-    """Of one episode of 40 moments the last 7 are dreamt, and judged against what came."""
+    """Of one episode of 40 steps the last 7 are dreamt, and judged against what came."""
     run = training(MemoryTrainingOptions(streams=4, length=40, imagination_steps=7, sample=False))
     with torch.no_grad():
         watched, dreamt = run._pass(VALID, learn=False)
@@ -129,11 +129,11 @@ def test_what_is_dreamt_in_training_is_what_a_dreamer_dreams() -> None:
         torch.testing.assert_close(plain._pass(VALID, learn=False)[0], watched)
     dreamer, rewards = Dreamer(run.memory, run.scale), []
     latents, actions = (torch.stack([getattr(e, name) for e in VALID], 1) for name in ("mean", "actions"))
-    moment, _ = dreamer.observe(latents[:34], actions[:33])
+    latent_state, _ = dreamer.observe(latents[:34], actions[:33])
     wrong = []
     for time in range(33, 40):
-        moment, expected = dreamer.step(moment, actions[time], temperature=None)
-        wrong.append((moment.latent - run.scale.normalise(latents[time + 1])).square().mean() / 2)
+        latent_state, expected = dreamer.step(latent_state, actions[time], temperature=None)
+        wrong.append((latent_state.latent - run.scale.normalise(latents[time + 1])).square().mean() / 2)
         true = torch.stack([e.rewards[time] for e in VALID]) / run.scale.reward_std
         rewards.append((expected.reward - true).square().mean())
     torch.testing.assert_close(dreamt[:2], torch.stack([torch.stack(wrong).mean(), torch.stack(rewards).mean()]))

@@ -58,19 +58,19 @@ class Lane:
         return torch.full((len(aggressiveness), 1), float(self.asked))
 
 
-def test_a_guided_driver_who_does_not_look_repeats_its_action() -> None:
+def test_sticky_actions_of_the_noisy_expert_are_repeated() -> None:
     space = Box(-1e6, 1e6, (1,), np.float32)
     observer: Any = Lane()
     policy, rng = NoisyExpert(space, 500, noise=0.0, sticky_action_probability=0.1), torch.Generator().manual_seed(0)
     policy.reset(torch.ones(500, dtype=torch.bool))
     actions = torch.stack([policy.act({}, observer, rng)[:, 0] for _ in range(400)])
-    assert (actions[0] == 1).all(), "who begins looks"
+    assert (actions[0] == 1).all(), "no action sticks at first"
     looks = actions == torch.arange(1.0, 401.0)[:, None]
     assert torch.equal(actions[1:][~looks[1:]], actions[:-1][~looks[1:]])
-    # in the long run, 0.1 begin a moment and 1 of LAPSE ends: 0.1 / (0.1 + 1 / 25) of the time is spent so
+    # in the long run, a share 0.1 / (0.1 + 1 / 25) of the actions sticks
     assert 1 - float(looks[100:].float().mean()) == pytest.approx(0.1 / (0.1 + 1 / STICKY_STEPS), abs=0.02)
     policy.reset(torch.ones(500, dtype=torch.bool))
-    assert (policy.act({}, observer, rng) == observer.asked).all(), "a new episode begins with a look"
+    assert (policy.act({}, observer, rng) == observer.asked).all(), "no action sticks at the start of an episode"
 
 
 def test_episodes_in_the_engine_show_what_was_recorded() -> None:
@@ -179,7 +179,7 @@ def test_environments_are_shared_out(shares: list[float], n: int) -> None:
     assert counts[0] >= 0
 
 
-def test_rare_drivers_get_an_environment_too() -> None:
+def test_rare_policies_get_an_environment_too() -> None:
     assert shares_to_counts([0.01, 0.01, 0.01, 0.01, 1.0], 5) == [1, 1, 1, 1, 1]
     assert shares_to_counts([0.5, 0.25, 0.25], 16) == [8, 4, 4]
     assert shares_to_counts([1.0, 1.0], 1) == [1, 0]

@@ -1,4 +1,4 @@
-"""The report's numbers: a dreamer that knows the world is right for ever, and one that copies is copying."""
+"""The report's numbers: a dreamer that knows the dynamics is right for ever, and one that copies is copying."""
 
 import math
 
@@ -51,8 +51,8 @@ class Oracle(Dreamer):
     def __init__(self) -> None:
         super().__init__(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), SCALE)
 
-    def dream(self, moment: LatentState, actions: Tensor, _: int) -> Dream:  # type: ignore[override]
-        latent, found = SCALE.restore(moment.latent), []
+    def dream(self, latent_state: LatentState, actions: Tensor, _: int) -> Dream:  # type: ignore[override]
+        latent, found = SCALE.restore(latent_state.latent), []
         for action in actions:
             latent = latent @ TURN.T + action @ PUSH
             found.append(latent)
@@ -81,7 +81,7 @@ def test_who_knows_the_world_is_right_for_ever() -> None:
     curves = latent_curves(WINDOWS, rollouts(), 5, SCALE)
     assert max(curves["oracle"]["nrmse"]) < 1e-4
     assert curves["oracle"]["valid_horizon"]["value"] == 20
-    assert max(curves["linear"]["nrmse"]) < 0.05, "the world is linear"
+    assert max(curves["linear"]["nrmse"]) < 0.05, "the dynamics are linear"
     assert curves["copy last"]["nrmse"][0] < curves["copy last"]["nrmse"][8]
     assert curves["copy last"]["valid_horizon"]["value"] < 10
     assert curves["mean"]["nrmse"][3] == pytest.approx(

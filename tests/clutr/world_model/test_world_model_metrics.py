@@ -110,7 +110,7 @@ def test_linear_dynamics_find_a_linear_system() -> None:
         torch.testing.assert_close(rolled[step], expected, atol=1e-3, rtol=1e-3)
 
 
-def test_a_dream_whose_error_is_unknown_holds_for_no_moment() -> None:
+def test_a_dream_whose_error_is_unknown_holds_for_no_step() -> None:
     unknown = np.full((3, 4), np.nan)
     assert valid_horizon(unknown, np.zeros((3, 4))).value == 0
     assert valid_horizon(np.zeros((3, 4)), unknown).value == 0

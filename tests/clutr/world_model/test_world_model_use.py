@@ -1,4 +1,5 @@
-"""What a world model is good for: validity of its dreams, and a linear controller on what it sees and remembers."""
+"""What a world model is good for: policy ranking in its dreams, and a linear controller on latents and memory
+states."""
 
 from typing import Any
 
@@ -35,26 +36,26 @@ def parts(latents: int = 3) -> tuple[Any, Dreamer]:
     return backbone, Dreamer(memory, Scale(torch.zeros(latents), one, one, 10.0))
 
 
-def test_validity_by_hand() -> None:
-    found = policy_ranking(real=[1.0, 3.0, 5.0, 7.0], dreamt=[10.0, 11.0, 12.0, 13.0])
+def test_a_policy_ranking_by_hand() -> None:
+    found = policy_ranking(real=[1.0, 3.0, 5.0, 7.0], dream=[10.0, 11.0, 12.0, 13.0])
     assert found.policies == 4
     assert [found.pearson, found.spearman] == pytest.approx([1, 1])
     assert found.slope == pytest.approx(2)
     assert policy_ranking([1.0, 2.0, 9.0], [3.0, 2.0, 1.0]).spearman == pytest.approx(-1)
     assert policy_ranking([1.0, 2.0, 9.0], [3.0, 3.0, 3.0]).slope == 0.0
-    with pytest.raises(ValueError, match="validity needs at least 3 policies with both returns, got 2 and 2"):
+    with pytest.raises(ValueError, match="a ranking needs at least 3 policies with both returns, got 2 and 2"):
         policy_ranking([1.0, 2.0], [1.0, 2.0])
 
 
 def test_rank_correlation_and_its_interval_are_scipys() -> None:
     rng = np.random.default_rng(3)
     real = rng.normal(size=24).round(1)  # rounded: ranks are tied
-    dreamt = (real + rng.normal(size=24)).round(1)
-    found = policy_ranking(real.tolist(), dreamt.tolist())
-    assert found.spearman == pytest.approx(stats.spearmanr(real, dreamt).statistic)
+    dream = (real + rng.normal(size=24)).round(1)
+    found = policy_ranking(real.tolist(), dream.tolist())
+    assert found.spearman == pytest.approx(stats.spearmanr(real, dream).statistic)
     low, high = found.spearman_interval
     scipys = stats.bootstrap(
-        (real, dreamt), lambda x, y: stats.spearmanr(x, y).statistic, vectorized=False, paired=True,
+        (real, dream), lambda x, y: stats.spearmanr(x, y).statistic, vectorized=False, paired=True,
         n_resamples=2000, method="percentile", rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     assert [low, high] == pytest.approx([scipys.low, scipys.high], abs=0.04)

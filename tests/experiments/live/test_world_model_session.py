@@ -48,10 +48,10 @@ def test_a_dream_is_that_of_the_memory_under_the_recorded_actions(session: World
     state, _ = session.dreamer.observe(latents[:5], session.episode.actions[:4, None])
     expected = session.dreamer.dream(state, session.episode.actions[4:7, None], 3)
     torch.testing.assert_close(torch.stack(session.branches[0].latents), expected.latents[:, 0])
-    goes_on = torch.cat([torch.ones(1), (1 - expected.ends[:-1, 0]).cumprod(0)])
+    goes_on = torch.cat([torch.ones(1), (1 - expected.terminations[:-1, 0]).cumprod(0)])
     view = session.view()
     assert view.rewards[0] == pytest.approx(float((expected.rewards[:, 0] * goes_on).sum()), rel=1e-4, abs=1e-6)
-    assert view.alive[0] == pytest.approx(float((1 - expected.ends[:, 0]).prod()), rel=1e-5)
+    assert view.alive[0] == pytest.approx(float((1 - expected.terminations[:, 0]).prod()), rel=1e-5)
     assert view.dreaming
     assert view.frame == 7
 

@@ -46,11 +46,11 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
         "untrained core",
         "Coverage",
         "termination prediction 1 step ahead"
-        if found["termination"]["trained"]["ends"]
+        if found["termination"]["trained"]["terminations"]
         else "no test episode was terminated",
     ):
         assert words in page
-    assert bool(found["termination"]["trained"]["ends"]) == (world == "maze"), "a few steps end no drive"
+    assert bool(found["termination"]["trained"]["terminations"]) == (world == "maze"), "a few steps end no drive"
 
 
 def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:

@@ -58,16 +58,16 @@ def test_other_options_need_another_directory(tmp_path: Path) -> None:
         WorldModelRun(tmp_path).recording()
 
 
-def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_path: Path) -> None:
+def test_students_of_a_run_play_the_levels_that_its_curriculum_proposed(tmp_path: Path) -> None:
     student = str(tmp_path / "student")
     assert (
         main(["train", "maze-dr-debug", "--evaluate-every", "0", "--domain.max-obstacles", "5", "--run", student]) == 0
     )
     options = RecordOptions(episodes=8, num_envs=8, length=6, students=0.5, runs=(student,), proposed=0.5)
     found = record(WorldModelRun.create(tmp_path / "world", replace(TINY, record=options)))
-    drivers = {episode.policy for episode in found.episodes}
+    policies = {episode.policy for episode in found.episodes}
     ages = {f"student at {steps:,} steps" for steps in (512, 1_024, 1_536)}  # a checkpoint every second update
-    assert drivers == {"walk", "expert"} | ages
+    assert policies == {"walk", "expert"} | ages
     proposed = {key for proposal in RunDirectory(student).proposals() for key in proposal.levels.key()}
     assert [episode.key in proposed for episode in found.episodes[:4]] == [True] * 4
 
@@ -75,7 +75,7 @@ def test_students_of_a_run_drive_on_the_levels_that_its_curriculum_proposed(tmp_
 def test_messages() -> None:
     for options, message in [
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"walk": 0.0, "expert": 0.0}, "somebody has to drive"),
+        ({"walk": 0.0, "expert": 0.0}, "nobody plays"),
         ({"students": 1.0}, "students and proposed levels come from runs: name at least one with --record.runs"),
         ({"proposed": 1.5}, r"proposed must be in 0\.\.1, got 1\.5"),
     ]:
