@@ -28,7 +28,7 @@ def make_env(run: WorldModelRun) -> DreamEnv:
     """The dream, which begins after the first step of recorded test episodes."""
     model = load_world_model(run)
     dreamer = model.dreamers["trained"]
-    episodes = encoded(run.recording(), model.backbone, "test")
+    episodes = encoded(run.dataset(), model.backbone, "test")
     latents = torch.stack([episode.mean[:2] for episode in episodes], 1)
     actions = torch.stack([episode.actions[:1] for episode in episodes], 1)
     starts, _ = dreamer.observe(latents, actions)

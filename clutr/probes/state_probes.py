@@ -58,7 +58,7 @@ def grid_cells(privileged_state: Tensor, quantities: Sequence[str], bins: int = 
 
 @torch.no_grad()
 def collect(
-    recording: EpisodeDataset,
+    dataset: EpisodeDataset,
     episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamers: Mapping[str, Dreamer],
     horizon: int,
@@ -68,7 +68,7 @@ def collect(
     """Let memories observe episodes, and keep random steps of them.
 
     Args:
-        recording: where they are.
+        dataset: where they are.
         episodes: as recorded and as the backbone encodes them; memories observe each from its first frame.
         dreamers: memories by name; the first one's states are probed too, and the first core's cells of an LSTM.
         horizon: steps ahead at which the true state is also taken.
@@ -98,7 +98,7 @@ def collect(
                     state, _ = memory.core.step(state, x)
                     cells.append(state[0, memory.core.width :])
                 columns.setdefault(f"cells, {name}", []).append(torch.stack(cells)[chosen])
-        every = recording.column("privileged_state", torch.arange(episode.first, episode.first + count + 1))
+        every = dataset.column("privileged_state", torch.arange(episode.first, episode.first + count + 1))
         privileged_state.append(every[:-1][chosen])
         later = torch.full_like(every[:-1], torch.nan)
         if count + 1 > horizon:
@@ -113,19 +113,19 @@ def collect(
         true,
         torch.cat(ahead),
         torch.cat(groups),
-        grid_cells(true, recording.quantities),
+        grid_cells(true, dataset.quantities),
         torch.cat(rows),
         horizon,
     )
 
 
-def pixel_pca(recording: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
+def pixel_pca(dataset: EpisodeDataset, rows: Tensor, count: int, masked_rows: int, fitted_on: int = 1_000) -> Tensor:
     """The first principal components of the pixels, `[n, count]`: a control of what the backbone adds."""
     chunks = list(rows.split(250))
     few = list(rows[torch.linspace(0, len(rows) - 1, min(len(rows), fitted_on)).long()].split(250))
 
     def shown(index: Tensor) -> Tensor:
-        return visible(recording.column("frames", index), masked_rows).flatten(1)
+        return visible(dataset.column("frames", index), masked_rows).flatten(1)
 
     found = principal_components(lambda: (shown(index) for index in few), count, named_generator(0, "probe", "modes"))
     return torch.cat([(shown(index) - found.mean) @ found.directions.T for index in chunks])
@@ -238,7 +238,7 @@ def causal_effects(
 
 @torch.no_grad()
 def fit_causal_probe(
-    recording: EpisodeDataset,
+    dataset: EpisodeDataset,
     episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
     dreamer: Dreamer,
     horizon: int,
@@ -258,7 +258,7 @@ def fit_causal_probe(
         memory = dreamer.memory
         normal = dreamer.scale.normalise(seen.mean[:-1])
         state = memory.initial_state(1)
-        every = recording.column("privileged_state", torch.arange(episode.first, episode.first + count))
+        every = dataset.column("privileged_state", torch.arange(episode.first, episode.first + count))
         for step in range(count):
             if step and step % 3 == 0:
                 states.append(state[0])

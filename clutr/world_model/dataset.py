@@ -1,6 +1,6 @@
 """Datasets of recorded episodes: frames, masks, actions, rewards and true states in memory-mapped Arrow files.
 
-A dataset is a folder. `recording.json` says what is in it; each `part-NNNN.arrow` holds the frames of a few episodes,
+A dataset is a folder. `dataset.json` says what is in it; each `part-NNNN.arrow` holds the frames of a few episodes,
 one row a frame, and each `part-NNNN.safetensors` their levels. A part is written at once and never changed, so an
 interrupted recording goes on with the next. Splits are by level: no level has frames in two of them.
 """
@@ -121,7 +121,7 @@ class EpisodeDataset:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "recording.json").is_file():
-            raise FileNotFoundError(f"{self.path} holds no recording: `clutr world record` makes one")
+            raise FileNotFoundError(f"{self.path} holds no dataset: `clutr world record` makes one")
         self.about: dict[str, Any] = json.loads((self.path / "recording.json").read_text())
         self._parts: list[dict[str, NDArray[Any]]] = []
         self.episodes: list[EpisodeInfo] = []
@@ -220,12 +220,12 @@ class FrameSource:
     """Frames by number, as backbones take them.
 
     Args:
-        recording: where they are.
+        dataset: where they are.
         rows: `[n]` int64: which of its rows.
     """
 
-    def __init__(self, recording: EpisodeDataset, rows: Tensor) -> None:
-        self.recording = recording
+    def __init__(self, dataset: EpisodeDataset, rows: Tensor) -> None:
+        self.dataset = dataset
         self.rows = rows
 
     def __len__(self) -> int:
@@ -233,12 +233,12 @@ class FrameSource:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """`[n, side, side, 3]` uint8 for numbers `[n]` int64."""
-        return self.recording.column("frames", self.rows[index])
+        return self.dataset.column("frames", self.rows[index])
 
 
 def describe(
     side: int, actions: int, quantities: Mapping[str, str], objects: Sequence[str], **more: Any
 ) -> dict[str, Any]:
-    """The contents of `recording.json` before any part is there."""
+    """The contents of `dataset.json` before any part is there."""
     known = {"side": side, "actions": actions, "quantities": dict(quantities), "objects": list(objects)}
     return known | {"parts": []} | more

@@ -37,30 +37,30 @@ class LatentEpisode:
 
 @torch.no_grad()
 def encode_episodes(
-    recording: EpisodeDataset, split: str, encode: Encode, progress: Progress = lambda *_: None
+    dataset: EpisodeDataset, split: str, encode: Encode, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
     """The episodes of a split, as in `EpisodeDataset.played`, as latents.
 
     Args:
-        recording: what was recorded.
+        dataset: of recorded episodes.
         split: one of `clutr.world_model.dataset.SPLITS`.
         encode: the backbone.
         progress: told of frames encoded.
     """
-    episodes = recording.played(split)
+    episodes = dataset.played(split)
     if not episodes:
         return []
     rows = torch.cat([episode.indices for episode in episodes])
     # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
     latents: list[Tensor] = []
     for first in range(0, len(rows), CHUNK):
-        parts = encode(recording.column("frames", rows[first : first + CHUNK]))
+        parts = encode(dataset.column("frames", rows[first : first + CHUNK]))
         latents = latents or [part.new_empty(len(rows), part.shape[1]) for part in parts]
         for whole, part in zip(latents, parts, strict=True):
             whole[first : first + CHUNK] = part
         progress(min(first + CHUNK, len(rows)), len(rows), {})
-    actions, rewards = recording.actions(rows), recording.column("rewards", rows)
-    terminated = (recording.column("ended", rows) == TERMINATED).float()
+    actions, rewards = dataset.actions(rows), dataset.column("rewards", rows)
+    terminated = (dataset.column("ended", rows) == TERMINATED).float()
     found, first = [], 0
     for episode in episodes:
         behind = first + episode.rows

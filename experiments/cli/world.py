@@ -35,8 +35,8 @@ def _record(args: Arguments) -> None:
         made = run_directory.WorldModelRun.create(run, options)
         with work_display("recording") as progress:
             found = run_directory.record(made, progress)
-        console.print(run_directory.recording_table(found))
-        say(f"kept as {made.recording_path}; `clutr world train --run {run}` goes on")
+        console.print(run_directory.dataset_table(found))
+        say(f"kept as {made.dataset_path}; `clutr world train --run {run}` goes on")
 
     record.__doc__ = f"""{first_line(_record)} --preset chooses the defaults: {", ".join(WORLD_PRESETS)}.
 
@@ -58,11 +58,11 @@ def _train(run: Path = WORLD) -> None:
     from clutr.experiments.world_model.training import fit_backbone, train_memories
 
     made = WorldModelRun(run)
-    recording = made.recording()
+    dataset = made.dataset()
     with work_display("fitting the backbone") as progress:
-        backbone = fit_backbone(made, recording, progress)
+        backbone = fit_backbone(made, dataset, progress)
     with work_display("training the memory") as progress:
-        train_memories(made, recording, backbone, progress)
+        train_memories(made, dataset, backbone, progress)
     say(f"done: `clutr world report --run {run}` shows it")
 
 

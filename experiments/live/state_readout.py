@@ -39,11 +39,11 @@ class StateReadout:
 
 
 @torch.no_grad()
-def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset) -> StateReadout:
+def learn_about(backbone: Backbone, dreamer: Dreamer, dataset: EpisodeDataset) -> StateReadout:
     """Fit read-outs on a few training episodes, and judge them on test episodes."""
     memory, scale = dreamer.memory, dreamer.scale
     means, spreads, truths, features = [], [], [], []
-    for episode in _some(recording, "train"):
+    for episode in _some(dataset, "train"):
         mean, spread = backbone.encode(episode.frames)
         inputs = torch.cat([scale.normalise(mean[:-1]), episode.actions], 1)
         _, found = memory.core.scan(memory.initial_state(1), inputs[:, None])
@@ -53,7 +53,7 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
         features.append(found[:, 0])
     kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
     read_out = fit_read_out(torch.cat(means), torch.cat(truths))
-    test = _some(recording, "test") or _some(recording, "train")
+    test = _some(dataset, "test") or _some(dataset, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
     return StateReadout(
         kl=kl.tolist(),
@@ -63,11 +63,11 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, recording: EpisodeDataset)
         r2=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
         frames=len(read),
         probe=fit_probe(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
-        mean_frame=recording.mean_frame(),
+        mean_frame=dataset.mean_frame(),
     )
 
 
-def _some(recording: EpisodeDataset, split: str) -> list[RecordedEpisode]:
-    known = recording.played(split)
+def _some(dataset: EpisodeDataset, split: str) -> list[RecordedEpisode]:
+    known = dataset.played(split)
     places = np.linspace(0, len(known) - 1, min(EPISODES, len(known))).astype(int).tolist()
-    return [RecordedEpisode(recording, known[place]) for place in sorted(set(places))]
+    return [RecordedEpisode(dataset, known[place]) for place in sorted(set(places))]

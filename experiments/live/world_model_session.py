@@ -46,38 +46,38 @@ class WorldModelSession:
 
     def __init__(self, run: WorldModelRun, seed: int = 1) -> None:
         self.run, self.seed = run, seed
-        self.model, self.recording = load_world_model(run), run.recording()
+        self.model, self.dataset = load_world_model(run), run.dataset()
         self.dreamer = self.model.dreamers[MEMORIES[0]]
         self.domain = run.experiment.domain
         engine = self.domain.engine(1)
         self.space, self.units = engine.action_space, self.domain.observer(engine).quantities
-        self.discrete = int(self.recording.about["discrete"])
-        self.quantities: list[str] = list(self.recording.quantities)
-        self.known = learn_about(self.model.backbone, self.dreamer, self.recording)
+        self.discrete = int(self.dataset.about["discrete"])
+        self.quantities: list[str] = list(self.dataset.quantities)
+        self.known = learn_about(self.model.backbone, self.dreamer, self.dataset)
         self.temperature: float | None = None
         self.horizon = 100
         self.actions: Actions = "recorded"
         self._rng = named_generator(seed, "inspect")
-        self.select("test" if self.recording.played("test") else "train", 0)
+        self.select("test" if self.dataset.played("test") else "train", 0)
 
     def choices(self) -> dict[str, int]:
         """Splits, and how many episodes each has."""
-        return {split: count for split in SPLITS if (count := len(self.recording.played(split)))}
+        return {split: count for split in SPLITS if (count := len(self.dataset.played(split)))}
 
     # --- reality
 
     def select(self, split: str, number: int) -> None:
         """Go to the beginning of an episode. Raises `RunError` if there is no such one."""
-        known = self.recording.played(split)
+        known = self.dataset.played(split)
         if not 0 <= number < len(known):
             raise RunError(f"the split {split} has {len(known)} episodes, numbered from 0: no {number}")
         self.split, self.number = split, number
-        self._show(RecordedEpisode(self.recording, known[number]))
+        self._show(RecordedEpisode(self.dataset, known[number]))
 
     def drive(self) -> None:
         """Put the present episode's level into the simulator, with a person at the wheel."""
-        episode = self.recording.played(self.split)[self.number]
-        self._show(SimulatedEpisode(self.domain, level_of(self.recording, self.domain, episode)))
+        episode = self.dataset.played(self.split)[self.number]
+        self._show(SimulatedEpisode(self.domain, level_of(self.dataset, self.domain, episode)))
         self.actions = "recorded"  # dreams do what is done in reality
 
     def _show(self, episode: OpenEpisode) -> None:

@@ -68,9 +68,9 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     Raises:
         RunError: if there is no such step, or the actions cannot be read.
     """
-    model, recording = load_world_model(run), run.recording()
+    model, dataset = load_world_model(run), run.dataset()
     dreamer = model.dreamers[MEMORIES[0]]
-    episode = _episode(recording, options)
+    episode = _episode(dataset, options)
     with torch.no_grad():
         means = model.backbone.encode(episode.frames)[0]
     actions = _actions(options, episode, run.experiment.domain.engine(1).action_space)
@@ -96,15 +96,15 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     return path
 
 
-def _episode(recording: EpisodeDataset, options: DreamOptions) -> RecordedEpisode:
+def _episode(dataset: EpisodeDataset, options: DreamOptions) -> RecordedEpisode:
     """The chosen episode."""
-    known = recording.played(options.split)
+    known = dataset.played(options.split)
     if options.episode >= len(known):
         raise RunError(f"the split {options.split} has {len(known)} episodes, numbered from 0: no {options.episode}")
     chosen = known[options.episode]
     if options.start >= chosen.rows:
         raise RunError(f"episode {options.episode} has {chosen.rows} frames: start must be less, got {options.start}")
-    return RecordedEpisode(recording, chosen)
+    return RecordedEpisode(dataset, chosen)
 
 
 def _actions(options: DreamOptions, episode: RecordedEpisode, space: gymnasium.Space[Any]) -> Tensor:

@@ -62,7 +62,7 @@ def probe_world_model(
     Raises:
         RunError: if the run is not trained or holds too few episodes.
     """
-    context = ProbeContext(run, load_world_model(run), run.recording(), options)
+    context = ProbeContext(run, load_world_model(run), run.dataset(), options)
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
     for name, section in PROBES.items():

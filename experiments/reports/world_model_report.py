@@ -47,17 +47,17 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
     Raises:
         RunError: if the run is not trained, or its test episodes are too short.
     """
-    model, recording, options = load_world_model(run), run.recording(), run.experiment.evaluation
-    train, test = (encoded(recording, model.backbone, split) for split in ("train", "test"))
+    model, dataset, options = load_world_model(run), run.dataset(), run.experiment.evaluation
+    train, test = (encoded(dataset, model.backbone, split) for split in ("train", "test"))
     try:
         windows = cut_windows(test, options.context, options.horizon, options.windows)
     except ValueError as error:
         raise RunError(f"{error}. Record longer episodes, or ask for less with --evaluation.horizon") from None
     scale = model.dreamers[MEMORIES[0]].scale
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
-    rows = rows_of(recording, windows, options)
-    read_out, quality = read_out_of(recording, train, test)
-    privileged_state = recording.column("privileged_state", rows[options.context :].flatten()).view(
+    rows = rows_of(dataset, windows, options)
+    read_out, quality = read_out_of(dataset, train, test)
+    privileged_state = dataset.column("privileged_state", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
     )
     found: dict[str, Any] = {
@@ -68,35 +68,35 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
         "horizons": list(options.horizons),
         "latents": latent_curves(windows, rollouts, options.context, scale),
         "outcomes": outcome_curves(windows, rollouts),
-        "pictures": pictures_of(model.backbone, recording, rollouts, rows, options),
-        "physical": physical_curves(rollouts, read_out, privileged_state, recording.quantities),
-        "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
+        "pictures": pictures_of(model.backbone, dataset, rollouts, rows, options),
+        "physical": physical_curves(rollouts, read_out, privileged_state, dataset.quantities),
+        "read_out_r2": dict(zip(dataset.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
         "termination": {name: predict_terminations(test, dreamer) for name, dreamer in model.dreamers.items()},
         "training": model.metrics,
     }
     write_atomically(run.path / "dreams.json", json.dumps(found, indent=1).encode())
     return found, [
-        _video(model, recording, rollouts, rows, options, window) for window in range(min(SHOWN, rows.shape[1]))
+        _video(model, dataset, rollouts, rows, options, window) for window in range(min(SHOWN, rows.shape[1]))
     ]
 
 
-def rows_of(recording: EpisodeDataset, windows: Windows, options: EvaluationOptions) -> Tensor:
+def rows_of(dataset: EpisodeDataset, windows: Windows, options: EvaluationOptions) -> Tensor:
     """The recording's rows of all frames of the windows, `[C + H, E]`."""
-    episodes = recording.played("test")
+    episodes = dataset.played("test")
     length = options.context + options.horizon
     firsts = [episodes[n].first + start for n, start in zip(windows.episodes, windows.starts, strict=True)]
     return torch.tensor(firsts) + torch.arange(length)[:, None]
 
 
 def read_out_of(
-    recording: EpisodeDataset, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
+    dataset: EpisodeDataset, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
 ) -> tuple[LinearProbe, Tensor]:
     """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
 
     def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
-        rows = torch.cat([episode.indices for episode in recording.played(split)])
-        return torch.cat([episode.mean for episode in episodes]), recording.column("privileged_state", rows)
+        rows = torch.cat([episode.indices for episode in dataset.played(split)])
+        return torch.cat([episode.mean for episode in episodes]), dataset.column("privileged_state", rows)
 
     read_out = fit_read_out(*pairs("train", train))
     latents, privileged_state = pairs("test", test)
@@ -104,31 +104,31 @@ def read_out_of(
 
 
 def pictures_of(
-    backbone: Backbone, recording: EpisodeDataset, rollouts: LatentRollouts, rows: Tensor, options: EvaluationOptions
+    backbone: Backbone, dataset: EpisodeDataset, rollouts: LatentRollouts, rows: Tensor, options: EvaluationOptions
 ) -> dict[str, Any]:
     """How the dreams look, at some horizons; `rows` as `rows_of` gives them."""
     wanted = rows[[options.context - 1 + horizon for horizon in options.horizons], : options.pictured]
-    frames, masks = (recording.column(name, wanted.flatten()) for name in ("frames", "masks"))
+    frames, masks = (dataset.column(name, wanted.flatten()) for name in ("frames", "masks"))
     return picture_curves(
         rollouts,
         backbone.decode,
         frames.view(*wanted.shape, *frames.shape[1:]),
         masks.view(*wanted.shape, *masks.shape[1:]),
-        recording.objects,
+        dataset.objects,
         options.horizons,
     )
 
 
 def _video(
     model: WorldModel,
-    recording: EpisodeDataset,
+    dataset: EpisodeDataset,
     rollouts: LatentRollouts,
     rows: Tensor,
     options: EvaluationOptions,
     window: int,
 ) -> NDArray[np.uint8]:
     """Reality, what the backbone makes of it, the dream, and the difference of the two: `[4, C + H, side, side, 3]`."""
-    real = recording.column("frames", rows[:, window])
+    real = dataset.column("frames", rows[:, window])
     means = model.backbone.encode(real)[0]
     dreamt = torch.cat([means[: options.context], rollouts.latents[MEMORIES[0]][:, window]])
     shown = [to_uint8(model.backbone.decode(part)) for part in (means, dreamt)]
@@ -143,30 +143,30 @@ def build_world_model_report(run: WorldModelRun) -> Any:
         RunError: as `evaluate_world_model`.
     """
     found, videos = evaluate_world_model(run)
-    recording, experiment = run.recording(), run.experiment
+    dataset, experiment = run.dataset(), run.experiment
     source = f"{run.path.name}: seed {experiment.seed}"
     panels = [
         player(videos, found["context"], source),
         strips(videos, found["context"], source),
         *curves_panel(found, source),
         certainty(found, source),
-        coverage(_coverage(recording), source),
+        coverage(_coverage(dataset), source),
     ]
     path = run.path / "report.html"
     lead = "What students see, compressed and predicted; judged on levels that were never trained on."
-    page = render_page(run.path.name, "World model", lead, panels, _headlines(found, recording))
+    page = render_page(run.path.name, "World model", lead, panels, _headlines(found, dataset))
     write_atomically(path, page.encode())
     return path
 
 
-def _coverage(recording: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
+def _coverage(dataset: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
     """The two true numbers whose coverage matters, over all frames: curvature by speed, or where an agent was."""
-    pair = ("curvature_ahead", "forward_speed") if "forward_speed" in recording.quantities else ("column", "row")
-    privileged_state = recording.column("privileged_state", torch.arange(len(recording))).double().numpy()
-    return {name: privileged_state[:, recording.quantities.index(name)] for name in pair}
+    pair = ("curvature_ahead", "forward_speed") if "forward_speed" in dataset.quantities else ("column", "row")
+    privileged_state = dataset.column("privileged_state", torch.arange(len(dataset))).double().numpy()
+    return {name: privileged_state[:, dataset.quantities.index(name)] for name in pair}
 
 
-def _headlines(found: Mapping[str, Any], recording: EpisodeDataset) -> list[tuple[str, str, str]]:
+def _headlines(found: Mapping[str, Any], dataset: EpisodeDataset) -> list[tuple[str, str, str]]:
     """What was recorded, and for how long a dream holds."""
     held, control = (found["latents"][name]["valid_horizon"] for name in MEMORIES)
     step = found["one_step"][MEMORIES[0]]
@@ -174,6 +174,6 @@ def _headlines(found: Mapping[str, Any], recording: EpisodeDataset) -> list[tupl
         ("Valid horizon", f"{held['value']:g}", f"95 %: {held['interval'][0]:g} to {held['interval'][1]:g} steps"),
         ("Untrained core", f"{control['value']:g}", "the control: only its heads learnt"),
         ("Next step", f"{step['nll']:.2f}", f"nats a dimension; {step['gaussian_nll']:.2f} knowing nothing"),
-        ("Frames", f"{len(recording):,}", f"{len(recording.episodes)} episodes"),
+        ("Frames", f"{len(dataset):,}", f"{len(dataset.episodes)} episodes"),
         ("Dreams", str(found["windows"]), "one a test episode"),
     ]

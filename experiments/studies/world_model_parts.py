@@ -109,34 +109,34 @@ class Seen:
     """Seconds of fitting, and what was measured of the pictures, of the read-out and of the latents' use."""
 
 
-def look(config: BackboneConfig, recording: EpisodeDataset, seed: int) -> Seen:
+def look(config: BackboneConfig, dataset: EpisodeDataset, seed: int) -> Seen:
     """Fit a backbone, and encode and measure all splits."""
     started = time.perf_counter()
     backbone = config.build((SIDE, SIDE), seed)
-    fitting = config.fitting(backbone, recording.frames("train"), seed)
+    fitting = config.fitting(backbone, dataset.frames("train"), seed)
     fitting.run()
     seconds = time.perf_counter() - started
-    splits = {split: encode_episodes(recording, split, backbone.encode) for split in SPLITS}
-    read_out, quality = read_out_of(recording, splits["train"], splits["test"])
+    splits = {split: encode_episodes(dataset, split, backbone.encode) for split in SPLITS}
+    read_out, quality = read_out_of(dataset, splits["train"], splits["test"])
     told = {
         "fit_seconds": seconds,
         "backbone": {name: value for name, value in fitting.metrics.items() if isinstance(value, int | float)},
-        "pictures": _pictures(backbone, recording),
-        "read_out_r2": dict(zip(recording.quantities, quality.tolist(), strict=True)),
-        "health": _health(backbone, recording),
+        "pictures": _pictures(backbone, dataset),
+        "read_out_r2": dict(zip(dataset.quantities, quality.tolist(), strict=True)),
+        "health": _health(backbone, dataset),
     }
     return Seen(backbone, splits, read_out, told)
 
 
 def measure(
-    core: CoreConfig, seen: Seen, recording: EpisodeDataset, seed: int, options: EvaluationOptions
+    core: CoreConfig, seen: Seen, dataset: EpisodeDataset, seed: int, options: EvaluationOptions
 ) -> dict[str, Any]:
     """Train and measure one row."""
     splits = seen.splits
     dreamers, seconds = {}, {}
     for name, frozen in CONTROLS.items():
         started = time.perf_counter()
-        memory = MemoryConfig(core=core).build(seen.backbone.latents, recording.action_width, seed)
+        memory = MemoryConfig(core=core).build(seen.backbone.latents, dataset.action_width, seed)
         if frozen:
             memory.freeze_core()
         training = MemoryTraining(memory, TRAINING, splits["train"], splits["valid"], seed)
@@ -153,21 +153,21 @@ def measure(
         "nll": {name: one_step(splits["test"], dreamer)["nll"] for name, dreamer in dreamers.items()},
         "valid_horizon": {name: curve["valid_horizon"] for name, curve in curves.items()},
         "nrmse_at": {name: {str(h): curve["nrmse"][h - 1] for h in told} for name, curve in curves.items()},
-        "dream": _dream(seen, recording, windows, rollouts, options),
+        "dream": _dream(seen, dataset, windows, rollouts, options),
     }
 
 
 def _dream(
-    seen: Seen, recording: EpisodeDataset, windows: Windows, rollouts: LatentRollouts, options: EvaluationOptions
+    seen: Seen, dataset: EpisodeDataset, windows: Windows, rollouts: LatentRollouts, options: EvaluationOptions
 ) -> dict[str, Any]:
     """Errors that all backbones share, by method: of pictures (`horizons`), and of the true state (at `AHEAD`)."""
     compared = {name: rollouts.latents[name] for name in (*CONTROLS, "copy last")}
     rollouts = rollouts._replace(latents=compared)
-    rows = rows_of(recording, windows, options)
-    privileged_state = recording.column("privileged_state", rows[options.context :].flatten())
+    rows = rows_of(dataset, windows, options)
+    privileged_state = dataset.column("privileged_state", rows[options.context :].flatten())
     privileged_state = privileged_state.view(options.horizon, len(windows.episodes), -1)
-    physical = physical_curves(rollouts, seen.read_out, privileged_state, recording.quantities)
-    pictures = pictures_of(seen.backbone, recording, rollouts, rows, options)
+    physical = physical_curves(rollouts, seen.read_out, privileged_state, dataset.quantities)
+    pictures = pictures_of(seen.backbone, dataset, rollouts, rows, options)
     return {
         "horizons": options.horizons,
         "pictures": {
@@ -183,29 +183,29 @@ def _dream(
     }
 
 
-def _health(backbone: Backbone, recording: EpisodeDataset) -> dict[str, Any]:
+def _health(backbone: Backbone, dataset: EpisodeDataset) -> dict[str, Any]:
     """How many latents of test frames are active, and how many the frames' spectrum predicts."""
-    frames = recording.column("frames", _spread_out(recording))
+    frames = dataset.column("frames", _spread_out(dataset))
     found = frame_health(backbone, frames, named_generator(0, "world parts", "health"))
     kept = ("variables", "active_dimensions", "predicted_active_dimensions", "kl", "noise")
     return {name: found[name] for name in kept}
 
 
-def _spread_out(recording: EpisodeDataset) -> Tensor:
+def _spread_out(dataset: EpisodeDataset) -> Tensor:
     """`PICTURED` rows of the test split, or all."""
-    rows = recording.rows("test")
+    rows = dataset.rows("test")
     return rows[torch.linspace(0, len(rows) - 1, min(PICTURED, len(rows))).long()]
 
 
-def _pictures(backbone: Backbone, recording: EpisodeDataset) -> dict[str, float]:
+def _pictures(backbone: Backbone, dataset: EpisodeDataset) -> dict[str, float]:
     """Reconstruction of test frames, whole and inside objects."""
     errors: dict[str, list[Tensor]] = {}
-    for part in _spread_out(recording).split(100):
-        frames, masks = recording.column("frames", part), recording.column("masks", part)
+    for part in _spread_out(dataset).split(100):
+        frames, masks = dataset.column("frames", part), dataset.column("masks", part)
         true = frames.float() / 255
         shown = backbone.decode(backbone.encode(frames)[0]).clamp(0, 1)
         found = {"mse": mse(shown, true), "psnr": psnr(shown, true), "ssim": ssim(shown, true)}
-        for number, thing in enumerate(recording.objects):
+        for number, thing in enumerate(dataset.objects):
             found[f"mse_in/{thing}"] = mse(shown, true, masks == number)
         for name, values in found.items():
             errors.setdefault(name, []).append(values)
@@ -249,18 +249,18 @@ def _at(dream: Mapping[str, Any], horizon: int) -> str:
 def main() -> None:
     """Measure the rows named on the command line, or all."""
     run, out = WorldModelRun(sys.argv[1]), Path(sys.argv[2])
-    recording, everything, seed = run.recording(), rows(), run.experiment.seed
+    dataset, everything, seed = run.dataset(), rows(), run.experiment.seed
     known: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
     wanted = [name for name in sys.argv[3:] or everything if name not in known]
     config: BackboneConfig | None = None
     for name in sorted(wanted, key=lambda name: repr(everything[name].backbone)):  # what sees alike, one after another
         if everything[name].backbone != config:
             config = everything[name].backbone
-            seen = look(config, recording, seed)
-        known[name] = measure(everything[name].core, seen, recording, seed, run.experiment.evaluation)
+            seen = look(config, dataset, seed)
+        known[name] = measure(everything[name].core, seen, dataset, seed, run.experiment.evaluation)
         print(name, known[name]["valid_horizon"]["trained"], f"{known[name]['nll']['trained']:.3f}", flush=True)
         ordered = {name: known[name] for name in everything if name in known}
-        content = {"frames": len(recording), "seed": seed, "machine": describe_machine(), "rows": ordered}
+        content = {"frames": len(dataset), "seed": seed, "machine": describe_machine(), "rows": ordered}
         write_atomically(out, json.dumps(content, indent=1).encode())
     write_atomically(out.with_suffix(".md"), table(json.loads(out.read_text())).encode())
 

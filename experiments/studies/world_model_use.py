@@ -46,9 +46,9 @@ def rank_policies(
     run: WorldModelRun, model: WorldModel, read_out: LinearProbe, test: list[LatentEpisode]
 ) -> dict[str, Any]:
     """Mean returns of the road followers in the environment and in dreams, and their correlation, beside a control."""
-    recording = run.recording()
+    dataset = run.dataset()
     levels = run.experiment.domain.sample(LEVELS, named_generator(run.experiment.seed, "validity"))
-    followers = proportional_drivers(read_out, recording.quantities)
+    followers = proportional_drivers(read_out, dataset.quantities)
     real = [
         float(
             real_returns(
@@ -111,12 +111,12 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=40)
     arguments = parser.parse_args()
     run = WorldModelRun(arguments.world)
-    model, recording = load_world_model(run), run.recording()
-    train, test = (encoded(recording, model.backbone, split) for split in ("train", "test"))
-    read_out, quality = read_out_of(recording, train, test)
+    model, dataset = load_world_model(run), run.dataset()
+    train, test = (encoded(dataset, model.backbone, split) for split in ("train", "test"))
+    read_out, quality = read_out_of(dataset, train, test)
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     found |= {"machine": describe_machine(), "seed": run.experiment.seed, "horizon": HORIZON}
-    found["read_out_r2"] = dict(zip(recording.quantities, quality.tolist(), strict=True))
+    found["read_out_r2"] = dict(zip(dataset.quantities, quality.tolist(), strict=True))
     if "policy_ranking" not in found:
         found["policy_ranking"] = rank_policies(run, model, read_out, test)
         write_atomically(arguments.out, json.dumps(found, indent=1).encode())

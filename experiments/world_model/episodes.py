@@ -45,19 +45,19 @@ class RecordedEpisode:
     """A recorded episode.
 
     Args:
-        recording: where it is.
+        dataset: where it is.
         episode: which.
     """
 
     driven = False
     over = True
 
-    def __init__(self, recording: EpisodeDataset, episode: EpisodeInfo) -> None:
+    def __init__(self, dataset: EpisodeDataset, episode: EpisodeInfo) -> None:
         rows = episode.indices
         self.frames, self.masks, self.privileged_state = (
-            recording.column(name, rows) for name in ("frames", "masks", "privileged_state")
+            dataset.column(name, rows) for name in ("frames", "masks", "privileged_state")
         )
-        self.actions, self.rewards = recording.actions(rows[:-1]), recording.column("rewards", rows[:-1])
+        self.actions, self.rewards = dataset.actions(rows[:-1]), dataset.column("rewards", rows[:-1])
         self.about = f"recorded with {episode.policy}"
 
     def advance(self, action: Tensor) -> bool:  # noqa: ARG002
@@ -104,11 +104,11 @@ class SimulatedEpisode:
         return True
 
 
-def level_of(recording: EpisodeDataset, domain: Domain, episode: EpisodeInfo) -> LevelBatch:
-    """The level that an episode was played on. Raises `RunError` if the recording does not hold it."""
-    path = part_path(recording.path, episode.part).with_suffix(".safetensors")
+def level_of(dataset: EpisodeDataset, domain: Domain, episode: EpisodeInfo) -> LevelBatch:
+    """The level that an episode was played on. Raises `RunError` if the dataset does not hold it."""
+    path = part_path(dataset.path, episode.part).with_suffix(".safetensors")
     if not path.exists():
-        raise RunError(f"{path} is missing: the recording does not hold the levels of its episodes")
+        raise RunError(f"{path} is missing: the dataset does not hold the levels of its episodes")
     levels = domain.level_type.from_tensors(load_state(path))
     keys = levels.key()
     if episode.key not in keys:

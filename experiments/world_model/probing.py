@@ -97,7 +97,7 @@ class ProbeContext:
 
     run: WorldModelRun
     model: WorldModel
-    recording: EpisodeDataset
+    dataset: EpisodeDataset
     options: ProbeOptions
     progress: Progress = field(default=lambda *_: None)
 
@@ -107,7 +107,7 @@ class ProbeContext:
         found = []
         for split in ("test", "valid"):
             found += list(
-                zip(self.recording.played(split), encoded(self.recording, self.model.backbone, split), strict=True)
+                zip(self.dataset.played(split), encoded(self.dataset, self.model.backbone, split), strict=True)
             )
         if len({episode.key for episode, _ in found}) < 3:
             raise RunError(f"{self.run.path} holds too few episodes to probe: record at least 30")
@@ -133,7 +133,7 @@ class ProbeContext:
     @cached_property
     def mean_frame(self) -> Tensor:
         """Of training frames: see `EpisodeDataset.mean_frame`."""
-        return self.recording.mean_frame()
+        return self.dataset.mean_frame()
 
     @cached_property
     def state_probe_data(
@@ -144,12 +144,12 @@ class ProbeContext:
         longest = max(len(seen) for seen in self.seen)
         rng = self.rng("knowledge")
         found = state_probes.collect(
-            self.recording, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.samples, rng
+            self.dataset, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.samples, rng
         )
         backbone = self.model.backbone
-        components = state_probes.pixel_pca(self.recording, found.rows, backbone.latents, backbone.masked_rows)
+        components = state_probes.pixel_pca(self.dataset, found.rows, backbone.latents, backbone.masked_rows)
         found.representations["pixel PCA"] = components
-        return found, *state_probes.probe_state(found, self.recording.quantities, options.seed)
+        return found, *state_probes.probe_state(found, self.dataset.quantities, options.seed)
 
     def past(self) -> Past:
         """Stretches of the past that predictions are explained by."""
@@ -182,7 +182,7 @@ class ProbeContext:
                 Target(
                     f"{each.quantity.replace('_', ' ')} {when} (R^2 {each.score:.2f})",
                     probe=probes[f"{memory} {each.when}"],
-                    column=self.recording.quantities.index(each.quantity),
+                    column=self.dataset.quantities.index(each.quantity),
                 )
             )
         return targets
@@ -204,7 +204,7 @@ def attributions(context: ProbeContext) -> ProbeResult:
         origins=past.origins[: context.options.pictured],
     )
     present = torch.tensor([context.episodes[number][0].first + step for number, step in few.origins])
-    frames, masks = (context.recording.column(name, present) for name in ("frames", "masks"))
+    frames, masks = (context.dataset.column(name, present) for name in ("frames", "masks"))
     encode = pixels.differentiable(context.model.backbone)
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
     for target in targets:
@@ -233,7 +233,7 @@ def attributions(context: ProbeContext) -> ProbeResult:
         for name, explain_pixels in on_pixels.items():
             rng = context.rng(f"{drawn_as} {name} pixels")
             relevance, checks = check_pixels(seen, context.model.backbone, explain_pixels, rng)
-            objects = mask_agreement(relevance, masks, context.recording.objects)
+            objects = mask_agreement(relevance, masks, context.dataset.objects)
             rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | checks.plain())
             arrays[f"pixels/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
@@ -265,11 +265,11 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
 def true_state(context: ProbeContext) -> ProbeResult:
     """What can be read of the true state from latents and memory, now and ahead, and whether the memory uses it."""
     found, readings, probes = context.state_probe_data
-    quantities, dreamer = context.recording.quantities, context.dreamer
+    quantities, dreamer = context.dataset.quantities, context.dreamer
     rng, steps = context.rng("causal"), 3
     try:
         state_probe, starts, actions = state_probes.fit_causal_probe(
-            context.recording, context.episodes, dreamer, steps, 200, rng
+            context.dataset, context.episodes, dreamer, steps, 200, rng
         )
     except ValueError:
         causal: list[state_probes.CausalEffect] = []
@@ -286,14 +286,14 @@ def true_state(context: ProbeContext) -> ProbeResult:
 def features(context: ProbeContext) -> ProbeResult:
     """What each layer of the backbone shows of each object, and in which layer it is lost."""
     rng, backbone = context.rng("features"), context.model.backbone
-    test = torch.cat([context.recording.rows("test"), context.recording.rows("valid")])
-    train = context.recording.rows("train")
+    test = torch.cat([context.dataset.rows("test"), context.dataset.rows("valid")])
+    train = context.dataset.rows("train")
     sets = []
     for rows, count in ((train, context.options.frames), (test, max(1, context.options.frames // 2))):
         chosen = rows[torch.randperm(len(rows), generator=rng)[:count]].sort().values
-        sets.append(tuple(context.recording.column(name, chosen) for name in ("frames", "masks")))
+        sets.append(tuple(context.dataset.column(name, chosen) for name in ("frames", "masks")))
     (frames, masks), (new_frames, new_masks) = sets
-    found = feature_maps.visibility(backbone, (frames, masks), (new_frames, new_masks), context.recording.objects)
+    found = feature_maps.visibility(backbone, (frames, masks), (new_frames, new_masks), context.dataset.objects)
     shown = feature_maps.thumbnails(backbone, new_frames[0])
     arrays = {f"thumbnails/{name}": values.numpy() for name, values in shown.items()} | {"frame": new_frames[0].numpy()}
     return {
@@ -387,9 +387,9 @@ def latents(context: ProbeContext) -> ProbeResult:
     known, _, _ = context.state_probe_data
     means = known.representations["latents"]
     kl = context.kl
-    matches = latent_traversals.best_matches(means, known.privileged_state, context.recording.quantities)
+    matches = latent_traversals.best_matches(means, known.privileged_state, context.dataset.quantities)
     row = known.rows[len(known.rows) // 2]
-    frame = context.recording.column("frames", row[None])
+    frame = context.dataset.column("frames", row[None])
     code = backbone.encode(frame)[0][0]
     grid = latent_traversals.latent_traversals(backbone.decode, code, scale.signal_std, kl, context.options.traversals)
     read_out = fit_probe(means, known.privileged_state, 1e-2)
@@ -401,7 +401,7 @@ def latents(context: ProbeContext) -> ProbeResult:
     for each in grid:
         follows = latent_traversals.monotonicity(each, again, read_out.__call__)
         match = matches[each.latent]
-        column = context.recording.quantities.index(match.quantity)
+        column = context.dataset.quantities.index(match.quantity)
         values.append(
             {
                 "latent": each.latent,
@@ -426,10 +426,10 @@ def latents(context: ProbeContext) -> ProbeResult:
 
 def health(context: ProbeContext) -> ProbeResult:
     """The health of the backbone's latents, by the code that measures task manifolds."""
-    rows = context.recording.rows("test")
+    rows = context.dataset.rows("test")
     rng = context.rng("health")
     chosen = rows[torch.randperm(len(rows), generator=rng)[: context.options.frames]]
-    return latent_health.frame_health(context.model.backbone, context.recording.column("frames", chosen), rng), {}
+    return latent_health.frame_health(context.model.backbone, context.dataset.column("frames", chosen), rng), {}
 
 
 PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {

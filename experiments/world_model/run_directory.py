@@ -54,20 +54,20 @@ class WorldModelRun:
         return from_yaml((self.path / "world.yaml").read_text())
 
     @property
-    def recording_path(self) -> Path:
+    def dataset_path(self) -> Path:
         """Where the dataset is."""
         return self.path / "recording"
 
-    def recording(self) -> EpisodeDataset:
+    def dataset(self) -> EpisodeDataset:
         """The dataset. Raises `RunError` if there is none yet, or it is unfinished."""
         try:
-            found = EpisodeDataset(self.recording_path)
+            found = EpisodeDataset(self.dataset_path)
         except FileNotFoundError as error:
             raise RunError(str(error)) from None
         wanted = self.experiment.record.episodes
         if len(found.episodes) < wanted:
             raise RunError(
-                f"{self.recording_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
+                f"{self.dataset_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
             )
         return found
 
@@ -78,7 +78,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
     Raises:
         RunError: if a named run has no student, or proposed levels of another environment.
     """
-    options, domain, folder = run.experiment.record, run.experiment.domain, run.recording_path
+    options, domain, folder = run.experiment.record, run.experiment.domain, run.dataset_path
     folder.mkdir(exist_ok=True)
     students = [each for path in options.runs for each in _students(path)] if options.students else []
     recorder = Recorder(
@@ -107,7 +107,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
         progress(
             min(done, options.episodes), options.episodes, {"frames": float(sum(p["rows"] for p in about["parts"]))}
         )
-    return run.recording()
+    return run.dataset()
 
 
 def _students(path: str) -> list[tuple[str, Any]]:
@@ -168,17 +168,17 @@ def _level_source(options: RecordOptions, domain: Domain) -> Callable[[int, torc
     return draw
 
 
-def recording_table(recording: EpisodeDataset) -> Table:
+def dataset_table(dataset: EpisodeDataset) -> Table:
     """What a dataset holds, by split and by behaviour policy."""
     table = Table(title="recording", title_justify="left", title_style="bold")
     for heading in ("", "episodes", "frames", "mean return"):
         table.add_column(heading, justify="left" if not heading else "right")
-    returns = recording.column("rewards", torch.arange(len(recording)))
+    returns = dataset.column("rewards", torch.arange(len(dataset)))
     for split in SPLITS:
-        _add_row(table, split, recording.of_split(split), returns)
+        _add_row(table, split, dataset.of_split(split), returns)
     table.add_section()
-    for policy in sorted({episode.policy for episode in recording.episodes}):
-        _add_row(table, policy, [e for e in recording.episodes if e.policy == policy], returns)
+    for policy in sorted({episode.policy for episode in dataset.episodes}):
+        _add_row(table, policy, [e for e in dataset.episodes if e.policy == policy], returns)
     return table
 
 

@@ -79,42 +79,42 @@ def _train(training: Resumable, path: Path, progress: Progress) -> None:
     save_state(path, training.state_dict())
 
 
-def fit_backbone(run: WorldModelRun, recording: EpisodeDataset, progress: Progress = lambda *_: None) -> Backbone:
+def fit_backbone(run: WorldModelRun, dataset: EpisodeDataset, progress: Progress = lambda *_: None) -> Backbone:
     """Fit the backbone on the training frames, unless that was done before."""
     experiment = run.experiment
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
-    fitting = experiment.backbone.fitting(backbone, recording.frames("train"), experiment.seed)
+    fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
     _train(fitting, backbone_path(run), progress)
     return backbone
 
 
 def encoded(
-    recording: EpisodeDataset, backbone: Backbone, split: str, progress: Progress = lambda *_: None
+    dataset: EpisodeDataset, backbone: Backbone, split: str, progress: Progress = lambda *_: None
 ) -> list[LatentEpisode]:
     """The episodes of a split as the backbone sees them."""
-    return encode_episodes(recording, split, backbone.encode, progress)
+    return encode_episodes(dataset, split, backbone.encode, progress)
 
 
-def _memory(run: WorldModelRun, recording: EpisodeDataset, name: str) -> Memory:
+def _memory(run: WorldModelRun, dataset: EpisodeDataset, name: str) -> Memory:
     experiment = run.experiment
     latents = int(getattr(experiment.backbone, "latents", 0)) or int(experiment.backbone.base.latents)  # type: ignore[attr-defined]
-    memory = experiment.memory.build(latents, recording.action_width, experiment.seed)
+    memory = experiment.memory.build(latents, dataset.action_width, experiment.seed)
     if name != MEMORIES[0]:
         memory.freeze_core()
     return memory
 
 
 def train_memories(
-    run: WorldModelRun, recording: EpisodeDataset, backbone: Backbone, progress: Progress = lambda *_: None
+    run: WorldModelRun, dataset: EpisodeDataset, backbone: Backbone, progress: Progress = lambda *_: None
 ) -> None:
     """Train the memory and its control, unless that was done before.
 
     Raises:
         RunError: if there are no episodes to train or to validate on.
     """
-    train, valid = (encoded(recording, backbone, split) for split in ("train", "valid"))
+    train, valid = (encoded(dataset, backbone, split) for split in ("train", "valid"))
     for name in MEMORIES:
-        memory = _memory(run, recording, name)
+        memory = _memory(run, dataset, name)
         try:
             training = MemoryTraining(memory, run.experiment.training, train, valid, run.experiment.seed)
         except ValueError as error:
@@ -124,17 +124,17 @@ def train_memories(
 
 def load_world_model(run: WorldModelRun) -> WorldModel:
     """The trained world model of a run. Raises `RunError` if it is not trained."""
-    recording, experiment = run.recording(), run.experiment
+    dataset, experiment = run.dataset(), run.experiment
     paths = [backbone_path(run), *(memory_path(run, name) for name in MEMORIES)]
     if not all(path.exists() for path in paths):
         raise RunError(f"{run.path} is not trained: `clutr world train --run {run.path}` does it")
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
-    fitting = experiment.backbone.fitting(backbone, recording.frames("train"), experiment.seed)
+    fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
     fitting.load_state_dict(load_state(paths[0]))
     metrics: dict[str, Any] = {"backbone": fitting.metrics}
     dreamers = {}
     for name in MEMORIES:
-        memory = _memory(run, recording, name)
+        memory = _memory(run, dataset, name)
         state = load_state(memory_path(run, name))
         memory.load_state_dict(state["best"])
         dreamers[name] = Dreamer(memory, Scale.from_state(state["scale"]))

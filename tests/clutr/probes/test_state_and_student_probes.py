@@ -56,22 +56,22 @@ def world(
     known = [{"rows": LENGTH + 1, "key": f"level {n}", "policy": "walk"} for n in range(EPISODES)]
     about["parts"] = [{"rows": rows, "episodes": known}]
     (folder / "recording.json").write_text(json.dumps(about))
-    recording = EpisodeDataset(folder)
+    dataset = EpisodeDataset(folder)
     pairs = []
-    for episode in recording.episodes:
+    for episode in dataset.episodes:
         mine = torch.arange(episode.first, episode.first + episode.rows)
         seen = LatentEpisode(
-            privileged_state[mine], torch.zeros(LENGTH + 1, D), recording.column("actions", mine[:-1]),
+            privileged_state[mine], torch.zeros(LENGTH + 1, D), dataset.column("actions", mine[:-1]),
             torch.zeros(LENGTH), torch.zeros(LENGTH),
         )  # fmt: skip
         pairs.append((episode, seen))
     memory = MemoryConfig(core=LSTMConfig(width=6), gaussians=1).build(D, 1, 1)
-    return recording, pairs, Dreamer(memory, Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0))  # type: ignore[return-value]
+    return dataset, pairs, Dreamer(memory, Scale(torch.zeros(D), torch.ones(D), torch.ones(D), 1.0))  # type: ignore[return-value]
 
 
 def test_what_is_collected_belongs_together(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
-    recording, pairs, dreamer = world
-    found = collect(recording, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
+    dataset, pairs, dreamer = world
+    found = collect(dataset, pairs, {"trained": dreamer, "control": dreamer}, 4, 1_000, generator())
     count = EPISODES * LENGTH
     assert set(found.representations) == {"latents", "features, trained", "cells, trained", "features, control"}
     assert all(len(values) == count for values in found.representations.values())
@@ -79,25 +79,25 @@ def test_what_is_collected_belongs_together(world: tuple[EpisodeDataset, list, D
         torch.testing.assert_close(found.privileged_state, found.representations["latents"]),
         "the latents are the truth here",
     )
-    torch.testing.assert_close(recording.column("privileged_state", found.rows), found.privileged_state)
+    torch.testing.assert_close(dataset.column("privileged_state", found.rows), found.privileged_state)
     known = ~found.ahead.isnan().any(1)
     assert int(known.sum()) == EPISODES * (LENGTH - 3)
-    torch.testing.assert_close(recording.column("privileged_state", found.rows[known] + 4), found.ahead[known])
+    torch.testing.assert_close(dataset.column("privileged_state", found.rows[known] + 4), found.ahead[known])
     first = pairs[0][1]
     inputs = torch.cat([first.mean[:-1], first.actions], 1)[:, None]
     with torch.no_grad():
         _, features = dreamer.memory.core.scan(dreamer.memory.initial_state(1), inputs)
     torch.testing.assert_close(found.representations["features, trained"][:LENGTH], features[:, 0])
-    assert len(collect(recording, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
-    modes = pixel_pca(recording, found.rows, 1, 0)
+    assert len(collect(dataset, pairs, {"trained": dreamer}, 4, 20, generator()).privileged_state) < 50
+    modes = pixel_pca(dataset, found.rows, 1, 0)
     correlation = torch.corrcoef(torch.stack([modes[:, 0], found.privileged_state[:, 0]]))[0, 1]
     assert abs(float(correlation)) > 0.99
 
 
 def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
-    recording, pairs, dreamer = world
-    found = collect(recording, pairs, {"trained": dreamer}, 4, 1_000, generator())
-    readings, probes = probe_state(found, recording.quantities, 1)
+    dataset, pairs, dreamer = world
+    found = collect(dataset, pairs, {"trained": dreamer}, 4, 1_000, generator())
+    readings, probes = probe_state(found, dataset.quantities, 1)
     by_name = {(each.representation, each.quantity, each.when): each for each in readings}
     assert by_name["latents", "speed", "now"].score > 0.999
     assert by_name["latents", "speed", "4 ahead"].score < 0.2
@@ -110,7 +110,7 @@ def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> N
         found.representations, found.privileged_state, torch.full_like(found.ahead, math.nan), found.groups,
         found.cells, found.rows, 50,
     )  # fmt: skip
-    assert {each.when for each in probe_state(short, recording.quantities, 1)[0]} == {"now"}
+    assert {each.when for each in probe_state(short, dataset.quantities, 1)[0]} == {"now"}
 
 
 def test_grid_cells() -> None:
@@ -122,19 +122,17 @@ def test_grid_cells() -> None:
 
 
 def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
-    recording, pairs, dreamer = world
-    found, starts, actions = fit_causal_probe(recording, pairs, dreamer, 2, 5, generator())
+    dataset, pairs, dreamer = world
+    found, starts, actions = fit_causal_probe(dataset, pairs, dreamer, 2, 5, generator())
     assert starts.state.shape == (5, 12)
     assert actions.shape == (2, 5, 1)
     read_out = fit_probe(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
-    answers = causal_effects(
-        dreamer, starts, actions, found, read_out, recording.quantities, torch.ones(3), generator()
-    )
+    answers = causal_effects(dreamer, starts, actions, found, read_out, dataset.quantities, torch.ones(3), generator())
     assert [each.quantity for each in answers] == ["x", "y", "speed"]
     told = to_plain([], answers)["causal"][0]
     assert set(told) >= {"quantity", "score", "slope", "typical_slope", "control_slope"}
     with pytest.raises(ValueError, match="fewer than 3 episodes have enough steps to dream 12 on"):
-        fit_causal_probe(recording, pairs, dreamer, 12, 5, generator())
+        fit_causal_probe(dataset, pairs, dreamer, 12, 5, generator())
 
 
 def test_a_push_along_another_direction_changes_the_reading_as_much() -> None:

@@ -111,7 +111,7 @@ def test_cars_start_all_along_their_roads() -> None:
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
     folder = tmp_path_factory.mktemp("recording")
     recorder = Recorder(MAZE, 6, 10, policies, seed=2)
     about = describe(64, 1, recorder.observer.quantities, recorder.observer.objects)
@@ -127,8 +127,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Roun
     return folder, rounds
 
 
-def test_the_disk_gives_back_what_was_written(recording: tuple[Path, list[Round]]) -> None:
-    folder, rounds = recording
+def test_the_disk_gives_back_what_was_written(dataset: tuple[Path, list[Round]]) -> None:
+    folder, rounds = dataset
     read = EpisodeDataset(folder)
     assert len(read) == sum(sum(each.rows) for each in rounds)
     assert len(read.episodes) == 18
@@ -144,8 +144,8 @@ def test_the_disk_gives_back_what_was_written(recording: tuple[Path, list[Round]
     assert {episode.policy for episode in read.episodes} == {"walk", "expert"}
 
 
-def test_no_level_is_in_two_splits(recording: tuple[Path, list[Round]]) -> None:
-    read = EpisodeDataset(recording[0])
+def test_no_level_is_in_two_splits(dataset: tuple[Path, list[Round]]) -> None:
+    read = EpisodeDataset(dataset[0])
     rows = {split: set(read.rows(split).tolist()) for split in SPLITS}
     assert sum(map(len, rows.values())) == len(read)
     assert not rows["train"] & rows["test"]
@@ -165,7 +165,7 @@ def test_splits_have_about_their_shares() -> None:
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no recording: `clutr world record` makes one"):
+    with pytest.raises(FileNotFoundError, match="holds no dataset: `clutr world record` makes one"):
         EpisodeDataset(tmp_path)
     with pytest.raises(ValueError, match="at least one environment and one action"):
         Recorder(MAZE, 0, 5, policies, seed=1)

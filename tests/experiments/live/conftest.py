@@ -32,8 +32,8 @@ PATIENCE = 60_000
 
 def _world(path: Path, preset: str, latents: int) -> WorldModelRun:
     run = WorldModelRun.create(path, replace(WORLD_PRESETS[preset], backbone=PPCAConfig(latents=latents)))
-    recording = record(run)
-    train_memories(run, recording, fit_backbone(run, recording))
+    dataset = record(run)
+    train_memories(run, dataset, fit_backbone(run, dataset))
     return run
 
 

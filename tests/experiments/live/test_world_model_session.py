@@ -178,16 +178,16 @@ def test_messages(
     untrained = WorldModelRun.create(tmp_path_factory.mktemp("none"), WORLD_PRESETS["maze-debug"])
     with pytest.raises(RunError):
         WorldModelSession(untrained)
-    recording = maze_world.recording()
-    episode = recording.played("train")[0]
+    dataset = maze_world.dataset()
+    episode = dataset.played("train")[0]
     stolen = type(episode)(episode.part, episode.first, episode.rows, "0" * 16, episode.policy)
     with pytest.raises(RunError, match="does not hold the level 0000000000000000"):
-        level_of(recording, maze_world.experiment.domain, stolen)
-    elsewhere = EpisodeDataset(recording.path)
+        level_of(dataset, maze_world.experiment.domain, stolen)
+    elsewhere = EpisodeDataset(dataset.path)
     elsewhere.path = tmp_path_factory.mktemp("elsewhere")
-    with pytest.raises(RunError, match="the recording does not hold the levels of its episodes"):
+    with pytest.raises(RunError, match="the dataset does not hold the levels of its episodes"):
         level_of(elsewhere, maze_world.experiment.domain, episode)
-    assert not RecordedEpisode(recording, episode).advance(torch.zeros(7)), "what was recorded does not change"
+    assert not RecordedEpisode(dataset, episode).advance(torch.zeros(7)), "what was recorded does not change"
 
 
 def test_a_dream_is_compared_with_the_real_frame_of_the_same_step(session: WorldModelSession) -> None:

@@ -21,8 +21,8 @@ CAR = CarDomain().engine(1).action_space
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     run = WorldModelRun.create(tmp_path_factory.mktemp("dream") / "world", WORLD_PRESETS["maze-debug"])
-    recording = record(run)
-    train_memories(run, recording, fit_backbone(run, recording))
+    dataset = record(run)
+    train_memories(run, dataset, fit_backbone(run, dataset))
     return run
 
 
@@ -34,7 +34,7 @@ def kept(page: Path) -> dict[str, torch.Tensor]:
 def test_expected_latents_under_recorded_actions(run: WorldModelRun) -> None:
     found = kept(dream_on(run, DreamOptions(episode=1, start=4, horizon=6, branches=2, temperature=0)))
     model = load_world_model(run)
-    episode = encoded(run.recording(), model.backbone, "test")[1]
+    episode = encoded(run.dataset(), model.backbone, "test")[1]
     dreamer = model.dreamers[MEMORIES[0]]
     state, _ = dreamer.observe(episode.mean[:4, None], episode.actions[:3, None])
     length = min(6, len(episode) - 3)

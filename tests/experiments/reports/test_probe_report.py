@@ -70,8 +70,8 @@ def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Pa
     preset = WORLD_PRESETS["maze-debug"]
     parts = replace(preset, backbone=PPCAConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
     run = WorldModelRun.create(tmp_path, parts)
-    recording = record(run)
-    train_memories(run, recording, fit_backbone(run, recording))
+    dataset = record(run)
+    train_memories(run, dataset, fit_backbone(run, dataset))
     told: list[str] = []
 
     def progress(name: str) -> Any:

@@ -55,13 +55,13 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
 
 def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:
     run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
-    recording = record(run)
-    backbone = fit_backbone(run, recording)
-    train_memories(run, recording, backbone)
+    dataset = record(run)
+    backbone = fit_backbone(run, dataset)
+    train_memories(run, dataset, backbone)
     before = {name: load_state(memory_path(run, name)) for name in MEMORIES}
     told: list[int] = []
-    fit_backbone(run, recording, lambda *_: told.append(1))
-    train_memories(run, recording, backbone, lambda *_: told.append(1))
+    fit_backbone(run, dataset, lambda *_: told.append(1))
+    train_memories(run, dataset, backbone, lambda *_: told.append(1))
     assert not told or before == {}, "nothing was left to do"
     world = load_world_model(run)
     trained, control = (world.dreamers[name].memory for name in MEMORIES)
@@ -80,13 +80,13 @@ def test_other_parts_fit_in(tmp_path: Path) -> None:
     )
     run = WorldModelRun.create(tmp_path, parts)
     assert WorldModelRun(tmp_path).experiment == parts
-    train_memories(run, record(run), fit_backbone(run, run.recording()))
+    train_memories(run, record(run), fit_backbone(run, run.dataset()))
     assert load_world_model(run).dreamers["trained"].memory.latents == 12
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
-    with pytest.raises(RunError, match="holds no recording"):
+    with pytest.raises(RunError, match="holds no dataset"):
         load_world_model(run)
     record(run)
     with pytest.raises(RunError, match="is not trained: `clutr world train --run"):

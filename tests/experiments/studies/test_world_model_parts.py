@@ -19,9 +19,9 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
 
 
 def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
-    recording = record(WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
+    dataset = record(WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
     options = EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 5))
-    found = measure(GRUConfig(width=8), look(PPCAConfig(latents=6), recording, 1), recording, 1, options)
+    found = measure(GRUConfig(width=8), look(PPCAConfig(latents=6), dataset, 1), dataset, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
     assert found["pictures"]["mse_in/agent"] >= 0
     assert "mse_in/unseen" in found["pictures"]

@@ -36,11 +36,11 @@ def test_an_interrupted_recording_ends_as_if_it_had_not_been(tmp_path: Path) -> 
     with pytest.raises(StopHereError):
         record(parted, stop)
     with pytest.raises(RunError, match="holds 8 of 12 episodes: `clutr world record` goes on"):
-        parted.recording()
+        parted.dataset()
     # a part that was written but not yet counted is recorded again
-    about = json.loads((parted.recording_path / "recording.json").read_text())
+    about = json.loads((parted.dataset_path / "recording.json").read_text())
     about["parts"].pop()
-    (parted.recording_path / "recording.json").write_text(json.dumps(about))
+    (parted.dataset_path / "recording.json").write_text(json.dumps(about))
     found = record(WorldModelRun.create(tmp_path / "parted", TINY))
     rows = torch.arange(len(whole))
     for name in ("frames", "actions", "privileged_state", "rewards", "ended"):
@@ -54,8 +54,8 @@ def test_other_options_need_another_directory(tmp_path: Path) -> None:
         WorldModelRun.create(tmp_path, replace(TINY, seed=2))
     with pytest.raises(RunError, match="holds no world model: `clutr world record` begins one"):
         WorldModelRun(tmp_path / "nothing")
-    with pytest.raises(RunError, match="holds no recording: `clutr world record` makes one"):
-        WorldModelRun(tmp_path).recording()
+    with pytest.raises(RunError, match="holds no dataset: `clutr world record` makes one"):
+        WorldModelRun(tmp_path).dataset()
 
 
 def test_students_of_a_run_play_the_levels_that_its_curriculum_proposed(tmp_path: Path) -> None:
