@@ -1,10 +1,9 @@
-"""In which layer an object is lost: what can be seen of it in each layer of a backbone, up to the latents.
+"""In which layer of a backbone an object is lost: linear probes of each layer for the object's mask.
 
-At every place of a layer's field a ridge regression on the activations says which of the pixels under it show the
-object; the threshold is chosen on the same training frames, and the overlap with the mask (intersection over union) is
-measured pixel by pixel on frames of other levels, so that layers can be compared. A place knows no more than its own
-activations: what a layer knows only elsewhere counts as lost there. Latents have no places, so from them the whole mask
-is read. Own construction; chance is the overlap of a mask that is everywhere what it is on average.
+At every position of a layer a ridge regression on the activations predicts which of the pixels under it show the
+object. The threshold is chosen on the same training frames, and the overlap with the mask (intersection over union)
+is measured pixel by pixel on frames of other levels, so that layers can be compared. From the latents, which have no
+position, the whole mask is predicted. Chance is the overlap of the average mask.
 """
 
 from collections.abc import Sequence
@@ -140,7 +139,7 @@ def visibility(
     """For each object, what is visible of it layer by layer, and where it is lost.
 
     Args:
-        backbone: what sees.
+        backbone: whose layers are probed.
         train: frames `[N, H, W, 3]` uint8 and masks `[N, H, W]` uint8 to fit on.
         test: those of other levels.
         objects: names of the numbers in masks; those that are in no training or no test frame are left out.

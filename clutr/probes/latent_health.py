@@ -1,7 +1,7 @@
 """The health of a backbone's latents, measured by the same code as that of the task manifolds.
 
 A backbone's frames stand in for tasks (`clutr.manifold.posterior.posterior_health`): how many latents are active, mixed
-and passive, how many the spectrum of the frames predicts, and what it costs to be told another frame's latents. Beside
+and passive, how many the spectrum of the frames predicts, and the latent-use gap. Beside
 it stands how far points of the prior lie from the codes of what they decode to (`clutr.manifold.health`).
 """
 

@@ -63,7 +63,7 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
     """Fit a probe, choose its penalty on validation groups, and test it beside a control task.
 
     The control gives each cell (a stretch of track, a place in a maze) a random value drawn from the target's own:
-    whoever reads it well has memorised cells.
+    a probe with a good score on it has memorised cells.
 
     Args:
         states: `[n, H]`.

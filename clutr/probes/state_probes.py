@@ -192,7 +192,7 @@ class CausalEffect:
     """Pushed along the probe's weights."""
     typical: CausalTest
     """Pushed along how states typically differ where the quantity does (their covariance with the reading; Haufe et al.
-    2014): the same change of the reading, but where states really go."""
+    2014): the same change of the reading, along directions in which states vary."""
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ class ProbeContext:
 
     @cached_property
     def episodes(self) -> list[tuple[EpisodeInfo, LatentEpisode]]:
-        """Episodes of levels that nobody trained on, as recorded and as seen; of the test and validation levels."""
+        """Episodes of test and validation levels, as recorded and as encoded."""
         found = []
         for split in ("test", "valid"):
             found += list(
@@ -115,7 +115,7 @@ class ProbeContext:
 
     @property
     def seen(self) -> list[LatentEpisode]:
-        """The same, as the backbone sees them."""
+        """The same as latents."""
         return [seen for _, seen in self.episodes]
 
     @property

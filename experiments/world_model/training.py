@@ -46,7 +46,7 @@ class WorldModel:
     dreamers: dict[str, Dreamer]
     """By the names in `MEMORIES`."""
     metrics: dict[str, Any]
-    """What fitting and training told: `backbone`, and the history of each memory."""
+    """Metrics of fitting and training: `backbone`, and the history of each memory."""
 
 
 def backbone_path(run: WorldModelRun) -> Path:
