@@ -86,7 +86,8 @@ def _terminations(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("termination prediction", "no test episode was terminated by the environment")]
     return [
         (
-            f"termination prediction {ahead} step{'' if ahead == '1' else 's'} ahead (AUROC, {trained['ends']} ends)",
+            f"termination prediction {ahead} step{'' if ahead == '1' else 's'} ahead "
+            + f"(AUROC, {trained['terminations']} terminations)",
             ", ".join(f"{each['auroc'][ahead]:.2f} ({name})" for name, each in told.items()),
         )
         for ahead, area in trained["auroc"].items()

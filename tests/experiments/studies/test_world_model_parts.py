@@ -15,7 +15,7 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
     for k in SIZES:
         for name in ("haar", "ppca", "patch-pca", "ppca-residual", "vae"):
             assert found[f"{name}-{k}"].backbone.build((64, 64), 1).latents == k
-    assert {"vae-32-gru", "vae-32-lmu", "vae-32-state-space", "vae-32-koopman", "vae-32-aaren"} <= set(found)
+    assert {"vae-32-gru", "vae-32-lmu", "vae-32-ssm", "vae-32-koopman", "vae-32-aaren"} <= set(found)
 
 
 def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
