@@ -1,12 +1,12 @@
 """One self-contained HTML file that shows a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import clutr
 from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.plots.charts import short_count
@@ -31,7 +31,7 @@ from clutr.experiments.reports.report_data import (
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import write_atomically
 
-_FOOTER = f"Made by clutr {clutr.__version__} from the files of the runs alone: the same files give this page."
+_FOOTER = f"Made by clutr {version('clutr')} from the files of the runs alone: the same files give this page."
 
 
 def build_report(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> Path:

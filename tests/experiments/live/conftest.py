@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import rest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from clutr.experiments.cli.main import main
@@ -26,8 +27,8 @@ from clutr.experiments.world_model.training import fit_backbone, train_memories
 from clutr.world_model.backbones.ppca import PPCAConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 60_000
-"""Milliseconds: other work may go on beside the tests."""
+TIMEOUT_MS = 60_000
+"""Other work may go on beside the tests."""
 
 
 def _world(path: Path, preset: str, latents: int) -> WorldModelRun:
@@ -100,7 +101,7 @@ def address(probed_world: WorldModelRun, curriculum_run: Path, car_world: WorldM
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -112,12 +113,13 @@ def page(address: str, chromium: Browser) -> Iterator[Page]:
     """The page, opened; whatever it complains about fails the test at its end."""
     complaints: list[str] = []
     opened = chromium.new_page(viewport={"width": 1440, "height": 900})
-    opened.set_default_timeout(PATIENCE)
+    opened.set_default_timeout(TIMEOUT_MS)
     opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
     opened.goto(address)
     opened.get_by_text("What the latents tell").wait_for()
+    rest(opened)
     yield opened
     assert complaints == []
     opened.close()
@@ -132,7 +134,7 @@ def keep(page: Page, tmp_path: Path) -> Callable[[str], None]:
     def kept(name: str) -> None:
         for device, width, height in (("phone", 390, 844), ("desktop", 1440, 900)):
             page.set_viewport_size({"width": width, "height": height})
-            page.wait_for_timeout(300)
+            rest(page)
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{name} does not fit on a {device}"
             page.screenshot(path=folder / f"inspect-{name}-{device}.png", full_page=True)
@@ -142,13 +144,18 @@ def keep(page: Page, tmp_path: Path) -> Callable[[str], None]:
 
 @pytest.fixture
 def source(page: Page) -> Callable[[str], Any]:
-    """Tells the source of a picture by the beginning of its caption."""
-    return lambda caption: page.locator("figure:visible", has_text=caption).first.locator("img").get_attribute("src")
+    """Tells the source of a picture by the beginning of its caption, once the page is at rest."""
+
+    def told(caption: str) -> Any:
+        rest(page)
+        return page.locator("figure:visible", has_text=caption).first.locator("img").get_attribute("src")
+
+    return told
 
 
 @pytest.fixture
 def changed(page: Page, source: Callable[[str], Any]) -> Callable[[str, Any], Any]:
-    """Waits until a picture's source is not what it was, and tells the new one."""
+    """Waits until a picture's source is not what it was, and tells the new one, once the page is at rest."""
 
     def awaited(caption: str, before: Any) -> Any:
         page.wait_for_function(
@@ -214,4 +221,5 @@ def mazes(page: Page, choose: Callable[[str, str], None], pull: Callable[[str, f
     expect(page.get_by_text("Temperature 0, as expected")).to_be_visible()
     pull("horizon", 1)
     expect(page.get_by_text("Horizon 200 steps")).to_be_visible()
+    rest(page)
     return page

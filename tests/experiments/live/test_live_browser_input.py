@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from browser import rest
 from playwright.sync_api import Page, expect
 
 Press = Callable[[str], None]
@@ -22,6 +23,7 @@ def cars(page: Page) -> Page:
     if back.is_visible():
         back.click()
     expect(page.get_by_text("episode 0, recorded")).to_be_visible()
+    rest(page)
     return page
 
 
@@ -64,6 +66,7 @@ def test_the_wheel_is_the_arrow_keys_whatever_was_used_before(
     for count, key in enumerate(("ArrowRight", "ArrowUp", "ArrowLeft"), 2):
         mazes.keyboard.press(key)
         expect(mazes.get_by_text(f"frame {count} of {count}", exact=True)).to_be_visible()
+    rest(mazes)
     assert mazes.evaluate("scrollY") == scrolled, "the page stays"
     expect(mazes.get_by_text("Temperature 0.75, drawn")).to_be_visible()
 
@@ -79,10 +82,11 @@ def test_a_car_is_driven_and_the_mazes_do_not_hear_it(mazes: Page, press: Press,
     )
     cars.keyboard.up("ArrowUp")
     press("Pause")
+    rest(cars)
     fast = speed(cars)
     for _ in range(6):
         press("down")
-    cars.wait_for_timeout(300)
+    rest(cars)
     assert speed(cars) < fast, "the brake"
     cars.get_by_role("tab", name="World model: probed").click()
     expect(cars.get_by_text("frame 1 of 21")).to_be_visible()
@@ -95,10 +99,11 @@ def test_keys_go_to_the_tab_that_is_seen(mazes: Page, press: Press) -> None:
     expect(mazes.get_by_text("frame 1 of 1")).to_be_visible()
     mazes.get_by_role("tab", name="World model: cars").click()
     expect(mazes.get_by_text("forward speed")).to_be_visible()
+    rest(mazes)
     mazes.keyboard.press("ArrowRight")
     mazes.get_by_role("tab", name="World model: probed").click()
     expect(mazes.get_by_text("goal ahead")).to_be_visible()
-    mazes.wait_for_timeout(300)
+    rest(mazes)
     expect(mazes.get_by_text("frame 1 of 1")).to_be_visible()
     mazes.keyboard.press("ArrowRight")
     expect(mazes.get_by_text("frame 2 of 2")).to_be_visible()
@@ -116,7 +121,7 @@ def test_a_latent_slider_changes_the_reconstruction(
     other = changed("Reconstruction", moved)
     press("As the encoder says")
     assert changed("Reconstruction", other) == before
-    assert mazes.locator(".readings tbody").inner_text() == seen
+    expect(mazes.locator(".readings tbody")).to_have_text(seen, use_inner_text=True)
     press("Branch a dream here")
     expect(mazes.locator("figure", has_text="Dream 1").first).to_be_visible()
     dreamt = source("Dream 1")
@@ -134,7 +139,6 @@ def test_latents_are_sorted_and_the_last_are_folded_away(
     expect(rows).to_have_count(16)
     kl = [float(words.split()[1]) for words in rows.all_inner_texts()]
     assert kl == sorted(kl, reverse=True)
-    cars.wait_for_timeout(400)  # the fold opens slowly
     before = source("Reconstruction")
     pull(rows.last.inner_text().split()[0], 1)
     assert changed("Reconstruction", before) != before
