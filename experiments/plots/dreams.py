@@ -13,19 +13,19 @@ from clutr.experiments.plots.page import Panel, join_caption
 from clutr.experiments.plots.world_model import ROLES
 
 KINDS = "Reality", "Reconstruction", "Dream", "Error"
-"""Of a film's pictures, in order."""
+"""Of a video's pictures, in order."""
 
 
-def player(films: Sequence[NDArray[np.uint8]], context: int, source: str, kinds: Sequence[str] = KINDS) -> Panel:
+def player(videos: Sequence[NDArray[np.uint8]], context: int, source: str, kinds: Sequence[str] = KINDS) -> Panel:
     """Reality, reconstruction, dream and error (or whatever `kinds` says) side by side, with a slider over the steps.
 
     Args:
-        films: `[K, T, side, side, 3]` each, of one length.
+        videos: `[K, T, side, side, 3]` each, of one length.
         context: steps that were watched before the dream.
         source: the run, for the caption.
         kinds: names of the K pictures of a step.
     """
-    steps = films[0].shape[1]
+    steps = videos[0].shape[1]
     caption = join_caption(
         f"Green while fed with reality (the first {context} frames), red while dreaming.",
         (
@@ -34,23 +34,23 @@ def player(films: Sequence[NDArray[np.uint8]], context: int, source: str, kinds:
             if kinds == KINDS
             else "Each branch dreams from the same step. Reality is black from where the recording ends."
         ),
-        f"Split: test; n = {len(films)} dreams, not chosen; {source}.",
+        f"Split: test; n = {len(videos)} dreams, not chosen; {source}.",
     )
     body = "".join(
         f'<div class="dream fed" data-context="{context}" data-steps="{steps}"><div class="screens">'
-        + "".join(_screen(film[row : row + 1], kind) for row, kind in enumerate(kinds))
+        + "".join(_screen(video[row : row + 1], kind) for row, kind in enumerate(kinds))
         + '</div><div class="transport"><button type="button">Play</button><input type="range" min="0" '
         + f'max="{steps - 1}" value="{context - 1}" aria-label="step of dream {number + 1}"><output></output>'
         + "</div></div>"
-        for number, film in enumerate(films)
+        for number, video in enumerate(videos)
     )
     return Panel("player", "Step through a dream", body, caption)
 
 
-def _screen(film: NDArray[np.uint8], kind: str) -> str:
+def _screen(video: NDArray[np.uint8], kind: str) -> str:
     return (
         f'<figure class="picture"><div class="screen" role="img" aria-label="{kind.lower()}" '
-        + f'style="background-image:url({sheet_uri(film)})"></div><figcaption>{kind}</figcaption></figure>'
+        + f'style="background-image:url({sheet_uri(video)})"></div><figcaption>{kind}</figcaption></figure>'
     )
 
 

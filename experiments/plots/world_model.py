@@ -26,19 +26,19 @@ FED, DREAMT = (46, 160, 67), (207, 60, 60)
 """Frames' borders: green while the model is fed with reality, red while it dreams."""
 
 
-def strips(films: Sequence[NDArray[np.uint8]], context: int, source: str) -> Panel:
+def strips(videos: Sequence[NDArray[np.uint8]], context: int, source: str) -> Panel:
     """Reality, reconstruction, dream and error, at evenly spaced steps.
 
     Args:
-        films: `[4, T, side, side, 3]` each.
+        videos: `[4, T, side, side, 3]` each.
         context: steps that were watched before the dream.
         source: the run, for the caption.
     """
     cards = []
-    for number, film in enumerate(films):
-        steps = film.shape[1]
+    for number, video in enumerate(videos):
+        steps = video.shape[1]
         chosen = np.unique(np.linspace(max(0, context - 3), steps - 1, COLUMNS).round().astype(int))
-        rows = [[_framed(film[row, t], FED if t < context else DREAMT) for t in chosen] for row in range(len(film))]
+        rows = [[_framed(video[row, t], FED if t < context else DREAMT) for t in chosen] for row in range(len(video))]
         image = np.concatenate([np.concatenate(row, axis=1) for row in rows])
         times = ", ".join(f"{t - context + 1:+d}" for t in chosen)
         picture = f'<img src="{png_uri(image)}" alt="Reality, reconstruction, dream, error" style="width:100%">'
@@ -46,7 +46,7 @@ def strips(films: Sequence[NDArray[np.uint8]], context: int, source: str) -> Pan
     caption = (
         "From top to bottom: reality, what the backbone makes of it, the dream, and their difference to reality. Green "
         + f"frames are fed with reality (the context is {context} frames), red ones are dreamt under the recorded "
-        + f"actions, each expected from the one before. Split: test; n = {len(films)} dreams, not chosen; {source}."
+        + f"actions, each expected from the one before. Split: test; n = {len(videos)} dreams, not chosen; {source}."
     )
     return Panel("dreams", "Dreams beside reality", "".join(cards), caption)
 
@@ -137,8 +137,8 @@ def coverage(found: Mapping[str, NDArray[np.float64]], source: str) -> Panel:
     shades = np.log1p(counts) / max(np.log1p(counts).max(), 1e-9)
     rows, columns = np.nonzero(counts)
     sizes = 2 + 10 * shades[rows, columns]
-    places = (xs[rows] + xs[rows + 1]) / 2, (ys[columns] + ys[columns + 1]) / 2
-    plot.scatter(*places, s=sizes, color=placeholder("accent"), linewidths=0)
+    centres = (xs[rows] + xs[rows + 1]) / 2, (ys[columns] + ys[columns + 1]) / 2
+    plot.scatter(*centres, s=sizes, color=placeholder("accent"), linewidths=0)
     label_axes(plot, x.replace("_", " "), y.replace("_", " "))
     svg = to_svg(figure, "world-coverage", f"Frames by {x} and {y}")
     caption = (

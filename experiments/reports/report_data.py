@@ -241,8 +241,8 @@ def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
 
 
 def recorded_videos(run: RunDirectory) -> list[Video]:
-    """What the student saw in the filmed episodes."""
+    """What the student saw in the recorded episodes."""
     return [
-        Video(str(film["level"]), film["frames"].cpu().numpy(), bool(film["solved"]), float(film["return"]))
-        for film in run.videos()
+        Video(str(video["level"]), video["frames"].cpu().numpy(), bool(video["solved"]), float(video["return"]))
+        for video in run.videos()
     ]

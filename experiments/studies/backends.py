@@ -7,7 +7,7 @@ Writes OUT/curves.csv (backend, seed, steps, return, solved), OUT/curves.svg and
 are left alone, and those that were interrupted go on.
 
 Random draws are the same on both backends, so they begin alike; where rounding differs, as it does with several
-learners and may with several runners, they part after a while, as two seeds do. The verdict compares the mean of each
+learners and may with several runners, they part after a while, as two seeds do. The check compares the mean of each
 half of training over seeds: the difference between backends with a 95% interval of paired differences, beside the
 standard deviation between seeds.
 """

@@ -20,7 +20,9 @@ from clutr.manifold.pretrain import NetworkPretraining
 
 SEED = 1
 RESULTS = Path(__file__).parents[1] / "results" / "manifold"
-ROWS = [f"{world}-{preset}" for world in ("maze", "car") for preset in ("fast", "ariel", "combinatorial", "recurrent")]
+ROWS = [
+    f"{domain}-{preset}" for domain in ("maze", "car") for preset in ("fast", "ariel", "combinatorial", "recurrent")
+]
 
 SHORTENED: dict[str, dict[str, Any]] = {"maze-recurrent": {"iterations": 1_000, "kl_middle": 350.0, "kl_width": 100.0}}
 """Rows that train for a part of their preset's steps, schedules shrunk to match: this one takes minutes as it is."""
@@ -28,8 +30,8 @@ SHORTENED: dict[str, dict[str, Any]] = {"maze-recurrent": {"iterations": 1_000, 
 
 def measure_row(name: str) -> dict[str, Any]:
     """Pretrain and measure one row."""
-    world, _, preset = name.partition("-")
-    experiment = manifold_experiment(world, preset)
+    domain_name, _, preset = name.partition("-")
+    experiment = manifold_experiment(domain_name, preset)
     config, domain = experiment.manifold, experiment.domain
     assert config is not None
     config = replace(config, **SHORTENED.get(name, {}))  # type: ignore[type-var]  # every configuration is a dataclass
@@ -62,8 +64,8 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or ROWS:
         row = measure_row(name)
-        world = name.partition("-")[0]
-        (RESULTS / f"health-{world}-{row['kind']}.json").write_text(json.dumps(row, indent=1) + "\n")
+        domain_name = name.partition("-")[0]
+        (RESULTS / f"health-{domain_name}-{row['kind']}.json").write_text(json.dumps(row, indent=1) + "\n")
         uniform = row["health"]["prior_uniform"]
         numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
         print(name, f"{row['pretraining_seconds']:.0f} s", row["health"]["recovery"], numbers, flush=True)

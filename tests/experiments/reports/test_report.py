@@ -264,7 +264,7 @@ def test_levels_that_cannot_be_drawn_are_left_out(run: FakeRun) -> None:
     assert recorded_episodes(run.directory).episodes == []
 
 
-def test_films_are_shown_where_there_are_any(run: FakeRun) -> None:
+def test_videos_are_shown_where_there_are_any(run: FakeRun) -> None:
     assert 'id="videos"' not in report_html(run.directory)
     frames = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
     run.recorded_videos = [{"suite": "tests", "level": HOSTILE, "frames": frames, "solved": True, "return": 12.0}]

@@ -1,4 +1,4 @@
-"""The world model from nothing to its report, in both worlds, and picked up where it was left."""
+"""The world model from nothing to its report, in both domains, and picked up where it was left."""
 
 import json
 import re
@@ -21,14 +21,14 @@ from clutr.world_model.memory import MemoryConfig
 METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", "linear"}
 
 
-@pytest.mark.parametrize("world", ["car", "maze"])
-def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("domain", ["car", "maze"])
+def test_from_nothing_to_a_report(domain: str, tmp_path: Path) -> None:
     run = str(tmp_path / "world")
-    assert main(["world", "record", "--preset", f"{world}-debug", "--run", run]) == 0
+    assert main(["world", "record", "--preset", f"{domain}-debug", "--run", run]) == 0
     assert main(["world", "train", "--run", run]) == 0
     assert main(["world", "report", "--run", run]) == 0
     found = json.loads((Path(run) / "dreams.json").read_text())
-    horizon = WORLD_PRESETS[f"{world}-debug"].evaluation.horizon
+    horizon = WORLD_PRESETS[f"{domain}-debug"].evaluation.horizon
     assert set(found["latents"]) == set(found["pictures"]) == set(found["physical"]) == METHODS
     assert all(len(curve["nrmse"]) == horizon for curve in found["latents"].values())
     assert set(found["outcomes"]) == set(found["one_step"]) == set(found["termination"]) == set(MEMORIES)
@@ -50,7 +50,7 @@ def test_from_nothing_to_a_report(world: str, tmp_path: Path) -> None:
         else "no test episode was terminated",
     ):
         assert words in page
-    assert bool(found["termination"]["trained"]["terminations"]) == (world == "maze"), "a few steps end no drive"
+    assert bool(found["termination"]["trained"]["terminations"]) == (domain == "maze"), "a few steps end no drive"
 
 
 def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:
