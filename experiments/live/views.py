@@ -1,8 +1,7 @@
 """What there is to see of a world model at a step: dreams, readings, pictures."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -41,16 +40,6 @@ class Branch:
     def now(self) -> int:
         """The frame of reality that is as late as the dream."""
         return self.began + self.dreamt
-
-    def copy(self) -> "Branch":
-        """The same dream, which goes its own way from here."""
-        return replace(
-            self,
-            walk=deepcopy(self.walk),
-            rewards=list(self.rewards),
-            latents=list(self.latents),
-            errors=list(self.errors),
-        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A world model under a person's hands: watch, branch a dream, change a latent, take the wheel. No page is needed."""
 
 from collections.abc import Collection
+from copy import deepcopy
 from typing import Literal
 
 import numpy as np
@@ -11,15 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
-from clutr.experiments.live.explanations import explain_pixels
 from clutr.experiments.live.state_readout import learn_about
 from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import OpenEpisode, RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
-from clutr.probes.attribution import Target
-from clutr.probes.pixel_attribution import PIXEL_METHODS
+from clutr.probes.attribution import AttributionInput, Past, Target
+from clutr.probes.pixel_attribution import PIXEL_METHODS, PixelAttributionInput, differentiable
 from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dataset import SPLITS
 from clutr.world_model.dream import LatentState
@@ -29,6 +29,8 @@ Actions = Literal["recorded", "wheel", "random"]
 ACTIONS: tuple[Actions, ...] = ("recorded", "wheel", "random")
 """Who acts in the dreams: as in reality, you, or a random walk."""
 MOST_BRANCHES = 4
+LOOK_BACK = 8
+"""Steps of the past that an explanation takes in."""
 STEERING = 0.6
 """Of a pressed key: full lock throws a car off the road at once."""
 
@@ -153,7 +155,7 @@ class WorldModelSession:
         if len(self.branches) >= MOST_BRANCHES:
             raise RunError(f"{MOST_BRANCHES} dreams are shown at most: wake up first")
         if self.dreaming:
-            self.branches.append(self.branches[0].copy())
+            self.branches.append(deepcopy(self.branches[0]))
         else:
             self.branches.append(Branch(self._present(), self.frame, RandomWalk(self.space, 1)))
         self._edits = {}
@@ -186,10 +188,23 @@ class WorldModelSession:
             raise RunError(f"no explanation by {method!r} of {target!r}")
         if self.frame >= len(self.episode.actions):
             raise RunError("the last frame says nothing of what comes: no action was taken in it")
-        return explain_pixels(
-            self.dreamer, self.model.backbone, self.known, self.episode, self._means, self._state, self.frame,
-            PIXEL_METHODS[method], known[target],
-        )  # fmt: skip
+        begin = max(0, self.frame - LOOK_BACK)
+        stretch, actions = slice(begin, self.frame + 1), self.episode.actions
+        inputs = torch.cat([self._means[stretch], actions[stretch]], 1)[None]
+        baseline = torch.cat([torch.zeros(self._means.shape[1]), actions.mean(0)])
+        past = Past(inputs, self._state(begin), baseline, [(0, self.frame)])
+        question = PixelAttributionInput(
+            AttributionInput(self.dreamer.memory, known[target], past),
+            differentiable(self.model.backbone),
+            self.dreamer.scale,
+            self.episode.frames[[self.frame]].float(),
+            self.known.mean_frame,
+        )
+        try:
+            found: NDArray[np.float32] = PIXEL_METHODS[method](question)[0].detach().numpy()
+        except TypeError as error:  # not for this core
+            raise RunError(str(error)) from None
+        return found
 
     def targets(self) -> dict[str, Target]:
         """What can be explained: quantities, the reward, and the latents that are used most."""

@@ -81,6 +81,12 @@ def legend(entries: Mapping[str, str]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>' if entries else ""
 
 
+def colour_scale(low: str, colours: Sequence[str], high: str) -> str:
+    """Colours as a bar between what its ends stand for."""
+    gradient = f"linear-gradient(90deg,{','.join(colours)})"
+    return f'<div class="scale">{text(low)}<i style="background:{gradient}"></i>{text(high)}</div>'
+
+
 def card(title: str, body: str, remark: str = "") -> str:
     """A titled box in a grid; `body` is HTML."""
     aside = f"<span>{text(remark)}</span>" if remark else ""

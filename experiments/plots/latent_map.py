@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clutr.experiments.plots.charts import colour_steps, short_count
 from clutr.experiments.plots.gallery import spread
-from clutr.experiments.plots.html import note, number, percent, text
+from clutr.experiments.plots.html import colour_scale, note, number, percent, text
 from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.page import Panel, join_caption
 
@@ -123,8 +123,7 @@ class ColourScale:
     def html(self, unit: str = "") -> str:
         """The scale as a bar with its ends."""
         low, high = (f"{short_count(end) if unit else number(end, 2)} {unit}" for end in (self.low, self.high))
-        gradient = f"linear-gradient(90deg,{','.join(self.colours)})"
-        return f'<div class="scale">{text(low)}<i style="background:{gradient}"></i>{text(high)}</div>'
+        return colour_scale(low, self.colours, high)
 
 
 def scale_by_score(scores: NDArray[np.float64]) -> ColourScale:

@@ -90,24 +90,18 @@ def sanity_checks_panel(sections: Mapping[str, tuple[Mapping[str, Any], Any]], s
 
 # --- state probes
 
-_CAUSAL = (
-    "quantity",
-    "state R^2",
-    "read-out R^2",
-    "slope",
-    "correlation",
-    "random",
-    "slope, typical",
-    "random",
-    "used",
-)
+_CAUSAL = {
+    "score": "state R^2", "read_out": "read-out R^2", "slope": "slope", "correlation": "correlation",
+    "control_slope": "random", "typical_slope": "slope, typical", "typical_control_slope": "random",
+}  # fmt: skip
+"""What is told of each quantity that was pushed, with the headings of its columns."""
 
 
 def _score(reading: Mapping[str, Any]) -> str:
     return f"{reading['score']:.2f} <small>sel. {reading['selectivity']:.2f}</small>"
 
 
-def state_probe_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+def state_probe_panel(values: Mapping[str, Any], source: str) -> Panel:
     """What is known of the true state."""
     readings = values["readings"]
     names = list(dict.fromkeys(each["representation"] for each in readings))
@@ -130,19 +124,13 @@ def state_probe_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -
         rows = [
             [
                 text(each["quantity"].replace("_", " ")),
-                two_decimals(each["score"]),
-                two_decimals(each["read_out"]),
-                two_decimals(each["slope"]),
-                two_decimals(each["correlation"]),
-                two_decimals(each["control_slope"]),
-                two_decimals(each["typical_slope"]),
-                two_decimals(each["typical_control_slope"]),
+                *(two_decimals(each[name]) for name in _CAUSAL),
                 badge(is_used(each)) if min(each["score"], each["read_out"]) >= READABLE else "cannot tell",
             ]
             for each in causal
         ]
         body += heading(f"Is it used? The state pushed, read {causal[0]['steps']} dreamt steps on")
-        body += table(_CAUSAL, rows)
+        body += table(("quantity", *_CAUSAL.values(), "used"), rows)
     count = readings[0]["rows"] if readings else 0
     levels = readings[0]["levels"] if readings else 0
     caption = join_caption(
@@ -331,7 +319,7 @@ def _rest(points: list[dict[str, Any]]) -> str:
 # --- health of the latents
 
 
-def health_panel(values: Mapping[str, Any], _arrays: Arrays, source: str) -> Panel:
+def health_panel(values: Mapping[str, Any], source: str) -> Panel:
     """Whether the backbone uses its latents."""
     figure, plot = axes(5.2, 2.4)
     kl = sorted(values["kl_per_dimension"], reverse=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clutr.envs.capabilities import PathScale
-from clutr.experiments.plots.html import note, number, picture, text
+from clutr.experiments.plots.html import colour_scale, note, number, picture, text
 from clutr.experiments.plots.page import Panel, join_caption
 
 
@@ -66,7 +66,9 @@ def trajectories(recorded: Recorded, source: str) -> Panel:
         else "",
         f"n = {len(episodes)} episodes, {solved} of them solved; split: test; {source}.",
     )
-    body = f'<div class="pictures paths">{"".join(pictures)}</div>{_legend(recorded.scale)}'
+    scale = recorded.scale
+    legend = colour_scale(scale.low, scale.colours, scale.high) if scale else ""
+    body = f'<div class="pictures paths">{"".join(pictures)}</div>{legend}'
     return Panel("paths", title, body, caption)
 
 
@@ -76,11 +78,3 @@ def _end(episode: Episode) -> str:
     if episode.value is None:
         return end
     return f"return {number(round(episode.value))}" + (f", {end}" if episode.solved else "")
-
-
-def _legend(scale: PathScale | None) -> str:
-    """The colours as a bar with its ends."""
-    if scale is None:
-        return ""
-    gradient = f"linear-gradient(90deg,{','.join(scale.colours)})"
-    return f'<div class="scale">{text(scale.low)}<i style="background:{gradient}"></i>{text(scale.high)}</div>'

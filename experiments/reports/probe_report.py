@@ -90,11 +90,11 @@ def probe_panels(run: WorldModelRun) -> list[Panel]:
     return [
         sanity_checks_panel(sections, source),
         *attribution_panels(*sections["attribution"], source),
-        state_probe_panel(*sections["state_probes"], source),
+        state_probe_panel(sections["state_probes"][0], source),
         features_panel(*sections["features"], source),
         dynamics_panel(*sections["dynamics"], source),
         latents_panel(*sections["latents"], source),
-        health_panel(*sections["health"], source),
+        health_panel(sections["health"][0], source),
     ]
 
 
