@@ -3,10 +3,19 @@
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def no_such(kind: str, name: object, known: Iterable[str]) -> str:
+    """An error's text: nothing of this kind is called `name`; what may have been meant; what there is."""
+    known = list(known)
+    meant = get_close_matches(str(name), known, n=1, cutoff=0.75)
+    hint = f"did you mean {meant[0]}? There are" if meant else "there are"
+    return f"no {kind} is called {name!r}; {hint}: {', '.join(known) or 'none'}"
 
 
 class Registry(Generic[T]):
@@ -51,7 +60,7 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
-            raise KeyError(f"no {self.kind} is called {name!r}; there are: {', '.join(self) or 'none'}") from None
+            raise KeyError(no_such(self.kind, name, self)) from None
 
     def __contains__(self, name: object) -> bool:
         self._load()

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes")
-        require_at_least(self, 0, "evaluate_every")
+        require_at_least(self, 0, "evaluate_every", "seed", "manifold_seed")
         try:
             torch.device(self.device)
         except RuntimeError:
@@ -79,8 +80,8 @@ def to_plain(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Experiment:
-    """The inverse of `to_plain`. Raises `RunError` naming what is wrong."""
-    experiment: Experiment = plain_config.from_plain(plain, REGISTRIES, Experiment, "the experiment")
+    """The inverse of `to_plain`. Raises `RunError` naming field, value and what is allowed."""
+    experiment: Experiment = plain_config.from_plain(plain, REGISTRIES, Experiment)
     return experiment
 
 
@@ -90,8 +91,14 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def from_yaml(text: str) -> Experiment:
-    """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    experiment: Experiment = plain_config.from_yaml(text, REGISTRIES, Experiment, "config.yaml", "the experiment")
+    """The inverse of `to_yaml`. Raises `RunError` naming field, value and what is allowed."""
+    experiment: Experiment = plain_config.from_yaml(text, REGISTRIES, Experiment, "config.yaml")
+    return experiment
+
+
+def read(path: Path) -> Experiment:
+    """The experiment that a file holds. Raises `RunError` naming file, field, value and what is allowed."""
+    experiment: Experiment = plain_config.read_yaml(path, REGISTRIES, Experiment)
     return experiment
 
 

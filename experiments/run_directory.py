@@ -3,19 +3,20 @@
 import fcntl
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
-from clutr.experiments.config import Experiment, from_yaml, to_yaml
+from clutr.experiments.config import REGISTRIES, Experiment, from_plain, method_of, read, to_plain, to_yaml
 from clutr.experiments.metrics import MetricsFile
+from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 
 KEPT_CHECKPOINTS = 3
@@ -49,11 +50,15 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str, experiment: Experiment) -> "RunDirectory":
-        """Start a new run at `path`. Raises `RunError` if there is one already or it cannot be written."""
+        """Start a new run at `path`.
+
+        Raises:
+            RunError: if there is one already, an option does not fit its field, or it cannot be written.
+        """
         path = Path(path)
         if (path / "config.yaml").exists():
             raise RunError(f"{path} already holds a run: `clutr resume {path}` continues it, --run names another")
-        write_atomically(path / "config.yaml", to_yaml(experiment).encode())
+        write_atomically(path / "config.yaml", to_yaml(from_plain(to_plain(experiment))).encode())
         return cls(path)
 
     def lock(self) -> Any:
@@ -74,13 +79,12 @@ class RunDirectory:
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment, from config.yaml."""
-        return from_yaml((self.path / "config.yaml").read_text())
+        return read(self.path / "config.yaml")
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.yaml as nested plain data."""
-        plain: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
-        return plain
+        """The experiment as nested plain data."""
+        return to_plain(self.experiment)
 
     def domain(self) -> Domain:
         """The domain of the run."""
@@ -129,6 +133,35 @@ class RunDirectory:
             except CorruptFileError as error:
                 problems.append(str(error))
         return None, problems
+
+    @contextmanager
+    def loading(self, state: Mapping[str, Any]) -> Iterator[None]:
+        """The body loads the checkpoint `state`.
+
+        Raises:
+            RunError: if config.yaml names other kinds of parts than it was made with, or the body fails: naming the
+                checkpoint, and the fields that differ.
+        """
+        made_with, config = state.get("config", {}), self.config
+        parts = [name for name in REGISTRIES if isinstance(config[name], Mapping) and name in made_with]
+        changed = [n for n in parts if not made_with[n] or made_with[n]["kind"] != config[n]["kind"]]
+        reason: Exception | None = None
+        if not changed:
+            try:
+                yield
+            except RunError:
+                raise
+            except Exception as error:  # whatever a student does with the state of another one
+                reason = error
+            else:
+                return
+        checkpoint = self.path / "checkpoints" / f"update-{state.get('update', 0):06d}.safetensors"
+        fields = ", ".join(differences(made_with, method_of(config)))
+        why = fields or " ".join(str(reason).split())[:200]
+        raise RunError(
+            f"{checkpoint} does not fit {self.path / 'config.yaml'}, which was changed since: {why}. "
+            + "Put the old values back, or begin a new run"
+        ) from reason
 
     def drop_after(self, update: int) -> None:
         """Forget what an interrupted run wrote after its checkpoint of `update`; it will be written again."""

@@ -85,7 +85,7 @@ def test_a_preset_is_trained_with_other_options(tmp_path: Path, capsys: pytest.C
         ({"student": "nobody"}, "no student is called 'nobody'; there are: pixel-ppo, ppo"),
         ({"curriculum": "school"}, "no curriculum is called 'school'; there are: "),
         ({"manifold": "fast"}, "there is no manifold to replace"),
-        ({"speed": 3}, "unknown argument 'speed'"),
+        ({"speed": 3}, "no option is called 'speed'"),
         ({"student": {"hiden": 3}}, "hiden"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
         ({"evaluate_suite": "moon"}, "no suite is called 'moon'; there are: accel12"),

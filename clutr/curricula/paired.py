@@ -21,7 +21,7 @@ from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.state import Stateful
-from clutr.envs.validation import require_at_least
+from clutr.envs.validation import require_at_least, require_within
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class PAIREDOptions(TeacherOptions):
         super().__post_init__()
         students_of(self.regret)
         require_at_least(self, 1, "noise", "filters", "recurrent")
+        require_within(self, 0, 1, "discount", "gae_lambda")
 
 
 @CURRICULA.register("paired")

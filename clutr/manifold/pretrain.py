@@ -60,7 +60,7 @@ class PretrainOptions(ABC, Generic[M]):
     """Whether each task's set of tokens comes in random order instead of ascending (an ablation)."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, 0, "iterations")
+        require_at_least(self, 0, "iterations", "max_gradient_norm", "corpus_size")
         require_at_least(self, 1, "batch_size")
         require_above(self, 0, "learning_rate")
         require_one_of(self, ("cosine", "constant"), "schedule")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_above, require_at_least, require_within
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.corpus import lengths
 from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
@@ -55,6 +56,13 @@ class RecurrentVAEConfig(PretrainOptions[VAEManifold]):
     """The box is [-bound, bound]^latent."""
     squash: Squash = "tanh"
     """How the Gaussian latent becomes a point of the box."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "latent", "embedding", "encoder", "decoder", "decoder_layers")
+        require_within(self, 0, 1, "dropout")
+        require_at_least(self, 0, "reconstruction_weight", "kl_middle")
+        require_above(self, 0, "kl_width", "bound")
 
     def build(self, domain: Domain, seed: int) -> VAEManifold:
         """An untrained manifold."""

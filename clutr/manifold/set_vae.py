@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
+from clutr.envs.validation import require_above, require_at_least, require_within
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.posterior import kl_to_standard_normal, sample_posterior
 from clutr.manifold.pretrain import PretrainOptions
@@ -42,6 +43,13 @@ class SetVAEConfig(PretrainOptions[VAEManifold]):
     """Fraction of the training over which the KL weight rises from 0."""
     bound: float = 4.0
     """The box is [-bound, bound]^latent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, 1, "latent", "refinements", "hidden")
+        require_at_least(self, 0, "kl_weight")
+        require_within(self, 0, 1, "warm_up")
+        require_above(self, 0, "bound")
 
     def build(self, domain: Domain, seed: int) -> VAEManifold:
         """An untrained manifold."""

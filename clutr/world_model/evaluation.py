@@ -40,6 +40,8 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         require_at_least(self, 2, "context")
         require_at_least(self, 1, "horizon", "windows", "pictured")
+        if not self.horizons or min(self.horizons) < 1:
+            raise ValueError(f"horizons must be at least one number above 0, got {self.horizons}")
 
 
 class Windows(NamedTuple):

@@ -52,6 +52,7 @@ class MemoryTrainingOptions:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "epochs", "streams", "length", "patience")
         require_above(self, 0, "learning_rate", "max_gradient_norm")
+        require_at_least(self, 0, "reward_weight", "termination_weight", "dream_weight")
         if not 0 <= self.imagination_steps < self.length:
             raise ValueError(
                 f"imagination_steps must be at least 0 and less than length, {self.length}, "

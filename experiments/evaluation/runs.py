@@ -41,7 +41,8 @@ def student_of(run: RunDirectory, state: Mapping[str, Any]) -> tuple[Student, in
         student = run.experiment.student.build(engine.observation_space, engine.action_space, run.experiment.seed, name)
     except ImportError as error:  # an extra that is not installed
         raise RunError(f"{run.path} cannot be evaluated: {error}") from error
-    student.load_state_dict(state["students"][name])
+    with run.loading(state):
+        student.load_state_dict(state["students"][name])
     return student, state["steps"]
 
 

@@ -75,5 +75,12 @@ def load_manifold(experiment: Experiment, path: Path) -> Manifold:
     """The pretrained manifold of `experiment`, whose state is in `path`. Raises `RunError` if it cannot be read."""
     assert experiment.manifold is not None
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
-    manifold.load_state_dict(load_state(path))
+    state = load_state(path)
+    try:
+        manifold.load_state_dict(state)
+    except Exception as error:  # whatever a manifold does with the state of another one
+        raise RunError(
+            f"{path} does not fit the options `domain` and `manifold` of the run, which were changed since: "
+            + f"{' '.join(str(error).split())[:200]}. Put the old values back, or remove the file to pretrain again"
+        ) from error
     return manifold

@@ -26,11 +26,12 @@ from clutr.curricula.sfl import SFLConfig
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
-from clutr.envs.registry import Registry
-from clutr.experiments.config import REGISTRIES, Experiment
+from clutr.envs.registry import Registry, no_such
+from clutr.experiments.config import REGISTRIES, Experiment, from_plain, to_plain
+from clutr.experiments.plain_config import to_plain as part_to_plain
 from clutr.experiments.storage import RunError
 from clutr.manifold.ariel import ArielConfig
-from clutr.manifold.base import ManifoldConfig
+from clutr.manifold.base import MANIFOLDS, ManifoldConfig
 from clutr.manifold.combinatorial import CombinatorialConfig
 from clutr.manifold.recurrent_vae import CLUTR_PAPER, RecurrentVAEConfig
 from clutr.manifold.set_vae import SetVAEConfig
@@ -262,7 +263,7 @@ def preset(name: str) -> Experiment:
 def entry(kind: str, known: Mapping[str, T] | Registry[T], name: str) -> T:
     """What is `known` as `name`. Raises `RunError` naming all that are."""
     if name not in known:
-        raise RunError(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
+        raise RunError(no_such(kind, name, known))
     return known[name]
 
 
@@ -274,24 +275,33 @@ def manifold_presets(domain: str) -> dict[str, ManifoldConfig]:
 
 
 def manifold_experiment(domain: str, preset: str) -> Experiment:
-    """An experiment around the manifold `preset` of `domain`. Raises `RunError` for an unknown domain or preset."""
-    manifold = entry("preset", manifold_presets(domain), preset)
+    """An experiment around a manifold of `domain`. Raises `RunError` for an unknown domain or preset.
+
+    Args:
+        domain: the name of a domain.
+        preset: one of its manifold presets, or the name of a registered manifold.
+    """
+    manifold = entry("preset", _manifolds(domain), preset)
     return replace(_CLUTR, domain=_PRETRAINED[domain][0], manifold=manifold)
+
+
+def _manifolds(domain: str) -> dict[str, ManifoldConfig]:
+    """The manifold presets of `domain`, and every other registered manifold with its usual options, by name."""
+    presets = manifold_presets(domain)
+    return presets | {name: MANIFOLDS[name]() for name in MANIFOLDS if name not in presets}
 
 
 def override(experiment: Experiment, **fields: Any) -> Experiment:
     """The experiment with other `fields`, of which parts can be given in three ways.
 
     A part (`domain`, `curriculum`, `student`, `manifold`, `backend`) is a value; or the name of a registered one, for
-    `manifold` that of a preset; or a mapping with those options of the present part that change.
+    `manifold` also that of a preset; or a mapping with those options of the present part that change.
 
     Raises:
         RunError: if a field, a name or an option is unknown, or a value does not fit.
     """
-    try:
-        return replace(experiment, **{name: _part(experiment, name, value) for name, value in fields.items()})
-    except (TypeError, ValueError) as error:
-        raise RunError(str(error).replace("Experiment.__init__() got an unexpected keyword", "unknown")) from error
+    plain = to_plain(experiment)
+    return from_plain(plain | {name: _part(experiment, name, value) for name, value in fields.items()})
 
 
 def _part(experiment: Experiment, name: str, value: Any) -> Any:
@@ -299,15 +309,20 @@ def _part(experiment: Experiment, name: str, value: Any) -> Any:
         return value
     present = getattr(experiment, name)
     if isinstance(value, Mapping):
-        return replace(present, **value)
+        if present is None:
+            raise RunError(f"there is no {name} whose options could change")
+        plain = part_to_plain(present, REGISTRIES, name)
+        return dict(value) if value.get("kind", plain["kind"]) != plain["kind"] else plain | value
     if not isinstance(value, str):
-        return value
+        return part_to_plain(value, REGISTRIES, name)
     if name == "manifold":
         if present is None:
             raise RunError("there is no manifold to replace: the curriculum chooses no latents")
-        return entry(name, manifold_presets(DOMAINS.name_of(type(experiment.domain))), value)
+        known = _manifolds(DOMAINS.name_of(type(experiment.domain)))
+        return part_to_plain(entry(name, known, value), REGISTRIES, name)
     config = entry(name, REGISTRIES[name], value)
     # how long a level is played and what its rewards are like belongs to the preset, not to the student's algorithm
     offered = {field.name for field in dataclasses.fields(config)}
     kept = {"rollout_steps", "normalise_returns"} & offered if name == "student" else set()
-    return config(**{option: getattr(present, option) for option in kept if hasattr(present, option)})
+    options = {option: getattr(present, option) for option in kept if hasattr(present, option)}
+    return part_to_plain(config(**options), REGISTRIES, name)

@@ -13,7 +13,7 @@ from clutr.agents.student import EpisodeStatistics, Student
 from clutr.curricula.base import Context, Curriculum, Outcome
 from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.randomness import derive_seed, named_generator
-from clutr.experiments.config import Experiment
+from clutr.experiments.config import Experiment, method_of
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
@@ -78,7 +78,8 @@ class Runner:
         if state is None and self.run.checkpoints():
             say("no checkpoint can be read; starting from the beginning")
         if state is not None:
-            self.load_state_dict(state)
+            with self.run.loading(state):
+                self.load_state_dict(state)
             say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
 
     def state_dict(self) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class Runner:
             "update": self.update,
             "steps": self.steps,
             "seconds": self.seconds,
+            "config": method_of(self.run.config),
             "curriculum": self.curriculum.state_dict(),
             "students": {name: student.state_dict() for name, student in self.students.items()},
         }

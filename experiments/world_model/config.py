@@ -1,6 +1,7 @@
 """The configuration of a world model: recording, backbone, memory, training and evaluation."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from clutr.envs.capabilities import PrivilegedState, require
@@ -72,6 +73,7 @@ class WorldModelExperiment:
     """Seed of everything."""
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "seed")
         require(self.domain, PrivilegedState, "a world model")
 
 
@@ -122,9 +124,19 @@ def to_yaml(experiment: WorldModelExperiment) -> str:
     return plain_config.to_yaml(experiment, _REGISTRIES)
 
 
+def to_plain(experiment: WorldModelExperiment) -> dict[str, Any]:
+    """A world model's configuration as nested plain data, complete: defaults are written out."""
+    plain: dict[str, Any] = plain_config.to_plain(experiment, _REGISTRIES)
+    return plain
+
+
 def from_yaml(text: str) -> WorldModelExperiment:
-    """The inverse of `to_yaml`. Raises `RunError` naming what is wrong."""
-    experiment: WorldModelExperiment = plain_config.from_yaml(
-        text, _REGISTRIES, WorldModelExperiment, "world.yaml", "the world model"
-    )
+    """The inverse of `to_yaml`. Raises `RunError` naming field, value and what is allowed."""
+    experiment: WorldModelExperiment = plain_config.from_yaml(text, _REGISTRIES, WorldModelExperiment, "world.yaml")
+    return experiment
+
+
+def read(path: Path) -> WorldModelExperiment:
+    """The world model that a file describes. Raises `RunError` naming file, field, value and what is allowed."""
+    experiment: WorldModelExperiment = plain_config.read_yaml(path, _REGISTRIES, WorldModelExperiment)
     return experiment

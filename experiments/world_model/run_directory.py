@@ -16,7 +16,7 @@ from clutr.envs.progress import Progress
 from clutr.experiments.evaluation.runs import load_student, student_of
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
-from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, from_yaml, to_yaml
+from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_yaml
 from clutr.world_model.dataset import SPLITS, EpisodeDataset, EpisodeInfo, describe, write_part
 from clutr.world_model.policies import BehaviourPolicy, NoisyExpert, RandomWalk, StudentPolicy, shares_to_counts
 from clutr.world_model.recorder import Recorder, part_path
@@ -42,7 +42,7 @@ class WorldModelRun:
         """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
         path, text = Path(path), to_yaml(experiment)
         known = path / "world.yaml"
-        if known.exists() and known.read_text() != text:
+        if known.exists() and to_yaml(read(known)) != text:
             raise RunError(f"{path} holds a world model with other options: name another directory with --run")
         if not known.exists():
             write_atomically(known, text.encode())
@@ -51,7 +51,7 @@ class WorldModelRun:
     @cached_property
     def experiment(self) -> WorldModelExperiment:
         """What was asked for."""
-        return from_yaml((self.path / "world.yaml").read_text())
+        return read(self.path / "world.yaml")
 
     @property
     def dataset_path(self) -> Path:

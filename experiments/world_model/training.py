@@ -63,7 +63,7 @@ def _train(training: Resumable, path: Path, progress: Progress) -> None:
     """Run a training from wherever an earlier one stopped, saving it now and then and at the end."""
     if path.exists():
         try:
-            training.load_state_dict(load_state(path))
+            load_into(training, path)
         except CorruptFileError:
             path.unlink()  # it can be made again
     saved = time.monotonic()
@@ -77,6 +77,18 @@ def _train(training: Resumable, path: Path, progress: Progress) -> None:
 
     training.run(report)
     save_state(path, training.state_dict())
+
+
+def load_into(part: Any, path: Path, state: Any = None) -> None:
+    """Load what `path` holds, or `state` of it. Raises `RunError` naming both files if world.yaml was changed since."""
+    state = load_state(path) if state is None else state
+    try:
+        part.load_state_dict(state)
+    except Exception as error:  # whatever a part does with the state of another one
+        raise RunError(
+            f"{path} does not fit {path.with_name('world.yaml')}, which was changed since: "
+            + f"{' '.join(str(error).split())[:200]}. Put the old values back, or remove {path.name} to train it again"
+        ) from error
 
 
 def fit_backbone(run: WorldModelRun, dataset: EpisodeDataset, progress: Progress = lambda *_: None) -> Backbone:
@@ -130,13 +142,13 @@ def load_world_model(run: WorldModelRun) -> WorldModel:
         raise RunError(f"{run.path} is not trained: `clutr world train --run {run.path}` does it")
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    fitting.load_state_dict(load_state(paths[0]))
+    load_into(fitting, paths[0])
     metrics: dict[str, Any] = {"backbone": fitting.metrics}
     dreamers = {}
     for name in MEMORIES:
         memory = _memory(run, dataset, name)
         state = load_state(memory_path(run, name))
-        memory.load_state_dict(state["best"])
+        load_into(memory, memory_path(run, name), state["best"])
         dreamers[name] = Dreamer(memory, Scale.from_state(state["scale"]))
         metrics[name] = {"history": state["history"], "best_epoch": state["best_epoch"]}
     return WorldModel(backbone, dreamers, metrics)

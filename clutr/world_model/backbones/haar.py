@@ -87,6 +87,8 @@ class HaarConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 2, "fitted_on")
+        require_at_least(self, 1, "latents", "levels")
+        require_at_least(self, 0, "masked_rows")
 
     def build(self, size: tuple[int, int], seed: int) -> "HaarBackbone":  # noqa: ARG002 (nothing is drawn)
         """An unfitted backbone. Raises `ValueError` if the picture cannot be halved so often."""

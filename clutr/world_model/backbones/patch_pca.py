@@ -74,6 +74,8 @@ class PatchPCAConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 2, "fitted_on")
+        require_at_least(self, 1, "latents")
+        require_at_least(self, 0, "masked_rows")
         require_one_of(self, ("none", *NONLINEARITIES), "nonlinearity")
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one number above 0, got {self.channels}")

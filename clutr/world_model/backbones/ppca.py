@@ -45,6 +45,8 @@ class PPCAConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 2, "fitted_on")
+        require_at_least(self, 1, "latents")
+        require_at_least(self, 0, "masked_rows")
 
     def build(self, size: tuple[int, int], seed: int) -> "PPCABackbone":  # noqa: ARG002 (nothing is drawn yet)
         """An unfitted backbone. Raises `ValueError` if there are more latents than numbers in a picture."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.envs.validation import require_at_least
+from clutr.envs.validation import require_above, require_at_least
 from clutr.world_model.backbones.base import (
     BACKBONES,
     Backbone,
@@ -55,6 +55,7 @@ class ResidualConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "width", "iterations", "batch_size")
+        require_above(self, 0, "learning_rate")
 
     def build(self, size: tuple[int, int], seed: int) -> "ResidualBackbone":
         """An unfitted backbone. Raises `ValueError` as the transparent one does."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.envs.validation import require_at_least, require_one_of
+from clutr.envs.validation import require_above, require_at_least, require_one_of
 from clutr.manifold.posterior import kinds_of_variables, kl_to_standard_normal, sample_posterior
 from clutr.world_model.backbones.base import BACKBONES, Frames, blacken, count_visible, require_frames, visible
 
@@ -55,6 +55,8 @@ class VAEConfig:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels must be at least one number above 0, got {self.channels}")
         require_at_least(self, 1, "latents", "iterations", "batch_size")
+        require_above(self, 0, "learning_rate")
+        require_at_least(self, 0, "free_nats", "masked_rows")
         require_one_of(self, ("calibrated", "published"), "loss")
 
     def build(self, size: tuple[int, int], seed: int) -> "VAEBackbone":

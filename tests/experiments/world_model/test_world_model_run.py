@@ -12,6 +12,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.experiments.world_model.training import fit_backbone
 
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
 
@@ -93,3 +94,12 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no preset is called 'quilt'; there are: car, maze, car-debug, maze-debug" in capsys.readouterr().err
     assert main(["world", "paint"]) == 2
     assert "no part is called 'paint'; there are: record" in capsys.readouterr().err
+
+
+def test_another_world_yaml_is_named(tmp_path: Path) -> None:
+    made = WorldModelRun.create(tmp_path, TINY)
+    dataset = record(made)
+    fit_backbone(made, dataset)
+    (tmp_path / "world.yaml").write_text(to_yaml(TINY).replace("latents: 6", "latents: 7"))
+    with pytest.raises(RunError, match=r"backbone\.safetensors does not fit .*world\.yaml, which was changed since"):
+        fit_backbone(WorldModelRun(tmp_path), dataset)
