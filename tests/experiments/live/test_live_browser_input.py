@@ -35,7 +35,7 @@ def speed(page: Page) -> float:
 def test_arrow_keys_act_in_reality(mazes: Page, press: Press, source: Source, changed: Changed) -> None:
     first = source("Reality")
     press("Take the wheel in reality")
-    expect(mazes.get_by_text("the simulator, and you drive")).to_be_visible()
+    expect(mazes.get_by_text("the simulator, and you play")).to_be_visible()
     expect(mazes.get_by_text("frame 1 of 1")).to_be_visible()
     assert source("Reality") == first, "it is the episode's level, from its start"
     mazes.keyboard.press("ArrowRight")
