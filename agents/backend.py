@@ -14,6 +14,10 @@ from clutr.envs.registry import Registry
 class Backend(Protocol):
     """A frozen dataclass of options, registered in `BACKENDS`. It changes where things happen, not what happens."""
 
+    def require_fit(self, config: StudentConfig, device: torch.device) -> None:
+        """Check what can be known before anything starts. Raises as `students` does."""
+        ...
+
     def students(
         self,
         config: StudentConfig,
@@ -47,6 +51,9 @@ BACKENDS: Registry[type[Backend]] = Registry("backend", "clutr.agents.*")
 @dataclass(frozen=True)
 class NativeBackend:
     """In this process alone."""
+
+    def require_fit(self, config: StudentConfig, device: torch.device) -> None:
+        """See `Backend`. Whatever can be built fits."""
 
     def students(
         self,

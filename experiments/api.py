@@ -28,7 +28,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training import manifolds
 from clutr.experiments.training.presets import entry, manifold_experiment, override, preset
-from clutr.experiments.training.runner import UpdateReport
+from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.train import train as train_run
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import WorldModel
@@ -72,9 +72,10 @@ def train(
 
 
 def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
-    """A run that has not begun. Raises `RunError` if its suite is unknown or `path` holds a run already."""
+    """A run that has not begun. Raises `RunError` if it cannot be trained or `path` holds a run already."""
     if experiment.evaluate_every:
         require_suite(experiment.domain, experiment.evaluate_suite)
+    require_trainable(experiment)
     return RunDirectory.create(path, experiment)
 
 

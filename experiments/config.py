@@ -2,12 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from clutr.agents.backend import BACKENDS, Backend, NativeBackend
 from clutr.agents.student import STUDENTS, StudentConfig
@@ -57,10 +56,8 @@ class Experiment:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes")
         require_at_least(self, 0, "evaluate_every", "seed", "manifold_seed")
-        try:
-            torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"device must be one that torch knows, such as cpu or cuda, got {self.device!r}") from None
+        if re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None:
+            raise ValueError(f"device must be cpu, cuda, or a GPU by its number such as cuda:1, got {self.device!r}")
 
 
 REGISTRIES: dict[str, Registry[Any]] = {

@@ -17,7 +17,7 @@ from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.config import REGISTRIES, Experiment, from_plain, method_of, read, to_plain, to_yaml
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
-from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 
 KEPT_CHECKPOINTS = 3
 """Older ones are removed: the newest, one to fall back to, and one more."""
@@ -44,7 +44,12 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_directory(path)
+        if (self.path / "world.yaml").is_file():
+            raise RunError(
+                f"{self.path} is a world model, not a run: `clutr world train --run {self.path}` goes on with it, "
+                + f"`clutr world report --run {self.path}` shows it, `clutr inspect {self.path}` opens it"
+            )
         if not (self.path / "config.yaml").is_file():
             raise RunError(f"{self.path} is not a run: it has no config.yaml. `clutr train PRESET` makes one.")
 
@@ -55,7 +60,7 @@ class RunDirectory:
         Raises:
             RunError: if there is one already, an option does not fit its field, or it cannot be written.
         """
-        path = Path(path)
+        path = as_directory(path)
         if (path / "config.yaml").exists():
             raise RunError(f"{path} already holds a run: `clutr resume {path}` continues it, --run names another")
         write_atomically(path / "config.yaml", to_yaml(from_plain(to_plain(experiment))).encode())

@@ -26,13 +26,26 @@ class CorruptFileError(RunError):
     """A file is truncated, damaged or not ours."""
 
 
+def as_directory(path: Path | str) -> Path:
+    """The path of a directory that is there or could be, `~` expanded. Raises `RunError` if it can be none."""
+    try:
+        expanded = Path(path).expanduser()
+        is_file = expanded.exists() and not expanded.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no home, a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{str(path)[:60]!r} cannot be a directory: {reason}") from None
+    if is_file:
+        raise RunError(f"{path} is a file, not a directory")
+    return expanded
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees either the old file or the whole new one.
 
     Raises:
         RunError: if the file cannot be written (disk full, read-only directory, ...). What was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -52,7 +65,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Replace the tensors in nested containers by references, collecting them in `tensors`."""
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().contiguous().clone()
+        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"$tensor": path}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):

@@ -17,6 +17,16 @@ from clutr.envs.domain import Domain, Engine
 class RLlibBackend(ClusterOptions):
     """Students play and learn in processes of Ray RLlib, on this machine or on a cluster."""
 
+    def require_fit(self, config: StudentConfig, device: torch.device) -> None:
+        """See `clutr.agents.backend.Backend`."""
+        if not isinstance(config, PPOOptions):
+            raise ValueError(f"the backend rllib trains the students ppo and pixel-ppo, not a {type(config).__name__}")
+        if device.type != "cpu":
+            raise ValueError(
+                f"the backend rllib gives GPUs to learners (gpus_per_learner); device is {device}, not cpu"
+            )
+        require_ray()
+
     def students(
         self,
         config: StudentConfig,
@@ -27,13 +37,8 @@ class RLlibBackend(ClusterOptions):
         device: torch.device,
     ) -> dict[str, Student]:
         """See `clutr.agents.backend.Backend`."""
-        if not isinstance(config, PPOOptions):
-            raise ValueError(f"the backend rllib trains the students ppo and pixel-ppo, not a {type(config).__name__}")
-        if device.type != "cpu":
-            raise ValueError(
-                f"the backend rllib gives GPUs to learners (gpus_per_learner); device is {device}, not cpu"
-            )
-        require_ray()
+        self.require_fit(config, device)
+        assert isinstance(config, PPOOptions)
         from clutr.agents.rllib.student import make_students  # noqa: PLC0415 (it imports Ray)
 
         return dict(make_students(self, config, names, domain, engine, seed))

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
 
 try:
     from gymnasium.envs.box2d.car_racing import CarRacing
-except ImportError as error:  # pragma: no cover - the development installation has it
+except (ImportError, DependencyNotInstalled) as error:  # pragma: no cover - the development installation has it
     raise ImportError(
         'the reference engine and the gymnasium suites need Box2D: install it with `pip install "clutr[car]"`'
     ) from error

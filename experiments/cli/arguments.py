@@ -15,6 +15,8 @@ from functools import partial, wraps
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
 
+from clutr.envs.registry import no_such
+
 Arguments = Sequence[str]
 
 
@@ -149,7 +151,7 @@ def choose(what: str, known: Iterable[str], about: Callable[[str], str], name: s
         print(f"\n`clutr {name} {what.upper()} --help` lists the options.")
         raise SystemExit(0 if args else 2)
     if args[0] not in known:
-        raise UsageError(f"no {what} is called {args[0]!r}; there are: {', '.join(known)}")
+        raise UsageError(no_such(what, args[0], known))
     return args[0]
 
 

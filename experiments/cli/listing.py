@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from json import dumps
 from typing import Any
 
+from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, first_line, run
 
 BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "scale", "world")
@@ -75,7 +76,7 @@ def list_names(args: Arguments) -> None:
         print(f"usage: clutr list [SHELF]\n\nshelves: {', '.join(SHELVES)}")
         return
     if args and args[0] not in SHELVES:
-        raise UsageError(f"cannot list {args[0]!r}; there are: {', '.join(SHELVES)}")
+        raise UsageError(no_such("shelf", args[0], SHELVES))
     from rich.table import Table
 
     from clutr.experiments.display import console

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from clutr.envs.registry import no_such
 from clutr.experiments.cli import listing, runs, world
 from clutr.experiments.cli.arguments import Arguments, UsageError, first_line
 
@@ -37,7 +38,7 @@ def main(args: Arguments | None = None) -> int:
         return 0 if args else 2
     try:
         if args[0] not in COMMANDS:
-            raise UsageError(f"no command is called {args[0]!r}; there are: {', '.join(COMMANDS)}")
+            raise UsageError(no_such("command", args[0], COMMANDS))
         COMMANDS[args[0]](args[1:])
     except KeyboardInterrupt:
         print("clutr: interrupted", file=sys.stderr)
@@ -55,6 +56,8 @@ def main(args: Arguments | None = None) -> int:
 
 def _can_be_mended(error: Exception) -> bool:
     if isinstance(error, UsageError):
+        return True
+    if isinstance(error, ImportError) and "pip install" in str(error):  # an extra that is not installed
         return True
     import clutr
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from clutr.agents.student import Student
-from clutr.envs.domain import Domain, Suite
+from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
+from clutr.envs.registry import no_such
 from clutr.experiments.evaluation.cvar import cvar
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import RunDirectory
@@ -52,7 +53,11 @@ def require_suite(domain: Domain, name: str | None) -> Suite:
     if name is None:
         return next(iter(suites.values()))
     if name not in suites:
-        raise RunError(f"no suite is called {name!r}; there are: {', '.join(suites)}")
+        for other in DOMAINS:
+            if name in DOMAINS[other]().suites():
+                here = next((each for each in DOMAINS if DOMAINS[each] is type(domain)), type(domain).__name__)
+                raise RunError(f"{name} is a suite of {other}; this is on {here}, with: {', '.join(suites)}")
+        raise RunError(no_such("suite", name, suites))
     return suites[name]
 
 

@@ -41,7 +41,28 @@ def require_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {NO_GPU}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RunError(f"the experiment asks for device {name}, but there are {torch.cuda.device_count()} GPUs")
     return device
+
+
+def require_trainable(experiment: Experiment) -> None:
+    """Build what can fail, small and untrained: a refusal comes before anything is written or pretrained.
+
+    Raises:
+        RunError: if the device or an extra is missing, or parts do not fit each other.
+    """
+    device, domain, seed = require_device(experiment.device), experiment.domain, experiment.seed
+    try:
+        options = experiment.manifold
+        manifold = None if options is None else options.build(domain, experiment.manifold_seed)
+        curriculum = experiment.curriculum.build(Context(domain, derive_seed(seed, "curriculum"), manifold))
+        experiment.backend.require_fit(experiment.student, device)
+        engine = domain.engine(1, device)
+        spaces = engine.observation_space, engine.action_space
+        experiment.student.build(*spaces, seed, curriculum.students[0], device)
+    except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
+        raise RunError(f"this cannot be trained: {error}") from error
 
 
 class Runner:

@@ -15,7 +15,7 @@ from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.experiments.evaluation.runs import load_student, student_of
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_yaml
 from clutr.world_model.dataset import SPLITS, EpisodeDataset, EpisodeInfo, describe, write_part
 from clutr.world_model.policies import BehaviourPolicy, NoisyExpert, RandomWalk, StudentPolicy, shares_to_counts
@@ -33,14 +33,16 @@ class WorldModelRun:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_directory(path)
+        if (self.path / "config.yaml").is_file():
+            raise RunError(f"{self.path} is a curriculum run, not a world model: `clutr report {self.path}` shows it")
         if not (self.path / "world.yaml").is_file():
             raise RunError(f"{self.path} holds no world model: `clutr world record` begins one")
 
     @classmethod
     def create(cls, path: Path | str, experiment: WorldModelExperiment) -> "WorldModelRun":
         """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
-        path, text = Path(path), to_yaml(experiment)
+        path, text = as_directory(path), to_yaml(experiment)
         known = path / "world.yaml"
         if known.exists() and to_yaml(read(known)) != text:
             raise RunError(f"{path} holds a world model with other options: name another directory with --run")

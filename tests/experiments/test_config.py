@@ -64,7 +64,7 @@ def test_plain_names_every_kind() -> None:
 
 def test_an_unknown_device_is_named() -> None:
     text = to_yaml(PRESETS["maze-dr"]).replace("device: cpu", "device: abacus")
-    with pytest.raises(RunError, match="device must be one that torch knows, such as cpu or cuda, got 'abacus'"):
+    with pytest.raises(RunError, match="device must be cpu, cuda, or a GPU by its number such as cuda:1, got 'abacus'"):
         from_yaml(text)
     without = to_yaml(PRESETS["maze-dr"]).replace("device: cpu\n", "")
     assert from_yaml(without) == PRESETS["maze-dr"], "runs from before the option are on the CPU"

@@ -308,7 +308,7 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
     ("args", "message"),
     [
         (["fly"], "no command is called 'fly'; there are: demo, list,"),
-        (["list", "cats"], "cannot list 'cats'; there are: domains,"),
+        (["list", "cats"], "no shelf is called 'cats'; there are: domains,"),
         (["train", "nothing"], "no preset is called 'nothing'; there are: car-clutr,"),
         (["pretrain", "moon"], "no domain is called 'moon'; there are: car, maze"),
         (["pretrain", "maze", "--preset", "slow"], "no preset is called 'slow'; there are: fast,"),
