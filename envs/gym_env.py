@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from clutr.envs.capabilities import Text
 from clutr.envs.domain import Engine, LevelBatch, Observation
+from clutr.envs.level_files import read_levels
 from clutr.envs.randomness import named_generator
-
-_LONGEST_PATH = 1024
 
 
 class EngineAdapter(ABC):
@@ -65,10 +64,8 @@ class EngineAdapter(ABC):
 
     def _read(self, level: LevelBatch | str | Path | None) -> LevelBatch | None:
         """One level for each environment, or None for random ones."""
-        if isinstance(level, Path) or (isinstance(level, str) and _names_a_file(level)):
-            level = Path(level).read_text(encoding="utf-8")
-        if isinstance(level, str):
-            level = self.domain.parse(level)
+        if isinstance(level, str | Path):
+            level = read_levels(level, self.domain)
         if level is None:
             return None
         if not isinstance(level, self.level_type):
@@ -115,10 +112,6 @@ class EngineAdapter(ABC):
     def _sample(self, n: int) -> LevelBatch:
         assert self.rng is not None, "the environment seeds before it starts"
         return self.domain.sample(n, self.rng)
-
-
-def _names_a_file(text: str) -> bool:
-    return "\n" not in text and len(text) < _LONGEST_PATH and Path(text).is_file()
 
 
 def _spread(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.student import Policy, Student
+from clutr.envs import level_files
 from clutr.envs.capabilities import Text, require
 from clutr.envs.domain import DOMAINS, Domain, LevelBatch, Suite
 from clutr.envs.progress import Progress
@@ -235,9 +236,8 @@ def sample_levels(n: int, domain: str | Domain = "maze", seed: int = 1) -> Level
 
 
 def read_levels(source: Path | str, domain: str | Domain = "maze") -> LevelBatch:
-    """Levels from a file (a `Path`) or from text. Raises `LevelError` naming line and reason."""
-    reader = require(_domain(domain), Text, "reading levels")
-    return reader.parse(source.read_text() if isinstance(source, Path) else source)
+    """Levels from a file (a path, or its name) or from text. Raises `LevelError` naming file, line and reason."""
+    return level_files.read_levels(source, require(_domain(domain), Text, "reading levels"))
 
 
 def draw_levels(levels: LevelBatch, domain: str | Domain | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from clutr.envs.car.engine import (
 from clutr.envs.car.road.level import RoadLevels
 from clutr.envs.car.road.sampling import PLAYFIELD
 from clutr.envs.car.road.track import Track
-from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
+from clutr.envs.domain import LevelBatch, LevelError, Observation, SeedLevels, Step
 
 try:
     from gymnasium.envs.box2d.car_racing import CarRacing
@@ -130,7 +130,8 @@ class Box2DEngine:
 
         Raises:
             TypeError: the levels are not of the engine's kind.
-            ValueError: their number is not the engine's, or a road leaves the package's playfield.
+            LevelError: a road leaves the package's playfield.
+            ValueError: their number is not the engine's.
             RuntimeError: no levels were given, now or before.
         """
         chosen = [True] * self.num_envs if mask is None else mask.tolist()
@@ -156,8 +157,11 @@ class Box2DEngine:
             return seeds
         assert isinstance(levels, RoadLevels)
         tracks = levels.tracks()
-        if any(np.abs(track.points).max() > PLAYFIELD for track in tracks):
-            raise ValueError(f"the package's playfield ends {PLAYFIELD:.0f} units from its middle; use the fast engine")
+        if not all(track.extent <= PLAYFIELD for track in tracks):
+            raise LevelError(
+                f"the package's playfield ends {PLAYFIELD:.0f} units from its middle, and a road leaves it; "
+                + 'backend="fast" has a playfield that holds it'
+            )
         return tracks
 
     def step(self, actions: Tensor) -> Step:

@@ -26,7 +26,7 @@ from clutr.envs.car.road.level import RoadLevels
 from clutr.envs.car.road.packing import PackedRoads
 from clutr.envs.car.road.sampling import PLAYFIELD
 from clutr.envs.car.road.track import Track
-from clutr.envs.domain import LevelBatch, Observation, Step
+from clutr.envs.domain import LevelBatch, LevelError, Observation, Step
 from clutr.envs.validation import require_above, require_at_least
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,6 +36,11 @@ FRAMES_A_SECOND = 50
 CARS_A_THREAD = 32
 """A second thread pays for itself from so many cars on: after each of torch's operations its threads wait at full speed
 for the next one, and leave little of the other cores."""
+
+SPARE = 1.25
+"""A playfield's size over that of the road, where the usual playfield does not hold it (arXiv 2110.02439)."""
+FARTHEST = 25_000.0
+"""Units from the middle to the edge of any road."""
 
 FRAME_COST = 0.1
 LAP_REWARD = 1000.0
@@ -68,7 +73,7 @@ class _Episodes(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    playfield: float
+    playfield: Double  # [N] half the side of the square in which an episode goes on
     max_frames: int
     action_repeat: int
     shaped: bool
@@ -85,7 +90,8 @@ class CarEngine:
 
     Args:
         num_envs: N, at least 1.
-        playfield: half the side of the square in which an episode goes on, in units.
+        playfield: half the side of the square in which an episode goes on, in units. A road that lies outside gets a
+            square that holds it with a quarter to spare, as the published one of the circuits has.
         max_frames: an episode is truncated at this many frames.
         action_repeat: frames an action.
         shaped: the published training reward: +100 at any end, -0.05 a frame that is mostly grass, and an early end
@@ -112,10 +118,12 @@ class CarEngine:
         self.device = torch.device(device)
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, PICTURE, np.uint8)})
         self.action_space: gymnasium.Space[Any] = action_space()
-        self._rules = _Rules(float(playfield), int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
+        self.playfield = float(playfield)
         require_at_least(self, 1, "num_envs")
+        require_above(self, 0, "playfield")
+        squares = np.full(num_envs, self.playfield)
+        self._rules = _Rules(squares, int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
         require_at_least(self._rules, 1, "max_frames", "action_repeat")
-        require_above(self._rules, 0, "playfield")
         _announce_compilation()
         self._roads = PackedRoads(num_envs)
         self.tracks: list[Track] = []
@@ -176,6 +184,7 @@ class CarEngine:
 
         Raises:
             TypeError: the levels are no roads.
+            LevelError: a road has points that are not finite, or lies too far out for any playfield.
             ValueError: their number is not the engine's.
             RuntimeError: no levels were given, now or before.
         """
@@ -196,6 +205,9 @@ class CarEngine:
         if len(rows) < self.num_envs and not self._loaded:
             raise RuntimeError("the first reset must be of all environments")
         tracks = levels[torch.from_numpy(rows)].tracks()
+        self._rules.playfield[rows] = [
+            _playfield(track, row, self.playfield) for row, track in zip(rows, tracks, strict=True)
+        ]
         self._roads.load(rows.tolist(), tracks)
         self.tracks = self.tracks or tracks.copy()
         for row, track in zip(rows.tolist(), tracks, strict=True):
@@ -240,6 +252,15 @@ class CarEngine:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _playfield(track: Track, row: int, least: float) -> float:
+    """Half the side of a square that holds a road: `least` if that does. Raises `LevelError`."""
+    extent = track.extent
+    if not extent <= FARTHEST:  # nor is NaN
+        reached = f"reaches {extent:.3g} units from the middle" if np.isfinite(extent) else "is not finite everywhere"
+        raise LevelError(f"level {row}: its road {reached}; a road may reach {FARTHEST:,.0f} units")
+    return least if extent <= least else SPARE * extent
 
 
 @cache
@@ -301,7 +322,7 @@ def _play(
             continue
         seconds = (episodes.frames[i] + 1) / FRAMES_A_SECOND
         draw_observation(
-            pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield,
+            pictures[i], scratch[i], cars, roads, i, episodes.score[i], seconds, palette, rules.playfield[i],
             rules.zoom_in, digits,
         )  # fmt: skip
 
@@ -368,7 +389,7 @@ def _frame(
         episodes.terminated[i] = True
         episodes.solved[i] = True
     x, y = cars.origin[i, 0, 0], cars.origin[i, 0, 1]
-    if abs(x) > rules.playfield or abs(y) > rules.playfield:
+    if abs(x) > rules.playfield[i] or abs(y) > rules.playfield[i]:
         episodes.terminated[i] = True
         episodes.solved[i] = False
         reward = OFF_PLAYFIELD
@@ -383,7 +404,7 @@ def _shape(
     """The published training reward of a frame, and the early stop."""
     if episodes.terminated[i] or episodes.truncated[i]:
         reward += END_BONUS
-    if mean_green(cars, roads, i, palette, rules.playfield) > GRASS_GREEN:
+    if mean_green(cars, roads, i, palette, rules.playfield[i]) > GRASS_GREEN:
         reward -= GRASS_COST
     episodes.recent[i, (episodes.frames[i] - 1) % PATIENCE] = reward
     stalled = episodes.recent[i].sum() <= IMPATIENCE * PATIENCE + _ROUNDING

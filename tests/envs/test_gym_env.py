@@ -181,7 +181,7 @@ def test_vector_environment_takes_tasks_and_draws() -> None:
 
 def test_refusals_are_clear() -> None:
     with pytest.raises(LevelError, match="line 1"):
-        make(level="rubbish")
+        make(level="rub\nbish")
     with pytest.raises(ValueError, match="one for each of 1 environments, got 2"):
         make(level=empty_levels(2, 4, 4))
     with pytest.raises(ValueError, match="one for each of 3 environments, got 2"):

@@ -19,6 +19,7 @@ from clutr.envs.car.road.centre_line import fit, parse_geojson, signed_area
 from clutr.envs.car.road.level import CentreLineLevels
 from clutr.envs.car.road.track import Floats
 from clutr.envs.domain import LevelError
+from clutr.envs.level_files import read_level_text
 
 TILES = 4_999
 """Tiles of every circuit, whatever its length (arXiv 2110.02439)."""
@@ -169,7 +170,11 @@ def circuit_level(circuit: Circuit) -> CentreLineLevels:
 @cache
 def _read(circuit: Circuit, path: str) -> CentreLineLevels:
     try:
-        line = centre_line(circuit, Path(path).read_text(encoding="utf-8"))
-    except (LevelError, OSError, UnicodeDecodeError) as error:
+        source = read_level_text(path)
+    except LevelError as error:
+        raise CircuitError(str(error)) from error
+    try:
+        line = centre_line(circuit, source)
+    except LevelError as error:
         raise CircuitError(f"{path}: {error}") from error
     return CentreLineLevels(torch.from_numpy(line).float()[None], torch.tensor([TILES]))

@@ -2,8 +2,13 @@
 
 Text is one control point a line, x and y in units with a space between; `#` begins a comment; blank lines
 separate roads. JSON is one object, or a list of them, with `points` (control points) or `centre_line` (one point a
-tile), each a list of pairs. A centre line of a real road is CSV (x and y in metres, separated by commas; further
-columns are ignored) or GeoJSON; it is closed, resampled to tiles, and shrunk by `UNITS_A_METRE`.
+tile), each a list of pairs. A ring may repeat its first point at its end. A centre line of a real road is a table of
+x and y in metres (`clutr.envs.car.road.table`) or GeoJSON; it is closed, resampled to tiles, and shrunk by
+`UNITS_A_METRE`.
+
+A real road may cross itself once, as the figure of eight of Suzuka does. Its bridge becomes a crossing on the level, as
+roads through control points have them: who drives straight on reaches a few tiles of the other branch, and lacks none
+at the end.
 """
 
 import json
@@ -13,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from clutr.envs.car.road.centre_line import MOST, fail, fit, is_number, load_json, parse_csv, parse_geojson
+from clutr.envs.car.road.centre_line import MOST, fail, fit, is_number, load_json, parse_geojson
 from clutr.envs.car.road.level import BezierLevels, CentreLineLevels, RoadLevels
+from clutr.envs.car.road.table import is_table, parse_table
 from clutr.envs.car.road.track import Floats
 from clutr.envs.domain import LevelBatch
 
@@ -28,10 +34,12 @@ TILE = 2.4
 """Length of the tiles of a centre line read from CSV or GeoJSON, in units: about that of Bezier roads."""
 LONGEST = 20_000.0
 """Of such a line, in units."""
+MOST_CROSSINGS = 1
+"""Of such a line with itself."""
 
 
 def parse(source: str) -> RoadLevels:
-    """Read roads from text, JSON, CSV or GeoJSON.
+    """Read roads from text, JSON, a table or GeoJSON.
 
     Raises:
         LevelError: the source is no valid road; the message names line and reason. Nothing else is raised.
@@ -43,8 +51,8 @@ def parse(source: str) -> RoadLevels:
     filled = [line for line in lines if line.strip()]
     if not filled:
         fail(1, "no road found: the source is empty")
-    if any("," in line or ";" in line for line in filled):
-        return _real_road(parse_csv(source))
+    if is_table(source):
+        return _real_road(parse_table(source))
     roads: list[Floats] = []
     points: list[list[float]] = []
     for number, line in enumerate([*lines, ""], start=1):
@@ -67,8 +75,10 @@ def _numbers(cells: list[str], line: int) -> list[float]:
 
 def _control_points(points: Floats, line: int) -> Floats:
     """Points `[n, 2]` that a road can go through, or an error."""
+    points = _opened(points)
     if not 3 <= len(points) <= MOST_POINTS:
-        fail(line, f"a road has 3 to {MOST_POINTS} control points, this one {len(points)}")
+        table = "; a centre line in metres has commas, or a header `x y`" if len(points) > MOST_POINTS else ""
+        fail(line, f"a road has 3 to {MOST_POINTS} control points, this one {len(points)}{table}")
     if not np.isfinite(points).all() or np.abs(points).max() > LIMIT:
         fail(line, f"control points must be numbers from -{LIMIT:.0f} to {LIMIT:.0f}")
     points = points.astype(np.float32).astype(np.float64)
@@ -77,6 +87,11 @@ def _control_points(points: Floats, line: int) -> Floats:
     if collinear(points):
         fail(line, "all control points lie on one line")
     return points
+
+
+def _opened(points: Floats) -> Floats:
+    """Points `[n, 2]` without the repetition of the first that closes a ring."""
+    return points[:-1] if len(points) > 3 and bool((points[0] == points[-1]).all()) else points
 
 
 def collinear(points: Floats) -> bool:
@@ -108,7 +123,7 @@ def _real_road(metres: Floats) -> CentreLineLevels:
     if not 10 * TILE <= length <= LONGEST:
         metres_long = length / UNITS_A_METRE
         fail(1, f"the centre line is {metres_long:.3g} m long; a road has {10 * TILE:.0f} to {LONGEST:.0f} units")
-    return _centre_lines([fit(metres, length, round(length / TILE))])
+    return _centre_lines([fit(metres, length, round(length / TILE), MOST_CROSSINGS)])
 
 
 def _parse_json(source: str) -> RoadLevels:
@@ -130,12 +145,13 @@ def _parse_json(source: str) -> RoadLevels:
 
 def _given_line(index: int, points: Floats) -> Floats:
     """Points `[n, 2]` of a centre line, one a tile, or an error."""
+    points = _opened(points)
     if not 4 <= len(points) <= MOST or np.abs(points).max() > LONGEST:
         limits = f"a centre line has 4 to {MOST} points, none farther than {LONGEST:.0f} units from the origin"
         fail(1, f"road {index}: {limits}")
     points = points.astype(np.float32).astype(np.float64)
     if (points == np.roll(points, 1, axis=0)).all(axis=1).any():
-        fail(1, f"road {index}: two successive points are the same (the last one needs no repetition of the first)")
+        fail(1, f"road {index}: two successive points are the same")
     return points
 
 

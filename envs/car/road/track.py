@@ -59,6 +59,11 @@ class Track:
         """Length of the closed centre line in units."""
         return float(np.linalg.norm(self.points - np.roll(self.points, 1, axis=0), axis=1).sum())
 
+    @property
+    def extent(self) -> float:
+        """How far from the origin road and kerbs may reach along either axis, in units."""
+        return float(np.abs(self.points).max()) + HALF_WIDTH + KERB_WIDTH
+
     def crossings(self) -> int:
         """How often the closed centre line crosses itself."""
         return int(crossings(self.points))

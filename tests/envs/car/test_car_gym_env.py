@@ -18,6 +18,8 @@ from clutr.envs.domain import LevelError
 
 THROTTLE = np.array([0.0, 1.0, 0.0], np.float32)
 
+TRIANGLE_IN_METRES = [(0, 0), (900, 0), (1800, 0), (1800, 900), (1800, 1800), (900, 900)]
+
 
 def make(**options: Any) -> gymnasium.Env[Any, Any]:
     return gymnasium.make("clutr/CarRacing-v0", **options)
@@ -78,6 +80,47 @@ def test_a_centre_line_is_a_level() -> None:
     assert total > 5 * 5 - 40 * 0.1, "straight on, the car should reach tiles before it leaves the ring"
 
 
+@pytest.mark.parametrize(
+    "level",
+    [
+        "0 0\n700 0\n700 700\n0 700\n",
+        "# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "\n".join(f"{x},{y},5,5" for x, y in TRIANGLE_IN_METRES),
+        CentreLineLevels(torch.tensor([[[2000.0, 2000], [2300, 2000], [2300, 2300], [2000, 2300]]]), torch.tensor([4])),
+    ],
+    ids=["control points", "centre line", "far away"],
+)
+def test_a_road_outside_the_usual_playfield_gets_one_that_holds_it(level: Any) -> None:
+    env: Any = make(level=level)
+    env.reset(seed=1)
+    engine = env.unwrapped._adapter.engine
+    (track,) = engine.tracks
+    assert track.extent > engine.playfield
+    assert engine._rules.playfield.tolist() == [pytest.approx(1.25 * track.extent)]
+    for _ in range(20):
+        assert env.step(THROTTLE)[1] > -1
+    env.reset(options={"level": levels(1)})
+    assert engine._rules.playfield.tolist() == [engine.playfield], "which holds this one"
+
+
+def test_each_car_has_a_playfield_of_its_own() -> None:
+    corners = torch.tensor([[0.0, 0], [100, 0], [100, 100], [0, 100]])
+    env = make_vector(2, level=BezierLevels(torch.stack([corners, 9 * corners]), torch.tensor([4, 4])))
+    env.reset(seed=0)
+    engine = env.unwrapped._adapter.engine
+    small, large = engine._rules.playfield
+    assert small == engine.playfield < 450 < large
+
+
+def test_a_road_that_no_playfield_holds_is_one_clear_error() -> None:
+    square = torch.tensor([[[0.0, 0], [1, 0], [1, 1], [0, 1]]])
+    for factor, message in (
+        (1e6, r"reaches 1e\+06 units from the middle; a road may reach 25,000"),
+        (np.nan, "not finite"),
+    ):
+        with pytest.raises(LevelError, match=f"level 0: its road .*{message}"):
+            make(level=CentreLineLevels(factor * square, torch.tensor([4]))).reset()
+
+
 def test_random_levels_follow_the_seed_and_change() -> None:
     one, other = make(), make()
     first = [one.reset(seed=3)[0], *(one.reset()[0] for _ in range(2))]
@@ -111,7 +154,7 @@ def test_rendering_shows_what_the_agent_sees() -> None:
 
 def test_a_level_that_cannot_be_read_is_one_clear_error() -> None:
     with pytest.raises(LevelError, match=r"line \d+: \w"):
-        make(level="nonsense")
+        make(level="non\nsense")
     with pytest.raises(TypeError, match="a level must be RoadLevels, text, a file or None, got int"):
         make(level=3)
     with pytest.raises(ValueError, match="expected one level or one for each of 1 environments, got 2"):
