@@ -6,7 +6,9 @@ What needs a capability asks for it by `require`; what can do without asks `isin
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.domain import Domain, Engine, LevelBatch
@@ -178,6 +180,15 @@ class Text(Domain, Protocol):
 
     def format(self, levels: LevelBatch) -> str:
         """Write levels as text that `parse` reads back without loss."""
+        ...
+
+
+@runtime_checkable
+class RenderingEngine(Engine, Protocol):
+    """An engine that draws its environments as they are now: what films and Gymnasium's `render` show."""
+
+    def render(self) -> NDArray[np.uint8]:
+        """Pictures of the current states `[N, rows, columns, 3]`, each call's own."""
         ...
 
 

@@ -174,8 +174,12 @@ class Box2DEngine:
             torch.tensor([car.truncated for car in self._cars]),
         )
 
+    def render(self) -> NDArray[np.uint8]:
+        """What students see now, `[N, 96, 96, 3]`."""
+        return np.stack([car.picture for car in self._cars])
+
     def _observation(self) -> Observation:
-        return {"image": torch.from_numpy(np.stack([car.picture for car in self._cars]))}
+        return {"image": torch.from_numpy(self.render())}
 
 
 class _Car:

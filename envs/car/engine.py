@@ -242,6 +242,10 @@ class CarEngine:
             other.result()
         return rewards
 
+    def render(self) -> NDArray[np.uint8]:
+        """What students see now, `[N, 96, 96, 3]`."""
+        return self._pictures.copy()
+
     @property
     def observation(self) -> Observation:
         """What students see now."""

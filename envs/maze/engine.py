@@ -9,10 +9,12 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.domain import LevelBatch, Observation, Step
 from clutr.envs.maze.level import MazeLevels
+from clutr.envs.maze.render import render_mazes
 from clutr.envs.validation import require_at_least
 
 FORWARD = 2
@@ -258,6 +260,12 @@ class MazeEngine:
         position = self._position.squeeze(1)
         y = position // self._row - self._margin
         return y * self.width + position % self._row - self._margin
+
+    def render(self) -> NDArray[np.uint8]:
+        """Pictures of the mazes as they are now, `[N, rows, columns, 3]`."""
+        levels = MazeLevels(self.walls, self.cell, self.heading, self.goal)
+        pictures: NDArray[np.uint8] = render_mazes(levels).cpu().numpy()
+        return pictures
 
     @property
     def agent_position(self) -> Tensor:

@@ -1,17 +1,17 @@
 """Mazes as Gymnasium environments, single and vectorised: what third-party code sees of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
+from gymnasium.vector import AutoresetMode
 
-from clutr.envs.domain import Engine, LevelBatch
-from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, EngineAdapter
+from clutr.envs.capabilities import RenderingEngine
+from clutr.envs.domain import LevelBatch
+from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, EngineAdapter, limit_given_to_make, steps_or
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels
-from clutr.envs.maze.render import render_mazes
 
 Level = MazeLevels | str | Path | None
 """Levels as such, as text or JSON that `clutr.envs.maze.text.parse` reads, a file of it, or None: random ones,
@@ -24,7 +24,7 @@ class _MazeAdapter(EngineAdapter):
     level_type: ClassVar[type[LevelBatch]] = MazeLevels
     domain: MazeDomain
 
-    def engine_for(self, levels: LevelBatch | None) -> Engine:
+    def engine_for(self, levels: LevelBatch | None) -> RenderingEngine:
         domain = self.domain
         height, width = domain.height, domain.width
         if levels is not None:
@@ -42,11 +42,11 @@ class _MazeAdapter(EngineAdapter):
             view=domain.view,
         )
 
-    def draw(self) -> NDArray[np.uint8]:
-        assert isinstance(self.levels, MazeLevels)
-        assert isinstance(self.engine, MazeEngine)
-        pictures = render_mazes(self.levels, agent=self.engine.cell, heading=self.engine.heading)
-        return np.asarray(pictures.numpy())
+
+def _adapter(num_envs: int, level: Level, options: dict[str, Any], limit: int | None) -> _MazeAdapter:
+    domain = MazeDomain(**options)
+    limit = steps_or(limit, domain.max_steps)
+    return _MazeAdapter(num_envs, level, replace(domain, max_steps=limit), limit)
 
 
 class MazeEnv(DomainEnv):
@@ -60,7 +60,8 @@ class MazeEnv(DomainEnv):
             the generator that `reset(seed=...)` seeds. `reset(options={"level": ...})` replaces it from then on.
         render_mode: None or "rgb_array".
         options: fields of `clutr.envs.maze.domain.MazeDomain`: size and obstacle budget of random levels, `max_steps`,
-            `see_through_walls`, `view`.
+            `see_through_walls`, `view`. `max_episode_steps` of `gymnasium.make`, if given, replaces `max_steps`,
+            also for the reward.
 
     Raises:
         LevelError: the text is no level; the message names line and reason.
@@ -68,21 +69,30 @@ class MazeEnv(DomainEnv):
     """
 
     def __init__(self, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_MazeAdapter(1, level, MazeDomain(**options)), render_mode)
+        super().__init__(_adapter(1, level, options, limit_given_to_make()), render_mode)
 
 
 class MazeVectorEnv(DomainVectorEnv):
     """N mazes at once: `gymnasium.make_vec("clutr/Maze-v0", num_envs=N, level=...)`.
 
-    Observations, rewards (float32) and ends are as `MazeEnv`'s with a leading axis N. An environment whose episode
-    has ended starts its next one in the following step, whose action it ignores (Gymnasium's NEXT_STEP).
+    Observations, rewards (float32) and ends are as `MazeEnv`'s with a leading axis N.
 
     Args:
         num_envs: N.
         level: as for `MazeEnv`: one level for all, or N levels of one size.
         render_mode: None or "rgb_array".
+        max_episode_steps: replaces `max_steps`, if given.
+        autoreset_mode: Gymnasium's `AutoresetMode`: what follows an episode's end (see `DomainVectorEnv.step`).
         options: as for `MazeEnv`.
     """
 
-    def __init__(self, num_envs: int = 1, level: Level = None, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(_MazeAdapter(num_envs, level, MazeDomain(**options)), render_mode)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        level: Level = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **options: Any,
+    ) -> None:
+        super().__init__(_adapter(num_envs, level, options, max_episode_steps), render_mode, autoreset_mode)

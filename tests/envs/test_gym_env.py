@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers import TimeAwareObservation
 
 import clutr  # noqa: F401  # registers the environments
 from clutr.envs.domain import LevelError
@@ -196,3 +197,210 @@ def test_refusals_are_clear() -> None:
     picture = make(render_mode="rgb_array").unwrapped
     with pytest.raises(RuntimeError, match="reset the environment before rendering"):
         picture.render()
+
+
+NAMES = ["clutr/Maze-v0", "clutr/CarRacing-v0"]
+WAIT: dict[str, Any] = {"clutr/Maze-v0": 6, "clutr/CarRacing-v0": np.zeros(3, np.float32)}
+
+
+def length(env: gymnasium.Env[Any, Any], action: Any) -> int:
+    env.reset(seed=1)
+    steps, over = 0, False
+    while not over:
+        _, _, terminated, truncated, _ = env.step(action)
+        steps, over = steps + 1, terminated or truncated
+    return steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, {"clutr/Maze-v0": 250, "clutr/CarRacing-v0": 1000}),
+        ({"max_episode_steps": 7}, 7),
+        ({"max_episode_steps": 1003}, 1003),
+        ({"max_episode_steps": -1}, {"clutr/Maze-v0": 250, "clutr/CarRacing-v0": 1000}),
+    ],
+)
+def test_the_time_limit_is_the_one_asked_for(name: str, limits: dict[str, int], expected: Any) -> None:
+    steps = expected if isinstance(expected, int) else expected[name]
+    env = gymnasium.make(name, **limits)  # type: ignore[arg-type]
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == steps
+    assert length(env, WAIT[name]) == steps
+    again = gymnasium.make(env.spec)
+    assert again.spec is not None
+    assert again.spec.max_episode_steps == steps
+    timed: Any = TimeAwareObservation(env, flatten=False)
+    assert timed.observation_space["time"].high == steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["vector_entry_point", "sync"])
+def test_vectors_have_the_time_limit_asked_for(name: str, mode: str) -> None:
+    env = gymnasium.make_vec(name, 2, vectorization_mode=mode, max_episode_steps=3)
+    env.reset(seed=1)
+    ends = [env.step(np.stack([WAIT[name]] * 2))[3].tolist() for _ in range(3)]
+    assert ends == [[False] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_step_limit_counts_steps_and_sets_the_reward_of_mazes() -> None:
+    env = gymnasium.make("clutr/CarRacing-v0", max_episode_steps=5, action_repeat=8)
+    assert length(env, WAIT["clutr/CarRacing-v0"]) == 5
+    default = gymnasium.make("clutr/CarRacing-v0", action_repeat=8).spec
+    assert default is not None
+    assert default.max_episode_steps == 125
+    maze = make(level=CORRIDOR, max_episode_steps=500)
+    maze.reset()
+    maze.step(2)
+    assert maze.step(2)[1] == pytest.approx(1 - 0.9 * 2 / 500)
+    with pytest.raises(ValueError, match="max_episode_steps must be a whole number of at least 1, got 0"):
+        make_vector(2, max_episode_steps=0)
+
+
+def test_films_show_time_as_it_goes_by() -> None:
+    for repeat, fps in ((1, 50), (8, 6.25)):
+        options: dict[str, Any] = {"render_mode": "rgb_array", "action_repeat": repeat}
+        assert gymnasium.make("clutr/CarRacing-v0", **options).metadata["render_fps"] == fps
+        vector = gymnasium.make_vec("clutr/CarRacing-v0", 1, vectorization_mode="vector_entry_point", **options)
+        assert vector.metadata["render_fps"] == fps
+    assert make().metadata["render_fps"] == 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_to_an_answer_changes_nothing(name: str) -> None:
+    """Two environments play the same; the user of one writes over everything that it returns."""
+
+    def spoil(value: Any) -> None:
+        for part in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(part, np.ndarray):
+                part[...] = 1
+
+    def same(one: Any, other: Any) -> bool:
+        parts = zip(*(value.values() if isinstance(value, dict) else [value] for value in (one, other)), strict=True)
+        return all(np.array_equal(a, b) for a, b in parts)
+
+    for modes in ("single", "vector"):
+        if modes == "single":
+            envs: list[Any] = [
+                gymnasium.make(name, render_mode="rgb_array", max_episode_steps=5).unwrapped for _ in "ab"
+            ]
+        else:
+            options: dict[str, Any] = {"render_mode": "rgb_array", "max_episode_steps": 5}
+            envs = [gymnasium.make_vec(name, 2, vectorization_mode="vector_entry_point", **options) for _ in "ab"]
+        spoilt, kept = envs
+        spoil(spoilt.reset(seed=1)[0])
+        kept.reset(seed=1)
+        spoilt.action_space.seed(2)
+        for _ in range(4):
+            action = spoilt.action_space.sample()
+            one, other = spoilt.step(action), kept.step(action)
+            assert all(same(a, b) for a, b in zip(one[:4], other[:4], strict=True))
+            for value in one[:4]:
+                spoil(value)
+            pictures, expected = spoilt.render(), kept.render()
+            assert np.array_equal(pictures, expected)
+            spoil(np.asarray(pictures) if modes == "single" else pictures[0])
+            assert np.array_equal(spoilt.render(), kept.render())
+
+
+def test_info_says_whether_the_lap_was_finished_as_in_car_racing() -> None:
+    small = "0 0\n100 0\n100 100\n"
+    env = gymnasium.make("clutr/CarRacing-v0", level=small, action_repeat=8, shaped=True)
+    env.reset()
+    info: dict[str, Any] = {}
+    for _ in range(125):  # at rest, the shaped episode is stopped
+        assert info == {}
+        _, _, terminated, truncated, info = env.step(WAIT["clutr/CarRacing-v0"])
+        if terminated or truncated:
+            break
+    assert terminated
+    assert info == {"lap_finished": False}
+    vector = gymnasium.make_vec(
+        "clutr/CarRacing-v0", 2, vectorization_mode="vector_entry_point", level=small, action_repeat=8, shaped=True
+    )
+    vector.reset()
+    for _ in range(125):
+        *_, terminations, _, infos = vector.step(np.zeros((2, 3), np.float32))
+        if terminations.any():
+            break
+    assert infos["lap_finished"].tolist() == [False, False]
+    assert infos["_lap_finished"].tolist() == [True, True]
+
+
+def test_each_environment_draws_by_its_own_seed() -> None:
+    vector: Any = make_vector(3)
+    seen, _ = vector.reset(seed=[7, 8, 7])
+    alone = [make().reset(seed=seed)[0]["image"] for seed in (7, 8)]
+    assert all(np.array_equal(image, alone[which]) for image, which in zip(seen["image"], (0, 1, 0), strict=True))
+    single = make()
+    single.reset(seed=8)
+    following, _ = vector.reset(seed=[9, None, 9])
+    assert np.array_equal(following["image"][1], single.reset()[0]["image"]), "it goes on with its own generator"
+    with pytest.raises(ValueError, match="expected one seed for each of 3 environments, got 2"):
+        vector.reset(seed=[1, 2])
+
+
+def play_both(ours: Any, theirs: Any, steps: int, after: Any) -> int:
+    """Play two vectors of environments alike, on fixed levels; how many episodes ended."""
+    ours.action_space.seed(3)
+    ended = 0
+    for _ in range(steps):
+        actions = ours.action_space.sample()
+        one, other = ours.step(actions), theirs.step(actions)
+        assert all(np.array_equal(one[0][name], other[0][name]) for name in one[0])
+        assert np.allclose(one[1], other[1])
+        assert [value.tolist() for value in one[2:4]] == [value.tolist() for value in other[2:4]]
+        assert one[4].keys() == other[4].keys()
+        if "final_obs" in one[4]:
+            assert one[4]["_final_obs"].tolist() == other[4]["_final_obs"].tolist()
+            for a, b in zip(one[4]["final_obs"], other[4]["final_obs"], strict=True):
+                assert (a is None) == (b is None)
+                assert a is None or np.array_equal(a["image"], b["image"])
+        ends = one[2] | one[3]
+        ended += int(ends.sum())
+        for env in (ours, theirs):
+            after(env, ends)
+    return ended
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_autoreset_is_gymnasiums(mode: AutoresetMode) -> None:
+    options: dict[str, Any] = {"level": CORRIDOR, "max_episode_steps": 6}
+    ours = make_vector(3, autoreset_mode=mode, **options)
+    assert ours.metadata["autoreset_mode"] is mode
+    theirs = gymnasium.make_vec(
+        "clutr/Maze-v0", 3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options
+    )
+    for env in (ours, theirs):
+        env.reset(seed=1)
+
+    def again(env: Any, ends: np.ndarray[Any, Any]) -> None:
+        if mode is AutoresetMode.DISABLED and ends.any():
+            env.reset(options={"reset_mask": ends.copy()})
+
+    assert play_both(ours, theirs, 60, again) > 10
+
+
+def test_only_masked_environments_begin_anew() -> None:
+    vector: Any = make_vector(3, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=2)
+    mask = np.array([True, False, True])
+    with pytest.raises(RuntimeError, match="the first reset must be of all environments, without reset_mask"):
+        vector.reset(options={"reset_mask": mask})
+    first, _ = vector.reset(seed=1)
+    for _ in range(2):
+        vector.step(np.full(3, 6))
+    options = {"reset_mask": mask}
+    after, _ = vector.reset(options=options, seed=[5, 6, 7])
+    assert options == {"reset_mask": mask}, "the caller's own"
+    assert np.array_equal(after["image"][1], first["image"][1])
+    assert np.array_equal(after["image"][2], make().reset(seed=7)[0]["image"])
+    with pytest.raises(RuntimeError, match=r"episodes have ended in environments 1: reset them"):
+        vector.step(np.full(3, 6))
+    for bad in (np.array([True]), np.array([1, 0, 1]), np.zeros(3, bool)):
+        with pytest.raises(ValueError, match="reset_mask must be 3 booleans, some of them true"):
+            vector.reset(options={"reset_mask": bad})
+    with pytest.raises(ValueError, match="reset_mask cannot be combined with a level"):
+        vector.reset(options={"reset_mask": mask, "level": CORRIDOR})
+    with pytest.raises(ValueError, match="autoreset_mode must be 'NextStep', 'SameStep', 'Disabled', got 'never'"):
+        make_vector(1, autoreset_mode="never")
