@@ -1,7 +1,11 @@
 """What a person sees in the terminal while something runs, and what a file or pipe gets instead."""
 
+import contextlib
+import io
+import os
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,7 +16,50 @@ from rich.text import Text
 
 from clutr.envs.progress import Progress as ProgressCallback
 
-console = Console(highlight=False)
+
+class Output(io.TextIOBase):
+    """Standard output that never ends the work that it shows: what a terminal has no sign for becomes `?`.
+
+    Once its reader has gone, as `head` does, or its disk is full, it swallows the rest.
+    """
+
+    broken = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of standard output: rich draws boxes that it has."""
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+    def fileno(self) -> int:
+        """That of standard output, whose width rich asks for."""
+        return sys.stdout.fileno()
+
+    def isatty(self) -> bool:
+        """Whether standard output is a terminal."""
+        return sys.stdout is not None and not self.broken and sys.stdout.isatty()
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        self._try(lambda: sys.stdout.write(text.encode(self.encoding, "replace").decode(self.encoding)))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        if sys.stdout is not None:
+            self._try(sys.stdout.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.broken or sys.stdout is None:  # it was closed before we began
+            return
+        try:
+            act()
+        except (OSError, ValueError):  # a closed pipe, a full disk, a closed file
+            self.broken = True
+            with contextlib.suppress(OSError, ValueError):  # so that Python does not fail again at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = Console(highlight=False, file=Output())  # type: ignore[arg-type]  # a text file as far as rich is concerned
 
 PLAIN_LINES = 10
 PLAIN_EVERY_SECONDS = 30.0

@@ -6,6 +6,7 @@ Rooms that are heavy to import, such as those with torch, are imported where a c
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
 from clutr.experiments.cli import listing, runs, world
@@ -30,6 +31,9 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
 def main(args: Arguments | None = None) -> int:
     """Run one command; an error that the user can mend is one line, and exit status 2."""
     args = sys.argv[1:] if args is None else args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no sign for a letter is no reason to stop
     if not args or args[0] in ("-h", "--help"):
         print("usage: clutr COMMAND ...\n\ncommands:")
         for name, command in COMMANDS.items():

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from clutr.agents.student import EpisodeStatistics, Student
 from clutr.curricula.base import Context, Curriculum, Outcome
@@ -17,6 +16,7 @@ from clutr.experiments.config import Experiment, method_of
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
+from clutr.experiments.training.events import Write, event_file
 from clutr.manifold.base import Manifold
 
 
@@ -90,18 +90,19 @@ class Runner:
         )
         self.update, self.steps, self.seconds = 0, 0, 0.0
         self.stop_requested = False
-        self._resume(say)
+        self._say = say
+        self._resume()
 
-    def _resume(self, say: Callable[[str], None]) -> None:
+    def _resume(self) -> None:
         state, problems = self.run.load_checkpoint()
         for problem in problems:
-            say(f"{problem}; falling back to the checkpoint before")
+            self._say(f"{problem}; falling back to the checkpoint before")
         if state is None and self.run.checkpoints():
-            say("no checkpoint can be read; starting from the beginning")
+            self._say("no checkpoint can be read; starting from the beginning")
         if state is not None:
             with self.run.loading(state):
                 self.load_state_dict(state)
-            say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
+            self._say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state between two updates. Every rollout starts new episodes, so engines hold none of it."""
@@ -130,7 +131,7 @@ class Runner:
         """Run until the step budget is spent or `stop_requested` is set. Returns whether the budget is spent."""
         with (
             self.run.lock(),
-            SummaryWriter(str(self.run.path), purge_step=self.steps + 1 if self.update else None) as board,
+            event_file(self.run.path, self.steps + 1 if self.update else None, self._say) as write_events,
         ):
             self.run.drop_after(self.update)  # not before the lock: another process may be writing
             while self.steps < self.experiment.total_steps and not self.stop_requested:
@@ -139,7 +140,7 @@ class Runner:
                 elapsed = time.perf_counter() - started
                 self.seconds += elapsed
                 speed = (self.steps - steps_before) / elapsed
-                self._write(metrics, speed, board)
+                self._write(metrics, speed, write_events)
                 report(UpdateReport(self.update, self.steps, self.experiment.total_steps, metrics, self.seconds))
             self._checkpoint()
         return self.steps >= self.experiment.total_steps
@@ -195,12 +196,11 @@ class Runner:
                 scores[f"{name}/{quantity}"] = torch.where(played, getattr(result, quantity), torch.nan)
         self.run.save_proposal(ProposalRecord(self.update, self.steps, proposal.levels, proposal.latents, scores))
 
-    def _write(self, metrics: Mapping[str, float], speed: float, board: SummaryWriter) -> None:
+    def _write(self, metrics: Mapping[str, float], speed: float, write_events: Write) -> None:
         self.run.metrics_file.append({"update": self.update, "steps": self.steps, **metrics})
         timing = {"seconds": self.seconds, "steps_per_second": speed}
         self.run.timing_file.append({"update": self.update, **timing})
-        for name, value in {**metrics, "timing/steps_per_second": speed}.items():
-            board.add_scalar(name, value, self.steps)
+        write_events({**metrics, "timing/steps_per_second": speed}, self.steps)
         if self.update % self.experiment.checkpoint_every == 0:
             self._checkpoint()
 

@@ -1,0 +1,89 @@
+"""Output that breaks does not end a training; a full disk ends it in one line, and it goes on where it was."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import clutr
+from clutr.experiments.cli.main import main
+
+CODE = "import sys; from clutr.experiments.cli.main import main; sys.exit(main())"
+TRAIN = ["train", "maze-dr-debug", "--evaluate-every", "0", "--run"]
+
+
+def _shell(line: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # noqa: PLW1510 (callers look at the status)
+        ["bash", "-c", line, sys.executable],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("into", ["| head -1", "> /dev/full", ">&-"])
+def test_training_survives_its_reader(into: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = _shell(f"set -o pipefail; \"$0\" -c '{CODE}' {' '.join(TRAIN)} {run} {into}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert clutr.load_run(run).metrics()["update"][-1] == 6
+
+
+def test_a_terminal_without_our_signs_is_no_reason_to_stop(tmp_path: Path) -> None:
+    done = _shell(f"\"$0\" -c '{CODE}' {' '.join(TRAIN)} {tmp_path / 'rün'}", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "r?n: `clutr resume" not in done.stdout
+    assert "steps/s ? return" in done.stdout
+
+
+def test_events_are_what_tensorboard_reads(tmp_path: Path) -> None:
+    run = clutr.train("maze-dr-debug", run=tmp_path / "run", evaluate_every=0)
+    events = EventAccumulator(str(run.path)).Reload()
+    returns = [(event.step, event.value) for event in events.Scalars("protagonist/mean_return")]
+    metrics = run.metrics()
+    assert returns == [
+        (step, pytest.approx(value))
+        for step, value in zip(metrics["steps"], metrics["protagonist/mean_return"], strict=True)
+    ]
+
+
+def test_training_does_without_tensorboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("clutr.experiments.training.events.RecordWriter.write", full)
+    assert main([*TRAIN, str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("TensorBoard's events cannot be written from here on: No space left on device") == 1
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("writes", range(3, 20, 5))
+def test_a_full_disk_is_one_line_and_the_run_goes_on(
+    writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left, sync = writes, os.fsync
+
+    def fill(file: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fill)
+        assert main([*TRAIN, str(run)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "No space left on device" in errors
+    assert main(["resume", str(run)]) == 0
+    assert list(clutr.load_run(run).metrics()["update"]) == [1, 2, 3, 4, 5, 6]
