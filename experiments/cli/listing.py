@@ -25,13 +25,19 @@ def _registered(registry: str, module: str) -> Callable[[], Iterable[tuple[str, 
     return entries
 
 
+_NOTES = {"-debug-": "tiny, ends in seconds", "-paper-": "with the published options", "demo-": "small, for the demo"}
+
+
 def preset_in_words(name: str) -> str:
-    """A preset in a few words."""
+    """A preset in a few words: what, by which method, for how long."""
     import clutr
 
     preset = clutr.PRESETS[name]
-    curriculum = clutr.CURRICULA.name_of(type(preset.curriculum))
-    return f"{curriculum} on {clutr.DOMAINS.name_of(type(preset.domain))}, {preset.total_steps:,} steps"
+    method = first_line(type(preset.curriculum)).rstrip(".")
+    notes = [note for end, note in _NOTES.items() if end in f"{name}-"]
+    notes += ["in parallel"] if getattr(preset.curriculum, "parallel", False) else []
+    domain = clutr.DOMAINS.name_of(type(preset.domain))
+    return "; ".join([f"{domain}: {method}", *notes, f"{preset.total_steps:,} steps"])
 
 
 def _presets() -> Iterable[tuple[str, str]]:
@@ -72,11 +78,15 @@ SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
 
 def list_names(args: Arguments) -> None:
     """What there is: domains, presets, curricula, manifolds, students, suites, backends, models, probes, benches."""
+    as_json, args = "--json" in args, [arg for arg in args if arg != "--json"]
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: clutr list [SHELF]\n\nshelves: {', '.join(SHELVES)}")
+        print(f"usage: clutr list [SHELF] [--json]\n\nshelves: {', '.join(SHELVES)}")
         return
     if args and args[0] not in SHELVES:
         raise UsageError(no_such("shelf", args[0], SHELVES))
+    if as_json:
+        print(dumps({shelf: dict(SHELVES[shelf]()) for shelf in args[:1] or SHELVES}))
+        return
     from rich.table import Table
 
     from clutr.experiments.display import console

@@ -5,7 +5,9 @@ Rooms that are heavy to import, such as those with torch, are imported where a c
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
@@ -31,6 +33,8 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
 def main(args: Arguments | None = None) -> int:
     """Run one command; an error that the user can mend is one line, and exit status 2."""
     args = sys.argv[1:] if args is None else args
+    # Threads that wait spin otherwise, and where another program has the core they wait for long. Torch reads it once.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no sign for a letter is no reason to stop
@@ -38,12 +42,16 @@ def main(args: Arguments | None = None) -> int:
         print("usage: clutr COMMAND ...\n\ncommands:")
         for name, command in COMMANDS.items():
             print(f"  {name:10} {first_line(command)}")
-        print("\n`clutr COMMAND --help` tells more.")
+        print("\n`clutr COMMAND --help` tells more; --quiet leaves errors and JSON; --version is the version.")
         return 0 if args else 2
+    if args[0] == "--version":
+        print(f"clutr {version('clutr')}")
+        return 0
     try:
         if args[0] not in COMMANDS:
             raise UsageError(no_such("command", args[0], COMMANDS))
-        COMMANDS[args[0]](args[1:])
+        with _quiet() if "--quiet" in args else nullcontext():
+            COMMANDS[args[0]]([arg for arg in args[1:] if arg != "--quiet"])
     except KeyboardInterrupt:
         print("clutr: interrupted", file=sys.stderr)
         return 130
@@ -56,6 +64,18 @@ def main(args: Arguments | None = None) -> int:
         print("clutr:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Print nothing but errors and JSON."""
+    from clutr.experiments.display import console
+
+    console.quiet = True
+    try:
+        yield
+    finally:
+        console.quiet = False
 
 
 def _can_be_mended(error: Exception) -> bool:

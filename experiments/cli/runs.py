@@ -39,12 +39,14 @@ def pretrain(args: Arguments) -> None:
     from clutr.experiments.plots.manifold_health import health_table
     from clutr.experiments.training import manifolds
     from clutr.experiments.training.presets import manifold_experiment, manifold_presets
+    from clutr.experiments.training.threads import use_threads
 
     name = choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "pretrain", args)
     chosen, rest = take("preset", args[1:])
     default = manifold_experiment(name, "fast" if chosen is None else chosen)
 
-    def keep(domain: Any, manifold: Any, seed: int = 1, runs: Path = RUNS) -> None:
+    def keep(domain: Any, manifold: Any, seed: int = 1, runs: Path = RUNS, threads: int | None = None) -> None:
+        use_threads(threads)
         experiment = replace(default, domain=domain, manifold=manifold, manifold_seed=seed)
         with work_display(f"pretraining {name} ({chosen or 'fast'})") as progress:
             path, health = manifolds.pretrain(experiment, runs / "manifolds", progress)
@@ -58,6 +60,7 @@ def pretrain(args: Arguments) -> None:
         manifold: The manifold.
         seed: Seed of the pretraining.
         runs: Where runs and manifolds are kept.
+        threads: Processor threads; by default at most two, which suit small networks.
     """
     run(f"pretrain {name}", keep, rest, domain=default.domain, manifold=default.manifold)
 
@@ -69,7 +72,7 @@ def train(args: Arguments) -> None:
     name = choose("preset", clutr.PRESETS, preset_in_words, "train", args)
     preset, rest = with_parts(clutr.PRESETS[name], args[1:])
 
-    def launch(options: "Experiment", run: Path | None = None) -> None:
+    def launch(options: "Experiment", run: Path | None = None, threads: int | None = None) -> None:
         """Launch a curriculum experiment; any field of the preset can be overridden.
 
         `--manifold NAME` puts another task manifold under a curriculum that chooses latents, `--student NAME` lets
@@ -79,10 +82,11 @@ def train(args: Arguments) -> None:
         Args:
             options: What is trained.
             run: The run's directory; by default runs/PRESET-sSEED.
+            threads: Processor threads; by default at most two, which suit small networks.
         """
         from clutr.experiments.api import new_run
 
-        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"))
+        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"), threads)
 
     run(f"train {name}", launch, rest, options=preset)
 
@@ -107,22 +111,26 @@ def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", lis
 
 
 @command("resume")
-def resume(run: Path, /) -> None:
+def resume(run: Path, /, threads: int | None = None) -> None:
     """Continue a run from its newest checkpoint.
 
     Args:
         run: The run's directory.
+        threads: Processor threads; by default at most two, which suit small networks. As many as before continue the
+            run bit for bit.
     """
     import clutr
 
-    _train_on(clutr.load_run(run))
+    _train_on(clutr.load_run(run), threads)
 
 
-def _train_on(run: "RunDirectory") -> None:
+def _train_on(run: "RunDirectory", threads: int | None = None) -> None:
     from clutr.experiments.display import say
     from clutr.experiments.evaluation.runs import require_suite
+    from clutr.experiments.training.threads import use_threads
     from clutr.experiments.training.train import train
 
+    use_threads(threads)
     if train(run, run.path.parent / "manifolds", say):
         suite = require_suite(run.domain(), None).name
         say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")

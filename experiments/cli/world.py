@@ -1,13 +1,15 @@
 """The commands of `clutr world`."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clutr.experiments.cli.arguments import Arguments, choose, command, first_line, run, take
 
 if TYPE_CHECKING:
     from clutr.envs.progress import Progress
+    from clutr.envs.registry import Registry
     from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
     from clutr.experiments.world_model.probing import ProbeOptions
@@ -26,10 +28,19 @@ def _record(args: Arguments) -> None:
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model import run_directory
     from clutr.experiments.world_model.config import WORLD_PRESETS
+    from clutr.world_model.backbones.base import BACKBONES
+    from clutr.world_model.cores.base import CORES
 
     chosen, rest = take("preset", args)
     preset = "car" if chosen is None else chosen
     choose("preset", WORLD_PRESETS, lambda _: "", "world record --preset", [preset])
+    default = WORLD_PRESETS[preset]
+    backbone, rest = take("backbone", rest)
+    if backbone is not None:
+        default = replace(default, backbone=_registered("backbone", BACKBONES, backbone))
+    core, rest = take("core", rest)
+    if core is not None:
+        default = replace(default, memory=replace(default.memory, core=_registered("core", CORES, core)))
 
     def record(options: "WorldModelExperiment", run: Path = WORLD) -> None:
         made = run_directory.WorldModelRun.create(run, options)
@@ -39,24 +50,35 @@ def _record(args: Arguments) -> None:
         say(f"kept as {made.dataset_path}; `clutr world train --run {run}` goes on")
 
     record.__doc__ = f"""{first_line(_record)} --preset chooses the defaults: {", ".join(WORLD_PRESETS)}.
+    --backbone and --core put other parts in their place: `clutr list backbones`, `clutr list cores`.
 
     Args:
         run: The world model's directory.
     """
-    run("world record", record, rest, options=WORLD_PRESETS[preset])
+    run("world record", record, rest, options=default)
+
+
+def _registered(part: str, registry: "Registry[Any]", name: str) -> Any:
+    """The part of that name with its usual options."""
+    choose(part, registry, lambda known: first_line(registry[known]), f"world record --{part}", [name])
+    return registry[name]()
 
 
 @command("world train")
-def _train(run: Path = WORLD) -> None:
+def _train(run: Path = WORLD, threads: int | None = None) -> None:
     """Train a world model on its recording, from wherever an earlier training stopped.
 
     Args:
         run: The world model's directory.
+        threads: Processor threads; by default one a core.
     """
     from clutr.experiments.display import say, work_display
+    from clutr.experiments.training.threads import use_threads
     from clutr.experiments.world_model.run_directory import WorldModelRun
     from clutr.experiments.world_model.training import fit_backbone, train_memories
 
+    if threads is not None:
+        use_threads(threads)
     made = WorldModelRun(run)
     dataset = made.dataset()
     with work_display("fitting the backbone") as progress:

@@ -33,7 +33,7 @@ def test_another_student_trains_resumes_and_is_tested(tmp_path: Path) -> None:
 def test_what_belongs_to_the_preset_stays(
     preset: str, name: str, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clutr.experiments.cli.runs._train_on", lambda _: None)
+    monkeypatch.setattr("clutr.experiments.cli.runs._train_on", lambda *_: None)
     assert main(["train", preset, "--student", name, "--run", str(tmp_path / "run")]) == 0
     assert RunDirectory(tmp_path / "run").experiment.student == expected
 

@@ -1,0 +1,43 @@
+"""Threads: few by default, as many as asked for, and they do not spin while they wait."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from clutr.experiments.storage import RunError
+from clutr.experiments.training.threads import use_threads
+
+
+def test_few_by_default_and_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    use_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    use_threads()
+    use_threads(5)
+    assert asked == [2, 5]
+    with pytest.raises(RunError, match="threads must be at least 1, got 0"):
+        use_threads(0)
+
+
+def _processor_time(run: Path, threads: int) -> float:
+    """Seconds of user and system time of a short training."""
+    code = "import sys; from clutr.experiments.cli.main import main; sys.exit(main())"
+    options = ["--run", run, "--total-steps", "16384", "--evaluate-every", "0", "--threads", threads]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", code, "train", "maze-dr", *map(str, options)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_a_second_thread_does_not_spin(tmp_path: Path) -> None:
+    assert _processor_time(tmp_path / "two", 2) < 1.5 * _processor_time(tmp_path / "one", 1)
