@@ -22,8 +22,10 @@ from clutr.experiments.evaluation import compare as comparing
 from clutr.experiments.evaluation.compare import Comparison
 from clutr.experiments.evaluation.evaluate import evaluate as evaluate_policy
 from clutr.experiments.evaluation.own_policy import as_policy
-from clutr.experiments.evaluation.runs import evaluate_run, require_suite
+from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, require_suite
 from clutr.experiments.evaluation.runs import load_student as newest_student
+from clutr.experiments.evaluation.selection import require_different
+from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -132,6 +134,7 @@ def evaluate(
     domain: str | Domain = "maze",
     seed: int = 1,
     deterministic: bool = False,
+    checkpoint: int | None = None,
     cvar_levels: int = 0,
     progress: bool | Progress = False,
 ) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def evaluate(
         domain: whose suites they are, for all players but runs, which have their own.
         seed: of levels and actions.
         deterministic: take the most probable action instead of sampling.
+        checkpoint: for runs: environment steps of the checkpoint that plays; by default the newest.
         cvar_levels: for runs on the suite `random`: also the solve rate on the worst of this many levels.
         progress: True shows a bar; a function is called as `progress(done, total, metrics)`.
 
@@ -161,8 +165,9 @@ def evaluate(
     if isinstance(player, RunDirectory | Path | str):
         run = load_run(player)
         name = suite.name if isinstance(suite, Suite) else require_suite(run.domain(), suite).name
-        with _shown(progress, f"playing {name}") as told:
-            return evaluate_run(run, name, episodes, seed, deterministic, cvar_levels, told)
+        with _shown(progress, f"{run.path.name}: playing {name}") as told:
+            return evaluate_run(run, name, episodes, seed, deterministic, cvar_levels, told, checkpoint)
+    require_seed(seed)
     if episodes < 1:
         raise RunError(f"episodes must be at least 1, got {episodes}")
     chosen = suite if isinstance(suite, Suite) else require_suite(_domain(domain), suite)
@@ -172,17 +177,37 @@ def evaluate(
     return found.to_json(type(player).__name__)
 
 
-def compare(runs: Iterable[Run], suite: str | None = None) -> Comparison:
+def compare(
+    runs: Iterable[Run],
+    suite: str | None = None,
+    *,
+    deterministic: bool = False,
+    any_steps: bool = False,
+    evaluate: bool = False,
+    progress: bool | Progress = False,
+) -> Comparison:
     """Methods side by side on a suite, with confidence intervals. Runs that differ in their seed alone are one method.
 
+    Of each run's evaluations those are used that match: of the newest steps, then the most episodes, that all have.
+
     Args:
-        runs: evaluated runs; the first one's method is the baseline.
+        runs: the first one's method is the baseline.
         suite: by default the first suite of the first run's domain.
+        deterministic: compare evaluations of the most probable actions, else of sampled ones.
+        any_steps: compare each run's newest evaluation, though their steps differ.
+        evaluate: evaluate runs first whose newest checkpoint has not been.
+        progress: of these evaluations, as in `evaluate`.
 
     Raises:
-        RunError: if there is nothing to compare, or a run has not been evaluated on the suite.
+        RunError: if there is nothing to compare, a run is named twice, or evaluations are missing or do not match.
     """
-    methods = comparing.group_by_method([load_run(run) for run in runs], suite)
+    directories = [load_run(run) for run in runs]
+    if evaluate and directories:
+        require_different(directories)
+        name = require_suite(directories[0].domain(), suite).name
+        with _shown(progress, f"playing {name}") as told:
+            evaluate_missing(directories, name, deterministic=deterministic, any_steps=any_steps, progress=told)
+    methods = comparing.group_by_method(directories, suite, deterministic=deterministic, any_steps=any_steps)
     return comparing.compare(methods, torch.Generator().manual_seed(0))
 
 
@@ -231,7 +256,8 @@ def suites(domain: str | Domain = "maze") -> dict[str, Suite]:
 
 
 def sample_levels(n: int, domain: str | Domain = "maze", seed: int = 1) -> LevelBatch:
-    """N random levels of a domain, as domain randomisation draws them. Raises `RunError` for an unknown domain."""
+    """N random levels of a domain, as domain randomisation draws them. Raises `RunError` if one does not fit."""
+    require_seed(seed)
     return _domain(domain).sample(n, torch.Generator().manual_seed(seed))
 
 

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import logging
+import math
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +18,39 @@ class MetricsFile:
     """A CSV file with the column `update` first; rows are appended, new columns are added to the right.
 
     A row is one `write` of a whole line, so a killed process leaves at most one partial last line, which reading
-    ignores and `truncate` removes.
+    ignores and `truncate` removes. What other programs made of the file is read as far as it can be: byte order marks,
+    semicolons or tabs, decimal commas. The rest is logged in one line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._columns: list[str] = self._header()
+        self._columns = self._read(rows=False)[0]
 
-    def _header(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            first = file.readline()
-        return next(csv.reader([first])) if first.endswith("\n") else []
+    def _read(self, *, rows: bool = True) -> tuple[list[str], list[dict[str, str]], str]:
+        """The columns, the rows that belong to updates, and what could not be read (nothing if all could)."""
+        try:
+            with self.path.open("rb") as file:
+                text = (file.read() if rows else file.readline()).decode("utf-8-sig", errors="replace")
+        except FileNotFoundError:
+            return [], [], ""
+        except OSError as error:
+            raise RunError(f"cannot read {self.path}: {error.strerror or error}") from error
+        header, *lines = text.replace("\r\n", "\n").split("\n")[:-1] or [""]  # what follows the last is incomplete
+        delimiter = max(",;\t", key=header.count)
+        columns = _cells(header, delimiter)
+        if "update" not in columns:
+            return [], [], "its first line does not name the column update" if text.strip() else ""
+        found, strange = [], 0
+        for line in lines:
+            cells = _cells(line, delimiter)
+            if delimiter == ";":
+                cells = [cell.replace(",", ".") for cell in cells]
+            row = dict(zip(columns, cells, strict=False))
+            fits = len(cells) <= len(columns) and math.isfinite(_number(row.get("update", "")))
+            if fits:
+                found.append(row | {"update": str(int(float(row["update"])))})
+            strange += not fits or any(cell and math.isnan(_number(cell)) and cell != "nan" for cell in cells)
+        return columns, found, f"{strange} of its {len(lines)} rows do not fit its first line" if strange else ""
 
     def append(self, row: Mapping[str, float | int]) -> None:
         """Add a row. Raises `RunError` if the file cannot be written."""
@@ -44,26 +67,53 @@ class MetricsFile:
 
     def rows(self) -> list[dict[str, str]]:
         """All complete rows as text."""
-        if not self._columns:
-            return []
-        text = self.path.read_text()
-        complete = text[: text.rfind("\n") + 1]
-        return list(csv.DictReader(io.StringIO(complete, newline="")))
+        _, rows, problem = self._read()
+        if problem:
+            _warn_once(f"{self.path}: {problem}; what could be read is used")
+        return rows
 
     def truncate(self, update: int) -> None:
-        """Drop every row after `update`, and a partial last line."""
-        if self._columns:
-            self._rewrite([row for row in self.rows() if int(row["update"]) <= update], self._columns)
+        """Drop every row after `update`, and a partial last line.
+
+        What another program made of the file is kept beside it as `*.unread`, if not all of it could be read.
+        """
+        columns, rows, problem = self._read()
+        if problem:
+            kept = self.path.with_suffix(f"{self.path.suffix}.unread")
+            write_atomically(kept, self.path.read_bytes())
+            _warn_once(f"{self.path}: {problem}; what could be read is used, the whole file is kept as {kept.name}")
+        if columns or problem:
+            self._rewrite([row for row in rows if int(row["update"]) <= update], columns)
 
     def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         lines = [_line(columns), *(_line([row.get(name) or "" for name in columns]) for row in rows)]
-        write_atomically(self.path, "".join(lines).encode())
+        write_atomically(self.path, "".join(lines if columns else []).encode())
         self._columns = columns
 
     def columns(self) -> dict[str, np.ndarray]:
         """The columns by name, as floats; NaN where a row lacks a value."""
         rows = self.rows()
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in self._columns}
+        return {name: np.array([_number(row.get(name) or "") for row in rows]) for name in self._columns}
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logging.getLogger("clutr").warning("%s", message)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of one line; a quotation mark that is not closed ends with it."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
 
 
 def _cell(value: float | int | None) -> str:

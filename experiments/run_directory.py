@@ -2,12 +2,14 @@
 
 import fcntl
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,13 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.config import REGISTRIES, Experiment, from_plain, method_of, read, to_plain, to_yaml
+from clutr.experiments.evaluation_files import (
+    EvaluationJson,
+    KeptEvaluation,
+    file_name,
+    keep_more,
+    read_evaluations,
+)
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
@@ -112,7 +121,7 @@ class RunDirectory:
         return MetricsFile(self.path / "metrics.csv").columns()
 
     def timing(self) -> dict[str, np.ndarray]:
-        """The columns of timing.csv: update, seconds (training time so far), steps_per_second."""
+        """The columns of timing.csv: update, seconds and evaluation_seconds so far, steps_per_second in training."""
         return MetricsFile(self.path / "timing.csv").columns()
 
     # --- checkpoints
@@ -168,10 +177,23 @@ class RunDirectory:
             + "Put the old values back, or begin a new run"
         ) from reason
 
+    def checkpoint_at(self, steps: int) -> dict[str, Any]:
+        """The checkpoint at so many environment steps. Raises `RunError` naming those that there are."""
+        there = []
+        for path in self.checkpoints():
+            state = _readable(path)
+            if state is not None and state["steps"] == steps:
+                return state
+            there += [] if state is None else [f"{state['steps']:,}"]
+        known = f"it has those at {', '.join(there)} steps" if there else "it has none"
+        raise RunError(f"{self.path} has no checkpoint at {steps:,} steps (any more): {known}")
+
     def drop_after(self, update: int) -> None:
         """Forget what an interrupted run wrote after its checkpoint of `update`; it will be written again."""
         self.metrics_file.truncate(update)
         self.timing_file.truncate(update)
+        if update and not self.metrics_file.rows():
+            logging.getLogger("clutr").warning("%s has no rows up to update %d", self.metrics_file.path, update)
         for directory in ("levels", "checkpoints"):
             for path in (self.path / directory).glob("update-*.safetensors"):
                 if _update_of(path) > update:
@@ -197,7 +219,9 @@ class RunDirectory:
         level_type = self.domain().level_type
         records = []
         for path in sorted((self.path / "levels").glob("update-*.safetensors"), key=_update_of):
-            state = load_state(path)
+            state = _readable(path)
+            if state is None:
+                continue
             records.append(ProposalRecord(**{**state, "levels": level_type.from_tensors(state["levels"])}))
         return records
 
@@ -219,42 +243,72 @@ class RunDirectory:
 
     def save_evaluation(
         self,
-        suite: str,
-        result: Mapping[str, Any],
+        result: EvaluationJson,
         recordings: Sequence[Mapping[str, Any]] = (),
         videos: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Write an evaluation's JSON and, where it has any, the paths that the student took and what it saw."""
-        text = json.dumps(result, indent=1)
-        write_atomically(self.path / "evaluations" / f"{suite}.json", text.encode())
+        name: str | None = None,
+    ) -> Path:
+        """Write an evaluation's JSON and, where it has any, the paths that the student took and what it saw.
+
+        One of other steps, seed, mode or number of episodes is another file, `NAME/steps-...-100.json`.
+
+        Args:
+            result: what `SuiteEvaluation.to_json` gives, with `steps` in its summary.
+            recordings: what `SuiteEvaluation.recordings` gives.
+            videos: what `SuiteEvaluation.videos` gives.
+            name: what it is called; by default its suite, which is for the run's own student.
+        """
+        path = self.path / "evaluations" / (name or str(result["suite"])) / f"{file_name(result)}.json"
+        write_atomically(path, json.dumps(keep_more(result, path), indent=1).encode())
         if recordings or videos:
             packed = [
                 {**entry, "kind": type(entry["levels"]).__name__, "levels": entry["levels"].tensors()}
                 for entry in recordings
             ]
             state = {"recordings": packed, "videos": [dict(video) for video in videos]}
-            save_state(self.path / "evaluations" / f"{suite}.safetensors", state)
+            save_state(path.with_suffix(".safetensors"), state)
+        return path
 
-    def evaluations(self) -> dict[str, dict[str, Any]]:
-        """The evaluation results by suite."""
-        return {path.stem: json.loads(path.read_text()) for path in sorted((self.path / "evaluations").glob("*.json"))}
+    def evaluations(self) -> list[KeptEvaluation]:
+        """The evaluations by name, weakest first: fewest steps, then episodes. What is broken is logged."""
+        return read_evaluations(self.path / "evaluations")
 
-    def recordings(self) -> list[dict[str, Any]]:
-        """Recorded episodes, as `SuiteEvaluation.recordings` gives them, and their `suite`."""
+    def require_writable(self, suite: str) -> None:
+        """Raise `RunError` unless an evaluation on `suite` can be written: it is asked before anything is played."""
+        folder = self.path / "evaluations" / suite
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise RunError(f"cannot write to {folder}: {error.strerror or error}. Nothing was played.") from error
+
+    def recordings(self, chosen: Sequence[KeptEvaluation]) -> list[dict[str, Any]]:
+        """Recorded episodes of some evaluations, as `SuiteEvaluation.recordings` gives them, and their `suite`."""
         self.domain()  # imports the domain, whose kinds of levels are then known by name
         return [
             {**entry, "suite": suite, "levels": LevelBatch.kind(entry["kind"]).from_tensors(entry["levels"])}
-            for suite, state in self._recorded()
+            for suite, state in _recorded(chosen)
             for entry in state["recordings"]
         ]
 
-    def videos(self) -> list[dict[str, Any]]:
-        """Videos of episodes, as `SuiteEvaluation.videos` gives them, and their `suite`."""
-        return [{**video, "suite": suite} for suite, state in self._recorded() for video in state.get("videos", [])]
+    def videos(self, chosen: Sequence[KeptEvaluation]) -> list[dict[str, Any]]:
+        """Videos of some evaluations' episodes, as `SuiteEvaluation.videos` gives them, and their `suite`."""
+        return [{**video, "suite": suite} for suite, state in _recorded(chosen) for video in state.get("videos", [])]
 
-    def _recorded(self) -> list[tuple[str, dict[str, Any]]]:
-        paths = sorted((self.path / "evaluations").glob("*.safetensors"))
-        return [(path.stem, load_state(path)) for path in paths]
+
+def _recorded(chosen: Sequence[KeptEvaluation]) -> list[tuple[str, dict[str, Any]]]:
+    paths = [(kept.suite, kept.path.with_suffix(".safetensors")) for kept in chosen]
+    states = [(suite, _readable(path)) for suite, path in paths if path.exists()]
+    return [(suite, state) for suite, state in states if state is not None]
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    """What a file holds; None, and a line in the log, if it is damaged."""
+    try:
+        return load_state(path)
+    except CorruptFileError as error:
+        logging.getLogger("clutr").warning("%s; it is left out", error)
+        return None
 
 
 def _update_of(path: Path) -> int:

@@ -42,7 +42,7 @@ def run_demo(root: Path, seed: int) -> None:
     say(f"\ntesting the students on {SUITE!r}: mazes that nobody trained on ...")
     results = {name: evaluate_run(run, SUITE, EPISODES) for name, run in runs.items()}
     results["untrained"] = _evaluate_untrained(experiments["clutr"])
-    runs["clutr"].save_evaluation(f"{SUITE}-untrained", results["untrained"], [])  # so that the report shows it too
+    runs["clutr"].save_evaluation(results["untrained"], name=f"{SUITE}-untrained")  # so that the report shows it too
     console.print(evaluation_table(results))
     report = build_report(runs["clutr"], [runs["dr"]])
     say(f"\nopen {report} : curves, the curriculum, the task manifold, the student's paths")

@@ -1,5 +1,6 @@
 """The commands for curriculum runs: pretrain, train, resume, evaluate, compare, show, probe, inspect."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from json import dumps
@@ -161,20 +162,36 @@ def evaluate(args: Arguments) -> None:
     if any(arg.partition("=")[0] == "--sb3" for arg in args):
         _evaluate_model(args)
     else:
-        run("eval", _evaluate_run, args, options=EvaluationOptions())
+        run("eval", _evaluate_runs, args, options=EvaluationOptions())
 
 
-def _evaluate_run(run: Path, /, options: EvaluationOptions, cvar_levels: int = 0) -> None:
+def _evaluate_runs(
+    runs: tuple[Path, ...], /, options: EvaluationOptions, cvar_levels: int = 0, checkpoint: int | None = None
+) -> None:
     """Zero-shot transfer: play a suite of levels that nobody trained on.
 
     `clutr eval --sb3 MODEL.zip` tests a model of Stable-Baselines3 instead of a run.
 
     Args:
-        run: The run's directory.
+        runs: The runs' directories; several are shown side by side, and --json prints a line for each.
         options: How the suite is played.
         cvar_levels: With --suite random: also the solve rate on the worst of this many levels.
+        checkpoint: Environment steps of the checkpoint that plays; by default the newest.
     """
-    _play(run, options, cvar_levels=cvar_levels)
+    if not runs:
+        raise UsageError("name at least one run: `clutr eval RUN`")
+    import clutr
+    from clutr.experiments.evaluation.runs import load_student, require_options
+
+    directories = {path: clutr.load_run(path) for path in dict.fromkeys(runs)}
+    for directory in directories.values():  # whatever is refused is refused before any of them plays
+        require_options(directory, options.suite, options.episodes, options.seed, cvar_levels)
+        load_student(directory, checkpoint)
+    results = [
+        _play(directory, options, path=path, cvar_levels=cvar_levels, checkpoint=checkpoint)
+        for path, directory in directories.items()
+    ]
+    _show(results, options.json)
 
 
 _AS_IN_GYMNASIUM: dict[str, dict[str, Any]] = {"car": {"action_repeat": 1}}
@@ -214,16 +231,15 @@ def _play_model(
             + "add --trust if you know who made it"
         )
     policy, algorithm = load_model(sb3, domain, options.suite, algorithm)
-    _play(policy, options, {"algorithm": algorithm, "domain": asdict(domain)}, sb3, domain=domain)
+    result = _play(policy, options, {"algorithm": algorithm, "domain": asdict(domain)}, sb3, domain=domain)
+    _show([result], options.json)
 
 
 def _play(
-    player: Any, options: EvaluationOptions, about: dict[str, Any] | None = None, path: Path | None = None, **more: Any
-) -> None:
-    """Evaluate a run, or a policy that is called `path`, and show the result with `about` in its summary."""
+    player: Any, options: EvaluationOptions, about: dict[str, Any] | None = None, path: Path = RUNS, **more: Any
+) -> dict[str, Any]:
+    """Evaluate a run or a policy that is called `path`; the result has `about` in its summary."""
     import clutr
-    from clutr.experiments.display import console
-    from clutr.experiments.evaluation.tables import cvar_table, evaluation_table
 
     if options.tracks is not None:
         from clutr.envs.car.road.circuits import use_tracks
@@ -231,25 +247,51 @@ def _play(
         use_tracks(options.tracks)
     more |= {"deterministic": options.deterministic, "seed": options.seed, "progress": not options.json}
     result = clutr.evaluate(player, options.suite, options.episodes, **more)
-    path = path or player
     result["run"], result["summary"] = str(path), result["summary"] | (about or {})
-    if options.json:
-        print(dumps(result))
+    return result
+
+
+def _show(results: Sequence[dict[str, Any]], json: bool) -> None:
+    """Evaluations as tables, one for each suite, or as a line of JSON each."""
+    from clutr.experiments.display import console
+    from clutr.experiments.evaluation.tables import cvar_table, evaluation_table
+
+    if json:
+        print("\n".join(map(dumps, results)))
         return
-    console.print(evaluation_table({path.name: result}))
-    if "cvar" in result["summary"]:
-        console.print(cvar_table({path.name: result["summary"]["cvar"]}))
+    names = [Path(result["run"]).name for result in results]
+    suites: dict[str, dict[str, Any]] = {}
+    for name, result in zip(names, results, strict=True):
+        column = name if names.count(name) == 1 else result["run"]
+        suites.setdefault(result["suite"], {})[column] = result
+    for columns in suites.values():
+        console.print(evaluation_table(columns))
+        worst = {name: found["summary"]["cvar"] for name, found in columns.items() if "cvar" in found["summary"]}
+        if worst:
+            console.print(cvar_table(worst))
 
 
 @command("compare")
 def compare(
-    runs: tuple[Path, ...], /, suite: str | None = None, output: Path | None = None, json: bool = False
+    runs: tuple[Path, ...],
+    /,
+    suite: str | None = None,
+    deterministic: bool = False,
+    any_steps: bool = False,
+    evaluate: bool = False,
+    output: Path | None = None,
+    json: bool = False,
 ) -> None:
     """Methods side by side, with confidence intervals. Runs that differ in their seed alone are one method.
+
+    Of each run's evaluations those are used that match: of the newest steps, then the most episodes, that all have.
 
     Args:
         runs: The runs' directories; the first one's method is the baseline.
         suite: The suite, by default the domain's first; run `clutr eval` on it first.
+        deterministic: Compare evaluations of the most probable actions instead of sampled ones.
+        any_steps: Compare each run's newest evaluation, though the runs have trained for different numbers of steps.
+        evaluate: Evaluate runs first whose newest checkpoint has not been.
         output: Also write a self-contained HTML page with table and curves here.
         json: Print one JSON object for machines.
     """
@@ -258,7 +300,8 @@ def compare(
     from clutr.experiments.evaluation.tables import comparison_table, cvar_table
     from clutr.experiments.reports.run_report import build_comparison
 
-    comparison = clutr.compare(runs, suite)
+    options = {"deterministic": deterministic, "any_steps": any_steps}
+    comparison = clutr.compare(runs, suite, evaluate=evaluate, progress=evaluate and not json, **options)
     if output is not None:
         build_comparison(comparison.to_json(), [clutr.load_run(path) for path in runs], output)
     if json:

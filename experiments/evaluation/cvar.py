@@ -14,6 +14,14 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.evaluate import draw_seed, play_in_batches
 
+ALPHAS = (0.1, 0.01, 0.001)
+"""The fractions of levels that are measured, as far as there are enough levels."""
+
+
+def alphas_for(levels: int, alphas: Sequence[float] = ALPHAS) -> tuple[float, ...]:
+    """Those of the fractions that are one level or more of so many."""
+    return tuple(alpha for alpha in alphas if alpha * levels >= 1)
+
 
 @dataclass(frozen=True)
 class Robustness:
@@ -42,7 +50,7 @@ def cvar(
     levels: int = 10_000,
     *,
     rng: torch.Generator,
-    alphas: Sequence[float] = (0.1, 0.01, 0.001),
+    alphas: Sequence[float] = ALPHAS,
     episodes_select: int = 10,
     episodes_score: int = 10,
     progress: Progress | None = None,
@@ -57,7 +65,7 @@ def cvar(
         task: draws the levels, which should all be solvable.
         levels: how many.
         rng: source of all randomness.
-        alphas: fractions of the levels, each in (0, 1].
+        alphas: fractions of the levels, each in (0, 1] and of one level or more.
         episodes_select: episodes on every level.
         episodes_score: episodes on each of the worst levels.
         progress: called as episodes are played, with `solved`, their mean fraction solved.
@@ -69,6 +77,8 @@ def cvar(
         raise ValueError("levels and episodes must be at least 1")
     if not alphas or not all(0 < alpha <= 1 for alpha in alphas):
         raise ValueError(f"each alpha must be in (0, 1], got {tuple(alphas)}")
+    if too_fine := set(alphas) - set(alphas_for(levels, alphas)):
+        raise ValueError(f"the worst {max(too_fine):.3g} of {levels} levels is less than one level: draw more levels")
     source = draw_seed(rng)
     actions = named_generator(source, "actions", task.name, device=rng.device)
     drawn = task.draw(levels, named_generator(source, "levels", task.name))

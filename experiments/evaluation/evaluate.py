@@ -1,6 +1,6 @@
 """Zero-shot transfer: how a policy does on levels that nobody trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,8 +24,8 @@ SMALLEST_PICTURE = 32
 """An observation is worth looking at if it is a picture of at least so many pixels a side."""
 
 UNCERTAINTY = """\
-{percent:g} % percentile bootstrap intervals, {resamples} resamples of the {resampled} within each level \
-(arXiv 2108.13264). They are about this run alone: other seeds vary more."""
+{percent:g} % percentile bootstrap intervals, {resamples} resamples of the {resampled} within each level; where all \
+episodes agree, a one-sided bound (Clopper-Pearson). They are about this run alone: other seeds vary more."""
 
 
 @dataclass(frozen=True)
@@ -235,21 +235,23 @@ class SuiteEvaluation:
     def summary(self) -> dict[str, Any]:
         """Aggregates over levels with intervals, and how these were computed."""
         rng = named_generator(self.seed, "bootstrap", self.suite)
-        solved = statistics.Sample(self._values("solved"), "episodes")
-        returns = statistics.Sample(self._values("returns"), "episodes")
-        aggregates = [
-            ("mean_solved", statistics.mean, solved),
-            ("median_solved", statistics.median, solved),
-            ("iqm_solved", statistics.interquartile_mean, solved),
-            ("optimality_gap", statistics.optimality_gap, solved),
-            ("mean_return", statistics.mean, returns),
+        solved = statistics.Sample(self._values("solved")[None])
+        returns = statistics.Sample(self._values("returns")[None])
+        _, episodes, levels = solved.values.shape
+        everything, half = episodes * levels, episodes * (levels // 2 + 1)  # a median may hang on half of the levels
+        aggregates: list[tuple[str, Callable[..., statistics.Scores], statistics.Sample, int | None]] = [
+            ("mean_solved", statistics.mean, solved, everything),
+            ("median_solved", statistics.median, solved, half),
+            ("iqm_solved", statistics.interquartile_mean, solved, half),
+            ("optimality_gap", statistics.optimality_gap, solved, everything),
+            ("mean_return", statistics.mean, returns, None),
         ]
         if self.metric == "return":
-            aggregates.append(("median_return", statistics.median, returns))
-            aggregates.append(("iqm_return", statistics.interquartile_mean, returns))
+            aggregates.append(("median_return", statistics.median, returns, None))
+            aggregates.append(("iqm_return", statistics.interquartile_mean, returns, None))
         summary: dict[str, Any] = {}
-        for name, statistic, sample in aggregates:
-            interval = statistics.estimate(statistic, sample, rng=rng)
+        for name, statistic, sample, units in aggregates:
+            interval = statistics.estimate(statistic, sample, rng=rng, units=units)
             summary[name] = interval.value
             summary[f"{name}_interval"] = [interval.low, interval.high]
         return summary | {
@@ -257,9 +259,9 @@ class SuiteEvaluation:
             "mean_length": float(self._values("lengths").mean()),
             "seed": self.seed,
             "deterministic": self.deterministic,
-            "resampled": solved.resampled,
+            "resampled": "episodes",
             "uncertainty": UNCERTAINTY.format(
-                percent=100 * statistics.CONFIDENCE, resampled=solved.resampled, resamples=statistics.RESAMPLES
+                percent=100 * statistics.CONFIDENCE, resampled="episodes", resamples=statistics.RESAMPLES
             ),
         }
 

@@ -1,6 +1,6 @@
 """A run's student on a suite: loaded from the run's directory, evaluated, and the result kept there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,24 +9,35 @@ from clutr.agents.student import Student
 from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
 from clutr.envs.registry import no_such
-from clutr.experiments.evaluation.cvar import cvar
+from clutr.experiments.evaluation.cvar import ALPHAS, alphas_for, cvar
 from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.evaluation.selection import own_evaluations
+from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 
 RECORDED_EPISODES = 4
 """Episodes a level whose paths are kept for the report."""
 
+EPISODES = 100
+"""Episodes a level unless told otherwise."""
+
 CVAR_SUITE = "random"
 """The suite whose only task draws the random solvable levels of the conditional value at risk."""
 
 
-def load_student(run: RunDirectory) -> tuple[Student, int]:
-    """The evaluated student of a run as of its newest checkpoint, and the steps it has trained.
+def load_student(run: RunDirectory, checkpoint: int | None = None) -> tuple[Student, int]:
+    """The evaluated student of a run, and the steps it has trained.
+
+    Args:
+        run: the run.
+        checkpoint: environment steps of the checkpoint; by default the newest.
 
     Raises:
-        RunError: if the run has no readable checkpoint.
+        RunError: if the run has no readable checkpoint, or not this one.
     """
+    if checkpoint is not None:
+        return student_of(run, run.checkpoint_at(checkpoint))
     state, problems = run.load_checkpoint()
     if state is None:
         reason = "; ".join(problems) or "it has no checkpoint yet"
@@ -61,6 +72,24 @@ def require_suite(domain: Domain, name: str | None) -> Suite:
     return suites[name]
 
 
+def require_options(run: RunDirectory, suite_name: str | None, episodes: int, seed: int, cvar_levels: int) -> Suite:
+    """The suite that a run is about to play; it is asked before anything is played.
+
+    Raises:
+        RunError: if the suite is unknown, an option does not fit, or the result could not be written.
+    """
+    suite = require_suite(run.domain(), suite_name)
+    require_seed(seed)
+    if episodes < 1 or cvar_levels < 0:
+        raise RunError("episodes must be at least 1, and the levels of the conditional value at risk 0 or more")
+    if cvar_levels and suite.name != CVAR_SUITE:
+        raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite.name!r}")
+    if cvar_levels and not alphas_for(cvar_levels):
+        raise RunError(f"the worst {ALPHAS[0]:.0%} of {cvar_levels} levels are less than one: ask for more levels")
+    run.require_writable(suite.name)
+    return suite
+
+
 def evaluate_run(
     run: RunDirectory,
     suite_name: str,
@@ -69,11 +98,12 @@ def evaluate_run(
     deterministic: bool = False,
     cvar_levels: int = 0,
     progress: Progress | None = None,
+    checkpoint: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's student on a suite, keep the result in the run's directory and return it.
 
     Args:
-        run: whose newest checkpoint plays.
+        run: whose student plays.
         suite_name: what it plays.
         episodes: on each level.
         seed: of levels and actions.
@@ -81,16 +111,13 @@ def evaluate_run(
         cvar_levels: random solvable levels, of which the solve rate on the worst is added as `summary["cvar"]` (see
             `clutr.experiments.evaluation.cvar.cvar`); 0 for none.
         progress: called for both parts of the work, one after the other.
+        checkpoint: environment steps of the checkpoint that plays; by default the newest.
 
     Raises:
         RunError: if the suite is unknown, the run cannot be evaluated, or an option does not fit.
     """
-    suite = require_suite(run.domain(), suite_name)
-    if episodes < 1 or cvar_levels < 0:
-        raise RunError("episodes must be at least 1, and the levels of the conditional value at risk 0 or more")
-    if cvar_levels and suite.name != CVAR_SUITE:
-        raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite.name!r}")
-    student, steps = load_student(run)
+    suite = require_options(run, suite_name, episodes, seed, cvar_levels)
+    student, steps = load_student(run, checkpoint)
     rng = torch.Generator().manual_seed(seed)  # so that the recorded seed is the one that was asked for
     evaluation = evaluate(
         student,
@@ -106,7 +133,38 @@ def evaluate_run(
     result["summary"] |= {"steps": steps, "run_seed": run.experiment.seed}
     if cvar_levels:
         rng = torch.Generator().manual_seed(seed)
-        robustness = cvar(student, suite.tasks[0], cvar_levels, rng=rng, progress=progress).to_json()
+        robustness = cvar(
+            student, suite.tasks[0], cvar_levels, rng=rng, alphas=alphas_for(cvar_levels), progress=progress
+        ).to_json()
         result["summary"]["cvar"] = {name: value for name, value in robustness.items() if name != "task"}
-    run.save_evaluation(suite.name, result, evaluation.recordings(), evaluation.videos())
+    run.save_evaluation(result, evaluation.recordings(), evaluation.videos())
     return result
+
+
+def evaluate_missing(
+    runs: Sequence[RunDirectory],
+    suite_name: str,
+    *,
+    deterministic: bool = False,
+    any_steps: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Evaluate the runs whose newest checkpoint has no evaluation of the mode, on as many episodes as the best known.
+
+    Raises:
+        RunError: before anything is played, if a run cannot be evaluated or their newest steps differ.
+    """
+    kept = {run: [e for e in own_evaluations(run, suite_name) if e.deterministic == deterministic] for run in runs}
+    episodes = max((each.episodes for found in kept.values() for each in found), default=EPISODES)
+    steps = {run: load_student(run)[1] for run in runs}
+    first = runs[0]
+    for run in runs:
+        require_options(run, suite_name, episodes, 1, 0)
+        if steps[run] != steps[first] and not any_steps:
+            raise RunError(
+                f"{first.path} has trained {steps[first]:,} steps, {run.path} {steps[run]:,}: compare them with "
+                + "--any-steps, or evaluate checkpoints of the same steps (`clutr eval RUN --checkpoint STEPS`)"
+            )
+    for run in runs:
+        if not any((each.steps, each.episodes) == (steps[run], episodes) for each in kept[run]):
+            evaluate_run(run, suite_name, episodes, 1, deterministic, progress=progress)

@@ -66,7 +66,7 @@ def comparison_table(comparison: Comparison) -> Table:
     result = Table(
         title=f"{name} on {escape(comparison.suite)}{'' if returns else ' (%)'}, "
         + f"{comparison.episodes} episodes a level and run",
-        caption=escape(comparison.uncertainty),
+        caption=escape(f"Evaluated {comparison.evaluated}. {comparison.uncertainty}"),
         caption_justify="left",
     )
     result.add_column("level")
@@ -94,8 +94,16 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * interval.value:.1f} [{_ends(interval, lambda share: f'{100 * share:.1f}')}]"
 
 
 def _number(interval: Interval) -> str:
-    return f"{interval.value:,.0f} [{interval.low:,.0f}, {interval.high:,.0f}]"
+    if interval.low == interval.high:
+        return f"{interval.value:,.0f} [all alike]"
+    return f"{interval.value:,.0f} [{_ends(interval, lambda value: f'{value:,.0f}')}]"
+
+
+def _ends(interval: Interval, say: Callable[[float], str]) -> str:
+    if interval.one_sided:
+        return f">= {say(interval.low)}" if interval.high == 1 else f"<= {say(interval.high)}"
+    return f"{say(interval.low)}, {say(interval.high)}"

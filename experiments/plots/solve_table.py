@@ -7,12 +7,12 @@ from typing import Any
 from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.evaluation.statistics import proportion
+from clutr.experiments.evaluation_files import EvaluationJson
 from clutr.experiments.plots.charts import css_colour, method_roles
 from clutr.experiments.plots.html import MISSING, is_number, note, number, percent, say, text
 from clutr.experiments.plots.page import Panel, join_caption
 
-Evaluation = Mapping[str, Any]
-"""What `clutr eval --json` prints."""
+Evaluation = EvaluationJson
 
 _LEVEL_KEYS: dict[Metric, str] = {"solved": "solved", "return": "return_mean"}
 """Where a level's row has its figure."""
@@ -29,7 +29,7 @@ def summary_rows(metric: Metric) -> dict[str, tuple[str, Metric]]:
 
 
 def level_interval(row: Mapping[str, Any], metric: Metric = "solved") -> tuple[float, float] | None:
-    """The interval that a row carries, else that of its episodes: 95 %, Wilson's for a share, Student's for a mean."""
+    """The interval that a row carries, else that of its episodes: 95 %, of a share or Student's of a mean."""
     if "interval" in row:
         low, high = row["interval"]
         return float(low), float(high)
@@ -90,19 +90,28 @@ def _level_rows(
     rows = []
     for level in dict.fromkeys(name for _, levels in by_method for name in levels):
         found = [levels.get(level) for _, levels in by_method]
-        values = [row[key] for row in found if row is not None and is_number(row[key])]
-        best = max(values) if len(values) > 1 and max(values) > min(values) else None
+        best = _clear_best([row for row in found if row is not None and is_number(row[key])], metric)
         cells = []
         for (method, _), row in zip(by_method, found, strict=True):
             if row is None:
                 cells.append(_cell(None, None, roles[method], metric))
                 continue
             interval = level_interval(row, metric)
-            cells.append(_cell(row[key], interval, roles[method], metric, full, row[key] == best))
+            cells.append(_cell(row[key], interval, roles[method], metric, full, row is best))
         if len(by_method) == 1 and found[0] is not None:
             cells.append(f"<td>{_other_metric(found[0], metric)}</td><td>{number(found[0]['episodes'])}</td>")
         rows.append(f'<tr><th scope="row">{text(level)}</th>{"".join(cells)}</tr>')
     return "".join(rows)
+
+
+def _clear_best(rows: Sequence[Mapping[str, Any]], metric: Metric) -> Mapping[str, Any] | None:
+    """The row whose interval lies above those of all others, if there is one."""
+    intervals = [level_interval(row, metric) for row in rows]
+    for index, mine in enumerate(intervals):
+        others = intervals[:index] + intervals[index + 1 :]
+        if mine and others and all(other is not None and mine[0] > other[1] for other in others):
+            return rows[index]
+    return None
 
 
 def _other_metric(row: Mapping[str, Any], metric: Metric) -> str:
@@ -146,12 +155,13 @@ def _summary_rows(
     return "".join(rows)
 
 
-def suite_table(suite: str, evaluations: Sequence[tuple[str, Evaluation]]) -> str:
+def suite_table(suite: str, evaluations: Sequence[tuple[str, Evaluation]], remarks: Sequence[str] = ()) -> str:
     """The table of one suite as HTML.
 
     Args:
         suite: its name.
         evaluations: (method, result), one column each.
+        remarks: sentences below it.
     """
     roles = method_roles(method for method, _ in evaluations)
     metric = metric_of(evaluations[0][1])
@@ -168,7 +178,8 @@ def suite_table(suite: str, evaluations: Sequence[tuple[str, Evaluation]]) -> st
         f'<div class="suite"><h3>{text(suite)}{remark}</h3><div class="scroll"><table>'
         + f'<thead><tr><th scope="col">level</th>{heads}</tr></thead>'
         + f"<tbody>{_level_rows(evaluations, roles, metric, full)}</tbody>"
-        + f'<tbody class="total">{_summary_rows(evaluations, roles, metric, full)}</tbody></table></div></div>'
+        + f'<tbody class="total">{_summary_rows(evaluations, roles, metric, full)}</tbody></table></div>'
+        + f"{''.join(note(remark) for remark in remarks)}</div>"
     )
 
 
@@ -204,7 +215,11 @@ def _level_intervals(suites: Mapping[str, Sequence[tuple[str, Evaluation]]]) -> 
         for found in suites.values()
         if any("interval" not in row for _, result in found for row in result["levels"])
     }
-    kinds = [words for metric, words in (("solved", "Wilson"), ("return", "Student")) if metric in suite_metrics]
+    kinds = [
+        words
+        for metric, words in (("solved", "Wilson, where all agree Clopper-Pearson, one-sided"), ("return", "Student"))
+        if metric in suite_metrics
+    ]
     if not kinds:
         return ""
     return (
@@ -213,19 +228,24 @@ def _level_intervals(suites: Mapping[str, Sequence[tuple[str, Evaluation]]]) -> 
     )
 
 
-def solve_table(suites: Mapping[str, Sequence[tuple[str, Evaluation]]], source: str) -> Panel:
+def solve_table(
+    suites: Mapping[str, Sequence[tuple[str, Evaluation]]],
+    source: str,
+    remarks: Mapping[str, Sequence[str]] | None = None,
+) -> Panel:
     """Zero-shot tables of one or more suites.
 
     Args:
         suites: by suite name, (method, evaluation) in the order of the columns.
         source: runs and seeds, for the caption.
+        remarks: sentences below each suite's table.
     """
     suites = {suite: found for suite, found in suites.items() if found}
     title = "Zero-shot transfer"
     if not suites:
         empty = note("This run has not been evaluated yet: `clutr eval` on it adds the table.")
         return Panel("transfer", title, empty, source)
-    body = "".join(suite_table(suite, found) for suite, found in suites.items())
+    body = "".join(suite_table(suite, found, (remarks or {}).get(suite, ())) for suite, found in suites.items())
     episodes = "; ".join(
         f"{suite}: {_episode_counts([result for _, result in found])} episodes a level"
         for suite, found in suites.items()
@@ -233,7 +253,7 @@ def solve_table(suites: Mapping[str, Sequence[tuple[str, Evaluation]]], source: 
     caption = join_caption(
         _what_is_shown(suites),
         _level_intervals(suites),
-        "Underlined: the best of the row." if any(len(found) > 1 for found in suites.values()) else "",
+        "Underlined: above all others of the row, beyond the intervals." if 'class="rate best"' in body else "",
         *dict.fromkeys(_uncertainty(result) for found in suites.values() for _, result in found),
         f"n = {episodes}; split: test; {source}.",
     )

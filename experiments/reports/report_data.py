@@ -1,6 +1,7 @@
 """What the panels show, read out of run directories."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from clutr.envs.capabilities import PathDrawing
 from clutr.envs.domain import Metric
 from clutr.experiments.config import method_of
 from clutr.experiments.evaluation.compare import metric_of
+from clutr.experiments.evaluation.selection import choose, require_different
+from clutr.experiments.evaluation_files import KeptEvaluation, in_words
 from clutr.experiments.plots.charts import short_count
 from clutr.experiments.plots.curves import Columns, students_in
 from clutr.experiments.plots.gallery import Snapshot, gallery, order_by, spread
@@ -22,6 +25,7 @@ from clutr.experiments.plots.solve_table import Evaluation
 from clutr.experiments.plots.trajectories import Episode, Recorded
 from clutr.experiments.plots.videos import Video
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
+from clutr.experiments.storage import RunError
 
 UPDATES_SHOWN = 8
 LEVELS_AN_UPDATE = 6
@@ -50,24 +54,71 @@ def kind_of(config: Mapping[str, Any], part: str) -> str:
     return str(value.get("kind", "unknown")) if isinstance(value, Mapping) else "none"
 
 
-def evaluations_by_suite(runs: Sequence[RunDirectory]) -> dict[str, list[tuple[str, Evaluation]]]:
-    """By suite, the results of every run; an evaluation of anything else in a run's directory has its own name."""
-    tables: dict[str, list[tuple[str, Evaluation]]] = {}
-    for run, label in zip(runs, method_labels(runs), strict=True):
-        results = list(run.evaluations().values()) or _during_training(run)
-        owners = [Path(str(result.get("run", run.path.name))).name for result in results]
-        own_first = sorted(zip(owners, results, strict=True), key=lambda pair: pair[0] != run.path.name)
-        for owner, result in own_first:
-            name = label if owner == run.path.name else owner
-            column = tables.setdefault(str(result["suite"]), [])
-            taken = {other for other, _ in column}
-            if name in taken:
-                name = f"{name}, seed {run.config.get('seed', 'unknown')}"
-            column.append((name if name not in taken else f"{name} ({run.path.name})", result))
-    return tables
+@dataclass(frozen=True)
+class SuiteResults:
+    """What a report shows of one suite."""
+
+    columns: tuple[tuple[str, Evaluation], ...]
+    """Name and evaluation: the runs', which match, and those of other players."""
+    remarks: tuple[str, ...]
+    """What was played, what is older than the run, and what was left out."""
+    own: KeptEvaluation | None
+    """The report's own run's."""
 
 
-def _during_training(run: RunDirectory) -> list[Evaluation]:
+def results_by_suite(runs: Sequence[RunDirectory]) -> dict[str, SuiteResults]:
+    """By suite, matching evaluations of the runs, the first of which the report is about.
+
+    Evaluations of other mode, steps or number of episodes are left out with a remark that names both.
+    """
+    require_different(runs)
+    labels = dict(zip(runs, method_labels(runs), strict=True))
+    kept = {run: run.evaluations() or _during_training(run) for run in runs}
+    suites = dict.fromkeys(each.suite for found in kept.values() for each in found)
+    return {suite: _results_on(suite, kept, labels) for suite in suites}
+
+
+def _results_on(
+    suite: str, kept: Mapping[RunDirectory, Sequence[KeptEvaluation]], labels: Mapping[RunDirectory, str]
+) -> SuiteResults:
+    mine = {
+        run: [each for each in found if each.name == each.suite == suite]
+        for run, found in kept.items()
+        if any(each.name == each.suite == suite for each in found)
+    }
+    first = next(iter(mine.values()), [])
+    deterministic = all(each.deterministic for each in first)
+    shown: dict[RunDirectory, list[KeptEvaluation]] = {}
+    remarks: list[str] = []
+    for run, found in mine.items():
+        try:
+            choose({**shown, run: found}, suite, deterministic=deterministic)
+            shown[run] = found
+        except RunError as error:
+            remarks.append(f"Left out: {error}")
+    chosen = dict(zip(shown, choose(shown, suite, deterministic=deterministic) if shown else [], strict=True))
+    if chosen:
+        remarks.insert(0, f"The runs' students {in_words([each.result for each in chosen.values()])}.")
+    for run, evaluation in chosen.items():
+        steps = run.metrics().get("steps", np.empty(0))
+        if len(steps) and steps[-1] > evaluation.steps:
+            remarks.append(
+                f"{run.path.name} has trained on since, to {steps[-1]:,.0f} steps: "
+                + f"`clutr eval {run.path} --suite {suite}` tests it as it is now."
+            )
+    columns: list[tuple[str, Evaluation]] = []
+    for run, everything in kept.items():
+        others = {each.name: each for each in everything if each.name != each.suite == suite}  # the newest of each name
+        named = [(labels[run], chosen[run])] if run in chosen else []
+        named += [(Path(str(each.result["run"])).name, each) for each in others.values()]
+        for given, each in named:
+            taken = {other for other, _ in columns}
+            name = f"{given}, seed {run.config.get('seed', 'unknown')}" if given in taken else given
+            columns.append((name if name not in taken else f"{name} ({run.path.name})", each.result))
+    return SuiteResults(tuple(columns), tuple(remarks), chosen.get(next(iter(kept))))
+
+
+def _during_training(run: RunDirectory) -> list[KeptEvaluation]:
     """The last evaluation during training in the form of an evaluation's JSON, for runs that have no other."""
     columns, suite = run.metrics(), str(run.config.get("evaluate_suite"))
     prefix = f"evaluation/{suite}/"
@@ -82,7 +133,10 @@ def _during_training(run: RunDirectory) -> list[Evaluation]:
         for name, values in columns.items()
         if name.startswith(prefix) and name not in means and is_number(value := float(values[measured[-1]]))
     ]
-    return [{"run": run.path.name, "suite": suite, "levels": levels, "summary": {"metric": metric}}] if levels else []
+    steps = columns.get("steps", np.zeros(len(columns[f"{prefix}mean_solved"])))[measured[-1]]
+    summary = {"metric": metric, "steps": int(steps) if np.isfinite(steps) else 0}
+    result = {"run": run.path.name, "suite": suite, "levels": levels, "summary": summary}
+    return [KeptEvaluation(run.path / "metrics.csv", suite, result)] if levels else []
 
 
 def suite_metrics(run: RunDirectory) -> dict[str, Metric]:
@@ -198,8 +252,8 @@ def latent_map_data(run: RunDirectory, records: Sequence[ProposalRecord], column
     )
 
 
-def recorded_episodes(run: RunDirectory) -> Recorded:
-    """The drawn episodes of each recorded level, and how they are drawn.
+def recorded_episodes(run: RunDirectory, chosen: Sequence[KeptEvaluation]) -> Recorded:
+    """The drawn episodes of each recorded level of some evaluations, and how they are drawn.
 
     Of a suite that is told by solve rates, a solved and an unsolved episode where there are both, else the first two;
     of one that is told by returns, the episode of the median return.
@@ -207,18 +261,18 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
     domain = run.domain()
     if not isinstance(domain, PathDrawing):
         return Recorded([], "", None)
-    suite_metrics = {result["suite"]: metric_of(result) for result in run.evaluations().values() if "suite" in result}
+    suite_metrics = {kept.suite: metric_of(kept.result) for kept in chosen}
     episodes: list[Episode] = []
     about, scale = "", None
-    for entry in run.recordings():
+    for entry in run.recordings(chosen):
         metric = suite_metrics.get(entry["suite"], "solved")
         solved, returns = entry["solved"].bool().cpu(), entry["returns"].cpu()
         if not len(solved):
             continue
-        chosen = (
+        drawn_ones = (
             _solved_and_unsolved(solved) if metric == "solved" else returns.argsort()[(len(returns) - 1) // 2, None]
         )
-        drawn = domain.draw_paths(entry["levels"][chosen], entry["positions"][chosen].cpu())
+        drawn = domain.draw_paths(entry["levels"][drawn_ones], entry["positions"][drawn_ones].cpu())
         if drawn is None:
             continue
         about, scale = drawn.about, drawn.scale
@@ -226,8 +280,8 @@ def recorded_episodes(run: RunDirectory) -> Recorded:
             Episode(str(entry["level"]), image, bool(end), value if metric == "return" else None, remark)
             for image, end, value, remark in zip(
                 drawn.pictures.cpu().numpy(),
-                solved[chosen].tolist(),
-                returns[chosen].tolist(),
+                solved[drawn_ones].tolist(),
+                returns[drawn_ones].tolist(),
                 drawn.remarks,
                 strict=True,
             )
@@ -240,9 +294,9 @@ def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
     return chosen if len(chosen) > 1 else torch.arange(min(EPISODES_A_LEVEL, len(solved)))
 
 
-def recorded_videos(run: RunDirectory) -> list[Video]:
-    """What the student saw in the recorded episodes."""
+def recorded_videos(run: RunDirectory, chosen: Sequence[KeptEvaluation]) -> list[Video]:
+    """What the student saw in the recorded episodes of some evaluations."""
     return [
         Video(str(video["level"]), video["frames"].cpu().numpy(), bool(video["solved"]), float(video["return"]))
-        for video in run.videos()
+        for video in run.videos(chosen)
     ]

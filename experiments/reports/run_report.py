@@ -9,6 +9,7 @@ import numpy as np
 
 from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import metric_of
+from clutr.experiments.evaluation_files import KeptEvaluation
 from clutr.experiments.plots.charts import short_count
 from clutr.experiments.plots.curves import Columns, headline_facts, method_curves, students_in, training_curves
 from clutr.experiments.plots.html import duration, facts_table, is_number, number, say
@@ -20,12 +21,12 @@ from clutr.experiments.plots.trajectories import trajectories
 from clutr.experiments.plots.videos import videos_panel
 from clutr.experiments.reports.report_data import (
     curriculum_gallery,
-    evaluations_by_suite,
     kind_of,
     latent_map_data,
     method_labels,
     recorded_episodes,
     recorded_videos,
+    results_by_suite,
     suite_metrics,
 )
 from clutr.experiments.run_directory import RunDirectory
@@ -61,13 +62,16 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
     records = run.proposals()
     runs = [run, *beside]
     metrics = suite_metrics(run)
-    tables = evaluations_by_suite(runs)
+    results = results_by_suite(runs)
+    chosen = [found.own for found in results.values() if found.own is not None]
+    tables = {suite: found.columns for suite, found in results.items()}
+    remarks = {suite: found.remarks for suite, found in results.items()}
     panels = [
-        solve_table(tables, "; ".join(_source(each) for each in runs)),
-        trajectories(recorded_episodes(run), source),
+        solve_table(tables, "; ".join(_source(each) for each in runs), remarks),
+        trajectories(recorded_episodes(run, chosen), source),
         training_curves(columns, source, metrics),
     ]
-    if videos := recorded_videos(run):
+    if videos := recorded_videos(run, chosen):
         panels.insert(2, videos_panel(videos, source))
     if beside:
         curves = list(zip(method_labels(runs), (each.metrics() for each in runs), strict=True))
@@ -76,7 +80,7 @@ def report_html(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> str:
     if run.config.get("manifold") is not None or any(record.latents is not None for record in records):
         panels += [latent_map(latent_map_data(run, records, columns), source), manifold(run.manifold_health(), source)]
     panels.append(_configuration(run))
-    lead, facts = _lead(run, columns), _headlines(run, columns, tables, metrics)
+    lead, facts = _lead(run, columns), _headlines(run, columns, chosen, metrics)
     return render_page(run.path.name, "Curriculum experiment", lead, panels, facts, _FOOTER)
 
 
@@ -126,7 +130,7 @@ def _source(run: RunDirectory) -> str:
 def _headlines(
     run: RunDirectory,
     columns: Columns,
-    tables: Mapping[str, Sequence[tuple[str, Evaluation]]],
+    chosen: Sequence[KeptEvaluation],
     metrics: Mapping[str, Metric],
 ) -> list[tuple[str, str, str]]:
     """Headline numbers: (what, value, a remark or nothing)."""
@@ -139,15 +143,15 @@ def _headlines(
         ("Training time", duration(seconds), f"{number(round(steps / seconds))} steps/s" if seconds > 0 else ""),
         ("Seed", str(config.get("seed", "unknown")), ""),
     ]
-    for suite, found in tables.items():
-        result = found[0][1]  # the run's own, unless only the runs beside it were tested on the suite
-        summary = result.get("summary") or {}
-        metric = metric_of(result)
+    for kept in chosen:
+        summary, metric = kept.result["summary"], metric_of(kept.result)
         key = f"mean_{metric}"
-        if Path(str(result["run"])).name == run.path.name and is_number(summary.get(key)):
+        if is_number(summary.get(key)):
             low, high = summary.get(f"{key}_interval") or (0.0, 0.0)
             remark = f"95 %: {say(metric, low)} to {say(metric, high)}" if low < high else "mean over levels"
-            facts.append((f"Zero-shot{' return' * (metric == 'return')}, {suite}", say(metric, summary[key]), remark))
+            remark += f", at {short_count(kept.steps)} steps" * (kept.steps < steps)
+            what = f"Zero-shot{' return' * (metric == 'return')}, {kept.suite}"
+            facts.append((what, say(metric, summary[key]), remark))
     shown = {what for what, _, _ in facts}
     return facts + [fact for fact in headline_facts(columns, metrics) if fact[0] not in shown]
 

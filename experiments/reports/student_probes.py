@@ -6,6 +6,7 @@ from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
+from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import students_panel
 from clutr.experiments.run_directory import RunDirectory
@@ -33,6 +34,7 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
         raise RunError(f"{run.path} cannot be probed: {'; '.join(problems) or 'it has no checkpoint yet'}")
     domain, config = run.domain(), run.experiment.student
     engine = domain.engine(1)
+    require_seed(seed)
     drawn = int(named_generator(seed, "probe", "untrained").initial_seed() % 2**31)
     found: dict[str, Any] = {}
     for name, kept in state["students"].items():

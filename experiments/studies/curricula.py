@@ -25,7 +25,7 @@ import yaml
 
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.config import Experiment, from_plain, to_plain
-from clutr.experiments.evaluation.cvar import cvar
+from clutr.experiments.evaluation.cvar import alphas_for, cvar
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.run_directory import RunDirectory
@@ -148,7 +148,7 @@ def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -
     tested = evaluate(runner.protagonist, suites[study.suite], study.episodes, torch.Generator().manual_seed(seed))
     (task,) = suites[study.cvar_suite].tasks
     rng = torch.Generator().manual_seed(seed)
-    alphas, tries = (1.0, 0.1, 0.01), 5
+    alphas, tries = alphas_for(study.cvar_levels, (1.0, 0.1, 0.01)), 5
     risk = cvar(
         runner.protagonist,
         task,

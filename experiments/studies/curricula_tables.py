@@ -149,7 +149,7 @@ def risk(risks: Rows, method: str, budget: str, alpha: str) -> Interval:
     """Solve rate of one method on the worst share `alpha` of random levels, over its seeds."""
     wanted = (method, budget, alpha)
     scores = [float(row["solved"]) for row in risks if (row["method"], row["budget"], row["alpha"]) == wanted]
-    return estimate(mean, Sample(np.array(scores)[:, None], "seeds"), rng=torch.Generator().manual_seed(1))
+    return estimate(mean, Sample(np.array(scores)[:, None, None]), rng=torch.Generator().manual_seed(1))
 
 
 def _levels(found: Comparison) -> str:

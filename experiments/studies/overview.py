@@ -16,6 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from clutr.envs.car.domain import CarDomain
+from clutr.experiments.evaluation.selection import own_evaluations
 from clutr.experiments.plots.latent_map import principal_components
 from clutr.experiments.reports.report_data import latent_map_data, recorded_episodes
 from clutr.experiments.run_directory import RunDirectory
@@ -69,12 +70,13 @@ def draw(demo: Path, path: Path) -> None:
     """Draw the overview of the demo's runs in `demo` and write it to `path` as PNG."""
     run, other = RunDirectory(demo / "clutr"), RunDirectory(demo / "dr")
     domain, rng = run.domain(), torch.Generator().manual_seed(3)
-    results = {"clutr": run.evaluations()[SUITE], "dr": other.evaluations()[SUITE]}
-    results["untrained"] = run.evaluations()[f"{SUITE}-untrained"]
+    kept = {each.name: each for each in run.evaluations()}  # the newest of each name
+    results: dict[str, Any] = {"clutr": kept[SUITE].result, "untrained": kept[f"{SUITE}-untrained"].result}
+    results["dr"] = own_evaluations(other, SUITE)[-1].result
     records = run.proposals()
     chosen = [record.levels[row] for record in (records[0], records[-1]) for row in range(4)]
     proposed = [domain.render(level)[0].numpy() for level in chosen]
-    paths = [episode.image for episode in recorded_episodes(run).episodes if episode.solved]
+    paths = [episode.image for episode in recorded_episodes(run, [kept[SUITE]]).episodes if episode.solved]
 
     figure = Figure(figsize=(15, 4.9), dpi=110)
     FigureCanvasAgg(figure)

@@ -30,7 +30,7 @@ class UpdateReport:
     total_steps: int
     metrics: Mapping[str, float]
     seconds: float
-    """Training time of this run so far, over all its processes."""
+    """Training time of this run so far, over all its processes, without evaluations."""
 
 
 NO_GPU = "Start it with --device cpu, or, to go on with a run, write `device: cpu` into its config.yaml"
@@ -88,7 +88,7 @@ class Runner:
         self.students: dict[str, Student] = self.experiment.backend.students(
             self.experiment.student, self.curriculum.students, domain, self.engine, seed, device
         )
-        self.update, self.steps, self.seconds = 0, 0, 0.0
+        self.update, self.steps, self.seconds, self.evaluation_seconds = 0, 0, 0.0, 0.0
         self.stop_requested = False
         self._say = say
         self._resume()
@@ -110,6 +110,7 @@ class Runner:
             "update": self.update,
             "steps": self.steps,
             "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
             "config": method_of(self.run.config),
             "curriculum": self.curriculum.state_dict(),
             "students": {name: student.state_dict() for name, student in self.students.items()},
@@ -118,6 +119,7 @@ class Runner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.update, self.steps, self.seconds = state["update"], state["steps"], state["seconds"]
+        self.evaluation_seconds = state.get("evaluation_seconds", 0.0)
         self.curriculum.load_state_dict(state["curriculum"])
         for name, student in self.students.items():
             student.load_state_dict(state["students"][name])
@@ -135,9 +137,9 @@ class Runner:
         ):
             self.run.drop_after(self.update)  # not before the lock: another process may be writing
             while self.steps < self.experiment.total_steps and not self.stop_requested:
-                started, steps_before = time.perf_counter(), self.steps
+                started, steps_before, evaluated_before = time.perf_counter(), self.steps, self.evaluation_seconds
                 metrics = self._step()
-                elapsed = time.perf_counter() - started
+                elapsed = time.perf_counter() - started - (self.evaluation_seconds - evaluated_before)
                 self.seconds += elapsed
                 speed = (self.steps - steps_before) / elapsed
                 self._write(metrics, speed, write_events)
@@ -181,8 +183,10 @@ class Runner:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.suite is not None
+        started = time.perf_counter()
         rng = named_generator(self.experiment.seed, "evaluation", self.update, device=self.experiment.device)
         result = evaluate(self.protagonist, self.suite, self.experiment.evaluate_episodes, rng)
+        self.evaluation_seconds += time.perf_counter() - started
         means = {"mean_solved": result.mean_solved, "mean_return": result.mean_return}
         return {f"evaluation/{self.suite.name}/{name}": v for name, v in {**means, **result.by_level()}.items()}
 
@@ -198,7 +202,7 @@ class Runner:
 
     def _write(self, metrics: Mapping[str, float], speed: float, write_events: Write) -> None:
         self.run.metrics_file.append({"update": self.update, "steps": self.steps, **metrics})
-        timing = {"seconds": self.seconds, "steps_per_second": speed}
+        timing = {"seconds": self.seconds, "evaluation_seconds": self.evaluation_seconds, "steps_per_second": speed}
         self.run.timing_file.append({"update": self.update, **timing})
         write_events({**metrics, "timing/steps_per_second": speed}, self.steps)
         if self.update % self.experiment.checkpoint_every == 0:

@@ -1,9 +1,11 @@
 """Metrics files: rows by update, exact floats, killed writers, new columns."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clutr.experiments.metrics import MetricsFile
@@ -48,3 +50,84 @@ def test_a_writer_killed_anywhere_leaves_whole_rows(tmp_path_factory: object, cu
     again.truncate(5)
     again.append({"update": 6, "a": 0.5})
     assert again.rows()[-1] == {"update": "6", "a": "0.5"}
+
+
+WHOLE = "update,steps,a\n1,10,0.5\n2,20,nan\n3,30,0.25\n"
+
+
+def read(path: Path, content: str | bytes) -> MetricsFile:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return MetricsFile(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff" + WHOLE,
+        WHOLE.replace("\n", "\r\n"),
+        WHOLE.replace(",", ";").replace(".", ","),
+        WHOLE.replace(",", "\t"),
+        '"update","steps","a"\n"1","10","0.5"\n2.0,20,\n3,30,0.25\n',
+    ],
+)
+def test_what_a_spreadsheet_saved_is_read(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = read(tmp_path / "m.csv", content)
+    assert {name: values[[0, 2]].tolist() for name, values in file.columns().items()} == {
+        "update": [1, 3],
+        "steps": [10, 30],
+        "a": [0.5, 0.25],
+    }
+    assert np.isnan(file.columns()["a"][1])
+    file.truncate(2)
+    file.append({"update": 3, "steps": 30, "a": 1.5})
+    assert file.path.read_text().splitlines()[-1] == "3,30,1.5"
+    assert file.columns()["update"].tolist() == [1, 2, 3]
+    assert not caplog.records
+
+
+def test_stray_rows_are_left_out_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = read(tmp_path / "m.csv", WHOLE + "mean;of;all\n4,40,high\n5,50,0.5,7\n6,60,0.5\n")
+    assert file.columns()["update"].tolist() == [1, 2, 3, 4, 6]
+    file.columns()
+    [record] = caplog.records
+    assert "m.csv: 3 of its 7 rows do not fit its first line; what could be read is used" in record.getMessage()
+    file.truncate(4)
+    assert "the whole file is kept as m.csv.unread" in caplog.records[-1].getMessage()
+    assert (tmp_path / "m.csv.unread").read_text().endswith("6,60,0.5\n")
+    assert MetricsFile(file.path).columns()["update"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_file_without_updates_is_kept_and_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = read(tmp_path / "m.csv", "shopping\nmilk\n")
+    assert file.columns() == {}
+    assert "its first line does not name the column update" in caplog.text
+    file.truncate(9)
+    file.append({"update": 10, "a": 0.5})
+    assert file.columns() == {"update": np.array([10.0]), "a": np.array([0.5])}
+    assert (tmp_path / "m.csv.unread").read_text() == "shopping\nmilk\n"
+    assert read(tmp_path / "empty.csv", "").columns() == {}
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.integers(0, len(WHOLE)), st.integers(0, 12), st.binary(max_size=6) | st.sampled_from([b'"', b";", b"\n"])
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(mutations=MUTATIONS)
+def test_no_mutated_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, mutations: Any) -> None:
+    content = WHOLE.encode()
+    for at, cut, added in mutations:
+        content = content[:at] + added + content[at + cut :]
+    file = read(tmp_path_factory.mktemp("m") / "m.csv", content)
+    lengths = {len(values) for values in file.columns().values()}
+    assert len(lengths) <= 1
+    file.truncate(2)
+    assert all(update <= 2 for update in file.columns().get("update", []))
+    file.append({"update": 3, "steps": 30, "a": 0.75})
+    again = MetricsFile(file.path).columns()
+    assert (again["update"][-1], again["a"][-1]) == (3, 0.75)
+    MetricsFile(file.path).truncate(2)

@@ -1,6 +1,7 @@
 """Run directories: created once, locked, with checkpoints that fall back."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,6 +85,12 @@ def test_drop_after_forgets_what_came_later(run: RunDirectory) -> None:
     assert run.load_checkpoint()[0] == {"update": 2}
 
 
+def evaluation(suite: str) -> dict[str, Any]:
+    row = {"level": "a", "episodes": 2, "solved": 0.5, "return_mean": 0.25, "return_std": 0.5}
+    summary = {"steps": 20, "seed": 3, "deterministic": True}
+    return {"run": "r", "suite": suite, "levels": [row], "summary": summary}
+
+
 def test_evaluations_round_trip(run: RunDirectory) -> None:
     levels = MazeDomain().sample(2, torch.Generator().manual_seed(0))
     recording = {
@@ -94,22 +101,24 @@ def test_evaluations_round_trip(run: RunDirectory) -> None:
         "solved": torch.tensor([True, False]),
     }
     video = {"level": "a", "frames": torch.zeros(3, 40, 40, 3, dtype=torch.uint8), "solved": True, "return": 0.5}
-    run.save_evaluation("dcd7", {"suite": "dcd7"}, [recording], [video])
-    run.save_evaluation("other", {"suite": "other"})
-    assert run.evaluations() == {"dcd7": {"suite": "dcd7"}, "other": {"suite": "other"}}
-    [found] = run.recordings()
+    path = run.save_evaluation(evaluation("dcd7"), [recording], [video])
+    assert path == run.path / "evaluations" / "dcd7" / "steps-000000020-seed-3-deterministic-2.json"
+    run.save_evaluation(evaluation("dcd7"), name="other")
+    kept = run.evaluations()
+    assert [(each.name, each.result) for each in kept] == [(name, evaluation("dcd7")) for name in ("dcd7", "other")]
+    [found] = run.recordings(kept)
     assert found["suite"] == "dcd7"
     assert found["levels"].key() == levels.key()
     assert found["positions"].tolist() == [[1, 2], [3, -1]]
     assert found["solved"].tolist() == [True, False]
-    [shown] = run.videos()
+    [shown] = run.videos(kept)
     assert (shown["suite"], shown["level"], shown["return"]) == ("dcd7", "a", 0.5)
     assert shown["frames"].shape == (3, 40, 40, 3)
 
 
 def test_recorded_levels_are_of_the_kind_that_was_played(run: RunDirectory) -> None:
     recording = {"level": "a", "levels": SeedLevels(torch.tensor([4])), "positions": torch.zeros(1, 2)}
-    run.save_evaluation("minigrid", {"suite": "minigrid"}, [recording])
-    [found] = run.recordings()
+    run.save_evaluation(evaluation("minigrid"), [recording])
+    [found] = run.recordings(run.evaluations())
     assert isinstance(found["levels"], SeedLevels)
     assert found["levels"].seed.tolist() == [4]

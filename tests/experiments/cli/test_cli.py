@@ -234,8 +234,36 @@ def test_eval_prints_a_table_and_the_worst_levels(room: Path, clutr: Run) -> Non
     printed = clutr("eval", room / "maze-dr-debug-s1", "--suite", "random", "--episodes", "2", "--cvar-levels", "20")
     assert re.search(r"RandomSolvable │ +\d+% │", printed)
     assert re.search(r"IQM +│ .*\[", printed)
-    assert "worst 0.1%" in printed
+    assert "worst 10%" in printed
+    assert "worst 1%" not in printed, "20 levels have no hundredth"
     assert re.search(r"maze-dr-debug-s1 │ +20 │ ", printed)
+
+
+def test_eval_takes_several_runs_and_a_checkpoint(room: Path, clutr: Run, refused: Run) -> None:
+    runs = [room / "maze-dr-debug-s1", room / "maze-clutr-debug-s1"]
+    printed = clutr("eval", *runs, "--suite", "small", "--episodes", "1")
+    assert re.search(r"maze-dr-debug-s1 ┃ +maze-clutr-debug-s1", printed)
+    lines = clutr("eval", *runs, "--suite", "small", "--episodes", "1", "--json").splitlines()
+    assert [json.loads(line)["run"] for line in lines] == [str(run) for run in runs]
+    options = ("--suite", "small", "--episodes", "1", "--json")
+    result = json.loads(clutr("eval", runs[0], "--checkpoint", "1024", *options))
+    assert result["summary"]["steps"] == 1024
+    error = refused("eval", runs[0], "--checkpoint", "3")
+    assert "has no checkpoint at 3 steps (any more): it has those at 512, 1,024, 1,536 steps" in error
+    assert "the seed must be between 0 and" in refused("eval", runs[0], "--seed", str(2**64))
+
+
+def test_compare_evaluates_what_is_missing_if_told_to(room: Path, clutr: Run, refused: Run) -> None:
+    runs = sorted(room.glob("maze-dr-*"))
+    assert "with sampled actions alone. Run" in refused("compare", *runs, "--suite", "small", "--deterministic")
+    clutr("eval", runs[0], "--suite", "small", "--deterministic", "--episodes", "2")
+    assert "with sampled actions alone, unlike" in refused("compare", *runs, "--suite", "small", "--deterministic")
+    arguments = ("compare", *runs, "--suite", "small", "--deterministic", "--json")
+    compared = json.loads(clutr(*arguments, "--evaluate"))
+    assert (compared["episodes"], len(compared["methods"][0]["runs"])) == (2, 2)
+    assert compared["evaluated"] == "at 1,536 steps, deterministic actions, seed 1"
+    assert json.loads(clutr(*arguments)) == compared
+    assert "are the same run" in refused("compare", runs[0], runs[0], "--suite", "small")
 
 
 def test_eval_json(room: Path, clutr: Run) -> None:
@@ -250,7 +278,8 @@ def test_eval_json(room: Path, clutr: Run) -> None:
         assert row["episodes"] == 2
         assert row["solved"] in (0, 0.5, 1)
     assert result["summary"]["run_seed"] == 1
-    assert json.loads((run / "evaluations" / "small.json").read_text()) == result
+    kept = run / "evaluations" / "small" / f"steps-{result['summary']['steps']:09d}-seed-1-sampled-2.json"
+    assert json.loads(kept.read_text()) == result
     assert clutr("eval", run, "--suite", "small", "--episodes", "2", "--json") == printed, "the seed decides it all"
 
 
@@ -259,7 +288,7 @@ def test_compare_takes_seeds_together(room: Path, clutr: Run) -> None:
     printed = clutr("compare", *runs, "--suite", "random")
     assert "2 runs" in printed
     assert "P(better than" in printed
-    assert "worst 0.1%" in printed
+    assert "worst 10%" in printed
     result = json.loads(clutr("compare", *runs, "--suite", "random", "--json"))
     assert result["baseline"] == "maze-dr-debug"
     assert [len(method["runs"]) for method in result["methods"]] == [2, 1]
@@ -319,7 +348,7 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
         (["resume", "nowhere"], "nowhere is not a run"),
         (["report", "nowhere"], "nowhere is not a run"),
         (["compare", "nowhere"], "nowhere is not a run"),
-        (["eval"], "Missing from clutr eval: PATH"),
+        (["eval"], "name at least one run: `clutr eval RUN`"),
         (["compare"], "nothing to compare"),
         (["eval", "run", "--fast"], "Unrecognized options: --fast (`clutr eval --help` tells more)"),
         (["train", "maze-dr-debug", "--num-envs", "many"], "Error parsing --num-envs: invalid literal"),

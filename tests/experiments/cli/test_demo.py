@@ -32,9 +32,9 @@ def test_demo_prints_the_table_and_the_report(
 def test_demo_replaces_the_runs_of_an_earlier_one(tmp_path: Path) -> None:
     experiment = PRESETS["maze-dr-debug"]
     earlier = RunDirectory.create(tmp_path / "dr", experiment)
-    earlier.save_evaluation("small", {"run": "earlier"}, [])
+    (earlier.path / "evaluations").mkdir()
     assert demo._fresh_run(earlier.path, replace(experiment, seed=2)).experiment.seed == 2
-    assert earlier.evaluations() == {}
+    assert not (earlier.path / "evaluations").exists()
 
 
 def test_demo_removes_nothing_that_is_not_a_run(tmp_path: Path) -> None:

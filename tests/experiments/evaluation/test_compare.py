@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from clutr.experiments.evaluation.compare import Comparison, compare, require_evaluation
+from clutr.experiments.evaluation.compare import Comparison, compare
 from clutr.experiments.evaluation.tables import comparison_table
 from clutr.experiments.storage import RunError
 
@@ -46,7 +46,7 @@ def test_two_methods_with_two_seeds_each_on_numbers_worked_by_hand() -> None:
     comparison = two_methods()
     dr, clutr = comparison.methods
     assert (comparison.suite, comparison.episodes, comparison.baseline) == ("accel", 20, "dr")
-    assert (dr.runs, dr.resampled) == (("dr-0", "dr-1"), "seeds")
+    assert (dr.runs, dr.resampled) == (("dr-0", "dr-1"), "seeds and episodes")
     # Sorted 0 .1 | .2 .2 .5 .7 | 1 1
     assert dr.iqm.value == pytest.approx(1.6 / 4)
     assert dr.mean.value == pytest.approx(3.7 / 8)
@@ -60,10 +60,36 @@ def test_two_methods_with_two_seeds_each_on_numbers_worked_by_hand() -> None:
     assert clutr.improvement.value == pytest.approx((3.5 + 3 + 4 + 2) / 16)
 
 
-def test_level_intervals_over_seeds() -> None:
+def test_level_intervals_know_seeds_and_episodes() -> None:
     maze = two_methods().methods[1].levels["Maze"]
-    # Two seeds give three possible means: .2 and .6 with probability 1/4 each, .4.
-    assert (maze.value, maze.low, maze.high) == pytest.approx((0.4, 0.2, 0.6))
+    # The seeds alone give .2 and .6 with probability 1/4 each, and .4; 20 episodes of each widen that.
+    assert maze.value == pytest.approx(0.4)
+    assert 0.03 < maze.low < 0.2
+    assert 0.6 < maze.high < 0.85
+
+
+def test_two_runs_that_agree_are_not_certain() -> None:
+    solved = [0.5, 1.0, 1.0, 0.0]
+    comparison = compare(
+        {
+            name: [evaluation(f"{name}-{seed}", rates) for seed in (0, 1)]
+            for name, rates in (("dr", solved), ("up", [1.0] * 4))
+        },
+        seeded(),
+    )
+    dr, up = comparison.methods
+    assert dr.levels["Labyrinth"].low < 0.4
+    assert dr.levels["Labyrinth"].high > 0.6
+    assert dr.levels["Maze"].low == pytest.approx(0.05 ** (1 / 40)), "40 of 40 episodes"
+    assert up.mean.low == pytest.approx(0.05 ** (1 / 160))
+    assert up.median.low == pytest.approx(0.05 ** (1 / 120)), "three of the four levels decide it"
+    assert up.improvement is not None
+    assert up.improvement.low < 0.5 + up.improvement.value / 4
+    assert "one-sided 95 % bound (Clopper-Pearson)" in comparison.uncertainty
+    assert "2 seeds of up: such intervals hold the truth in about 65 % of cases." in comparison.uncertainty
+    assert "100.0 [>= 92.8]" in show(comparison)
+    assert "0.0 [<= 7.2]" in show(comparison)
+    assert "[100.0, 100.0]" not in show(comparison)
 
 
 def test_one_run_resamples_its_episodes_and_says_so() -> None:
@@ -71,16 +97,16 @@ def test_one_run_resamples_its_episodes_and_says_so() -> None:
     [dr] = comparison.methods
     assert dr.resampled == "episodes"
     assert dr.iqm.value == pytest.approx(0.375)
-    assert dr.levels["[bold]Corridor"].low == pytest.approx(20 / (20 + 1.959964**2))  # Wilson: 20 of 20 is not certain
+    assert dr.levels["[bold]Corridor"].low == pytest.approx(0.05 ** (1 / 20))  # 20 of 20 is not certain
     spread = np.sqrt(0.25 * 0.75 / 20 + 0.5 * 0.5 / 20) / 2  # of the mean of the two middle solve rates
     assert dr.iqm.high - dr.iqm.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
     assert "One run only of dr: its episodes are resampled instead of seeds" in comparison.uncertainty
 
 
 def test_few_seeds_are_pointed_out() -> None:
-    assert "Fewer than 5 seeds of dr, clutr" in two_methods().uncertainty
-    many = compare({"dr": [evaluation(f"dr-{seed}", [0.5] * 4) for seed in range(5)]}, seeded())
-    assert "Fewer" not in many.uncertainty
+    assert "2 seeds of dr: such intervals hold the truth in about 65 % of cases." in two_methods().uncertainty
+    many = compare({"dr": [evaluation(f"dr-{seed}", [0.5] * 4) for seed in range(10)]}, seeded())
+    assert "10 seeds" not in many.uncertainty
     assert "One run" not in many.uncertainty
 
 
@@ -94,7 +120,7 @@ def test_json_is_plain() -> None:
 
 def test_table_shows_every_level_and_aggregate() -> None:
     text = show(two_methods())
-    for expected in (*LEVELS, "dr", "2 runs", "interquartile mean", "40.0 [20.0, 60.0]", "P(better than dr)", "78.1"):
+    for expected in (*LEVELS, "dr", "2 runs", "interquartile mean", "40.0 [", "P(better than dr)", "78.1"):
         assert expected in text
     assert "\\[" not in text
 
@@ -103,20 +129,15 @@ def test_same_seed_same_comparison() -> None:
     assert two_methods() == two_methods()
 
 
-def test_missing_evaluations_name_the_command() -> None:
-    good = evaluation("runs/a", [0.5])
-    assert require_evaluation({"accel": good}, "runs/a", "accel") is good
-    with pytest.raises(RunError, match="Run `clutr eval runs/a --suite accel` first"):
-        require_evaluation({}, "runs/a", "accel")
-    with pytest.raises(RunError, match=r"'accel'; it has: perfect, random\. Run"):
-        require_evaluation({"random": good, "perfect": good}, "runs/a", "accel")
-
-
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         (evaluation("b", [0.5, 0.5], suite="perfect"), "b was evaluated on the suite 'perfect', a on 'accel'"),
         (evaluation("b", [0.5, 0.5, 0.5]), r"b and a were evaluated on different levels \(SixteenRooms\); evaluate"),
+        (
+            evaluation("b", [0.5, 0.5]) | {"summary": {"deterministic": True}},
+            "b with deterministic actions and a with sampled ones were evaluated",
+        ),
         (evaluation("b", [0.5, 0.5], episodes=10), "b played 10 episodes on Labyrinth, a played 20 on Labyrinth"),
     ],
 )
@@ -161,7 +182,7 @@ def test_suites_told_by_returns_are_compared_by_them() -> None:
     assert clutr.improvement.value == pytest.approx((4 + 3 + 3 + 4) / 16)
     shown = show(comparison)
     assert "Mean return on roads, 20 episodes a level and run" in shown
-    assert "1,200 [1,200, 1,200]" in shown
+    assert "1,200 [1,19" in shown
     assert "optimality gap" not in shown
     assert "solved (%)" in shown
     result = comparison.to_json()

@@ -234,18 +234,23 @@ def test_table_holds_the_values_it_was_given() -> None:
         "100\u202f%",
         "100\u202f%",
     ]
-    # Wilson (1927), 100 episodes, z = 1.96: none solved 0 to 3.7, all solved 96.3 to 100, half 40.4 to 59.6
-    assert [interval for _, interval in cells[:2]] == ["0 to 4", "40 to 60"]
-    assert cells[5][1] == "96 to 100"
+    # Wilson (1927), 100 episodes, z = 1.96: half 40.4 to 59.6; Clopper-Pearson, one-sided: none 0 to 3, all 97 to 100
+    assert [interval for _, interval in cells[:2]] == ["0 to 3", "40 to 60"]
+    assert cells[5][1] == "97 to 100"
     assert cells[6] == ("46\u202f%", "11 to 97")  # mean of the first, with the summary's interval
     assert cells[8] == ("52\u202f%", "31 to 72")  # IQM
     assert "Resampled." in panel.caption
     assert "tests: 100 episodes a level" in panel.caption
 
 
-def test_best_of_a_row_is_marked_unless_all_are_equal() -> None:
-    panel = solve_table({"tests": [("a", evaluation([0.4, 1.0])), ("b", evaluation([0.6, 1.0]))]}, "s")
-    assert panel.body.count("rate best") == 1
+def test_best_of_a_row_is_marked_beyond_the_intervals_alone() -> None:
+    near = solve_table({"tests": [("a", evaluation([0.54], 50)), ("b", evaluation([0.46], 50))]}, "s")
+    assert "best" not in near.html(), "54 % (40-67) is not better than 46 % (33-60)"
+    apart = solve_table({"tests": [("a", evaluation([0.2, 0.97])), ("b", evaluation([0.6, 1.0]))]}, "s")
+    assert apart.body.count("rate best") == 1, "of 100 episodes 60 are beyond 20, but 100 not beyond 97"
+    assert "Underlined: above all others of the row, beyond the intervals." in apart.caption
+    single = solve_table({"tests": [("a", evaluation([0.9]))]}, "s")
+    assert "best" not in single.html()
 
 
 def test_single_method_also_shows_returns_and_episodes() -> None:

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from clutr.envs.domain import SeedLevels
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.level import MazeLevels
 from clutr.envs.randomness import named_generator
+from clutr.experiments.evaluation_files import KeptEvaluation
 from clutr.experiments.reports.report_data import method_labels, recorded_episodes
 from clutr.experiments.reports.run_report import build_comparison, build_report, report_html
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
@@ -74,13 +75,16 @@ class FakeRun:
             records.append(ProposalRecord(update, 1024 * update, DOMAIN.sample(8, rng), latents, scores))
         return records
 
-    def evaluations(self) -> dict[str, dict[str, Any]]:
-        return self.results
+    def evaluations(self) -> list[KeptEvaluation]:
+        return [
+            KeptEvaluation(self.path / f"{name}.json", name.partition("/")[0], found)
+            for name, found in self.results.items()
+        ]
 
-    def recordings(self) -> list[dict[str, Any]]:
+    def recordings(self, _: Sequence[KeptEvaluation]) -> list[dict[str, Any]]:
         return self.recorded
 
-    def videos(self) -> list[dict[str, Any]]:
+    def videos(self, _: Sequence[KeptEvaluation]) -> list[dict[str, Any]]:
         return self.recorded_videos
 
     def manifold_health(self) -> dict[str, Any] | None:
@@ -220,6 +224,49 @@ def test_runs_beside_and_untrained_students_are_columns(run: FakeRun, tmp_path: 
     assert 'id="methods"' in html
 
 
+def older_and_newer(fake: FakeRun, steps: tuple[int, ...], deterministic: bool = False, episodes: int = 20) -> None:
+    for each in steps:
+        found = result(str(fake.path), each / 10_000)
+        found["levels"][0]["episodes"] = episodes
+        found["summary"] |= {"steps": each, "seed": 1, "deterministic": deterministic}
+        fake.results[f"tests/{each}"] = found
+
+
+def test_a_table_that_is_older_than_the_run_says_so(run: FakeRun) -> None:
+    run.results = {}
+    older_and_newer(run, (1024, 2048))
+    html = report_html(run.directory)
+    assert "The runs&#x27; students at 2,048 steps, sampled actions, seed 1." in html
+    assert f"run-a has trained on since, to 4,096 steps: `clutr eval {run.path} --suite tests` tests it" in html
+    assert "mean over levels, at 2.05k steps" in html
+    older_and_newer(run, (4096,))
+    assert "has trained on since" not in report_html(run.directory)
+
+
+def test_runs_beside_are_shown_at_the_same_steps_or_left_out_by_name(run: FakeRun, tmp_path: Path) -> None:
+    run.results = {}
+    older_and_newer(run, (1024, 2048))
+    others = {name: FakeRun(tmp_path / name, "dr", seed) for seed, name in enumerate(("match", "steps", "mode", "few"))}
+    older_and_newer(others["match"], (1024,))
+    older_and_newer(others["steps"], (3072,))
+    older_and_newer(others["mode"], (1024,), deterministic=True)
+    older_and_newer(others["few"], (1024,), episodes=3)
+    html = report_html(run.directory, [fake.directory for fake in others.values()])
+    assert re.findall(r'<th scope="col"><i[^>]*></i>([^<]*)</th>', html) == ["clutr", "dr"]
+    assert "at 1,024 steps, sampled actions" in html
+    assert f"Left out: {run.path} at 1,024 and 2,048 and {others['steps'].path} at 3,072 were not" in html
+    assert (
+        f"Left out: {others['mode'].path} was evaluated on &#x27;tests&#x27; with deterministic actions alone" in html
+    )
+    assert f"Left out: {run.path} at 20 and {others['few'].path} at 3 were not evaluated at the same episodes" in html
+
+
+def test_a_run_beside_itself_is_refused(run: FakeRun, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(RunError, match=r"run-a and .*run-a are the same run: name it once"):
+        report_html(run.directory, [FakeRun(tmp_path / "x" / ".." / "run-a").directory])
+
+
 def test_seeds_of_a_method_share_its_name(tmp_path: Path) -> None:
     seeds = [FakeRun(tmp_path / f"c{seed}", "clutr", seed) for seed in (1, 2)]
     assert method_labels([fake.directory for fake in seeds]) == ["clutr", "clutr"]
@@ -233,7 +280,7 @@ def test_seeds_of_a_method_share_its_name(tmp_path: Path) -> None:
 
 
 def test_columns_of_seeds_have_different_names(tmp_path: Path) -> None:
-    runs = [FakeRun(tmp_path / f"c{index}", "clutr", seed=1) for index in range(3)]
+    runs = [FakeRun(tmp_path / f"c{index}", "clutr", seed=1, manifold_seed=index) for index in range(3)]
     for fake in runs:
         fake.results = {"tests": result(str(fake.path), 0.1)}
     html = report_html(runs[0].directory, [fake.directory for fake in runs[1:]])
@@ -244,7 +291,7 @@ def test_columns_of_seeds_have_different_names(tmp_path: Path) -> None:
 def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
     def ends(solved: list[bool]) -> list[bool]:
         run.recorded = [recording(solved)]
-        return [episode.solved for episode in recorded_episodes(run.directory).episodes]
+        return [episode.solved for episode in recorded_episodes(run.directory, run.evaluations()).episodes]
 
     assert ends([True, True, False, False]) == [True, False]
     assert ends([False, False, False]) == [False, False]
@@ -255,13 +302,13 @@ def test_episodes_drawn_are_a_solved_and_an_unsolved_one(run: FakeRun) -> None:
 def test_where_returns_count_the_episode_of_the_median_return_is_drawn(run: FakeRun) -> None:
     run.results["tests"]["summary"]["metric"] = "return"
     run.recorded = [{**recording([True, False, True, False]), "returns": torch.tensor([4.0, 1.0, 3.0, 2.0])}]
-    [episode] = recorded_episodes(run.directory).episodes
+    [episode] = recorded_episodes(run.directory, run.evaluations()).episodes
     assert (episode.value, episode.solved) == (2.0, False)
 
 
 def test_levels_that_cannot_be_drawn_are_left_out(run: FakeRun) -> None:
     run.recorded[0]["levels"] = SeedLevels(torch.tensor([1, 2, 3]))
-    assert recorded_episodes(run.directory).episodes == []
+    assert recorded_episodes(run.directory, run.evaluations()).episodes == []
 
 
 def test_videos_are_shown_where_there_are_any(run: FakeRun) -> None:
@@ -275,7 +322,7 @@ def test_videos_are_shown_where_there_are_any(run: FakeRun) -> None:
 
 
 def test_moves_do_not_count_turns(run: FakeRun) -> None:
-    episode = recorded_episodes(run.directory).episodes[0]
+    episode = recorded_episodes(run.directory, run.evaluations()).episodes[0]
     assert episode.remark == "2 moves"
     assert episode.image.dtype == np.uint8
     assert episode.image.shape[0] / episode.image.shape[1] == 7 / 8  # with the ring of walls

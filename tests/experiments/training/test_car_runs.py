@@ -15,6 +15,7 @@ from clutr.envs.car.road.level import BezierLevels
 from clutr.experiments.cli.main import main
 from clutr.experiments.config import Experiment
 from clutr.experiments.evaluation.runs import evaluate_run
+from clutr.experiments.evaluation.selection import own_evaluations
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.train import train
 from clutr.manifold.set_vae import SetVAEConfig
@@ -56,17 +57,17 @@ def test_training_measures_both_returns_and_solve_rates(room: Path) -> None:
 
 def test_an_evaluation_keeps_ways_and_films(room: Path) -> None:
     run = RunDirectory(room / "a")
-    recordings = run.recordings()
+    recordings = run.recordings(own_evaluations(run, SUITE))
     assert [entry["level"] for entry in recordings] == [f"Bezier0{number}" for number in range(1, 6)]
     for entry in recordings:
         assert isinstance(entry["levels"], BezierLevels)
         assert entry["positions"].shape == (2, entry["positions"].shape[1], 4)
         assert entry["positions"][:, :2].isfinite().all()
-    assert len(run.videos()) == 2
-    for video in run.videos():
+    assert len(run.videos(own_evaluations(run, SUITE))) == 2
+    for video in run.videos(own_evaluations(run, SUITE)):
         assert video["frames"].dtype == torch.uint8
         assert video["frames"].shape[1:] == (96, 96, 3)
-    row = run.evaluations()[SUITE]["levels"][0]
+    row = own_evaluations(run, SUITE)[-1].result["levels"][0]
     assert row["return_mean"] == pytest.approx(sum(row["returns"]) / 2)
 
 

@@ -28,7 +28,12 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
         return [] if torch.equal(left, right) else [path]
     if isinstance(left, dict):
         assert left.keys() == right.keys(), path
-        return [d for key in left if key != "seconds" for d in differences(left[key], right[key], f"{path}/{key}")]
+        return [
+            d
+            for key in left
+            if not str(key).endswith("seconds")
+            for d in differences(left[key], right[key], f"{path}/{key}")
+        ]
     if isinstance(left, list | tuple):
         assert len(left) == len(right), path
         return [d for i, item in enumerate(left) for d in differences(item, right[i], f"{path}/{i}")]

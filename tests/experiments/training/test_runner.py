@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import PRESETS
@@ -38,6 +40,7 @@ def test_every_update_is_told_and_written(finished: tuple[RunDirectory, list[Upd
         [report.metrics["protagonist/mean_return"] for report in reports]
     )
     assert run.timing()["seconds"].tolist() == pytest.approx(seconds)
+    assert list(run.timing()) == ["update", "seconds", "evaluation_seconds", "steps_per_second"]
     assert list(run.path.glob("events.*")), "TensorBoard's file"
 
 
@@ -107,3 +110,28 @@ def test_a_gpu_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch:
     with pytest.raises(RunError, match=r"asks for device cuda, but torch finds no GPU\. Start it with --device cpu"):
         Runner(run)
     assert require_device("cpu") == torch.device("cpu")
+
+
+def test_time_of_evaluation_is_not_time_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that ticks in evaluations alone: 5 seconds each, of which training has none but its one tick."""
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    def evaluation(*args: Any, **options: Any) -> Any:
+        now[0] += 5.0
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr("clutr.experiments.training.runner.time.perf_counter", tick)
+    monkeypatch.setattr("clutr.experiments.training.runner.evaluate", evaluation)
+    experiment = replace(PRESETS["maze-dr-debug"], evaluate_every=1, evaluate_episodes=1, total_steps=512)
+    run = RunDirectory.create(tmp_path / "run", experiment)
+    reports: list[UpdateReport] = []
+    assert Runner(run).train(reports.append)
+    timing, updates = run.timing(), np.arange(1, len(reports) + 1)
+    assert timing["evaluation_seconds"].tolist() == (6 * updates).tolist()
+    assert np.ptp(timing["seconds"] / updates) == 0
+    assert timing["seconds"][0] < 6
+    assert timing["steps_per_second"][0] == pytest.approx(reports[0].steps / reports[0].seconds)
