@@ -98,7 +98,8 @@ def comparison(rows: Rows, study: Study, budget: str) -> Comparison | None:
                     }
                     for row in mine
                 ]
-                run = {"run": f"{method}-s{seed}", "suite": study.suite, "levels": levels}
+                summary = {"steps": int(mine[0]["steps"]), "seed": seed}
+                run = {"run": f"{method}-s{seed}", "suite": study.suite, "levels": levels, "summary": summary}
                 evaluations.setdefault(method, []).append(run)
     return compare(evaluations, torch.Generator().manual_seed(1)) if evaluations else None
 
@@ -109,7 +110,7 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
     parts.append(
         f"Made by `python -m clutr.experiments.studies.curricula_tables {study.path.name}` from the CSV files "
         + "beside it; `study.yaml` is the whole configuration. Figures in per cent, with 95 % bootstrap intervals "
-        + "over seeds.\n"
+        + "over seeds and their episodes.\n"
     )
     for budget, words in (
         ("steps", f"{study.steps:,} environment steps of one student"),
