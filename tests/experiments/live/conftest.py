@@ -100,6 +100,7 @@ def address(probed_world: WorldModelRun, curriculum_run: Path, car_world: WorldM
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
+        assert "CLUTR_REQUIRE_BROWSER" not in os.environ, "the browser tests were to run, and no Chromium is installed"
         pytest.skip("no Chromium is installed")
     expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
