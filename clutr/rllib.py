@@ -67,7 +67,9 @@ class CurriculumLoop:
 
     Raises:
         ImportError: if Ray is not installed.
-        ValueError: if the curriculum needs several students.
+        TypeError: if an environment is no `LevelEnv`.
+        ValueError: if the curriculum needs several students, or the environments are not vectorised in the runner
+            itself (`gym_env_vectorize_mode="sync"`, RLlib's default).
     """
 
     def __init__(self, algorithm: Any, curriculum: Curriculum) -> None:
@@ -77,10 +79,21 @@ class CurriculumLoop:
                 f"this curriculum needs the students {', '.join(curriculum.students)}, and an algorithm of RLlib "
                 + "trains one; `clutr train PRESET --backend rllib` can"
             )
+        mode = algorithm.config.gym_env_vectorize_mode
+        if getattr(mode, "value", mode) != "sync":
+            raise ValueError(
+                "levels are handed to environments in the runner itself: "
+                + f"gym_env_vectorize_mode must be 'sync', got {mode!r}"
+            )
         self.algorithm, self.curriculum = algorithm, curriculum
         self.runners, self.envs = algorithm.config.num_env_runners, algorithm.config.num_envs_per_env_runner
         self.observed: dict[str, float] = {}
         """Means of what the curriculum said about the last proposal."""
+        others = sorted({name for names in self._each(_other_envs, None) for name in names})
+        if others:
+            raise TypeError(
+                f"a curriculum chooses the levels of LevelEnvs; wrap {', '.join(others)} in clutr.rllib.LevelEnv"
+            )
 
     def train(self) -> dict[str, Any]:
         """One iteration of the algorithm on a new proposal. Returns RLlib's results.
@@ -112,14 +125,21 @@ class CurriculumLoop:
         return results
 
 
+def _level_env(env: Any) -> LevelEnv | None:
+    while not isinstance(env, LevelEnv):
+        if not isinstance(env, gymnasium.Wrapper):
+            return None
+        env = env.env
+    return env
+
+
 def _level_envs(runner: Any) -> list[LevelEnv]:
-    found = []
-    for env in runner.env.unwrapped.envs:
-        layer = env
-        while not isinstance(layer, LevelEnv):
-            layer = layer.env
-        found.append(layer)
-    return found
+    return [found for env in runner.env.unwrapped.envs if (found := _level_env(env)) is not None]
+
+
+def _other_envs(runner: Any, payloads: None) -> list[str]:  # noqa: ARG001
+    """The classes of environments that no level can be given to."""
+    return [type(env.unwrapped).__name__ for env in runner.env.unwrapped.envs if _level_env(env) is None]
 
 
 def _give(runner: Any, payloads: Sequence[dict[str, Any]]) -> None:

@@ -13,11 +13,13 @@ from clutr.curricula.base import Curriculum, Outcome, Proposal
 
 require_sb3()
 
+from stable_baselines3 import DDPG, DQN, SAC, TD3  # noqa: E402
 from stable_baselines3.common.callbacks import BaseCallback  # noqa: E402
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm  # noqa: E402
 
 from clutr.agents.sb3.vec_env import LevelVecEnv  # noqa: E402
 
+OFF_POLICY = (DQN, SAC, TD3, DDPG)
 STUDENTS_INSTEAD = "`clutr train PRESET --student sb3-...` can"
 
 
@@ -33,7 +35,8 @@ class CurriculumCallback(BaseCallback):
         gae_lambda: off-policy, lambda of the generalised advantages that scores are made of.
 
     Raises:
-        TypeError: when training starts, if the model's environment is no `LevelVecEnv`.
+        TypeError: when training starts, if the model's environment is no `LevelVecEnv`, or if the algorithm is
+            off-policy and none of `OFF_POLICY`: scores need its values.
         ValueError: if the curriculum needs several students; while training, if it wants levels looked at but not
             learnt from. Stable-Baselines3's loop can do neither.
     """
@@ -58,6 +61,12 @@ class CurriculumCallback(BaseCallback):
         env = self.training_env.unwrapped
         if not isinstance(env, LevelVecEnv):
             raise TypeError(f"a curriculum chooses the levels of a LevelVecEnv, not of {type(env).__name__}")
+        if not isinstance(self.model, (OnPolicyAlgorithm, *OFF_POLICY)):
+            names = ", ".join(algorithm.__name__ for algorithm in OFF_POLICY)
+            raise TypeError(
+                f"CurriculumCallback knows no values of {type(self.model).__name__}; "
+                + f"of the off-policy algorithms it works with {names}, of the others with all"
+            )
         self.env = env
 
     def _on_rollout_start(self) -> None:

@@ -187,8 +187,15 @@ class Text(Domain, Protocol):
 class RenderingEngine(Engine, Protocol):
     """An engine that draws its environments as they are now: what films and Gymnasium's `render` show."""
 
+    render_fps: float
+    """Pictures a second, one a step, at which time goes by as it should."""
+
     def render(self) -> NDArray[np.uint8]:
-        """Pictures of the current states `[N, rows, columns, 3]`, each call's own."""
+        """Pictures of the current states `[N, rows, columns, 3]`, each call's own.
+
+        Raises:
+            RuntimeError: the engine was not reset yet.
+        """
         ...
 
 

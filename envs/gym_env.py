@@ -37,8 +37,6 @@ class EngineAdapter:
 
     level_type: ClassVar[type[LevelBatch]]
     """What can be played."""
-    render_fps: float = 10
-    """Pictures a second at which time goes by as it should."""
     end_info: ClassVar[str | None] = None
     """What `info` calls success where an episode terminates; None: it says nothing."""
     engine: RenderingEngine
@@ -202,7 +200,7 @@ class DomainEnv(_Limited, gymnasium.Env[Any, Any]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # Gymnasium declares its type
 
     def __init__(self, adapter: EngineAdapter, render_mode: str | None) -> None:
-        self.metadata = self.metadata | {"render_fps": adapter.render_fps}
+        self.metadata = self.metadata | {"render_fps": adapter.engine.render_fps}
         self.render_mode = _check_render_mode(render_mode)
         self._adapter = adapter
         self.observation_space = adapter.observation_space
@@ -248,7 +246,7 @@ class DomainVectorEnv(_Limited, VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         except ValueError:
             known = ", ".join(repr(mode.value) for mode in AutoresetMode)
             raise ValueError(f"autoreset_mode must be {known}, got {autoreset_mode!r}") from None
-        self.metadata = self.metadata | {"render_fps": adapter.render_fps, "autoreset_mode": self._mode}
+        self.metadata = self.metadata | {"render_fps": adapter.engine.render_fps, "autoreset_mode": self._mode}
         self.num_envs = adapter.num_envs
         self.render_mode = _check_render_mode(render_mode)
         self._adapter = adapter

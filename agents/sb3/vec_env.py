@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clutr.agents.sb3.preprocessing import VIEWS
 from clutr.agents.sb3.requirement import require_sb3
+from clutr.envs.capabilities import RenderingEngine
 from clutr.envs.domain import Engine, LevelBatch, Observation
 
 require_sb3()
@@ -23,7 +24,8 @@ class LevelVecEnv(VecEnv):
 
     Episodes restart by themselves, on the same level. `info` holds `level`, the key of the level that the step was
     played on, `TimeLimit.truncated`, and where an episode ended `terminal_observation` and `is_success`. An option or
-    a seed given to a reset changes nothing: levels hold all that makes them replayable.
+    a seed given to a reset changes nothing: levels hold all that makes them replayable. It can be pickled, and filmed
+    by `VecVideoRecorder` if the engine draws (`clutr.envs.capabilities.RenderingEngine`).
 
     Args:
         engine: N environments.
@@ -39,6 +41,7 @@ class LevelVecEnv(VecEnv):
         if view not in VIEWS:
             raise ValueError(f"view must be {', '.join(VIEWS)}, got {view!r}")
         self.engine = engine
+        self._view_name = view
         self.view = VIEWS[view](engine.observation_space)
         self._require_one_each(levels, engine.num_envs)
         self.levels = levels
@@ -49,8 +52,17 @@ class LevelVecEnv(VecEnv):
         self.record: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         """Rewards, terminated, truncated and solved, `[N]` each, of every step since `start_record`."""
         self._recording = False
-        self.render_mode: str | None = None
+        self.render_mode: str | None = "rgb_array" if isinstance(engine, RenderingEngine) else None
         super().__init__(engine.num_envs, self.view.space, engine.action_space)
+        if isinstance(engine, RenderingEngine):
+            self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": engine.render_fps}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"view": None}  # it holds functions
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.view = VIEWS[self._view_name](self.engine.observation_space)
 
     @staticmethod
     def _require_one_each(levels: LevelBatch, n: int) -> None:
@@ -136,8 +148,12 @@ class LevelVecEnv(VecEnv):
     def _shown(self, observation: Observation) -> Any:
         shown = self.view.show(observation)
         if isinstance(shown, dict):
-            return {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in shown.items()}
-        return np.ascontiguousarray(shown.cpu().numpy())
+            return {name: np.array(value.cpu().numpy(), order="C") for name, value in shown.items()}
+        return np.array(shown.cpu().numpy(), order="C")
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """Pictures of the current states, one an environment; Nones if the engine draws none."""
+        return list(self.engine.render()) if isinstance(self.engine, RenderingEngine) else [None] * self.num_envs
 
     def close(self) -> None:
         """Nothing is held open."""

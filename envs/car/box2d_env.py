@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clutr.envs.car.engine import (
     END_BONUS,
+    FRAMES_A_SECOND,
     GRASS_COST,
     GRASS_GREEN,
     IMPATIENCE,
@@ -103,6 +104,7 @@ class Box2DEngine:
         self.device = torch.device("cpu")
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, PICTURE, np.uint8)})
         self.action_space: gymnasium.Space[Any] = action_space()
+        self.render_fps = FRAMES_A_SECOND / action_repeat
         self._package_tracks = package_tracks
         self._cars = [
             _Car(

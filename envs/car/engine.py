@@ -8,14 +8,12 @@ and ends to the package frame by frame, and the pictures to its `state_pixels`.
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +25,7 @@ from clutr.envs.car.road.packing import PackedRoads
 from clutr.envs.car.road.sampling import PLAYFIELD
 from clutr.envs.car.road.track import Track
 from clutr.envs.domain import LevelBatch, LevelError, Observation, Step
+from clutr.envs.numba_cache import njit, will_compile
 from clutr.envs.validation import require_above, require_at_least
 
 _LOGGER = logging.getLogger(__name__)
@@ -124,6 +123,7 @@ class CarEngine:
         squares = np.full(num_envs, self.playfield)
         self._rules = _Rules(squares, int(max_frames), int(action_repeat), bool(shaped), bool(zoom_in))
         require_at_least(self._rules, 1, "max_frames", "action_repeat")
+        self.render_fps = FRAMES_A_SECOND / action_repeat
         _announce_compilation()
         self._roads = PackedRoads(num_envs)
         self.tracks: list[Track] = []
@@ -232,7 +232,7 @@ class CarEngine:
         rewards = np.zeros(self.num_envs, np.float32)
         self._pictures = self._pictures.copy()
         threads = min(self.num_envs // CARS_A_THREAD + 1, torch.get_num_threads())
-        rest = (
+        rest: tuple[Any, ...] = (
             threads, orders, self._starts, actions, rewards, self._cars, self._roads.arrays, self._episodes,
             self._rules, self._pictures, self._scratch, PALETTE, self._digits,
         )  # fmt: skip
@@ -243,7 +243,9 @@ class CarEngine:
         return rewards
 
     def render(self) -> NDArray[np.uint8]:
-        """What students see now, `[N, 96, 96, 3]`."""
+        """What students see now, `[N, 96, 96, 3]`. Raises `RuntimeError` before a reset."""
+        if not self._loaded:
+            raise RuntimeError("reset the engine before rendering")
         return self._pictures.copy()
 
     @property
@@ -269,9 +271,10 @@ def _playfield(track: Track, row: int, least: float) -> float:
 
 @cache
 def _announce_compilation() -> None:
-    """Say why the first reset after an installation or a change takes so long."""
-    if not list((Path(__file__).parent / "__pycache__").glob("engine._play*.nbi")):
-        _LOGGER.warning("compiling the car engine: once, for about half a minute")
+    """Say why the first reset takes so long where it does."""
+    why = will_compile(_play)
+    if why is not None:
+        _LOGGER.warning("compiling the car engine, for about half a minute, %s", why)
 
 
 @cache
@@ -299,7 +302,7 @@ def _new_episodes(n: int) -> _Episodes:
 
 # One kernel for starts and actions, and threads outside of it: numba compiles a function anew for every caller, and
 # takes as long for its own parallel loop as for half of the rest.
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _play(
     first: int,
     stride: int,
@@ -331,7 +334,7 @@ def _play(
         )  # fmt: skip
 
 
-@njit(cache=True)
+@njit()
 def _begin(i: int, start: Double, cars: Cars, roads: RoadArrays, episodes: _Episodes) -> None:
     """One car's start. A function of its own: inside the parallel loop, numba loses assignments to whole rows."""
     roads.visited[i, :] = False
@@ -348,7 +351,7 @@ def _begin(i: int, start: Double, cars: Cars, roads: RoadArrays, episodes: _Epis
     _move(i, 0.0, 0.0, 0.0, cars, roads, episodes)
 
 
-@njit(cache=True)
+@njit()
 def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: RoadArrays, episodes: _Episodes) -> None:
     """Let a frame pass, and count the tiles that are reached."""
     new_tiles, _ = drive(cars, roads, i, steer, gas, brake)
@@ -357,7 +360,7 @@ def _move(i: int, steer: float, gas: float, brake: float, cars: Cars, roads: Roa
         episodes.score[i] += LAP_REWARD / roads.tiles[i]
 
 
-@njit(cache=True)
+@njit()
 def _advance(
     i: int, action: Double, cars: Cars, roads: RoadArrays, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:
@@ -370,7 +373,7 @@ def _advance(
     return total
 
 
-@njit(cache=True)
+@njit()
 def _frame(
     i: int,
     steer: float,
@@ -401,7 +404,7 @@ def _frame(
     return _shape(i, reward, cars, roads, episodes, rules, palette) if rules.shaped else reward
 
 
-@njit(cache=True)
+@njit()
 def _shape(
     i: int, reward: float, cars: Cars, roads: RoadArrays, episodes: _Episodes, rules: _Rules, palette: Double
 ) -> float:

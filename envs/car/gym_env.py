@@ -10,7 +10,6 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from clutr.envs.car.domain import CarDomain
-from clutr.envs.car.engine import FRAMES_A_SECOND
 from clutr.envs.car.road.level import RoadLevels
 from clutr.envs.domain import LevelBatch, Observation
 from clutr.envs.gym_env import DomainEnv, DomainVectorEnv, EngineAdapter, limit_given_to_make, steps_or
@@ -40,9 +39,7 @@ def _adapter(num_envs: int, level: Level, options: dict[str, Any], limit: int | 
     steps = steps_or(limit, -(-domain.max_frames // domain.action_repeat))
     if limit is not None:
         domain = replace(domain, max_frames=steps * domain.action_repeat)
-    adapter = _CarAdapter(num_envs, level, domain, steps)
-    adapter.render_fps = FRAMES_A_SECOND / domain.action_repeat
-    return adapter
+    return _CarAdapter(num_envs, level, domain, steps)
 
 
 class CarEnv(DomainEnv):

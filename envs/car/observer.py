@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -10,6 +9,7 @@ from clutr.envs.capabilities import SIDE
 from clutr.envs.car.drawing.render import SIDE as PICTURE_SIDE
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.physics.arrays import Double
+from clutr.envs.numba_cache import njit
 
 OBJECTS = ("grass", "road", "kerb", "car", "indicators", "outside")
 AHEAD = 20.0
@@ -54,7 +54,7 @@ def shrink(pictures: Tensor) -> Tensor:
     return torch.einsum("jc,nick->nijk", _SHRINKER, rows).round_().to(torch.uint8)
 
 
-@njit(cache=True)
+@njit()
 def _majority(samples: NDArray[np.uint8], masks: NDArray[np.uint8], classes: NDArray[np.uint8], objects: int) -> None:
     """For each pixel the object of most of its samples; those of kerbs and cars, which are thin, count double."""
     fine = samples.shape[1] // SIDE

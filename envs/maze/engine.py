@@ -52,6 +52,9 @@ class MazeEngine:
         ValueError: an argument is out of its range.
     """
 
+    render_fps = 10.0
+    """MiniGrid's own."""
+
     def __init__(
         self,
         num_envs: int,
@@ -262,7 +265,9 @@ class MazeEngine:
         return y * self.width + position % self._row - self._margin
 
     def render(self) -> NDArray[np.uint8]:
-        """Pictures of the mazes as they are now, `[N, rows, columns, 3]`."""
+        """Pictures of the mazes as they are now, `[N, rows, columns, 3]`. Raises `RuntimeError` before a reset."""
+        if self._grid is None:
+            raise RuntimeError("reset the engine before rendering")
         levels = MazeLevels(self.walls, self.cell, self.heading, self.goal)
         pictures: NDArray[np.uint8] = render_mazes(levels).cpu().numpy()
         return pictures

@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from clutr.envs.numba_cache import njit
 
 Ints = NDArray[np.int64]
 
 
-@njit(cache=True)
+@njit()
 def fewest_actions(walls: NDArray[Any], agents: Ints, headings: Ints, goals: Ints, actions: Ints) -> None:
     """A breadth-first search a maze, over cell and heading, from the start to the first pose on the goal.
 

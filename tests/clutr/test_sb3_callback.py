@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import QRDQN, TQC, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -167,3 +167,14 @@ def test_what_the_packages_loop_cannot_do_is_refused() -> None:
     model = A2C("CnnPolicy", foreign, n_steps=2, device="cpu")
     with pytest.raises(TypeError, match="a curriculum chooses the levels of a LevelVecEnv, not of DummyVecEnv"):
         model.learn(2, callback=CurriculumCallback(watched()))
+
+
+@pytest.mark.parametrize("algorithm", [QRDQN, TQC])
+def test_algorithms_whose_values_are_unknown_are_refused(algorithm: Any) -> None:
+    domain: Domain = DOMAIN if algorithm is QRDQN else CarDomain(max_frames=40)
+    env = environment(domain, "symbols" if algorithm is QRDQN else "plain")
+    policy = "MlpPolicy" if algorithm is QRDQN else "CnnPolicy"
+    model = algorithm(policy, env, buffer_size=20, policy_kwargs={"net_arch": [8]}, device="cpu")
+    message = f"knows no values of {algorithm.__name__}; of the off-policy algorithms it works with DQN, SAC, TD3, DDPG"
+    with pytest.raises(TypeError, match=message):
+        model.learn(8, callback=CurriculumCallback(watched("plr", domain)))

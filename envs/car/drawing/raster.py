@@ -1,15 +1,15 @@
 """Filling polygons with colour numbers on a grid of samples."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import Double
+from clutr.envs.numba_cache import njit
 
 MOST_CORNERS = 8
 
 
-@njit(cache=True, inline="never")
+@njit(inline="never")
 def fill(samples: NDArray[np.uint8], xs: Double, ys: Double, corners: int, colour: int) -> None:
     """Give the samples inside a polygon a colour; where it overlaps itself, those inside an odd number of times.
 

@@ -8,13 +8,13 @@ pixels of the package's surface, with y upwards until `_to_samples`.
 import os
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.drawing.raster import MOST_CORNERS, fill
 from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, Double, RoadArrays
 from clutr.envs.car.physics.chassis import HULL_SHAPES, SIZE, WHEEL_SHAPE
 from clutr.envs.car.road.track import SCALE
+from clutr.envs.numba_cache import njit
 
 Bytes = NDArray[np.uint8]
 
@@ -81,7 +81,7 @@ def new_scratch(n: int) -> Bytes:
     return np.zeros((n, SIDE * FINE, SIDE * FINE), np.uint8)
 
 
-@njit(cache=True)
+@njit()
 def draw_observation(
     picture: Bytes,
     scratch: Bytes,
@@ -120,7 +120,7 @@ def draw_observation(
     _number(picture, score, digits)
 
 
-@njit(cache=True)
+@njit()
 def mean_green(cars: Cars, roads: RoadArrays, i: int, palette: Double, playfield: float) -> float:
     """About the mean green value of the picture that car i would see, from few samples; the car is left out."""
     samples = np.zeros((COARSE, COARSE), np.uint8)
@@ -134,7 +134,7 @@ def mean_green(cars: Cars, roads: RoadArrays, i: int, palette: Double, playfield
     return total / (COARSE * COARSE)
 
 
-@njit(cache=True)
+@njit()
 def _colours(palette: Double) -> Bytes:
     """All colours by number, `[13, 3]`."""
     colours = _FIXED_COLOURS.copy()
@@ -149,7 +149,7 @@ def _colours(palette: Double) -> Bytes:
     return colours
 
 
-@njit(cache=True)
+@njit()
 def _camera(cars: Cars, i: int, zoom: float, shape: tuple[int, int]) -> tuple[float, float, float, float, float, float]:
     """Coefficients a, b, c, d, e, f of samples (x, y) = (a X + b Y + c, d X + e Y + f) for units (X, Y)."""
     angle = -np.float64(cars.angle[i, 0])
@@ -161,7 +161,7 @@ def _camera(cars: Cars, i: int, zoom: float, shape: tuple[int, int]) -> tuple[fl
     return across * cosine, -across * sine, across * left, -down * sine, -down * cosine, down * (_HEIGHT - bottom)
 
 
-@njit(cache=True)
+@njit()
 def _quad(samples: Bytes, view: tuple[float, ...], corners: NDArray[np.float32], colour: int) -> None:
     """Fill a quadrilateral `[4, 2]`, in units."""
     a, b, c, d, e, f = view
@@ -173,7 +173,7 @@ def _quad(samples: Bytes, view: tuple[float, ...], corners: NDArray[np.float32],
     fill(samples, xs, ys, 4, colour)
 
 
-@njit(cache=True)
+@njit()
 def _rectangle(
     samples: Bytes, view: tuple[float, ...], x0: float, y0: float, x1: float, y1: float, colour: int
 ) -> None:
@@ -185,7 +185,7 @@ def _rectangle(
     _quad(samples, view, corners, colour)
 
 
-@njit(cache=True)
+@njit()
 def _surroundings(samples: Bytes, cars: Cars, roads: RoadArrays, i: int, zoom: float, playfield: float) -> None:
     """Field, grass and road."""
     view = _camera(cars, i, zoom, samples.shape)
@@ -218,13 +218,13 @@ def _surroundings(samples: Bytes, cars: Cars, roads: RoadArrays, i: int, zoom: f
                 _quad(samples, view, roads.kerb_quads[i, tile], _WHITE if tile % 2 == 0 else _RED)
 
 
-@njit(cache=True)
+@njit()
 def _even(value: float) -> int:
     """The greatest even number that is not greater."""
     return 2 * int(np.floor(value / 2))
 
 
-@njit(cache=True)
+@njit()
 def _body(samples: Bytes, view: tuple[float, ...], cars: Cars, i: int, body: int, points: Double, colour: int) -> None:
     """Fill a polygon `[n, 2]` in a body's own coordinates."""
     a, b, c, d, e, f = view
@@ -239,7 +239,7 @@ def _body(samples: Bytes, view: tuple[float, ...], cars: Cars, i: int, body: int
     fill(samples, xs, ys, corners, colour)
 
 
-@njit(cache=True)
+@njit()
 def _car(samples: Bytes, cars: Cars, i: int, zoom: float) -> None:
     """Wheels with the white stripe that turns with them, then the hull."""
     view = _camera(cars, i, zoom, samples.shape)
@@ -262,7 +262,7 @@ def _car(samples: Bytes, cars: Cars, i: int, zoom: float) -> None:
         _body(samples, view, cars, i, 0, _HULL_POINTS[part, : _HULL_CORNERS[part]], _HULL)
 
 
-@njit(cache=True)
+@njit()
 def _block(samples: Bytes, x0: float, x1: float, y0: float, y1: float, colour: int) -> None:
     """Fill a rectangle given in fortieths of the surface, y downwards."""
     rows, columns = samples.shape
@@ -273,7 +273,7 @@ def _block(samples: Bytes, x0: float, x1: float, y0: float, y1: float, colour: i
     samples[first:last, begin:end] = colour
 
 
-@njit(cache=True)
+@njit()
 def _indicators(samples: Bytes, cars: Cars, i: int) -> None:
     """The black bar: speed, the wheels' rolling, the steering and the hull's turning."""
     _block(samples, 0.0, 40.0, 35.0, 40.0, _BLACK)
@@ -292,7 +292,7 @@ def _indicators(samples: Bytes, cars: Cars, i: int) -> None:
         _block(samples, 30.0, 30 - 0.8 * turning, 36.0, 38.0, _RED)
 
 
-@njit(cache=True)
+@njit()
 def _average(picture: Bytes, samples: Bytes, colours: Bytes) -> None:
     """Mean colour of the samples of each pixel; most pixels have samples of one colour only."""
     sums = np.empty(3, np.int64)
@@ -318,7 +318,7 @@ def _average(picture: Bytes, samples: Bytes, colours: Bytes) -> None:
                 picture[row, column, channel] = sums[channel] // (FINE * FINE)
 
 
-@njit(cache=True)
+@njit()
 def _number(picture: Bytes, score: float, digits: Bytes) -> None:
     """The score as the package's "%04i", centred where it stands there."""
     value = int(score)

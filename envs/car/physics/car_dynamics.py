@@ -9,12 +9,12 @@ handed from function to function, which would cost more than a wheel's tyre.
 """
 
 import numpy as np
-from numba import njit
 
 from clutr.envs.car.physics.arrays import BODIES, WHEELS, Cars, RoadArrays
 from clutr.envs.car.physics.chassis import CENTRE_X, CENTRE_Y, SIZE, WHEEL_PLACES
 from clutr.envs.car.physics.contacts import touch
 from clutr.envs.car.physics.solver import push, solve
+from clutr.envs.numba_cache import njit
 
 FRAME = 1.0 / 50
 _POWER = FRAME * (100000000 * SIZE * SIZE)
@@ -52,7 +52,7 @@ def new_cars(n: int) -> Cars:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def place_car(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
     """Put a fresh car i, at rest, at a position in units, as the package's `Car` does."""
     for array in (cars.velocity[i], cars.impulse[i]):
@@ -81,7 +81,7 @@ def place_car(cars: Cars, i: int, direction: float, x: float, y: float) -> None:
             centre[0], centre[1] = origin[0], origin[1]
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def drive(cars: Cars, roads: RoadArrays, i: int, steer: float, gas: float, brake: float) -> tuple[int, int]:
     """One frame of car i as `CarRacing.step` with a continuous action.
 
@@ -107,13 +107,13 @@ def drive(cars: Cars, roads: RoadArrays, i: int, steer: float, gas: float, brake
     return _frame(cars, roads, i)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def idle(cars: Cars, roads: RoadArrays, i: int) -> int:
     """The frame without an action that ends the package's `reset`; how many tiles the car starts on."""
     return _frame(cars, roads, i)[0]
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def _frame(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     for wheel in range(WHEELS):
         _roll(cars, i, wheel)
@@ -123,7 +123,7 @@ def _frame(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     return reached
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _roll(cars: Cars, i: int, wheel: int) -> None:
     """Steering, engine, brake and tyre of one wheel (the package's `Car.step`)."""
     off = cars.steer[i, wheel] - np.float64(cars.angle[i, wheel + 1] - cars.angle[i, 0])

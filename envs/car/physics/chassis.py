@@ -32,7 +32,7 @@ def _scaled(shape: tuple[tuple[int, int], ...]) -> Single:
 
 def _shape_mass(shape: Single, density: np.float32) -> tuple[np.float32, Single, np.float32]:
     """Mass, centre of mass and inertia about the origin of a polygon (`b2PolygonShape::ComputeMass`)."""
-    hull, count = tile_hull.py_func(shape)
+    hull, count = tile_hull.py_func(shape)  # type: ignore[attr-defined]
     third = _ONE / _f(3)
     middle = np.zeros(2, np.float32)
     for corner in range(count):
@@ -90,7 +90,7 @@ PART_COUNTS = np.array([len(shape) for shape in _PARTS])
 PART_CORNERS = np.zeros((PARTS, PART_COUNTS.max(), 2), np.float32)
 """Their corners as Box2D orders them, in the coordinates of the bodies, padded behind."""
 for _part, _shape in enumerate(_PARTS):
-    PART_CORNERS[_part, : len(_shape)] = tile_hull.py_func(_scaled(_shape))[0]
+    PART_CORNERS[_part, : len(_shape)] = tile_hull.py_func(_scaled(_shape))[0]  # type: ignore[attr-defined]
 PART_CENTRES = np.array([_scaled(shape).mean(axis=0) for shape in _PARTS], np.float32)
 PART_RADII = np.array([np.hypot(*(_scaled(s) - _scaled(s).mean(axis=0)).T).max() for s in _PARTS], np.float32)
 """How far their corners are from those middles, at most."""

@@ -1,19 +1,19 @@
 """Which parts of a car touch which tiles, in the very frame in which Gymnasium's CarRacing finds it."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import BLOCK, WHEELS, Cars, RoadArrays, Single
 from clutr.envs.car.physics.chassis import PART_BODIES, PART_CENTRES, PART_CORNERS, PART_COUNTS, PART_RADII, PARTS
 from clutr.envs.car.physics.gjk import overlap
+from clutr.envs.numba_cache import njit
 
 _ZERO = np.float32(0)
 _FAR = np.float32(np.inf)
 _MARGIN = np.float32(0.05)  # more than the skins of the shapes and all rounding
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def touch(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     """Look which parts of car i touch the road where they are now.
 
@@ -32,7 +32,7 @@ def touch(cars: Cars, roads: RoadArrays, i: int) -> tuple[int, int]:
     )  # fmt: skip
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _touch(
     origins: Single,
     rotations: Single,
@@ -83,7 +83,7 @@ def _touch(
     return new_tiles, first_tile
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _are_apart(
     boxes: Single, row: int, left: np.float32, bottom: np.float32, right: np.float32, top: np.float32
 ) -> bool:
@@ -91,7 +91,7 @@ def _are_apart(
     return apart
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32, radius: np.float32) -> int:
     """What a part's middle tells: 1 if it lies in the tile, -1 if it is too far for the part to touch, 0 otherwise.
 
@@ -110,7 +110,7 @@ def _guess(hulls: Single, tile: int, corners: int, x: np.float32, y: np.float32,
     return inside
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _place_parts(origins: Single, rotations: Single, parts: Single, boxes: Single, centres: Single) -> None:
     """Corners and middles of the parts, in units, boxes of all that might touch them, and one for all parts."""
     least_x, least_y, most_x, most_y = _FAR, _FAR, -_FAR, -_FAR
@@ -133,7 +133,7 @@ def _place_parts(origins: Single, rotations: Single, parts: Single, boxes: Singl
     boxes[PARTS, 0], boxes[PARTS, 1], boxes[PARTS, 2], boxes[PARTS, 3] = least_x, least_y, most_x, most_y
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _bounds(shapes: Single, row: int, count: int) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     left, bottom = shapes[row, 0, 0], shapes[row, 0, 1]
     right, top = left, bottom

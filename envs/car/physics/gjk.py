@@ -6,10 +6,10 @@ constant: numba would otherwise go on in double precision.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import Single
+from clutr.envs.numba_cache import njit
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -23,7 +23,7 @@ _MOST_STEPS = 20  # of b2Distance
 _TILE, _PART, _BETWEEN, _WEIGHT = 0, 2, 4, 6
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def tile_hull(quad: Single) -> tuple[Single, int]:
     """What Box2D keeps of a polygon: its convex hull, counter-clockwise from the rightmost, lowest corner.
 
@@ -61,7 +61,7 @@ def tile_hull(quad: Single) -> tuple[Single, int]:
     return hull, count
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def overlap(hull: Single, corners: int, part: Single, local: Single, rotation: Single) -> bool:
     """Whether a tile and a part of the car touch: `b2TestOverlap` with the rounded skin of its polygons.
 
@@ -107,7 +107,7 @@ def overlap(hull: Single, corners: int, part: Single, local: Single, rotation: S
     return not (distance > _RADII and distance > _EPSILON) or bool(distance - _RADII < _TOUCHING)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _set_corner(
     simplex: Single,
     labels: NDArray[np.int64],
@@ -124,7 +124,7 @@ def _set_corner(
     labels[row, 0], labels[row, 1] = tile_corner, part_corner
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _support(shape: Single, corners: int, x: np.float32, y: np.float32) -> int:
     """The first of the corners that lie furthest in a direction."""
     best = 0
@@ -136,7 +136,7 @@ def _support(shape: Single, corners: int, x: np.float32, y: np.float32) -> int:
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _search_direction(simplex: Single, count: int) -> tuple[np.float32, np.float32]:
     """From the simplex towards the origin."""
     x, y = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
@@ -148,7 +148,7 @@ def _search_direction(simplex: Single, count: int) -> tuple[np.float32, np.float
     return edge_y, -edge_x
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _distance(simplex: Single, count: int) -> np.float32:
     """Between the points of the two shapes that the weights of the simplex name."""
     if count == 1:
@@ -164,14 +164,14 @@ def _distance(simplex: Single, count: int) -> np.float32:
     return distance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _move_corner(simplex: Single, labels: NDArray[np.int64], source: int, target: int) -> None:
     for column in range(7):
         simplex[target, column] = simplex[source, column]
     labels[target, 0], labels[target, 1] = labels[source, 0], labels[source, 1]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _nearest_on_segment(simplex: Single, labels: NDArray[np.int64]) -> int:
     """Reduce two corners to those that span the point nearest to the origin; how many are left."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]
@@ -190,14 +190,14 @@ def _nearest_on_segment(simplex: Single, labels: NDArray[np.int64]) -> int:
     return 2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _weigh(simplex: Single, one: int, first: np.float32, other: int, second: np.float32) -> None:
     share = _ONE / (first + second)
     simplex[one, _WEIGHT] = first * share
     simplex[other, _WEIGHT] = second * share
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _nearest_on_triangle(simplex: Single, labels: NDArray[np.int64]) -> int:  # noqa: PLR0911
     """Reduce three corners likewise; 3 means that the triangle holds the origin."""
     x1, y1 = simplex[0, _BETWEEN], simplex[0, _BETWEEN + 1]

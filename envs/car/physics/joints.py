@@ -5,11 +5,11 @@ Catto (zlib licence), in float32 throughout; terms that are exactly zero here ar
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import WHEELS, Single
 from clutr.envs.car.physics.chassis import HULL_LIGHT, HULL_TURN, MOTOR_MASS, SIZE, TURN, WHEEL_LIGHT, WHEEL_TURN
+from clutr.envs.numba_cache import njit
 
 FREE, AT_LOWER, AT_UPPER = 0, 1, 2
 """States of a joint's limit (b2LimitState)."""
@@ -27,7 +27,7 @@ _RAW, _KEPT, _ADD_X, _ADD_Y = range(4)  # what a sweep did to a joint's impulses
 _LONGEST_CYCLE = 2
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def solve_velocities(hull: Single, joints: Single, limits: NDArray[np.int8]) -> None:
     """All sweeps over the joints (`SolveVelocityConstraints`), those that repeat themselves in short.
 
@@ -50,7 +50,7 @@ def solve_velocities(hull: Single, joints: Single, limits: NDArray[np.int8]) -> 
             age = 0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _sweep(hull: Single, joints: Single, limits: NDArray[np.int8], records: Single, age: int) -> None:
     """Turn each wheel towards its motor's speed, then hold it at its place on the hull."""
     x, y, spin = hull[0], hull[1], hull[2]
@@ -82,7 +82,7 @@ def _sweep(hull: Single, joints: Single, limits: NDArray[np.int8], records: Sing
     hull[0], hull[1], hull[2] = x, y, spin
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _solve_pair(joints: Single, wheel: int, x: np.float32, y: np.float32) -> tuple[np.float32, np.float32]:
     """The impulse that makes up for a drift (`b2Mat33::Solve22`)."""
     det = joints[wheel, DET2]
@@ -91,7 +91,7 @@ def _solve_pair(joints: Single, wheel: int, x: np.float32, y: np.float32) -> tup
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _solve_limit(
     joints: Single, wheel: int, limit: int, b1: np.float32, b2: np.float32, b3: np.float32
 ) -> tuple[np.float32, np.float32, np.float32]:
@@ -118,7 +118,7 @@ def _solve_limit(
     return x, y, turn
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _remember(hull: Single, joints: Single, anchor: Single) -> None:
     """Note all that a sweep depends on, but for the motors' impulses."""
     anchor[0], anchor[1], anchor[2] = hull[0], hull[1], hull[2]
@@ -128,7 +128,7 @@ def _remember(hull: Single, joints: Single, anchor: Single) -> None:
         anchor[at + 2], anchor[at + 3] = joints[wheel, SPIN], joints[wheel, TWIST]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _is_same(hull: Single, joints: Single, anchor: Single) -> bool:
     if anchor[2] != hull[2] or anchor[0] != hull[0] or anchor[1] != hull[1]:
         return False
@@ -141,7 +141,7 @@ def _is_same(hull: Single, joints: Single, anchor: Single) -> bool:
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _repeat(joints: Single, records: Single, period: int, times: int) -> int:
     """Let the sums of the impulses go on over whole cycles; how many of them were the same indeed."""
     motors = np.empty(WHEELS, np.float32)

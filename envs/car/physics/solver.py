@@ -7,7 +7,6 @@ bit. Terms that are exactly zero here (no gravity, no damping, wheels that hang 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import BODIES, WHEELS, Cars, Single
@@ -48,6 +47,7 @@ from clutr.envs.car.physics.joints import (
     Y,
     solve_velocities,
 )
+from clutr.envs.numba_cache import njit
 
 POSITION_SWEEPS = 60
 
@@ -65,14 +65,14 @@ _SLEEP_SPIN = _ANGULAR_SLOP * _ANGULAR_SLOP
 _TIME_TO_SLEEP = _f(0.5)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def push(cars: Cars, i: int, wheel: int, x: np.float32, y: np.float32) -> None:
     """Let a force act on the middle of a wheel for one step."""
     cars.velocity[i, wheel + 1, 0] += STEP * (_ZERO + WHEEL_LIGHT * x)
     cars.velocity[i, wheel + 1, 1] += STEP * (_ZERO + WHEEL_LIGHT * y)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(error_model="numpy", inline="always")
 def solve(cars: Cars, i: int) -> None:
     """Move car i by one step, after the forces (`b2Island::Solve`; the wheels' joints come last to first)."""
     joints = np.empty((WHEELS, COLUMNS), np.float32)
@@ -90,7 +90,7 @@ def solve(cars: Cars, i: int) -> None:
     _sleep(cars, i, solved)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def set_transform(cars: Cars, i: int, body: int) -> None:
     """Place a body's own coordinates by its centre of mass and angle (`b2Body::SynchronizeTransform`)."""
     sine, cosine = np.sin(cars.angle[i, body]), np.cos(cars.angle[i, body])
@@ -102,7 +102,7 @@ def set_transform(cars: Cars, i: int, body: int) -> None:
     cars.origin[i, body, 0], cars.origin[i, body, 1] = x, y
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joints: Single) -> None:
     """The joint's effective mass and limit, and the impulses of the last step again (`InitVelocityConstraints`)."""
     sine, cosine = cars.rotation[i, 0, 0], cars.rotation[i, 0, 1]
@@ -150,7 +150,7 @@ def _prepare(cars: Cars, i: int, wheel: int, hull: Single, joints: Single) -> No
     joints[wheel, PUSH_X], joints[wheel, PUSH_Y], joints[wheel, TWIST] = x, y, twist
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _store(cars: Cars, i: int, hull: Single, joints: Single) -> None:
     """Write velocities and impulses back."""
     cars.velocity[i, 0, 0], cars.velocity[i, 0, 1], cars.spin[i, 0] = hull[0], hull[1], hull[2]
@@ -162,7 +162,7 @@ def _store(cars: Cars, i: int, hull: Single, joints: Single) -> None:
         cars.impulse[i, wheel, 2] = joints[wheel, TWIST]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _integrate(cars: Cars, i: int, body: int) -> None:
     """Move a body by its velocities, neither too far nor too far round."""
     velocity, centre = cars.velocity[i, body], cars.centre[i, body]
@@ -180,7 +180,7 @@ def _integrate(cars: Cars, i: int, body: int) -> None:
     cars.angle[i, body] += STEP * cars.spin[i, body]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _solve_positions(centres: Single, angles: Single, limits: NDArray[np.int8]) -> bool:
     """Put the wheels back where they belong (`SolvePositionConstraints`); whether they are near enough."""
     for _ in range(POSITION_SWEEPS):
@@ -192,7 +192,7 @@ def _solve_positions(centres: Single, angles: Single, limits: NDArray[np.int8]) 
     return False
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _solve_position(centres: Single, angles: Single, wheel: int, limit: int) -> bool:
     beyond = _ZERO
     if limit != FREE:
@@ -227,7 +227,7 @@ def _solve_position(centres: Single, angles: Single, wheel: int, limit: int) -> 
     return bool(np.sqrt(off_x * off_x + off_y * off_y) <= _LINEAR_SLOP and beyond <= _ANGULAR_SLOP)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _sleep(cars: Cars, i: int, solved: bool) -> None:
     """Stop a car that has hardly moved for half a second; the next force wakes it."""
     shortest = np.float32(np.inf)

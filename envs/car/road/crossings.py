@@ -1,12 +1,12 @@
 """How often a closed line crosses itself."""
 
 import numpy as np
-from numba import njit
 
 from clutr.envs.car.physics.arrays import Double
+from clutr.envs.numba_cache import njit
 
 
-@njit(cache=True)
+@njit()
 def crossings(points: Double) -> int:
     """Proper crossings of the segments of a closed line `[n, 2]`; touching ends of neighbours are none."""
     n = len(points)
@@ -29,7 +29,7 @@ def crossings(points: Double) -> int:
     return found
 
 
-@njit(cache=True)
+@njit()
 def _cross(points: Double, a: int, b: int, c: int, d: int) -> bool:
     """Whether the ends of either segment lie on different sides of the other."""
     one = _side(points, a, b, c) * _side(points, a, b, d)
@@ -37,7 +37,7 @@ def _cross(points: Double, a: int, b: int, c: int, d: int) -> bool:
     return one < 0 and other < 0
 
 
-@njit(cache=True)
+@njit()
 def _side(points: Double, a: int, b: int, c: int) -> float:
     """On which side of the line from a to b point c lies: -1, 0 or 1."""
     across = (points[b, 0] - points[a, 0]) * (points[c, 1] - points[a, 1])

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clutr.envs.car.physics.arrays import BLOCK, Double, RoadArrays
 from clutr.envs.car.physics.gjk import tile_hull
 from clutr.envs.car.road.track import Track
+from clutr.envs.numba_cache import njit
 
 
 class PackedRoads:
@@ -54,7 +54,7 @@ def _empty(num_envs: int, tiles: int) -> RoadArrays:
     )
 
 
-@njit(cache=True)
+@njit()
 def _pack(roads: RoadArrays, row: int, quads: Double, kerb_quads: Double, kerbs: NDArray[np.bool_]) -> None:
     """Fill one row: corners for drawing and for contacts, and the bounding boxes of blocks of tiles."""
     tiles = len(quads)

@@ -59,16 +59,16 @@ def test_statistics_of_episodes() -> None:
     assert found.episodes.tolist() == [2, 0, 0]
 
 
-def algorithm() -> Any:
+def algorithm(env: Any = None, mode: Any = "sync") -> Any:
     """One that does not train, with an environment that nobody plays."""
-    env = LevelEnv(gymnasium.make("clutr/Maze-v0", **SIZE))
+    env = env or LevelEnv(gymnasium.make("clutr/Maze-v0", **SIZE))
     runner = SimpleNamespace(env=SimpleNamespace(unwrapped=SimpleNamespace(envs=[env])), worker_index=1)
 
     def each(work: Any, local_env_runner: bool) -> list[Any]:
         return [work(runner)]
 
     group = SimpleNamespace(foreach_env_runner=each)
-    config = SimpleNamespace(num_env_runners=1, num_envs_per_env_runner=1)
+    config = SimpleNamespace(num_env_runners=1, num_envs_per_env_runner=1, gym_env_vectorize_mode=mode)
     return SimpleNamespace(config=config, env_runner_group=group, train=dict)
 
 
@@ -80,6 +80,16 @@ def test_curricula_that_cannot_be_used_say_why() -> None:
         CurriculumLoop(algorithm(), RobustPLRConfig(capacity=4, score="learnability").build(context)).train()
     with pytest.raises(ValueError, match="which RLlib does not tell; choose another score"):
         CurriculumLoop(algorithm(), PLRConfig(capacity=4, score="value_l1").build(context)).train()
+
+
+def test_environments_that_no_level_can_be_given_to_are_refused() -> None:
+    curriculum = PLRConfig(capacity=4, score="learnability").build(Context(MAZES, seed=1))
+    CurriculumLoop(algorithm(mode=gymnasium.VectorizeMode.SYNC), curriculum)
+    for mode in ("async", gymnasium.VectorizeMode.VECTOR_ENTRY_POINT):
+        with pytest.raises(ValueError, match=r"in the runner itself: gym_env_vectorize_mode must be 'sync', got .*"):
+            CurriculumLoop(algorithm(mode=mode), curriculum)
+    with pytest.raises(TypeError, match=r"levels of LevelEnvs; wrap MazeEnv in clutr\.rllib\.LevelEnv"):
+        CurriculumLoop(algorithm(gymnasium.make("clutr/Maze-v0", **SIZE)), curriculum)
 
 
 def test_the_example_runs() -> None:

@@ -1,5 +1,9 @@
 """Our engines as a VecEnv: which level plays where, what an algorithm is told, Stable-Baselines3's own tools on it."""
 
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -11,10 +15,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor, VecVideoRecorder
 
 import clutr  # noqa: F401  (registers the environments)
+from clutr.agents.sb3.preprocessing import VIEWS
 from clutr.agents.sb3.vec_env import LevelVecEnv
+from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.level import MazeLevels
 
@@ -185,3 +191,44 @@ def test_stable_baselines3s_tools_work_on_it() -> None:
         value == pytest.approx(1 - 0.9 * length / 12) or (value == 0 and length == 12)
         for value, length in zip(returns, lengths, strict=True)  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_can_be_pickled_and_goes_on_alike(view: str) -> None:
+    domain, levels = mazes(2)
+    env = LevelVecEnv(domain.engine(2), levels, view)
+    env.reset()
+    env.step(np.array([2, 1]))
+    other = pickle.loads(pickle.dumps(env))
+    for action in (2, 0, 2):
+        one: Any
+        one, two = env.step(np.array([action, 2])), other.step(np.array([action, 2]))
+        parts = [list(seen.values()) if isinstance(seen, dict) else [seen] for seen in (one[0], two[0])]
+        assert all(np.array_equal(a, b) for a, b in zip(*parts, strict=True))
+        assert one[1].tolist() == two[1].tolist()
+
+
+@pytest.mark.parametrize("domain", [MazeDomain(), CarDomain()], ids=["maze", "car"])
+def test_it_can_be_filmed(domain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "moviepy", ModuleType("moviepy"))  # only what writes the file needs it
+    levels = domain.sample(2, torch.Generator().manual_seed(1))
+    film: Any = VecVideoRecorder(LevelVecEnv(domain.engine(2), levels), str(tmp_path), lambda _: True, video_length=99)
+    assert film.frames_per_sec == (10 if isinstance(domain, MazeDomain) else 6.25)
+    film.reset()
+    film.step(np.stack([domain.engine(1).action_space.sample() for _ in range(2)]))
+    first, second = film.recorded_frames
+    assert first.shape == second.shape
+    assert first.dtype == np.uint8
+    assert first.std() > 0
+
+
+def test_what_is_written_to_an_observation_changes_nothing() -> None:
+    domain, levels = mazes(2)
+    spoilt, kept = (LevelVecEnv(domain.engine(2), levels) for _ in "ab")
+    first: Any = spoilt.reset()
+    kept.reset()
+    for _ in range(5):
+        for part in first.values():
+            part[...] = 1
+        first, expected = spoilt.step(np.array([2, 1]))[0], kept.step(np.array([2, 1]))[0]
+        assert all(np.array_equal(first[name], expected[name]) for name in first)

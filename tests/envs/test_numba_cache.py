@@ -1,0 +1,74 @@
+"""Compiled functions never outlive their sources, and are made also where nothing can be written."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clutr.envs.numba_cache import STAMP, digest_of, forget_stale_kernels, njit, will_compile
+
+
+def test_what_was_compiled_from_other_sources_is_removed(tmp_path: Path) -> None:
+    def stale() -> bool:
+        return forget_stale_kernels(digest_of(tmp_path), cache)
+
+    (tmp_path / "one.py").write_text("a = 1\n")
+    (tmp_path / "two.py").write_text("b = 2\n")
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    index = cache / "one.kernel-1.nbi"
+    index.write_text("index")
+    assert stale(), "made nobody knows when"
+    assert not index.exists()
+    index.write_text("index")
+    assert not stale()
+    assert index.exists()
+    (tmp_path / "two.py").write_text("b = 3\n")
+    assert stale(), "one.py may hold what two.py had"
+    assert not index.exists()
+    (tmp_path / "three.py").write_text("")
+    assert stale()
+    assert not stale()
+
+
+def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert forget_stale_kernels("digest", tmp_path / "cache")
+    assert not (tmp_path / "cache" / STAMP).exists()
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def test_compiling_is_announced_where_it_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    first: Any = njit()(double)
+    assert str(first.stats.cache_path).startswith(str(tmp_path))
+    assert will_compile(first) == "once"
+    assert first(3) == 6
+    assert will_compile(njit()(double)) is None
+
+
+WITHOUT_A_FOLDER = """
+import numba.core.caching as caching
+
+for locator in caching.CacheImpl._locator_classes:
+    locator.from_function = classmethod(lambda *_: None)
+from clutr.envs.maze.search import fewest_actions
+from clutr.envs.numba_cache import will_compile
+from clutr.envs.maze.domain import MazeDomain
+
+mazes = MazeDomain(height=1, width=3, max_obstacles=0)
+print(mazes.optimal_return(mazes.parse("#####\\n#>.G#\\n#####")).tolist())
+print(will_compile(fewest_actions))
+"""
+
+
+def test_without_a_writable_folder_functions_are_compiled_anew() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_A_FOLDER], capture_output=True, text=True, check=True)
+    value, why = done.stdout.splitlines()
+    assert value == "[0.9927999973297119]"
+    assert "NUMBA_CACHE_DIR" in why
