@@ -183,7 +183,6 @@ class Text(Domain, Protocol):
         ...
 
 
-@runtime_checkable
 class RenderingEngine(Engine, Protocol):
     """An engine that draws its environments as they are now: what films and Gymnasium's `render` show."""
 

@@ -1,7 +1,7 @@
 """Our batched engines as a `VecEnv`, for scripts of one's own: it owns which level plays where."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -52,9 +52,9 @@ class LevelVecEnv(VecEnv):
         self.record: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         """Rewards, terminated, truncated and solved, `[N]` each, of every step since `start_record`."""
         self._recording = False
-        self.render_mode: str | None = "rgb_array" if isinstance(engine, RenderingEngine) else None
+        self.render_mode: str | None = "rgb_array" if _draws(engine) else None
         super().__init__(engine.num_envs, self.view.space, engine.action_space)
-        if isinstance(engine, RenderingEngine):
+        if _draws(engine):
             self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": engine.render_fps}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class LevelVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """Pictures of the current states, one an environment; Nones if the engine draws none."""
-        return list(self.engine.render()) if isinstance(self.engine, RenderingEngine) else [None] * self.num_envs
+        return list(self.engine.render()) if _draws(self.engine) else [None] * self.num_envs
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -201,6 +201,11 @@ class LevelVecEnv(VecEnv):
         """Single environments are never wrapped."""
         del wrapper_class
         return [False] * len(list(self._get_indices(indices)))
+
+
+def _draws(engine: Engine) -> TypeGuard[RenderingEngine]:
+    # `isinstance` looks at all properties, and some have no value before the first reset
+    return hasattr(engine, "render")
 
 
 def _row(shown: Any, index: int) -> Any:
