@@ -43,11 +43,13 @@ class Episodes:
     or NaN."""
     video: Tensor
     """`[F, height, width, 3]` uint8: the pictures that the first episode showed; none if it was not recorded."""
+    fps: float = 10.0
+    """Pictures a second at which a video shows time as it goes by in the environment."""
 
     @classmethod
     def concatenate(cls, parts: Sequence["Episodes"]) -> "Episodes":
         """Join batches of episodes; recordings are those of the first batch."""
-        kept = {name: getattr(parts[0], name) for name in ("positions", "video")}
+        kept = {name: getattr(parts[0], name) for name in ("positions", "video", "fps")}
         joined = {
             f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name not in kept
         }
@@ -109,7 +111,8 @@ def play(
         active, state = active[still], state[still.to(state.device)]
     positions = torch.stack(path, dim=1).cpu()
     longest = int(lengths[:record].max()) if record else 0
-    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), positions[:, : longest + 1], camera.video())
+    fps = float(getattr(engine, "render_fps", Episodes.fps))
+    return Episodes(returns.cpu(), solved.cpu(), lengths.cpu(), positions[:, : longest + 1], camera.video(), fps)
 
 
 def _positions(engine: Engine, playing: Tensor, record: int) -> Tensor:
@@ -285,7 +288,7 @@ class SuiteEvaluation:
         ]
 
     def videos(self) -> list[dict[str, Any]]:
-        """Of the recorded episodes that of the median return and the best: `level`, `frames`, `solved`, `return`."""
+        """Of the recorded episodes that of the median return and the best: `level`, `frames`, `fps` and result."""
         recorded = [level for level in self.levels if len(level.episodes.video)]
         recorded.sort(key=lambda level: float(level.episodes.returns[0]))
         chosen = sorted({(len(recorded) - 1) // 2, len(recorded) - 1}) if recorded else []
@@ -293,6 +296,7 @@ class SuiteEvaluation:
             {
                 "level": recorded[index].level,
                 "frames": recorded[index].episodes.video,
+                "fps": recorded[index].episodes.fps,
                 "solved": bool(recorded[index].episodes.solved[0]),
                 "return": float(recorded[index].episodes.returns[0]),
             }

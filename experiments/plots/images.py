@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-STEPS_A_SECOND = 12.5
-"""Of a video."""
 REST = 1_500
 """Milliseconds for which a video's last picture stays before it begins anew."""
 QUALITY = 88
@@ -47,10 +45,10 @@ def png_uri(picture: NDArray[np.uint8], height: int = 0) -> str:
     return _data_uri(_image(picture.repeat(times, 0).repeat(times, 1)), "png")
 
 
-def video_uri(frames: NDArray[np.uint8]) -> str:
-    """Frames `[T, H, W, 3]` as an animated, lossless WebP in a data URI."""
+def video_uri(frames: NDArray[np.uint8], fps: float) -> str:
+    """Frames `[T, H, W, 3]`, `fps` a second, as an animated, lossless WebP in a data URI."""
     first, *rest = map(_image, frames)
-    durations = [round(1000 / STEPS_A_SECOND)] * len(rest) + [REST]
+    durations = [round(1000 / fps)] * len(rest) + [REST]
     options = {"save_all": True, "append_images": rest, "duration": durations, "loop": 0}
     return _data_uri(first, "webp", lossless=True, quality=70, method=4, **options)
 

@@ -297,6 +297,12 @@ def _solved_and_unsolved(solved: torch.Tensor) -> torch.Tensor:
 def recorded_videos(run: RunDirectory, chosen: Sequence[KeptEvaluation]) -> list[Video]:
     """What the student saw in the recorded episodes of some evaluations."""
     return [
-        Video(str(video["level"]), video["frames"].cpu().numpy(), bool(video["solved"]), float(video["return"]))
+        Video(
+            str(video["level"]),
+            video["frames"].cpu().numpy(),
+            bool(video["solved"]),
+            float(video["return"]),
+            float(video.get("fps", Video.fps)),
+        )
         for video in run.videos(chosen)
     ]

@@ -66,6 +66,8 @@ class CorridorEngine:
 class CinemaEngine(CorridorEngine):
     """The same with a picture as bright as the cells walked, and positions as positions and times."""
 
+    render_fps = 6.25
+
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs)
         pictures = {
@@ -256,6 +258,7 @@ def test_videos_show_the_first_episode_to_its_end() -> None:
     tasks = [Task(f"{length}", fixed(length), CinemaEngine) for length in (6, 2, 4, 3)]
     suite = Suite("cinema", "", (*tasks, SUITE.tasks[0]))
     median, best = evaluate(Walker(), suite, 3, seeded(), video=True).videos()
+    assert median["fps"] == CinemaEngine.render_fps
     # returns fall with length; what has no picture is not recorded
     assert (median["level"], best["level"]) == ("4", "2")
     assert best["solved"] is True

@@ -80,7 +80,7 @@ def test_trajectories_of_returns_tell_them_and_what_colours_mean() -> None:
 
 def test_videos_are_moving_pictures_with_level_and_end() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 40, 3), dtype=np.uint8)
-    panel = videos_panel([Video(HOSTILE, frames, True, 612.3), Video("b", frames[:2], False, -20.0)], "s")
+    panel = videos_panel([Video(HOSTILE, frames, True, 612.3, fps=6.25), Video("b", frames[:2], False, -20.0)], "s")
     words = Structure(panel.html()).text
     assert f"{HOSTILE} return 612, solved , 4 steps" in words
     assert "b return -20, 1 steps" not in words
@@ -91,6 +91,7 @@ def test_videos_are_moving_pictures_with_level_and_end() -> None:
     assert getattr(moving, "n_frames", 1) == 5
     moving.seek(3)
     assert np.array_equal(np.asarray(moving.convert("RGB")), frames[3])
+    assert moving.info["duration"] == 160
 
 
 # --- the map
