@@ -50,7 +50,7 @@ class Episodes:
     def concatenate(cls, parts: Sequence["Episodes"]) -> "Episodes":
         """Join batches of episodes; recordings are those of the first batch."""
         kept = {name: getattr(parts[0], name) for name in ("positions", "video", "fps")}
-        joined = {
+        joined: dict[str, Any] = {
             f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls) if f.name not in kept
         }
         return cls(**joined, **kept)
