@@ -46,7 +46,8 @@ class SetVAEConfig(PretrainOptions[VAEManifold]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, 1, "latent", "refinements", "hidden")
+        require_at_least(self, 1, "latent", "hidden")
+        require_at_least(self, 0, "refinements")
         require_at_least(self, 0, "kl_weight")
         require_within(self, 0, 1, "warm_up")
         require_above(self, 0, "bound")

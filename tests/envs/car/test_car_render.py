@@ -93,8 +93,10 @@ def test_other_colours_change_road_field_and_grass_only() -> None:
 
 def test_beyond_the_playfield_is_black() -> None:
     road = level(1)
-    inside, outside = CarEngine(1), CarEngine(1, playfield=1.0)
-    seen = inside.reset(road)["image"][0].numpy(), outside.reset(road)["image"][0].numpy()
+    engine = CarEngine(1)
+    seen = [engine.reset(road)["image"][0].numpy()]
+    engine._rules.playfield[:] = 1.0  # smaller than any that an engine gives the road
+    seen.append(engine.reset()["image"][0].numpy())
     field = (seen[0] == [100, 202, 100]).all(axis=2)
     assert field.sum() > 1000
     assert (seen[1][field] == 0).all()

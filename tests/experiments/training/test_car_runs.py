@@ -94,7 +94,7 @@ def test_runs_are_compared_by_returns(room: Path, capsys: pytest.CaptureFixture[
 def test_the_report_has_maps_films_and_tables_of_returns(room: Path) -> None:
     assert main(["report", str(room / "a"), "--beside", str(room / "b")]) == 0
     html = (room / "a" / "report.html").read_text()
-    for panel in ("transfer", "paths", "films", "curves", "curriculum", "latents", "manifold"):
+    for panel in ("transfer", "paths", "videos", "curves", "curriculum", "latents", "manifold"):
         assert f'id="{panel}"' in html, panel
     assert html.count("path of the student on Bezier") == 5
     assert "units/s" in html
