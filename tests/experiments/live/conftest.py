@@ -185,6 +185,7 @@ def pull(page: Page) -> Callable[[str, float], None]:
     """Drags a slider, by its name, to a share of its way."""
 
     def pulled(name: str, share: float) -> None:
+        rest(page)  # a slider that still moves down would be missed
         slider = page.get_by_role("slider", name=name, exact=True)
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
