@@ -196,8 +196,11 @@ def pull(page: Page) -> Callable[[str, float], None]:
         )  # the ends are reached from behind
         page.mouse.move(box["x"] + box["width"] / 2, height)
         page.mouse.down()
-        page.mouse.move(box["x"] + share * box["width"] + beyond, height, steps=2)
+        end = box["x"] + share * box["width"] + beyond
+        page.mouse.move(end, height, steps=2)
+        page.mouse.move(end, height + 1)  # where it is let go tells the server nothing: it has to have moved there
         page.mouse.up()
+        rest(page)
 
     return pulled
 

@@ -75,7 +75,7 @@ def test_a_car_is_driven_and_the_mazes_do_not_hear_it(mazes: Page, press: Press,
     press("Take the wheel in reality")
     expect(cars.get_by_text("frame 1 of 1")).to_be_visible()
     speeds = [speed(cars)]
-    for first, last, act in ((2, 14, lambda: cars.keyboard.press("ArrowUp")), (14, 20, lambda: press("down"))):
+    for first, last, act in ((2, 5, lambda: cars.keyboard.press("ArrowUp")), (5, 8, lambda: press("down"))):
         for count in range(first, last):
             act()
             expect(cars.get_by_text(f"frame {count} of {count}", exact=True)).to_be_visible()
