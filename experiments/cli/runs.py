@@ -61,7 +61,7 @@ def pretrain(args: Arguments) -> None:
         manifold: The manifold.
         seed: Seed of the pretraining.
         runs: Where runs and manifolds are kept.
-        threads: Processor threads; by default at most two, which suit small networks.
+        threads: Processor threads; by default one, the fastest for small networks.
     """
     run(f"pretrain {name}", keep, rest, domain=default.domain, manifold=default.manifold)
 
@@ -83,7 +83,7 @@ def train(args: Arguments) -> None:
         Args:
             options: What is trained.
             run: The run's directory; by default runs/PRESET-sSEED.
-            threads: Processor threads; by default at most two, which suit small networks.
+            threads: Processor threads; by default one, the fastest for small networks.
         """
         from clutr.experiments.api import new_run
 
@@ -117,7 +117,7 @@ def resume(run: Path, /, threads: int | None = None) -> None:
 
     Args:
         run: The run's directory.
-        threads: Processor threads; by default at most two, which suit small networks. As many as before continue the
+        threads: Processor threads; by default one, the fastest for small networks. As many as before continue the
             run bit for bit.
     """
     import clutr

@@ -6,15 +6,12 @@ import torch
 
 from clutr.experiments.storage import RunError
 
-MOST_BY_DEFAULT = 2
-"""More threads than these do not make the students' small networks faster."""
-
 
 def use_threads(threads: int | None = None) -> None:
     """Let torch, and the car engine with it, use that many threads.
 
     Args:
-        threads: None uses at most two, or what the environment variable OMP_NUM_THREADS says.
+        threads: None uses one, the fastest for small networks, or what the environment variable OMP_NUM_THREADS says.
 
     Raises:
         RunError: if it is not 1 or more.
@@ -22,6 +19,6 @@ def use_threads(threads: int | None = None) -> None:
     if threads is not None and threads < 1:
         raise RunError(f"threads must be at least 1, got {threads}")
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        threads = min(MOST_BY_DEFAULT, len(os.sched_getaffinity(0)))
+        threads = 1
     if threads is not None:
         torch.set_num_threads(threads)

@@ -13,16 +13,15 @@ from clutr.experiments.storage import RunError
 from clutr.experiments.training.threads import use_threads
 
 
-def test_few_by_default_and_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_by_default_and_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     use_threads()
     monkeypatch.delenv("OMP_NUM_THREADS")
     use_threads()
     use_threads(5)
-    assert asked == [2, 5]
+    assert asked == [1, 5]
     with pytest.raises(RunError, match="threads must be at least 1, got 0"):
         use_threads(0)
 
