@@ -29,7 +29,9 @@ def demo(*, runs: Path = RUNS / "demo", seed: int = 1) -> None:
         seed: Seed of both runs.
     """
     from clutr.experiments.cli.demo import run_demo
+    from clutr.experiments.training.threads import use_threads
 
+    use_threads()
     run_demo(runs, seed)
 
 
@@ -182,7 +184,9 @@ def _evaluate_runs(
         raise UsageError("name at least one run: `clutr eval RUN`")
     import clutr
     from clutr.experiments.evaluation.runs import load_student, require_options
+    from clutr.experiments.training.threads import use_threads
 
+    use_threads()
     directories = {path: clutr.load_run(path) for path in dict.fromkeys(runs)}
     for directory in directories.values():  # whatever is refused is refused before any of them plays
         require_options(directory, options.suite, options.episodes, options.seed, cvar_levels)
