@@ -88,12 +88,12 @@ class WorldModelTab:
                 self._actions.on_value_change(self._choose_actions).style("min-width:12em")
             with ui.row().classes("items-center w-full gap-3 sliders"):
                 with ui.element("div").classes("slider"):
-                    self._heat = ui.label().mark("temperature-words")
+                    self._heat = ui.label().classes("told").mark("temperature-words")
                     warmth = ui.slider(min=0, max=1.5, step=0.05, value=self.session.temperature or 0)
                     warmth.mark("temperature").props('label aria-label="temperature"')
                     warmth.on_value_change(self._choose_temperature)
                 with ui.element("div").classes("slider"):
-                    self._far = ui.label().mark("horizon-words")
+                    self._far = ui.label().classes("told").mark("horizon-words")
                     far = ui.slider(min=1, max=200, value=self.session.horizon)
                     far.mark("horizon").props('label aria-label="horizon"')
                     far.on_value_change(self._choose_horizon)

@@ -4,7 +4,7 @@ from playwright.sync_api import Page
 
 AT_REST = """async () => {
     const script = document.querySelector('script[src*="_nicegui"]').src;
-    const placed = 'figure,button,.latent-row,.map,.map circle';
+    const placed = 'figure,button,.q-slider,.latent-row,.map,.map circle';
     const shown = () => JSON.stringify([
         document.body.innerText,
         [...document.querySelectorAll('img')].map(image => image.src),

@@ -53,6 +53,14 @@ def test_arrow_keys_act_in_reality(mazes: Page, press: Press, source: Source, ch
     expect(mazes.get_by_text("frame 1 of 21")).to_be_visible()
 
 
+def test_a_slider_stays_where_it_is_dragged(mazes: Page, pull: Pull) -> None:
+    slider = mazes.get_by_role("slider", name="temperature", exact=True)
+    before = slider.bounding_box()
+    pull("temperature", 0.5)
+    expect(mazes.get_by_text("Temperature 0.75, drawn")).to_be_visible()
+    assert slider.bounding_box() == before, "its words grew shorter beside it"
+
+
 def test_the_wheel_is_the_arrow_keys_whatever_was_used_before(
     mazes: Page, press: Press, choose: Choose, pull: Pull
 ) -> None:
