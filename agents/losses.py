@@ -64,3 +64,20 @@ def clipped_losses(
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     error = VALUE_LOSSES[value_loss](new.values, old.values, returns, clip)
     return Losses(-surrogate.mean(), error, new.entropy.mean())
+
+
+class PolicyChange(NamedTuple):
+    """How far a policy has moved from the one that acted, each 0-d."""
+
+    approx_kl: Tensor
+    """Mean of r - 1 - log r for ratios r: an estimate of the Kullback-Leibler divergence from the acting policy that is
+    never negative, and less noisy than -log r."""
+    clip_fraction: Tensor
+    """The fraction of ratios outside the clip range."""
+
+
+def policy_change(new: Tensor, old: Tensor, clip: float) -> PolicyChange:
+    """Compare the log-probabilities of the same actions under two policies, tensors of one shape; no gradients."""
+    change = (new - old).detach()
+    ratio = change.exp()
+    return PolicyChange((ratio - 1 - change).mean(), ((ratio - 1).abs() > clip).float().mean())

@@ -1,14 +1,15 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise
+from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise, policy_change
 from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
@@ -17,6 +18,9 @@ from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
+
+Schedule = Literal["constant", "linear"]
+"""Whether a learning rate stays, or falls linearly to 0 over the run."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,21 @@ class PPOOptions(ABC):
     """Gradients are scaled down to this norm."""
     value_loss: ValueLoss = "clipped"
     """Squared error with clipping, or smooth L1 without."""
+    learning_rate_schedule: Schedule = "constant"
+    """Whether Adam's step size stays or falls to 0 over the run ("linear")."""
+    target_kl: float = 0.0
+    """An update ends after the first gradient step whose minibatch finds the policy further than this from the one that
+    acted (approximate KL); 0, as published, never ends one."""
     normalise_returns: bool = False
     """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "rollout_steps", "epochs", "minibatches")
         require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
+        require_at_least(self, 0, "target_kl")
         require_within(self, 0, 1, "discount", "gae_lambda")
         require_one_of(self, VALUE_LOSSES, "value_loss")
+        require_one_of(self, get_args(Schedule), "learning_rate_schedule")
 
     @abstractmethod
     def network(
@@ -147,24 +158,38 @@ class PPOStudent(Stateful):
             self.network, engine, levels, config.rollout_steps, rng, config.discount, config.gae_lambda, self.normaliser
         )
 
+    def schedule(self, progress: float) -> None:
+        """Set the next updates' learning rate, `progress` (0 to 1) through the run; see `student.Scheduled`."""
+        if self.config.learning_rate_schedule == "linear":
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * (1 - progress)
+
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
         """Update from the environments in `train` `[N]` bool (None: all); none of them leaves the weights as they are.
 
         Returns:
-            `METRICS`, means over all gradient steps; and `explained_variance` of the values before the update.
+            `METRICS`, means over all gradient steps; their number `gradient_steps`, smaller where `target_kl` ended the
+            update; and `explained_variance` of the values before the update.
         """
         batch = Batch.of(self.network, trajectories, train)
         return self.optimise(batch, min(self.config.minibatches, len(batch))) if len(batch) else {}
 
     def optimise(self, batch: "Batch", minibatches: int) -> dict[str, float]:
         """Epochs of gradient steps on the minibatches of a rollout (arXiv 1707.06347, algorithm 1)."""
-        totals = torch.zeros(len(METRICS), device=batch.advantages.device)
-        for _ in range(self.config.epochs):
-            for minibatch in batch.split(minibatches, self.batch_rng):
-                totals += self.gradient_step(minibatch)
-        gradient_steps = self.config.epochs * minibatches
+        totals, gradient_steps = torch.zeros(len(METRICS), device=batch.advantages.device), 0
+        for minibatch in self._minibatches(batch, minibatches):
+            step = self.gradient_step(minibatch)
+            totals, gradient_steps = totals + step, gradient_steps + 1
+            if self.config.target_kl and float(step[METRICS.index("approx_kl")]) > self.config.target_kl:
+                break
         metrics = {name: total / gradient_steps for name, total in zip(METRICS, totals.tolist(), strict=True)}
-        return metrics | {"explained_variance": explained_variance(batch.values, batch.returns)}
+        explained = explained_variance(batch.values, batch.returns)
+        return metrics | {"gradient_steps": float(gradient_steps), "explained_variance": explained}
+
+    def _minibatches(self, batch: "Batch", minibatches: int) -> "Iterator[Batch]":
+        """The samples of each gradient step: those of a pass are drawn when it begins."""
+        for _ in range(self.config.epochs):
+            yield from batch.split(minibatches, self.batch_rng)
 
     def gradient_step(self, batch: "Batch") -> Tensor:
         """One step of Adam on a minibatch. Returns `METRICS`, `[6]`."""
@@ -196,12 +221,8 @@ class PPOStudent(Stateful):
         old = ActionEvaluation(batch.log_probs, batch.values, new.entropy)
         losses = clipped_losses(new, old, batch.advantages, batch.returns, config.clip, config.value_loss)
         loss = losses.policy + config.value_coefficient * losses.value - config.entropy_coefficient * losses.entropy
-        with torch.no_grad():
-            change = new.log_probs - old.log_probs
-            ratio = change.exp()
-            divergence = (ratio - 1 - change).mean()  # approximate KL: never negative, and less noisy than -change
-            clipped = ((ratio - 1).abs() > config.clip).float().mean()
-            return loss, torch.stack([losses.policy, losses.value, losses.entropy, divergence, clipped])
+        change = policy_change(new.log_probs, old.log_probs, config.clip)
+        return loss, torch.stack([*losses, *change]).detach()
 
 
 @dataclass(frozen=True)

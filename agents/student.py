@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import torch
@@ -128,6 +128,18 @@ class Student(Policy, Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
+        ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A student whose options change in the course of a run."""
+
+    def schedule(self, progress: float) -> None:
+        """Called before every update with the fraction of the run's steps that is done, 0 to 1.
+
+        Whatever it sets follows from `progress` alone, so a resumed run goes on with the same.
+        """
         ...
 
 

@@ -40,8 +40,8 @@ class StudentLearner(TorchLearner):
         Args:
             module_id: the student's name.
             payload: `trajectories` (as `pack_trajectories` gives them) and `train` of this learner's environments, the
-                state `rng` of the student's generator of minibatches, and the student's whole `state`, None where this
-                learner has it from the last update.
+                state `rng` of the student's generator of minibatches, the run's `progress` from 0 to 1, and the
+                student's whole `state`, None where this learner has it from the last update.
 
         Returns:
             `metrics`, and the student's `state` after the update if this is the first learner.
@@ -50,6 +50,7 @@ class StudentLearner(TorchLearner):
         if payload["state"] is not None:
             student.load_state_dict(unpack(payload["state"]))
         student.batch_rng.set_state(unpack(payload["rng"]))
+        student.schedule(payload["progress"])
         shared = student.batch_rng
         if self.config.num_learners > 1:  # each shuffles its own environments
             seed = int(torch.randint(2**62, (), generator=shared))

@@ -49,6 +49,7 @@ class RLlibStudent:
         self.name, self.local, self.cluster = name, local, cluster
         self.config = local.config
         self._weights: Any = None
+        self._progress = 0.0
         self._learners_know = -1
         """The generation of learners that have this student's state; -1: none has."""
 
@@ -89,6 +90,10 @@ class RLlibStudent:
             estimate(played, self.config.discount, self.config.gae_lambda, local.normaliser)
         return played
 
+    def schedule(self, progress: float) -> None:
+        """See `clutr.agents.student.Scheduled`."""
+        self._progress = progress
+
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
         """See `PPOStudent.learn`. An update that is interrupted by a learner's death is made again by new learners."""
         trained = torch.ones(trajectories.rewards.shape[1], dtype=torch.bool) if train is None else train
@@ -121,6 +126,7 @@ class RLlibStudent:
         common = {
             "state": None if known else pack(self.local.state_dict()),
             "rng": pack(self.local.batch_rng.get_state()),
+            "progress": self._progress,
         }
         learners = self.cluster.options.learners
         if learners <= 1:

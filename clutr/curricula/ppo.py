@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise
+from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise, policy_change
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_above, require_at_least, require_one_of
 
@@ -31,11 +31,19 @@ class TeacherOptions:
     """Weight of the teacher's entropy."""
     max_gradient_norm: float = 0.5
     """Gradients are scaled down to this norm."""
+    target_kl: float = 0.0
+    """An update ends after the first gradient step whose minibatch finds the policy further than this from the one that
+    acted (approximate KL); 0, as published, never ends one."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "epochs", "minibatches")
         require_one_of(self, VALUE_LOSSES, "value_loss")
         require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
+        require_at_least(self, 0, "target_kl")
+
+
+METRICS = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "gradient_norm")
+"""What each gradient step reports, as `teacher/NAME`; the gradient's norm is that before it was scaled down."""
 
 
 class Learner(Stateful):
@@ -67,7 +75,7 @@ class Learner(Stateful):
             returns: targets of the value, shaped like `old`'s tensors.
 
         Returns:
-            Losses, entropy and gradient norm before clipping, averaged over gradient steps; 0-d, by name.
+            `METRICS`, averaged over gradient steps; 0-d, by name.
         """
         options = self.options
         history = []
@@ -82,9 +90,12 @@ class Learner(Stateful):
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.policy.parameters(), options.max_gradient_norm)
             self.optimiser.step()
-            history.append(torch.stack([*losses, norm]).detach())
-        names = ("policy_loss", "value_loss", "entropy", "gradient_norm")
-        return {f"teacher/{name}": value for name, value in zip(names, torch.stack(history).mean(0), strict=True)}
+            change = policy_change(new.log_probs, before.log_probs, options.clip)
+            history.append(torch.stack([*losses, *change, norm]).detach())
+            if options.target_kl and float(change.approx_kl) > options.target_kl:
+                break
+        means = torch.stack(history).mean(0)
+        return {f"teacher/{name}": value for name, value in zip(METRICS, means, strict=True)}
 
     def _minibatches(self, levels: int) -> Iterator[Tensor]:
         """The levels of each gradient step."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.agents.student import EpisodeStatistics, Student
+from clutr.agents.student import EpisodeStatistics, Scheduled, Student
 from clutr.curricula.base import Context, Curriculum, Outcome
 from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.randomness import derive_seed, named_generator
@@ -17,6 +17,7 @@ from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.events import Write, event_file
+from clutr.experiments.training.update_watch import UpdateWatch
 from clutr.manifold.base import Manifold
 
 
@@ -91,6 +92,7 @@ class Runner:
         self.update, self.steps, self.seconds, self.evaluation_seconds = 0, 0, 0.0, 0.0
         self.stop_requested = False
         self._say = say
+        self._watch = UpdateWatch(say)
         self._resume()
 
     def _resume(self) -> None:
@@ -142,6 +144,7 @@ class Runner:
                 elapsed = time.perf_counter() - started - (self.evaluation_seconds - evaluated_before)
                 self.seconds += elapsed
                 speed = (self.steps - steps_before) / elapsed
+                self._watch(metrics)
                 self._write(metrics, speed, write_events)
                 report(UpdateReport(self.update, self.steps, self.experiment.total_steps, metrics, self.seconds))
             self._checkpoint()
@@ -149,6 +152,9 @@ class Runner:
 
     def _step(self) -> dict[str, float]:
         """One update: propose, roll out, observe, learn, now and then evaluate."""
+        for student in self.students.values():
+            if isinstance(student, Scheduled):
+                student.schedule(self.steps / self.experiment.total_steps)
         proposal = self.curriculum.propose(self.experiment.num_envs)
         played = {}
         for index, (name, student) in enumerate(self.students.items()):

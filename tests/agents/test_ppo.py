@@ -6,6 +6,7 @@ import pytest
 import torch
 from fakes import CountdownEngine, CountdownLevels
 
+from clutr.agents.losses import policy_change
 from clutr.agents.ppo import Batch, PPOConfig, PPOStudent
 from clutr.agents.student import Trajectories
 from clutr.envs.maze.domain import MazeDomain
@@ -132,10 +133,48 @@ def test_minibatches_visit_every_environment_once() -> None:
     assert torch.equal(torch.cat(seen).sort().values, trajectories.advantages[0].sort().values)
 
 
+def test_target_kl_ends_an_update() -> None:
+    """The first gradient step finds the policy that acted, KL 0; the second sees what a huge step did to it."""
+    hot = replace(CONFIG, learning_rate=0.2, epochs=6)
+    free, held, patient = (make(replace(hot, target_kl=kl)) for kl in (0.0, 1e-3, 1e9))
+    metrics = [student.learn(play(student)) for student in (free, held, patient)]
+    assert [each["gradient_steps"] for each in metrics] == [6, 2, 6]
+    assert torch.equal(weights(free), weights(patient))
+    assert metrics[1]["approx_kl"] > 1e-3 / 2, "the mean over a step at 0 and one beyond the limit"
+    twin = make(replace(hot, epochs=2))
+    assert twin.learn(play(twin)) == metrics[1], "what was done before the end is the same"
+
+
+def test_target_kl_counts_gradient_steps_of_minibatches() -> None:
+    student = make(replace(CONFIG, learning_rate=0.2, epochs=6, minibatches=2, target_kl=1e-3))
+    assert student.learn(play(student))["gradient_steps"] == 2
+
+
+def test_approximate_kl_and_clip_fraction_by_hand() -> None:
+    """Ratios 1, 2 and 1/2: r - 1 - log r is 0, 1 - log 2 and log 2 - 1/2."""
+    change = policy_change(torch.tensor([1.0, 2.0, 0.5]).log(), torch.zeros(3), clip=0.6)
+    assert change.approx_kl == pytest.approx(0.5 / 3)
+    assert change.clip_fraction == pytest.approx(1 / 3)
+
+
+def test_linear_schedule_falls_to_nothing() -> None:
+    student, constant = make(replace(CONFIG, learning_rate_schedule="linear")), make()
+    for progress, rate in ((0.0, 1e-4), (0.25, 7.5e-5), (1.0, 0.0)):
+        student.schedule(progress)
+        constant.schedule(progress)
+        assert student.optimiser.param_groups[0]["lr"] == pytest.approx(rate)
+        assert constant.optimiser.param_groups[0]["lr"] == 1e-4
+    before = weights(student)
+    student.learn(play(student))
+    assert torch.equal(weights(student), before)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"target_kl": -0.1}, "target_kl must be at least 0, got -0.1"),
+        ({"learning_rate_schedule": "cosine"}, "learning_rate_schedule must be constant or linear, got 'cosine'"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"discount": 1.5}, r"discount must be in 0..1"),
         ({"torso": "resnet"}, "torso must be conv or symbols, got 'resnet'"),

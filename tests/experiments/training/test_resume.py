@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from clutr.agents.ppo import PPOConfig
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.training.presets import PRESETS
@@ -119,6 +120,24 @@ def test_stopped_after_every_update(
     assert train_in_pieces(run, manifolds) >= 4
     assert run.metrics()["steps"][-1] >= experiment.total_steps
     assert_same_run(run, undisturbed[name])
+
+
+def test_a_learning_rate_that_falls_goes_on_where_it_was(manifolds: Path, tmp_path: Path) -> None:
+    """Also where the passes of an update end early."""
+    base = PRESETS["maze-dr-debug"]
+    assert isinstance(base.student, PPOConfig)
+    student = replace(base.student, learning_rate=0.1, learning_rate_schedule="linear", target_kl=1e-3)
+    runs = [
+        RunDirectory.create(tmp_path / name, replace(base, student=student, evaluate_every=0))
+        for name in ("whole", "pieces")
+    ]
+    assert train(runs[0], manifolds, ignore)
+    assert train_in_pieces(runs[1], manifolds) >= 4
+    assert_same_run(*runs)
+    steps = runs[0].metrics()["protagonist/gradient_steps"]
+    assert steps.min() < student.epochs * student.minibatches, "no update ended early"
+    state = load_state(runs[0].checkpoints()[-1])["students"]["protagonist"]["optimiser"]
+    assert state["param_groups"][0]["lr"] == pytest.approx(0.1 / 6), "the last of six updates"
 
 
 def train_in_pieces(run: RunDirectory, manifolds: Path) -> int:
