@@ -5,7 +5,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +71,12 @@ class MetricsFile:
         if problem:
             _warn_once(f"{self.path}: {problem}; what could be read is used")
         return rows
+
+    def replace(self, rows: Iterable[Mapping[str, float | int]]) -> None:
+        """Write the whole file anew, with a column for every name. Raises `RunError` if it cannot be written."""
+        found = list(rows)
+        names = dict.fromkeys(name for row in found for name in row)
+        self._rewrite([{name: _cell(value) for name, value in row.items()} for row in found], list(names))
 
     def truncate(self, update: int) -> None:
         """Drop every row after `update`, and a partial last line.

@@ -40,7 +40,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def sample_posterior(mean: Tensor, log_variance: Tensor, rng: torch.Generator) -> Tensor:
     """A sample mean + noise * standard deviation, differentiable in both."""
-    return mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
+    return mean + torch.randn(mean.shape, generator=rng).to(mean.device) * (log_variance / 2).exp()
 
 
 class Posteriors(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clutr.envs.validation import require_at_least
 from clutr.world_model.baselines import LinearDynamics, copy_last, damped_velocity, mean_latent
-from clutr.world_model.dream import Dreamer
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe
 from clutr.world_model.memory import Scale
@@ -57,6 +57,10 @@ class Windows(NamedTuple):
     """Which episodes."""
     starts: list[int]
     """Where in each its stretch begins."""
+    past_latents: list[Tensor]
+    """`[S + C, D]` each: from the episode's beginning, where alone a memory can begin, to the context's end."""
+    past_actions: list[Tensor]
+    """`[S + C - 1, A]` each."""
 
 
 def cut_windows(episodes: Sequence[LatentEpisode], context: int, horizon: int, most: int) -> Windows:
@@ -84,7 +88,26 @@ def cut_windows(episodes: Sequence[LatentEpisode], context: int, horizon: int, m
         rewards=stack("rewards", context - 1, horizon),
         episodes=chosen,
         starts=starts,
+        past_latents=[episodes[number].mean[: start + context] for number, start in places],
+        past_actions=[episodes[number].actions[: start + context - 1] for number, start in places],
     )
+
+
+def observe_windows(dreamer: Dreamer, windows: Windows) -> LatentState:
+    """The latent states of E windows at the ends of their contexts, each observed from its episode's beginning.
+
+    In training a memory's first state is an episode's beginning; observed from anywhere else it dreams worse.
+    """
+    found: dict[int, LatentState] = {}
+    lengths = [len(latents) for latents in windows.past_latents]
+    for length in set(lengths):  # those of equal length side by side
+        mine = [number for number, each in enumerate(lengths) if each == length]
+        latents, actions = (
+            torch.stack([past[number] for number in mine], 1) for past in (windows.past_latents, windows.past_actions)
+        )
+        seen, _ = dreamer.observe(latents, actions)
+        found |= {number: seen.branch(torch.tensor([row])) for row, number in enumerate(mine)}
+    return LatentState(*(torch.cat(column) for column in zip(*(found[n] for n in range(len(lengths))), strict=True)))
 
 
 def fit_linear(episodes: Sequence[LatentEpisode]) -> LinearDynamics:
@@ -119,8 +142,7 @@ def roll_out(
     }
     rewards = {}
     for name, dreamer in dreamers.items():
-        latent_state, _ = dreamer.observe(seen, windows.actions[: context - 1])
-        dream = dreamer.dream(latent_state, ahead, horizon)
+        dream = dreamer.dream(observe_windows(dreamer, windows), ahead, horizon)
         latents[name], rewards[name] = dream.latents, dream.rewards
     return LatentRollouts(latents, rewards)
 

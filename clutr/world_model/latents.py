@@ -1,7 +1,8 @@
 """Recorded episodes as sequences of latents: what the memory is trained on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def encode_episodes(
     # one tensor for all: thousands of small ones between large temporary ones would leave gigabytes of holes
     latents: list[Tensor] = []
     for first in range(0, len(rows), CHUNK):
-        parts = encode(dataset.column("frames", rows[first : first + CHUNK]))
+        parts = [part.cpu() for part in encode(dataset.column("frames", rows[first : first + CHUNK]))]
         latents = latents or [part.new_empty(len(rows), part.shape[1]) for part in parts]
         for whole, part in zip(latents, parts, strict=True):
             whole[first : first + CHUNK] = part
@@ -93,6 +94,12 @@ class Chunk:
     """`[T, B]` bool: steps that were recorded."""
     first: Tensor
     """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
+    goes_on: Tensor
+    """`[B]` bool: whether the next chunk carries on from the last recorded step of this one."""
+
+    def to(self, device: torch.device) -> "Chunk":
+        """The chunk on a device."""
+        return Chunk(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def after(self, time: int) -> "Chunk":
         """The chunk without its first `time` steps."""
@@ -103,6 +110,7 @@ class Chunk:
             terminated=self.terminated[time:],
             real=self.real[time:],
             first=torch.zeros_like(self.first),
+            goes_on=self.goes_on,
         )
 
 
@@ -115,36 +123,50 @@ class Streams:
         length: T.
         rng: shuffles episodes and samples latents.
         sample: draw latents from the backbone's Gaussians anew each time, or take their means.
+        offsets: draws the length, 1 to T, of each episode's first chunk anew in each pass, so that later ones begin
+            anywhere; None: every chunk begins at a multiple of T.
     """
 
     def __init__(
-        self, sequences: Sequence[LatentEpisode], streams: int, length: int, rng: torch.Generator, sample: bool
+        self,
+        sequences: Sequence[LatentEpisode],
+        streams: int,
+        length: int,
+        rng: torch.Generator,
+        sample: bool,
+        offsets: torch.Generator | None = None,
     ) -> None:
         self.sequences, self.count, self.length, self.rng, self.sample = sequences, streams, length, rng, sample
+        self.offsets = offsets
 
     def epoch(self) -> "list[Chunk]":
         """One pass over all episodes, in an order drawn anew."""
         order = torch.randperm(len(self.sequences), generator=self.rng).tolist()
-        queues: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        queues: list[list[tuple[int, int, int]]] = [[] for _ in range(self.count)]
         for episode in order:  # to the stream with the least to do, so that all end at about the same time
             shortest = min(range(self.count), key=lambda stream: len(queues[stream]))
             length = len(self.sequences[episode])
-            queues[shortest] += [(episode, start) for start in range(0, length, self.length)]
+            first = self.length
+            if self.offsets is not None:
+                first = 1 + int(torch.randint(self.length, (1,), generator=self.offsets))
+            queues[shortest] += [
+                (episode, start, stop) for start, stop in pairwise([0, *range(first, length, self.length), length])
+            ]
         steps = max(map(len, queues))
         return [self._chunk([queue[i] if i < len(queue) else None for queue in queues]) for i in range(steps)]
 
-    def _chunk(self, places: "Sequence[tuple[int, int] | None]") -> Chunk:
+    def _chunk(self, places: "Sequence[tuple[int, int, int] | None]") -> Chunk:
         sample = self.sequences[0]
         latents = torch.zeros(self.length + 1, self.count, sample.mean.shape[1])
         actions = torch.zeros(self.length, self.count, sample.actions.shape[1])
         rewards, terminated = torch.zeros(self.length, self.count), torch.zeros(self.length, self.count)
         real = torch.zeros(self.length, self.count, dtype=torch.bool)
         first = torch.ones(self.count, dtype=torch.bool)
+        goes_on = torch.zeros(self.count, dtype=torch.bool)
         for stream, place in enumerate(places):
             if place is None:
                 continue
-            episode, start = self.sequences[place[0]], place[1]
-            stop = min(start + self.length, len(episode))
+            episode, start, stop = self.sequences[place[0]], place[1], place[2]
             size = stop - start
             mean = episode.mean[start : stop + 1]
             if self.sample:
@@ -155,5 +177,5 @@ class Streams:
             rewards[:size, stream] = episode.rewards[start:stop]
             terminated[:size, stream] = episode.terminated[start:stop]
             real[:size, stream] = True
-            first[stream] = start == 0
-        return Chunk(latents, actions, rewards, terminated, real, first)
+            first[stream], goes_on[stream] = start == 0, stop < len(episode)
+        return Chunk(latents, actions, rewards, terminated, real, first, goes_on)

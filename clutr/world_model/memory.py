@@ -91,6 +91,11 @@ class Scale:
         """The inverse of `normalise`."""
         return normal * self.latent_std + self.latent_mean
 
+    def to(self, device: torch.device) -> "Scale":
+        """The same on a device."""
+        mean, std, signal = (each.to(device) for each in (self.latent_mean, self.latent_std, self.signal_std))
+        return Scale(mean, std, signal, self.reward_std)
+
     def state_dict(self) -> dict[str, Any]:
         """The numbers."""
         return dataclasses.asdict(self)
@@ -120,7 +125,7 @@ class Memory(nn.Module):
 
     def initial_state(self, n: int) -> Tensor:
         """`[n, S]`: the state at an episode's start."""
-        return self.core.initial_state(n)
+        return self.core.initial_state(n).to(self.outcome.weight.device)
 
     def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
         mixture = GaussianMixture.from_numbers(self.mixture(features), self.latents)

@@ -6,9 +6,10 @@ chunk are also dreamt, from expected latents, with the recorded ones as targets 
 the mixture is to state the uncertainty one step ahead.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.envs.validation import require_above, require_at_least
+from clutr.envs.validation import require_above, require_at_least, require_one_of
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
 from clutr.world_model.mixture import GaussianMixture
@@ -34,6 +35,8 @@ class MemoryTrainingOptions:
     """Steps of each chunk, on which a gradient step is made; the state is carried to the next ones."""
     learning_rate: float = 1e-3
     """Adam's step size."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the step size stays, or falls to 0 along a cosine over all passes."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     reward_weight: float = 1.0
@@ -48,11 +51,15 @@ class MemoryTrainingOptions:
     """Weight of the losses of dreamt steps."""
     sample: bool = True
     """Draw latents from the backbone's Gaussians anew in each pass, instead of taking their means."""
+    random_offsets: bool = False
+    """Begin chunks, and so dreams, at random steps of an episode, drawn anew in each pass, instead of at multiples of
+    `length`, whose dreams are learnt by heart."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "epochs", "streams", "length", "patience")
         require_above(self, 0, "learning_rate", "max_gradient_norm")
         require_at_least(self, 0, "reward_weight", "termination_weight", "dream_weight")
+        require_one_of(self, ("constant", "cosine"), "schedule")
         if not 0 <= self.imagination_steps < self.length:
             raise ValueError(
                 f"imagination_steps must be at least 0 and less than length, {self.length}, "
@@ -91,6 +98,31 @@ LOSSES = ("nll", "reward", "termination"), ("dream_mse", "dream_reward", "dream_
 of the reward; nats of the termination."""
 SHOWN = "train_nll", "valid_nll", "valid_dream_mse"
 """Losses that are shown during training."""
+CONVERGED = 0.01
+"""A training has converged if its last tenth gained less than this share of all that it gained."""
+
+
+class Convergence(NamedTuple):
+    """Whether more passes would have helped."""
+
+    converged: bool
+    best_epoch: int
+    """The pass whose weights are kept, from 1."""
+    epochs: int
+    """Passes that were made."""
+    late_gain: float
+    """By how much the validation loss fell in the last tenth of the passes, as a share of how much it fell in all."""
+
+
+def convergence(losses: Sequence[float]) -> Convergence:
+    """Judge a training by its validation losses, one a pass. Raises `ValueError` if there are none."""
+    if not losses:
+        raise ValueError("convergence is judged by the losses of at least one pass")
+    best, tail = min(losses), max(1, len(losses) // 10)
+    before = min(losses[:-tail], default=losses[0])
+    gained = losses[0] - best
+    late = max(0.0, before - best) / gained if gained > 0 else 0.0
+    return Convergence(len(losses) > tail and late < CONVERGED, losses.index(best) + 1, len(losses), late)
 
 
 def _named(split: str, parts: Tensor) -> dict[str, float]:
@@ -133,14 +165,21 @@ class MemoryTraining:
         if not train or not valid:
             raise ValueError("the memory needs episodes to train and to validate on: record more")
         self.memory, self.options, self.seed = memory, options, seed
-        self.scale = scale_of(train)
+        self.device = next(memory.parameters()).device
+        self.scale = scale_of(train).to(self.device)
         self.train, self.valid = train, valid
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, options.learning_rate)
         self.rng = named_generator(seed, "memory", "training")
+        self.offsets = named_generator(seed, "memory", "offsets") if options.random_offsets else None
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
         self.best: dict[str, Tensor] = {name: value.clone() for name, value in memory.state_dict().items()}
         self.history: list[dict[str, float]] = []
+
+    @property
+    def convergence(self) -> Convergence:
+        """Whether more passes would have helped."""
+        return convergence([row["valid_loss"] for row in self.history if "valid_loss" in row] or [self.best_loss])
 
     @property
     def done(self) -> bool:
@@ -151,8 +190,7 @@ class MemoryTraining:
         """Train to the end and keep the best weights."""
         while not self.done:
             self.one_epoch()
-            told = {name: value for name, value in self.history[-1].items() if name in SHOWN}
-            progress(self.epoch, self.options.epochs, told)
+            progress(self.epoch, self.options.epochs, self.history[-1])
         self.memory.load_state_dict(self.best)
 
     def one_epoch(self) -> None:
@@ -162,7 +200,7 @@ class MemoryTraining:
             tested = self._pass(self.valid, learn=False)
         self.epoch += 1
         loss = self._total(tested).item()
-        self.history.append(_named("train", trained) | _named("valid", tested))
+        self.history.append(_named("train", trained) | _named("valid", tested) | {"valid_loss": loss})
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.epoch
             self.best = {name: value.clone() for name, value in self.memory.state_dict().items()}
@@ -170,8 +208,9 @@ class MemoryTraining:
     def _total(self, parts: Tensor) -> Tensor:
         """The loss, of parts `[K, 3]`: of observed steps and, if K is 2, of dreamt ones."""
         options = self.options
-        weights = torch.tensor([1.0, options.reward_weight, options.termination_weight])
-        return (parts @ weights * torch.tensor([1.0, options.dream_weight])[: len(parts)]).sum()
+        weights = torch.tensor([1.0, options.reward_weight, options.termination_weight], device=parts.device)
+        kinds = torch.tensor([1.0, options.dream_weight], device=parts.device)[: len(parts)]
+        return (parts @ weights * kinds).sum()
 
     def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
         """Mean losses `[K, 3]` over all recorded steps."""
@@ -180,11 +219,16 @@ class MemoryTraining:
         memory.train(learn)
         state = memory.initial_state(options.streams)
         kinds = 2 if options.imagination_steps else 1
-        sums, steps = torch.zeros(kinds, 3), torch.zeros(kinds, 1)
-        for chunk in Streams(episodes, options.streams, options.length, rng, options.sample and learn).epoch():
-            state = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
-            state, parts = self._losses(chunk, state)
+        sums, steps = torch.zeros(kinds, 3, device=self.device), torch.zeros(kinds, 1, device=self.device)
+        offsets = self.offsets if learn else None
+        chunks = Streams(episodes, options.streams, options.length, rng, options.sample and learn, offsets).epoch()
+        for number, recorded in enumerate(chunks):
+            chunk = recorded.to(self.device)
+            before = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
+            state, parts = self._losses(chunk, before)
+            state = self._without_padding(chunk, before, state)
             if learn:
+                self._set_learning_rate(number / len(chunks))
                 self.optimiser.zero_grad()
                 self._total(parts).backward()
                 nn.utils.clip_grad_norm_(memory.parameters(), options.max_gradient_norm)
@@ -196,6 +240,24 @@ class MemoryTraining:
             steps += count[: len(parts), None]
         memory.train(False)
         return sums / steps.clamp(min=1)
+
+    def _set_learning_rate(self, share: float) -> None:
+        """Adam's step size, when `share` of a pass is done."""
+        if self.options.schedule == "cosine":
+            done = (self.epoch + share) / self.options.epochs
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def _without_padding(self, chunk: Chunk, before: Tensor, state: Tensor) -> Tensor:
+        """The states `[B, S]` after the last recorded steps, where the next chunk carries on from a padded one."""
+        state, sizes = state.clone(), chunk.real.sum(0).tolist()
+        for stream in chunk.goes_on.nonzero().flatten().tolist():
+            if sizes[stream] < self.options.length:
+                rows = slice(0, sizes[stream]), slice(stream, stream + 1)
+                latents = self.scale.normalise(chunk.latents[rows])
+                state[stream] = self.memory.scan(before[stream : stream + 1], latents, chunk.actions[rows])[0][0]
+        return state
 
     def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
         """The state after the chunk, and the losses `[K, 3]` of observed and of dreamt steps."""
@@ -223,6 +285,7 @@ class MemoryTraining:
             "best": dict(self.best),
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.get_state(),
+            **({} if self.offsets is None else {"offsets": self.offsets.get_state()}),
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -232,9 +295,11 @@ class MemoryTraining:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.memory.load_state_dict(state["memory"])
-        self.scale = Scale.from_state(state["scale"])
-        self.best = {name: value.clone() for name, value in state["best"].items()}
+        self.scale = Scale.from_state(state["scale"]).to(self.device)
+        self.best = {name: value.to(self.device, copy=True) for name, value in state["best"].items()}
         self.optimiser.load_state_dict(state["optimiser"])
         self.rng.set_state(state["rng"])
+        if self.offsets is not None:
+            self.offsets.set_state(state["offsets"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
         self.history = [dict(row) for row in state["history"]]

@@ -46,6 +46,23 @@ def _presets() -> Iterable[tuple[str, str]]:
     return ((name, preset_in_words(name)) for name in clutr.PRESETS)
 
 
+def _world_presets() -> Iterable[tuple[str, str]]:
+    from clutr.envs.domain import DOMAINS
+    from clutr.experiments.world_model.config import WORLD_PRESETS
+    from clutr.world_model.backbones.base import BACKBONES
+    from clutr.world_model.cores.base import CORES
+
+    for name, preset in WORLD_PRESETS.items():
+        parts = [
+            f"{DOMAINS.name_of(type(preset.domain))}: {preset.record.episodes:,} episodes",
+            f"{BACKBONES.name_of(type(preset.backbone))} backbone",
+            f"{CORES.name_of(type(preset.memory.core))} core",
+            f"{preset.training.epochs} passes",
+            *(note for end, note in _NOTES.items() if end in f"{name}-"),
+        ]
+        yield name, "; ".join(parts)
+
+
 def _suites() -> Iterable[tuple[str, str]]:
     import clutr
 
@@ -68,6 +85,7 @@ SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "manifolds": _registered("MANIFOLDS", "clutr.manifold.base"),
     "students": _registered("STUDENTS", "clutr.agents.student"),
     "suites": _suites,
+    "world-presets": _world_presets,
     "backbones": _registered("BACKBONES", "clutr.world_model.backbones.base"),
     "cores": _registered("CORES", "clutr.world_model.cores.base"),
     "probes": _probes,

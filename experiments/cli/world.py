@@ -1,5 +1,6 @@
 """The commands of `clutr world`."""
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ def _record(args: Arguments) -> None:
 
     def record(options: "WorldModelExperiment", run: Path = WORLD) -> None:
         made = run_directory.WorldModelRun.create(run, options)
+        if not options.recording:
+            size, free = run_directory.disk_use(options), shutil.disk_usage(made.path).free
+            say(f"the recording takes up to {size / 1e9:.2g} GB in {made.dataset_path}; {free / 1e9:.3g} GB are free")
         with work_display("recording") as progress:
             found = run_directory.record(made, progress)
         console.print(run_directory.dataset_table(found))
@@ -65,27 +69,36 @@ def _registered(part: str, registry: "Registry[Any]", name: str) -> Any:
 
 
 @command("world train")
-def _train(run: Path = WORLD, threads: int | None = None) -> None:
+def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -> None:
     """Train a world model on its recording, from wherever an earlier training stopped.
 
     Args:
         run: The world model's directory.
+        device: Where networks are trained: cpu, cuda, mps, or whatever else torch knows.
         threads: Processor threads; by default one a core.
     """
     from clutr.experiments.display import say, work_display
     from clutr.experiments.training.threads import use_threads
     from clutr.experiments.world_model.run_directory import WorldModelRun
-    from clutr.experiments.world_model.training import fit_backbone, train_memories
+    from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories
+    from clutr.experiments.world_model.training_log import training_log
 
     if threads is not None:
         use_threads(threads)
     made = WorldModelRun(run)
     dataset = made.dataset()
-    with work_display("fitting the backbone") as progress:
-        backbone = fit_backbone(made, dataset, progress)
-    with work_display("training the memory") as progress:
-        train_memories(made, dataset, backbone, progress)
-    say(f"done: `clutr world report --run {run}` shows it")
+    with training_log(made.path, say) as log, ExitStack() as shown:
+        with work_display("fitting the backbone") as progress:
+            backbone = fit_backbone(made, dataset, progress, device=device, log=log)
+
+        def display(memory: str) -> "Progress":
+            shown.close()
+            return shown.enter_context(work_display(f"training the memory: {memory}"))
+
+        found = train_memories(made, dataset, backbone, display, device=device, log=log)
+    for name, convergence in found.items():
+        say(f"{name}: {in_words(convergence)}")
+    say(f"losses are in {made.path / 'metrics.csv'}; `clutr world report --run {run}` shows what dreams are worth")
 
 
 @command("world dream", "clutr.experiments.reports.dream_report:DreamOptions")

@@ -1,6 +1,6 @@
 """The configuration of a world model: recording, backbone, memory, training and evaluation."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from clutr.envs.registry import Registry
 from clutr.envs.validation import require_at_least, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
+from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES
 from clutr.world_model.cores.lstm_gru import LSTMConfig
@@ -69,6 +70,8 @@ class WorldModelExperiment:
     """How the memory is trained."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """How dreams are evaluated."""
+    recording: str = ""
+    """Folder of a dataset that was recorded or imported before and is used instead; nothing: one is recorded."""
     seed: int = 1
     """Seed of everything."""
 
@@ -87,6 +90,19 @@ _DEBUG = {
 _LIGHT_VAE = VAEConfig(channels=(16, 32, 64, 128))
 """Half as wide as the published one, and four times as fast: two cores have no hour for it."""
 
+_CONVERGING = MemoryTrainingOptions(
+    epochs=40,
+    streams=8,
+    length=64,
+    schedule="cosine",
+    patience=40,
+    imagination_steps=48,
+    random_offsets=True,
+    reward_weight=0.05,
+    termination_weight=0.2,
+)
+"""Many small batches, a step size that falls, and outcomes that weigh about as much as two latents of 32."""
+
 WORLD_PRESETS: dict[str, WorldModelExperiment] = {
     # 25 steps a second: with the students' 6 even the next view is hardly predictable;
     # dreams of two seconds in training, without which longer ones diverge;
@@ -95,7 +111,13 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
         CarDomain(shaped=False, action_repeat=2),
         RecordOptions(length=250, sticky_action_probability=0.02),
         backbone=_LIGHT_VAE,
-        training=MemoryTrainingOptions(streams=32, length=64, imagination_steps=48),
+        training=_CONVERGING,
+    ),
+    "car-fast": WorldModelExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(episodes=192, length=250, sticky_action_probability=0.02),
+        backbone=PPCAConfig(),
+        training=replace(_CONVERGING, epochs=8, patience=8, imagination_steps=24),
     ),
     "maze": WorldModelExperiment(
         MazeDomain(),

@@ -58,7 +58,8 @@ class WorldModelRun:
     @property
     def dataset_path(self) -> Path:
         """Where the dataset is."""
-        return self.path / "recording"
+        elsewhere = self.experiment.recording
+        return as_directory(elsewhere) if elsewhere else self.path / "recording"
 
     def dataset(self) -> EpisodeDataset:
         """The dataset. Raises `RunError` if there is none yet, or it is unfinished."""
@@ -67,7 +68,7 @@ class WorldModelRun:
         except FileNotFoundError as error:
             raise RunError(str(error)) from None
         wanted = self.experiment.record.episodes
-        if len(found.episodes) < wanted:
+        if not self.experiment.recording and len(found.episodes) < wanted:
             raise RunError(
                 f"{self.dataset_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
             )
@@ -77,9 +78,14 @@ class WorldModelRun:
 def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeDataset:
     """Record what the run asks for, from wherever an earlier recording stopped.
 
+    Nothing is recorded where the run uses a dataset that is there already.
+
     Raises:
-        RunError: if a named run has no student, or proposed levels of another environment.
+        RunError: if a named run has no student, or proposed levels of another environment; or if the dataset that
+            should be there is not.
     """
+    if run.experiment.recording:
+        return run.dataset()
     options, domain, folder = run.experiment.record, run.experiment.domain, run.dataset_path
     folder.mkdir(exist_ok=True)
     students = [each for path in options.runs for each in _students(path)] if options.students else []
@@ -110,6 +116,14 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
             min(done, options.episodes), options.episodes, {"frames": float(sum(p["rows"] for p in about["parts"]))}
         )
     return run.dataset()
+
+
+def disk_use(experiment: WorldModelExperiment) -> int:
+    """Bytes that the recording of a world model takes at most, if every episode is played to its end."""
+    options, engine = experiment.record, experiment.domain.engine(1)
+    numbers = len(experiment.domain.observer(engine).quantities) + int((engine.action_space.shape or (1,))[0])
+    row = SIDE * SIDE * 4 + 4 * numbers + 13  # picture and mask; floats; reward, end and episode
+    return options.episodes * (options.length + 1) * row
 
 
 def _students(path: str) -> list[tuple[str, Any]]:

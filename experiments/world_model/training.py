@@ -1,21 +1,26 @@
 """Training a world model: the backbone, the memory, and its untrained control."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+from torch import nn
+
 from clutr.envs.capabilities import SIDE
 from clutr.envs.progress import Progress
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
+from clutr.experiments.training.runner import require_device
 from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training_log import TrainingLog
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode, encode_episodes
 from clutr.world_model.memory import Memory, Scale
-from clutr.world_model.training import MemoryTraining
+from clutr.world_model.training import SHOWN, Convergence, MemoryTraining
 
 SAVE_EVERY_SECONDS = 20.0
 MEMORIES = ("trained", "untrained core")
@@ -60,7 +65,13 @@ def memory_path(run: WorldModelRun, name: str) -> Path:
 
 
 def _train(training: Resumable, path: Path, progress: Progress) -> None:
-    """Run a training from wherever an earlier one stopped, saving it now and then and at the end."""
+    """Run a training from wherever an earlier one stopped, saving it now and then and at the end.
+
+    Args:
+        training: what is trained.
+        path: where it is kept.
+        progress: told of every step that the training tells of.
+    """
     if path.exists():
         try:
             load_into(training, path)
@@ -91,13 +102,56 @@ def load_into(part: Any, path: Path, state: Any = None) -> None:
         ) from error
 
 
-def fit_backbone(run: WorldModelRun, dataset: EpisodeDataset, progress: Progress = lambda *_: None) -> Backbone:
-    """Fit the backbone on the training frames, unless that was done before."""
-    experiment = run.experiment
-    backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
+def torch_device(name: str) -> torch.device:
+    """A device that torch has. Raises `RunError` if it knows none of that name, or has none."""
+    try:
+        return require_device(name)
+    except RuntimeError as error:  # torch's own, for a name that it does not know
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"torch knows no device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+def _logged(log: TrainingLog | None, part: str, progress: Progress) -> Progress:
+    """`progress` of a part that is also kept in `log`; of a memory's losses a person is shown some."""
+
+    def report(done: int, total: int, metrics: dict[str, float]) -> None:
+        if log is not None and metrics:
+            log.add(part, done, metrics)
+        shown = {name: value for name, value in metrics.items() if name in SHOWN}
+        progress(done, total, shown or metrics)
+
+    return report
+
+
+def fit_backbone(
+    run: WorldModelRun,
+    dataset: EpisodeDataset,
+    progress: Progress = lambda *_: None,
+    *,
+    device: str = "cpu",
+    log: TrainingLog | None = None,
+) -> Backbone:
+    """Fit the backbone on the training frames, unless that was done before.
+
+    Args:
+        run: whose backbone.
+        dataset: the recording.
+        progress: told of its steps.
+        device: where a network is trained; what is fitted in closed form stays on the processor.
+        log: keeps its measurements.
+
+    Raises:
+        RunError: if there is no such device.
+    """
+    experiment, place = run.experiment, torch_device(device)
+    backbone: Any = experiment.backbone.build((SIDE, SIDE), experiment.seed)
+    if isinstance(backbone, nn.Module):
+        backbone.to(place)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    _train(fitting, backbone_path(run), progress)
-    return backbone
+    _train(fitting, backbone_path(run), _logged(log, "backbone", progress))
+    fitted: Backbone = backbone
+    return fitted
 
 
 def encoded(
@@ -117,21 +171,49 @@ def _memory(run: WorldModelRun, dataset: EpisodeDataset, name: str) -> Memory:
 
 
 def train_memories(
-    run: WorldModelRun, dataset: EpisodeDataset, backbone: Backbone, progress: Progress = lambda *_: None
-) -> None:
+    run: WorldModelRun,
+    dataset: EpisodeDataset,
+    backbone: Backbone,
+    progress_of: Callable[[str], Progress] = lambda _: lambda *_: None,
+    *,
+    device: str = "cpu",
+    log: TrainingLog | None = None,
+) -> dict[str, Convergence]:
     """Train the memory and its control, unless that was done before.
 
+    Args:
+        run: whose memories.
+        dataset: the recording.
+        backbone: fitted on it.
+        progress_of: gives for each of `MEMORIES` what is told of its steps.
+        device: where they are trained.
+        log: keeps their losses.
+
+    Returns:
+        Of each memory, whether more passes would have helped.
+
     Raises:
-        RunError: if there are no episodes to train or to validate on.
+        RunError: if there are no episodes to train or to validate on, or there is no such device.
     """
+    place = torch_device(device)
     train, valid = (encoded(dataset, backbone, split) for split in ("train", "valid"))
+    found = {}
     for name in MEMORIES:
-        memory = _memory(run, dataset, name)
+        memory = _memory(run, dataset, name).to(place)
         try:
             training = MemoryTraining(memory, run.experiment.training, train, valid, run.experiment.seed)
         except ValueError as error:
             raise RunError(str(error)) from None
-        _train(training, memory_path(run, name), progress)
+        _train(training, memory_path(run, name), _logged(log, name, progress_of(name)))
+        found[name] = training.convergence
+    return found
+
+
+def in_words(found: Convergence) -> str:
+    """A training's convergence as a sentence."""
+    kept = f"the weights of pass {found.best_epoch} of {found.epochs} are kept"
+    gain = f"the last tenth of the passes brought {found.late_gain:.1%} of what validation gained"
+    return f"converged; {kept}, {gain}" if found.converged else f"not converged, more passes would help; {kept}, {gain}"
 
 
 def load_world_model(run: WorldModelRun) -> WorldModel:

@@ -107,9 +107,8 @@ class VAEBackbone(nn.Module):
 
     def posterior_of(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, differentiable."""
-        pictures = visible(frames, self.masked_rows).permute(
-            0, 3, 1, 2
-        )  # rows of channels: channels_last without a copy
+        shown = visible(frames.to(self.posterior.weight.device), self.masked_rows)
+        pictures = shown.permute(0, 3, 1, 2)  # rows of channels: channels_last without a copy
         mean, log_variance = self.posterior(self.down(pictures).flatten(1)).chunk(2, 1)
         return mean, log_variance.clamp(-12, 6)
 
@@ -202,7 +201,8 @@ class VAETraining:
 def squared_error(backbone: VAEBackbone, pictures: Tensor, frames: Tensor) -> Tensor:
     """Mean squared error of pictures `[N, H, W, 3]` over the rows that are seen."""
     seen = backbone.size[0] - backbone.masked_rows
-    return F.mse_loss(pictures[:, :seen], visible(frames, backbone.masked_rows)[:, :seen])
+    shown = visible(frames.to(pictures.device), backbone.masked_rows)
+    return F.mse_loss(pictures[:, :seen], shown[:, :seen])
 
 
 def measure(backbone: VAEBackbone, frames: Frames) -> dict[str, Any]:
@@ -219,10 +219,10 @@ def measure(backbone: VAEBackbone, frames: Frames) -> dict[str, Any]:
         shown = frames[index]
         mean, log_variance = backbone.encode(shown)
         both = mean, sample_posterior(mean, log_variance, rng)
-        errors = [squared_error(backbone, backbone.decode(latents), shown).double() for latents in both]
+        errors = [squared_error(backbone, backbone.decode(latents), shown).double().cpu() for latents in both]
         wrong += torch.stack(errors) * len(index)
-        means.append(mean)
-        spreads.append(log_variance)
+        means.append(mean.cpu())
+        spreads.append(log_variance.cpu())
     mean, log_variance = torch.cat(means), torch.cat(spreads)
     kinds = kinds_of_variables(mean, log_variance)
     mse, noise = (wrong / len(numbers)).tolist()

@@ -44,7 +44,7 @@ class DiagonalSSM(nn.Module):
     def scan(self, state: Tensor, us: Tensor) -> Tensor:
         """All states `[T, N, H]` for inputs `[T, N, H]`, by convolution."""
         log_eigenvalues = torch.complex(-self.log_rate.exp(), self.frequency)
-        times = torch.arange(len(us), dtype=torch.float32)
+        times = torch.arange(len(us), dtype=torch.float32, device=us.device)
         kernel = torch.exp(times[:, None] * log_eigenvalues)
         return convolve(kernel[:, None], us) + (kernel * self.eigenvalues())[:, None] * state
 

@@ -13,7 +13,7 @@ from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode, Streams
 from clutr.world_model.memory import Memory, MemoryConfig
-from clutr.world_model.training import MemoryTraining, MemoryTrainingOptions
+from clutr.world_model.training import MemoryTraining, MemoryTrainingOptions, convergence
 
 
 def episode(length: int, mark: float = 0.0, seed: int = 0) -> LatentEpisode:
@@ -31,12 +31,18 @@ def episode(length: int, mark: float = 0.0, seed: int = 0) -> LatentEpisode:
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(1, 23), min_size=1, max_size=9), streams=st.integers(1, 4), size=st.integers(1, 8))
-def test_every_moment_comes_once_and_in_order(lengths: list[int], streams: int, size: int) -> None:
+@given(
+    lengths=st.lists(st.integers(1, 23), min_size=1, max_size=9),
+    streams=st.integers(1, 4),
+    size=st.integers(1, 8),
+    shifted=st.booleans(),
+)
+def test_every_moment_comes_once_and_in_order(lengths: list[int], streams: int, size: int, shifted: bool) -> None:
     episodes = [episode(length, mark=float(number + 1)) for number, length in enumerate(lengths)]
     seen: Counter[int] = Counter()
     places = [(0, 0)] * streams
-    for chunk in Streams(episodes, streams, size, torch.Generator().manual_seed(1), sample=False).epoch():
+    rng, offsets = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    for chunk in Streams(episodes, streams, size, rng, False, offsets if shifted else None).epoch():
         for stream in range(streams):
             real = int(chunk.real[:, stream].sum())
             assert chunk.real[:real, stream].all(), "recorded steps come first"
@@ -52,6 +58,7 @@ def test_every_moment_comes_once_and_in_order(lengths: list[int], streams: int, 
             assert torch.equal(chunk.terminated[:real, stream], expected.terminated[start : start + real])
             seen[number] += real
             places[stream] = (number, start + real)
+            assert bool(chunk.goes_on[stream]) == (start + real < len(expected))
     assert seen == Counter(dict(enumerate(lengths)))
 
 
@@ -119,6 +126,56 @@ def test_the_state_that_is_carried_is_that_of_the_whole_episode() -> None:
     torch.testing.assert_close(untrained_loss(10), untrained_loss(40))
 
 
+def test_chunks_that_begin_anywhere_carry_the_state_too() -> None:
+    """With steps of next to no size, a pass over chunks at random offsets has the loss of whole episodes."""
+
+    def loss(length: int, shifted: bool) -> Tensor:
+        options = MemoryTrainingOptions(
+            learning_rate=1e-12, streams=4, length=length, imagination_steps=0, sample=False, random_offsets=shifted
+        )
+        return training(options)._pass(EPISODES, learn=True)
+
+    torch.testing.assert_close(loss(10, shifted=True), loss(40, shifted=False))
+
+
+def test_dreams_begin_at_different_steps_in_every_pass() -> None:
+    streams = Streams(EPISODES, 12, 10, torch.Generator().manual_seed(1), False, torch.Generator().manual_seed(2))
+    firsts = [int(size) for _ in range(20) for size in streams.epoch()[0].real.sum(0)]
+    assert set(firsts) == set(range(1, 11))
+
+
+def test_an_interrupted_training_with_offsets_and_a_schedule_continues_bit_for_bit() -> None:
+    options = dataclasses.replace(OPTIONS, epochs=4, random_offsets=True, schedule="cosine")
+    whole, parted, resumed = (training(options) for _ in range(3))
+    whole.run()
+    parted.one_epoch()
+    resumed.load_state_dict(parted.state_dict())
+    resumed.run()
+    assert resumed.history == whole.history
+
+
+def test_the_step_size_falls_along_a_cosine() -> None:
+    run = training(dataclasses.replace(OPTIONS, epochs=4, learning_rate=0.4, schedule="cosine"))
+    sizes = []
+    for epoch, share in ((0, 0.0), (1, 0.0), (2, 0.0), (3, 0.5)):
+        run.epoch = epoch
+        run._set_learning_rate(share)
+        sizes.append(run.optimiser.param_groups[0]["lr"])
+    assert sizes == pytest.approx([0.4, 0.2 * (1 + 0.5**0.5), 0.2, 0.2 * (1 - 0.923880)], rel=1e-5)
+
+
+def test_convergence_is_judged_by_the_last_tenth() -> None:
+    falling = [10.0 - pass_ for pass_ in range(20)]  # the last two passes bring 2 of 19
+    found = convergence(falling)
+    assert found[:3] == (False, 20, 20)
+    assert found.late_gain == pytest.approx(2 / 19)
+    flat = [10.0, 5.0, 2.0, *[1.0] * 17]
+    assert convergence(flat) == (True, 4, 20, 0.0)
+    assert convergence([3.0]) == (False, 1, 1, 0.0)
+    with pytest.raises(ValueError, match="at least one pass"):
+        convergence([])
+
+
 def test_what_is_dreamt_in_training_is_what_a_dreamer_dreams() -> None:
     """Of one episode of 40 steps the last 7 are dreamt, and judged against what came."""
     run = training(MemoryTrainingOptions(streams=4, length=40, imagination_steps=7, sample=False))
@@ -156,5 +213,7 @@ def test_messages() -> None:
         MemoryTrainingOptions(patience=0)
     with pytest.raises(ValueError, match="imagination_steps must be at least 0 and less than length, 8, got 8"):
         MemoryTrainingOptions(length=8, imagination_steps=8)
+    with pytest.raises(ValueError, match="schedule must be constant or cosine, got 'linear'"):
+        MemoryTrainingOptions(schedule="linear")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="learning_rate must be above 0, got 0"):
         MemoryTrainingOptions(learning_rate=0)

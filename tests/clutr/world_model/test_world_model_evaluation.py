@@ -15,6 +15,7 @@ from clutr.world_model.evaluation import (
     cut_windows,
     fit_linear,
     latent_curves,
+    observe_windows,
     one_step,
     outcome_curves,
     physical_curves,
@@ -75,6 +76,21 @@ def test_windows_are_stretches_of_episodes() -> None:
         assert torch.equal(WINDOWS.actions[:, column], EPISODES[number].actions[start : start + 24])
     with pytest.raises(ValueError, match=r"no episode has 60 frames \(context 10 and horizon 50\); most have 31"):
         cut_windows(EPISODES, 10, 50, 4)
+
+
+def test_windows_are_observed_from_their_episode_s_beginning() -> None:
+    """Episodes of two lengths, whose windows start at different steps."""
+    episodes = [episode(30, 1), episode(40, 2), episode(30, 3)]
+    windows = cut_windows(episodes, context=5, horizon=20, most=8)
+    assert windows.starts == [3, 8, 3]
+    dreamer = Dreamer(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), SCALE)
+    found = observe_windows(dreamer, windows)
+    for row, (each, start) in enumerate(zip(episodes, windows.starts, strict=True)):
+        alone, _ = dreamer.observe(each.mean[: start + 5, None], each.actions[: start + 4, None])
+        torch.testing.assert_close(found.state[row], alone.state[0])
+        assert torch.equal(found.latent[row], SCALE.normalise(windows.latents[4, row]))
+    middle, _ = dreamer.observe(windows.latents[:5], windows.actions[:4])
+    assert float((found.state - middle.state).abs().max()) > 1e-3, "observed from the middle, the state is another one"
 
 
 def test_who_knows_the_world_is_right_for_ever() -> None:

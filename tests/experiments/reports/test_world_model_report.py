@@ -61,7 +61,7 @@ def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core
     before = {name: load_state(memory_path(run, name)) for name in MEMORIES}
     told: list[int] = []
     fit_backbone(run, dataset, lambda *_: told.append(1))
-    train_memories(run, dataset, backbone, lambda *_: told.append(1))
+    train_memories(run, dataset, backbone, lambda _: lambda *_: told.append(1))
     assert not told or before == {}, "nothing was left to do"
     world = load_world_model(run)
     trained, control = (world.dreamers[name].memory for name in MEMORIES)

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from clutr.experiments.cli.main import main
+from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
-from clutr.experiments.world_model.run_directory import WorldModelRun, record
-from clutr.experiments.world_model.training import fit_backbone
+from clutr.experiments.world_model.run_directory import WorldModelRun, disk_use, record
+from clutr.experiments.world_model.training import fit_backbone, in_words
+from clutr.experiments.world_model.training_log import TrainingLog
+from clutr.world_model.training import Convergence
 
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
 
@@ -73,6 +76,65 @@ def test_students_of_a_run_play_the_levels_that_its_curriculum_proposed(tmp_path
     assert [episode.key in proposed for episode in found.episodes[:4]] == [True] * 4
 
 
+def test_a_recording_is_used_by_another_world_model(tmp_path: Path) -> None:
+    first = WorldModelRun.create(tmp_path / "first", TINY)
+    recorded = record(first)
+    other = replace(TINY, recording=str(first.dataset_path), seed=2)
+    second = WorldModelRun.create(tmp_path / "second", other)
+    assert record(second).episodes == recorded.episodes
+    assert not (tmp_path / "second" / "recording").exists()
+    missing = WorldModelRun.create(tmp_path / "third", replace(TINY, recording=str(tmp_path / "nowhere")))
+    with pytest.raises(RunError, match="nowhere holds no dataset"):
+        record(missing)
+
+
+def test_disk_use_is_an_upper_bound_that_is_not_far_off(tmp_path: Path) -> None:
+    """Episodes that end early take less; without them the files are within a tenth of what was said."""
+    whole = replace(TINY, record=RecordOptions(episodes=64, num_envs=64, length=2))
+    found = record(WorldModelRun.create(tmp_path, whole))
+    said = disk_use(whole) * len(found) / (64 * 3)
+    assert 0.9 * said < (found.path / "part-0000.arrow").stat().st_size < 1.1 * said
+
+
+def test_what_training_measured_is_kept_and_replaced_by_a_later_training(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "metrics.csv", lambda *_: None)
+    for step in (1, 2, 3):
+        log.add("trained", step, {"loss": 1.0 / step})
+    log.add("untrained core", 1, {"loss": 5.0})
+    log.write()
+    again = TrainingLog(tmp_path / "metrics.csv", lambda *_: None)
+    again.add("trained", 2, {"loss": 9.0})
+    again.write()
+    assert MetricsFile(tmp_path / "metrics.csv").rows() == [
+        {"update": "1", "trained/loss": "1.0", "untrained core/loss": "5.0"},
+        {"update": "2", "trained/loss": "9.0", "untrained core/loss": ""},
+    ]
+
+
+def test_training_tells_its_memories_by_name_and_whether_they_converged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    record(made)
+    with pytest.raises(RunError, match="torch knows no device 'abacus'"):
+        fit_backbone(made, made.dataset(), device="abacus")
+    assert main(["world", "train", "--run", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for words in ("training the memory: trained", "training the memory: untrained core", "of 2 are kept"):
+        assert words in said
+    rows = MetricsFile(tmp_path / "metrics.csv").rows()
+    assert [row["update"] for row in rows] == ["1", "2", "20"], "the backbone makes 20 steps, the memories 2 passes"
+    assert all(float(rows[0][f"{name}/valid_loss"]) for name in ("trained", "untrained core"))
+    assert float(rows[2]["backbone/mse"]) > 0
+    assert list(tmp_path.glob("events.*"))
+
+
+def test_convergence_in_words() -> None:
+    assert in_words(Convergence(True, 4, 20, 0.001)).startswith("converged; the weights of pass 4 of 20 are kept")
+    assert "more passes would help" in in_words(Convergence(False, 20, 20, 0.1))
+    assert "brought 10.0% of what" in in_words(Convergence(False, 20, 20, 0.1))
+
+
 def test_messages() -> None:
     for options, message in [
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
@@ -91,7 +153,9 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "expert" in said
     assert f"kept as {run}/recording" in said
     assert main(["world", "record", "--preset", "quilt"]) == 2
-    assert "no preset is called 'quilt'; there are: car, maze, car-debug, maze-debug" in capsys.readouterr().err
+    assert (
+        "no preset is called 'quilt'; there are: car, car-fast, maze, car-debug, maze-debug" in capsys.readouterr().err
+    )
     assert main(["world", "paint"]) == 2
     assert "no part is called 'paint'; there are: record" in capsys.readouterr().err
 
