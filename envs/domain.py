@@ -71,20 +71,15 @@ class LevelBatch:
 
     def key(self) -> list[str]:
         """A stable content hash for each level, 16 hexadecimal digits: the level's id everywhere."""
-        arrays = []
+        parts = []
         for name, value in self.tensors().items():
             array = value.detach().cpu().contiguous().numpy()
-            header = f"{name}:{array.dtype}:{array.shape[1:]}".encode()
+            header = np.frombuffer(f"{name}:{array.dtype}:{array.shape[1:]}".encode(), dtype=np.uint8)
             rows = array.reshape(len(self), -1)
-            arrays.append((header, np.packbits(rows, axis=1) if array.dtype == bool else rows))
-        keys = []
-        for row in range(len(self)):
-            digest = hashlib.blake2b(type(self).__name__.encode(), digest_size=8)
-            for header, rows in arrays:
-                digest.update(header)
-                digest.update(rows[row].tobytes())
-            keys.append(digest.hexdigest())
-        return keys
+            rows = np.packbits(rows, axis=1) if array.dtype == bool else rows.view(np.uint8)
+            parts += [np.broadcast_to(header, (len(self), len(header))), rows.reshape(len(self), -1)]
+        kind, content = type(self).__name__.encode(), np.concatenate(parts, axis=1)
+        return [hashlib.blake2b(kind + row.tobytes(), digest_size=8).hexdigest() for row in content]
 
 
 @dataclass(frozen=True)

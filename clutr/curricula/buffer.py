@@ -5,14 +5,17 @@ is a tensor with a row a level; the level's key is its id, and no key is in the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics
+from clutr.curricula.buffer_kernels import draw_rows, replace_rows
 from clutr.curricula.scores import require_score
 from clutr.envs.domain import LevelBatch
 from clutr.envs.state import Stateful
@@ -56,18 +59,36 @@ def score_distribution(scores: Tensor, priority: Priority, temperature: float, f
     max(score, 0) + `floor`. Where all weights are 0 the distribution is uniform.
     """
     if priority == "rank":
-        rank = torch.empty(len(scores), dtype=torch.float64)
-        rank[scores.argsort(descending=True, stable=True)] = torch.arange(1.0, len(scores) + 1, dtype=torch.float64)
-        weights = 1 / rank
-    else:
-        weights = scores.double().clamp(min=0) + floor
-        weights = weights / weights.max().clamp(min=1e-300)  # so that no power of it overflows
+        found = torch.empty(len(scores), dtype=torch.float64)
+        found[_by_rank(scores)] = rank_shares(len(scores), temperature)
+        return found
+    weights = scores.double().clamp(min=0) + floor
+    weights = weights / weights.max().clamp(min=1e-300)  # so that no power of it overflows
     return _normalise(weights ** (1 / temperature))
+
+
+def _by_rank(scores: Tensor) -> Tensor:
+    """Rows `[B]`, the best first; equal scores in the order in which they are stored."""
+    # Sorted as integers that hold score and row: many times faster than a stable sort of floats.
+    bits = (scores.float() + 0.0).view(torch.int32).long()  # -0 becomes 0
+    rising = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    keys = (-rising << 32) + torch.arange(len(scores))
+    return torch.from_numpy(np.sort(keys.numpy())) & 0xFFFFFFFF
+
+
+@lru_cache(maxsize=8)
+def rank_shares(n: int, temperature: float) -> Tensor:
+    """P_score of the ranks 1 to n. `[n]` float64, not to be written to."""
+    return _normalise((1 / torch.arange(1.0, n + 1, dtype=torch.float64)) ** (1 / temperature))
 
 
 def _normalise(weights: Tensor) -> Tensor:
     total = weights.sum()
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
+
+
+def _indices(numbers: Iterable[int]) -> Tensor:
+    return torch.from_numpy(np.array(list(numbers), dtype=np.int64))  # torch.tensor would look at each
 
 
 class LevelBuffer(Stateful):
@@ -125,16 +146,15 @@ class LevelBuffer(Stateful):
 
         P_stale is proportional to the time since each level's last use (arXiv 2010.03934, section 3.2).
         """
-        return self._blend(self._by_score())
+        by_staleness = _normalise((self.clock - self.last_drawn).double())
+        return (1 - self.options.staleness) * self._by_score() + self.options.staleness * by_staleness
 
     def _by_score(self) -> Tensor:
-        options = self.options
-        floor = 1e-3 if options.priority == "power" and options.staleness == 0 else 0.0
-        return score_distribution(self.scores, options.priority, options.temperature, floor)
+        return score_distribution(self.scores, self.options.priority, self.options.temperature, self._floor)
 
-    def _blend(self, by_score: Tensor) -> Tensor:
-        by_staleness = _normalise((self.clock - self.last_drawn).double())
-        return (1 - self.options.staleness) * by_score + self.options.staleness * by_staleness
+    @property
+    def _floor(self) -> float:
+        return 1e-3 if self.options.priority == "power" and self.options.staleness == 0 else 0.0
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """Draw n rows `[n]` int64 one after the other, each with the staleness that the draws before it left.
@@ -142,21 +162,24 @@ class LevelBuffer(Stateful):
         Raises:
             RuntimeError: if there is something to draw and the buffer is empty.
         """
-        drawn = torch.empty(n, dtype=torch.int64)
         if not n:
-            return drawn
+            return torch.empty(0, dtype=torch.int64)
         if not len(self):
             raise RuntimeError("the level buffer is still empty")
-        by_score = self._by_score()
-        for i in range(n):
-            drawn[i] = torch.multinomial(self._blend(by_score), 1, generator=rng)
-            self.clock += 1
-            self.last_drawn[drawn[i]] = self.clock
-        return drawn
+        uniform = torch.rand(n, 2, dtype=torch.float64, generator=rng)
+        cumulative = self._by_score().cumsum(0)
+        by_score = torch.searchsorted(cumulative, uniform[:, 1] * cumulative[-1], right=True).clamp(max=len(self) - 1)
+        by_score[uniform[:, 0] < self.options.staleness] = -1
+        drawn = draw_rows(by_score.numpy(), uniform[:, 1].numpy(), self.last_drawn.numpy(), self.clock)
+        self.clock += n
+        return torch.from_numpy(drawn)
 
     def find(self, levels: LevelBatch) -> Tensor:
         """The row of each level, -1 where it is not in the buffer: `[B]` int64."""
-        return torch.tensor([self._rows.get(key, -1) for key in levels.key()], dtype=torch.int64)
+        return self._find(levels.key())
+
+    def _find(self, keys: Iterable[str]) -> Tensor:
+        return _indices([self._rows.get(key, -1) for key in keys])
 
     def best_return(self, levels: LevelBatch, statistics: EpisodeStatistics) -> Tensor:
         """Best returns `[B]` of any finished episode on levels that were just played, those of earlier replays too.
@@ -164,12 +187,13 @@ class LevelBuffer(Stateful):
         0 where no episode was ever finished. The buffer keeps earlier ones in its column `best_return`.
         """
         best = torch.where(statistics.episodes > 0, statistics.best_return, -torch.inf)
-        rows = self.find(levels)
+        keys = levels.key()
+        rows = self._find(keys)
         known = rows >= 0
         if bool(known.any()):
             best[known] = torch.maximum(best[known], self.columns["best_return"][rows[known]])
         together: dict[str, float] = {}  # a level that is there twice has one best return
-        for key, value in zip(keys := levels.key(), best.tolist(), strict=True):
+        for key, value in zip(keys, best.tolist(), strict=True):
             together[key] = max(value, together.get(key, -math.inf))
         best = torch.tensor([together[key] for key in keys])
         return torch.where(best.isinf(), 0.0, best)
@@ -192,43 +216,83 @@ class LevelBuffer(Stateful):
             self._levels = levels[:0]
             self.columns = {name: values[:0] for name, values in columns.items()}
         keys = levels.key()
-        strangers = [key not in self._rows for key in keys]
-        for i in sorted(range(len(keys)), key=strangers.__getitem__):
-            row = self._rows.get(keys[i])
+        writers = {self._rows[key]: i for i, key in enumerate(keys) if key in self._rows}  # the last offer of each row
+        waiting: list[int] = []
+        new: list[int] = []
+        for i in [i for i, key in enumerate(keys) if key not in self._rows]:
+            row = self._rows.get(keys[i])  # it may have come in with an earlier offer
+            if waiting or (row is None and len(self) == self.options.capacity):
+                waiting.append(i)
+                continue
             if row is None:
-                row = self._make_room(float(scores[i]))
-                if row is None:
-                    continue
-                self._put(row, keys[i], levels[i])
-                self.clock += 1
-                self.last_drawn[row] = self.clock
-            self.scores[row] = scores[i]
-            for name, values in columns.items():
-                self.columns[name][row] = values[i]
-        return torch.tensor([self._rows.get(key, -1) for key in keys], dtype=torch.int64)
+                row = self._rows[keys[i]] = len(self)
+                self._keys.append(keys[i])
+                new.append(i)
+            writers[row] = i
+        self._grow(levels[new])
+        self._write(_indices(writers), _indices(writers.values()), levels, scores, columns)
+        if waiting:
+            self._replace(_indices(waiting), [keys[i] for i in waiting], levels, scores, columns)
+        return self._find(keys)
 
-    def _make_room(self, score: float) -> int | None:
-        """A free row, or that of the level that has to leave for one with this score, if any has."""
-        if len(self) == self.options.capacity:
-            least = int(self.distribution().argmin())
-            return least if score >= float(self.scores[least]) else None
-        self.scores = torch.cat([self.scores, torch.zeros(1)])
-        self.last_drawn = torch.cat([self.last_drawn, torch.zeros(1, dtype=torch.int64)])
+    def _grow(self, new: LevelBatch) -> None:
+        """Rows for levels that take free ones, one after the other."""
+        if not len(new):
+            return
+        self._levels = self._type.concatenate([self.levels, new])
+        self.scores = torch.cat([self.scores, torch.zeros(len(new))])
+        self.last_drawn = torch.cat([self.last_drawn, self.clock + 1 + torch.arange(len(new))])
+        self.clock += len(new)
         self.columns = {
-            name: torch.cat([values, values.new_zeros(1, *values.shape[1:])]) for name, values in self.columns.items()
+            name: torch.cat([values, values.new_zeros(len(new), *values.shape[1:])])
+            for name, values in self.columns.items()
         }
-        return len(self)
 
-    def _put(self, row: int, key: str, level: LevelBatch) -> None:
-        if row == len(self):
-            self._levels = self._type.concatenate([self.levels, level])
-            self._keys.append(key)
+    def _write(
+        self, rows: Tensor, index: Tensor, levels: LevelBatch, scores: Tensor, columns: Mapping[str, Tensor]
+    ) -> None:
+        """Let rows `[R]` hold the offers at `index`."""
+        offered = levels.tensors()
+        for name, values in self.levels.tensors().items():
+            values[rows] = offered[name][index]
+        self.scores[rows] = scores[index].to(self.scores)
+        for name, values in columns.items():
+            self.columns[name][rows] = values[index].to(self.columns[name])
+
+    def _replace(
+        self, index: Tensor, keys: list[str], levels: LevelBatch, scores: Tensor, columns: Mapping[str, Tensor]
+    ) -> None:
+        """Offer the levels at `index` `[W]`, which have these keys, one by one to the full buffer."""
+        options = self.options
+        if options.priority == "rank":
+            order = _by_rank(self.scores).flip(0)
+            shares = rank_shares(len(self), options.temperature).flip(0)
         else:
-            for name, values in self.levels.tensors().items():
-                values[row] = level.tensors()[name][0]
+            order, shares = _by_rank(-self.scores.clamp(min=0)), torch.empty(0, dtype=torch.float64)
+        distinct = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        writer, self.clock = replace_rows(
+            self.scores.double().numpy(),
+            self.last_drawn.numpy(),
+            self.clock,
+            options.staleness,
+            order.numpy(),
+            np.concatenate([self.last_drawn.numpy().argsort(kind="stable"), np.empty(len(index), dtype=np.int64)]),
+            shares.numpy(),
+            1 / options.temperature,
+            self._floor,
+            scores[index].to(self.scores).double().numpy(),
+            _indices([distinct[key] for key in keys]).numpy(),
+            self._find(distinct).numpy(),
+        )
+        rows = torch.from_numpy((writer >= 0).nonzero()[0])
+        taken = torch.from_numpy(writer)[rows]
+        new = [keys[i] for i in taken.tolist()]
+        for row in rows.tolist():
             del self._rows[self._keys[row]]
+        for row, key in zip(rows.tolist(), new, strict=True):
             self._keys[row] = key
-        self._rows[key] = row
+            self._rows[key] = row
+        self._write(rows, index[taken], levels, scores, columns)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""

@@ -1,5 +1,6 @@
 """The level buffer: its distribution against the formulas, and that it neither loses nor duplicates a level."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.buffer import LevelBuffer, ReplayOptions, score_distribution
 from clutr.envs.domain import LevelBatch
+from clutr.experiments.benchmarks.buffers import PlainLevelBuffer
 
 
 @dataclass(frozen=True)
@@ -206,3 +208,82 @@ def test_no_level_is_lost_or_kept_twice(batches: list[list[tuple[int, float]]], 
     first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     assert copy.draw(5, first).tolist() == found.draw(5, second).tolist()
     assert copy.levels.key() == found.levels.key()
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "priority": st.sampled_from(["rank", "proportional", "power"]),
+        "temperature": st.sampled_from([0.03, 0.1, 0.3, 1.0]),
+        "staleness": st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+        "capacity": st.sampled_from([1, 2, 5, 130]),  # also more than one block of rows
+    }
+)
+
+
+def scores_of(choices: list[int]) -> Tensor:
+    """Scores without accidental near ties: equal for equal choices, below 0 for some, far above the rest for one."""
+    return torch.tensor([1e4 if choice == 40 else math.sin(choice * choice) for choice in choices])
+
+
+def assert_same(ours: LevelBuffer, plain: LevelBuffer) -> None:
+    assert ours.levels.key() == ours._keys == plain.levels.key()
+    for name in ("scores", "last_drawn", "columns", "clock"):
+        torch.testing.assert_close(getattr(ours, name), getattr(plain, name), rtol=0, atol=0, msg=name)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rules=RULES, seed=st.integers(0, 10**6), draws=st.integers(0, 4), distinct=st.integers(1, 41))
+def test_many_levels_at_once_are_taken_as_one_by_one(
+    rules: dict[str, Any], seed: int, draws: int, distinct: int
+) -> None:
+    """Against the buffer that computes the distribution anew for each level: levels, scores, ages, rows and clock."""
+    ours = LevelBuffer(ReplayOptions(**rules), Numbers)
+    plain = PlainLevelBuffer(ReplayOptions(**rules), Numbers)
+    rng = torch.Generator().manual_seed(seed)
+    for _ in range(4):
+        n = int(torch.randint(1, 2 * rules["capacity"] + 3, (), generator=rng))
+        levels = Numbers(torch.randint(0, 3 * rules["capacity"], (n,), generator=rng))
+        scores = scores_of(torch.randint(0, distinct, (n,), generator=rng).tolist())
+        best = torch.rand(n, generator=rng)
+        rows = ours.insert(levels, scores, best_return=best)
+        assert rows.tolist() == plain.insert(levels, scores, best_return=best).tolist()
+        assert_same(ours, plain)
+        assert ours._rows == plain._rows
+        ours.draw(draws, rng)
+        plain.load_state_dict(ours.state_dict())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ages=st.lists(st.integers(0, 9), min_size=1, max_size=300),
+    staleness=st.sampled_from([0.3, 1.0]),
+    n=st.integers(1, 9),
+)
+def test_draws_follow_the_formula_number_by_number(ages: list[int], staleness: float, n: int) -> None:
+    """The same random numbers and the running sums of the formula's two parts, computed anew for each draw."""
+    found = filled([float(i % 7) for i in range(len(ages))], staleness=staleness)
+    found.clock, found.last_drawn = 400, 400 - torch.tensor(ages)
+    by_score, last = score_distribution(found.scores, "rank", found.options.temperature), found.last_drawn.clone()
+    expected = []
+    for i, (which, where) in enumerate(
+        torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    ):
+        age = 400 + i - last
+        parts = by_score.cumsum(0) if which >= staleness else (age if age.any() else torch.ones_like(age)).cumsum(0)
+        target = where * parts[-1]
+        expected.append(int((parts > (target if which >= staleness else target.floor())).long().argmax()))
+        last[expected[-1]] = 400 + i + 1
+    assert found.draw(n, torch.Generator().manual_seed(n)).tolist() == expected
+    assert found.last_drawn.tolist() == last.tolist()
+    assert found.clock == 400 + n
+
+
+def test_weights_neither_overflow_nor_vanish() -> None:
+    """Scores that rise and fall by dozens of orders of magnitude within a batch, each to the tenth power."""
+    rules: dict[str, Any] = {"priority": "proportional", "temperature": 0.1, "staleness": 0.5, "capacity": 3}
+    ours, plain = LevelBuffer(ReplayOptions(**rules), Numbers), PlainLevelBuffer(ReplayOptions(**rules), Numbers)
+    levels = numbers(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 10, 11, 9, 6, 12, 13)
+    scores = [1e-9, 0, 2e-9, 1e12, 1e5, 3e12, 1e30, 2e30, 1.5e30, 1e30, 1e-9, 3e-9, 4e-9, 2e-9, 3e-9, 3e-9, 5e-9]
+    for buffer in (ours, plain):
+        buffer.insert(levels, torch.tensor(scores), best_return=torch.zeros(len(scores)))
+    assert_same(ours, plain)

@@ -69,8 +69,8 @@ def test_the_fraction_of_replayed_batches() -> None:
 def test_what_is_learnt_on(config: PLRConfig, on_new: bool) -> None:
     curriculum = replace(config, replay_probability=1.0).build(CONTEXT)
     assert step(curriculum).train.tolist() == [on_new] * 4
-    step(curriculum)
-    step(curriculum)
+    while len(curriculum.buffer) < curriculum.config.capacity:  # from there on every batch is replayed
+        step(curriculum)
     proposal = step(curriculum)
     assert proposal.train.all(), "replayed levels are learnt on"
     assert (proposal.assignment[0] < len(proposal.levels)).all()
