@@ -44,27 +44,26 @@ class Trajectories:
         return self.advantages + self.values
 
     def statistics(self) -> "EpisodeStatistics":
-        """Summarise the finished episodes of each environment, without a loop over steps or environments."""
+        """Summarise the episodes of each environment, without a loop over steps or environments.
+
+        Means are those of an environment's first episode alone. All finished ones would prefer short ones: of a level
+        that is either solved quickly or not before the time limit, a rollout of little more than that limit sees many
+        successes, or one failure. A first episode that the rollout's end cuts counts as it stands then, unsolved.
+        """
         done = self.terminated | self.truncated
         episodes = done.sum(0)
         number = done.cumsum(0) - done.long()  # which of its environment's episodes a step belongs to
         empty = torch.zeros(int(episodes.max()) + 1, done.shape[1], device=done.device)  # the last one may be cut
         totals = empty.scatter_add(0, number, self.rewards.to(empty.dtype))
         lengths = empty.scatter_add(0, number, torch.ones_like(number, dtype=empty.dtype))
-        finished = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes
-        sum_return = totals.where(finished, 0.0).sum(0)
-        sum_square = totals.where(finished, 0.0).square().sum(0)
-        sum_length = lengths.where(finished, 0.0).sum(0)
-        best = totals.where(finished, -torch.inf).amax(0)
-        solved, episodes = self.solved.sum(0).float(), episodes.float()
-        count = episodes.clamp(min=1)
+        counted = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes.clamp(min=1)
         return EpisodeStatistics(
-            mean_return=sum_return / count,
-            best_return=torch.where(episodes > 0, best, 0.0),
-            square_return=sum_square / count,
-            solved=solved / count,
-            episodes=episodes,
-            length=sum_length / count,
+            mean_return=totals[0],
+            best_return=totals.where(counted, -torch.inf).amax(0),
+            square_return=totals[0].square(),
+            solved=(self.solved & (number == 0)).any(0).float(),
+            episodes=episodes.float(),
+            length=lengths[0],
             scores={
                 "value_l1": self.advantages.abs().mean(0),
                 "positive_value_loss": self.advantages.clamp(min=0).mean(0),
@@ -77,20 +76,23 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class EpisodeStatistics:
-    """What one student did on each of N levels in one rollout. Each tensor is `[N]` float32."""
+    """What one student did on each of N levels in one rollout. Each tensor is `[N]` float32.
+
+    Means are over the first episodes of the environments that played the level (`Trajectories.statistics` says why).
+    """
 
     mean_return: Tensor
-    """Mean undiscounted return over finished episodes; 0 where none finished."""
+    """Mean undiscounted return."""
     best_return: Tensor
-    """Best undiscounted return of a finished episode; 0 where none finished."""
+    """Best undiscounted return of the first or any finished episode."""
     square_return: Tensor
-    """Mean squared undiscounted return over finished episodes; 0 where none finished."""
+    """Mean squared undiscounted return."""
     solved: Tensor
-    """Fraction of finished episodes that the engine calls solved; 0 where none finished."""
+    """Fraction of episodes that the engine calls solved."""
     episodes: Tensor
-    """Number of finished episodes."""
+    """Number of finished episodes, of all in the rollout."""
     length: Tensor
-    """Mean length of finished episodes in steps; 0 where none finished."""
+    """Mean length in steps."""
     scores: dict[str, Tensor]
     """Statistics of the value function over all steps of the rollout, by name: means of |A| (`value_l1`), of max(A, 0)
     (`positive_value_loss`), of max(-A, 0) (`negative_value_loss`), of A (`signed_value_loss`; arXiv 2110.02439, section

@@ -53,8 +53,8 @@ class Outcome:
     def by_level(self, student: int = 0) -> EpisodeStatistics:
         """What one student did on each of the proposal's B levels, each tensor `[B]`.
 
-        Environments that play the same level are joined: means over all their finished episodes, the best of all, and
-        scores averaged over environments. A level that the student did not play has 0 everywhere.
+        Environments that play the same level are joined: means over them, the best of all, and the sum of episodes. A
+        level that the student did not play has 0 everywhere.
         """
         level, size = self.proposal.assignment[student], len(self.proposal.levels)
         zero = torch.zeros(size)
@@ -62,22 +62,19 @@ class Outcome:
         def total(values: Tensor) -> Tensor:
             return zero.index_add(0, level, values)
 
-        episodes, environments = self.episodes[student], total(torch.ones(len(level))).clamp(min=1)
-        count = total(episodes)
+        environments = total(torch.ones(len(level))).clamp(min=1)
 
         def mean(values: Tensor) -> Tensor:
-            return total(values[student] * episodes) / count.clamp(min=1)
+            return total(values[student]) / environments
 
-        best = torch.where(episodes > 0, self.best_return[student], -torch.inf)
-        best = torch.full_like(zero, -torch.inf).scatter_reduce(0, level, best, "amax")
         return EpisodeStatistics(
             mean_return=mean(self.mean_return),
-            best_return=torch.where(count > 0, best, 0.0),
+            best_return=zero.scatter_reduce(0, level, self.best_return[student], "amax", include_self=False),
             square_return=mean(self.square_return),
             solved=mean(self.solved),
-            episodes=count,
+            episodes=total(self.episodes[student]),
             length=mean(self.length),
-            scores={name: total(values[student]) / environments for name, values in self.scores.items()},
+            scores={name: mean(values) for name, values in self.scores.items()},
         )
 
     @classmethod

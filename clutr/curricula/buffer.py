@@ -182,12 +182,11 @@ class LevelBuffer(Stateful):
         return _indices([self._rows.get(key, -1) for key in keys])
 
     def best_return(self, levels: LevelBatch, statistics: EpisodeStatistics) -> Tensor:
-        """Best returns `[B]` of any finished episode on levels that were just played, those of earlier replays too.
+        """Best returns `[B]` of any episode on levels that were just played, those of earlier replays too.
 
-        0 where no episode was ever finished. The buffer keeps earlier ones in its column `best_return`.
+        The buffer keeps earlier ones in its column `best_return`.
         """
-        best = torch.where(statistics.episodes > 0, statistics.best_return, -torch.inf)
-        keys = levels.key()
+        best, keys = statistics.best_return.clone(), levels.key()
         rows = self._find(keys)
         known = rows >= 0
         if bool(known.any()):
@@ -195,8 +194,7 @@ class LevelBuffer(Stateful):
         together: dict[str, float] = {}  # a level that is there twice has one best return
         for key, value in zip(keys, best.tolist(), strict=True):
             together[key] = max(value, together.get(key, -math.inf))
-        best = torch.tensor([together[key] for key in keys])
-        return torch.where(best.isinf(), 0.0, best)
+        return torch.tensor([together[key] for key in keys])
 
     def insert(self, levels: LevelBatch, scores: Tensor, **columns: Tensor) -> Tensor:
         """Offer levels, `scores` `[B]` and one tensor `[B, ...]` for each column.

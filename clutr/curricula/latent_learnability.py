@@ -127,7 +127,7 @@ class LatentLearnability(Stateful):
         self.spread = torch.zeros(0)
         """Variance of each one's returns around their mean."""
         self.episodes = torch.zeros(0)
-        """Finished episodes of each."""
+        """Episodes behind each outcome: one, the first of its environment."""
         self._pending: Pending[Tensor] = Pending()
 
     @torch.no_grad()
@@ -150,13 +150,13 @@ class LatentLearnability(Stateful):
 
         Returns:
             `predicted` learnability `[B]` before learning from the batch; the surrogate's `surrogate/loss`, and its
-            `surrogate/calibration`: the fraction of the batch's episodes that was solved, minus the predicted fraction
+            `surrogate/calibration`: the fraction of the batch's levels that was solved, minus the predicted fraction
             (target "solved").
         """
         points, config = self._pending.take(), self.config
         solved = config.target == "solved"
         outcomes = outcome.solved[0] if solved else outcome.mean_return[0]
-        episodes = outcome.episodes[0]
+        episodes = torch.ones_like(outcomes)  # one outcome an environment, however many it finished after it
         spread = (outcome.square_return[0] - outcome.mean_return[0].square()).clamp(min=0)
         with torch.no_grad():
             predicted = self.surrogate.learnability(points, config.target)

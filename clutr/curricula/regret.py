@@ -3,8 +3,7 @@
 True regret needs the optimal policy. PAIRED (arXiv 2012.02096, section 4) estimates it by the difference between two
 students, which both learn: it is an estimate, and 0 on a level that neither can solve.
 
-Returns are of finished episodes; a student that finished none counts with a return of 0 (`EpisodeStatistics`), which
-is what an unsolved maze earns.
+Means are over first episodes, the best return is of any (`EpisodeStatistics`).
 """
 
 import torch

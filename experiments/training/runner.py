@@ -219,12 +219,10 @@ class Runner:
 
 
 def _episode_metrics(statistics: EpisodeStatistics) -> dict[str, float]:
-    """Means over levels with a finished episode; counts are summed."""
-    finished = statistics.episodes > 0
-    share = finished.float().sum().clamp(min=1)
+    """Means over environments; counts are summed."""
     return {
-        "mean_return": float(statistics.mean_return.sum() / share),
-        "solved": float(statistics.solved.sum() / share),
-        "length": float(statistics.length.sum() / share),
+        "mean_return": float(statistics.mean_return.mean()),
+        "solved": float(statistics.solved.mean()),
+        "length": float(statistics.length.mean()),
         "episodes": float(statistics.episodes.sum()),
     }

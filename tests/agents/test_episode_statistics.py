@@ -10,21 +10,20 @@ from clutr.agents.student import Trajectories
 
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
     """The statistics of one environment, by going through its steps."""
-    returns, lengths, total, length = [], [], 0.0, 0
-    for reward, dones in zip(rewards, done, strict=True):
+    episodes, total, length = [], 0.0, 0
+    for reward, dones, success in zip(rewards, done, solved, strict=True):
         total, length = total + reward, length + 1
         if dones:
-            returns.append(total)
-            lengths.append(length)
+            episodes.append((total, length, success))
             total, length = 0.0, 0
-    count = max(len(returns), 1)
+    first, finished = (episodes or [(total, length, False)])[0], len(episodes)
     return {
-        "mean_return": sum(returns) / count,
-        "best_return": max(returns, default=0.0),
-        "square_return": sum(each**2 for each in returns) / count,
-        "solved": sum(solved) / count,
-        "episodes": len(returns),
-        "length": sum(lengths) / count,
+        "mean_return": first[0],
+        "best_return": max([first[0], *(each[0] for each in episodes)]),
+        "square_return": first[0] ** 2,
+        "solved": float(first[2]),
+        "episodes": finished,
+        "length": first[1],
     }
 
 

@@ -109,14 +109,14 @@ def test_the_predicted_variance_is_that_of_a_single_episode(episodes: int) -> No
     assert float(found[points[:, 0] < -0.3].mean()) == pytest.approx(1 / 16, rel=0.4)
 
 
-def test_returns_are_standardised_over_episodes_that_were_finished() -> None:
-    """Returns 0, 4 | 6, 6 | none: over the four episodes the mean is 4 and the variance (16 + 0 + 4 + 4) / 4 = 6."""
+def test_returns_are_standardised_over_environments() -> None:
+    """Returns 0, 6 and 3: the mean is 3 and the variance (9 + 9 + 0) / 3 = 6."""
     curriculum = build(target="return", gradient_steps=1)
     proposal = curriculum.propose(3)
-    observe(curriculum, proposal, [torch.tensor([0.0, 4.0]), torch.tensor([6.0, 6.0]), torch.tensor([])])
+    observe(curriculum, proposal, [torch.tensor([0.0]), torch.tensor([6.0]), torch.tensor([3.0])])
     outcomes, spread = curriculum._standardised()
-    assert outcomes[:2].tolist() == pytest.approx([-2 / 6**0.5, 2 / 6**0.5])
-    assert spread[:2].tolist() == pytest.approx([4 / 6, 0.0])
+    assert outcomes.tolist() == pytest.approx([-3 / 6**0.5, 3 / 6**0.5, 0.0])
+    assert spread.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_rounding_does_not_pass_for_spread() -> None:
@@ -130,15 +130,15 @@ def test_rounding_does_not_pass_for_spread() -> None:
     assert spread.abs().max() < 0.1
 
 
-def test_calibration_compares_episodes_with_predictions() -> None:
-    """Solved 2 of 3, 1 of 1, none finished, 0 of 2: 3 of 6, minus the predictions weighted 3, 1, 0, 2."""
+def test_calibration_compares_environments_with_predictions() -> None:
+    """Solved 2/3, 1, 0 and 0, however many episodes that were."""
     curriculum = build()
     proposal = curriculum.propose(4)
     assert proposal.latents is not None
     with torch.no_grad():
         chance = curriculum.surrogate((proposal.latents - 1) / 2)[0].sigmoid()
     found = observe(curriculum, proposal, RETURNS)
-    torch.testing.assert_close(found["surrogate/calibration"], 0.5 - (chance * COUNT).sum() / 6)
+    torch.testing.assert_close(found["surrogate/calibration"], (2 / 3 + 1) / 4 - chance.mean())
     torch.testing.assert_close(found["predicted"], chance * (1 - chance))
     other = build(target="return")
     assert float(observe(other, other.propose(4), RETURNS)["surrogate/calibration"]) == 0
@@ -222,7 +222,7 @@ def test_the_window_holds_the_last_levels() -> None:
         proposal = curriculum.propose(2)
         observe(curriculum, proposal, [torch.tensor([value, value + 1]), torch.tensor([value])])
     assert curriculum.outcomes.tolist() == [1.0, 2.5, 2.0, 3.5, 3.0]
-    assert curriculum.episodes.tolist() == [1, 2, 1, 2, 1]
+    assert curriculum.episodes.tolist() == [1] * 5
     assert curriculum.spread.tolist() == [0.0, 0.25, 0.0, 0.25, 0.0]
     assert proposal.latents is not None
     torch.testing.assert_close(curriculum.points[-2:], (proposal.latents - 1) / 2)

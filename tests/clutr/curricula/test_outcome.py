@@ -33,18 +33,18 @@ OUTCOME = Outcome.stack(
 )
 
 
-def test_environments_that_share_a_level_are_joined_by_episodes() -> None:
+def test_environments_that_share_a_level_count_alike() -> None:
+    """However many episodes each of them finished."""
     found = OUTCOME.by_level(0)
-    # level 0: one episode of 0.5 and three of 0.25; level 2: two of -1, and an environment that finished none
-    assert found.mean_return.tolist() == [0.3125, 0.0, -1.0]
-    assert found.square_return.tolist() == [(0.25 + 3 * 0.0625) / 4, 0.0, 1.0]
-    assert found.best_return.tolist() == [0.75, 0.0, -0.5]
+    assert found.mean_return.tolist() == [(0.5 + 0.25) / 2, 0.0, (-1.0 + 0.0) / 2]
+    assert found.square_return.tolist() == [(0.25 + 0.0625) / 2, 0.0, 0.5]
+    assert found.best_return.tolist() == [0.75, 0.0, 0.0]
     assert found.episodes.tolist() == [4, 0, 2]
-    assert found.length.tolist() == [(10 + 90) / 4, 0, 20]
-    assert found.scores["value_l1"].tolist() == [2, 0, 3], "scores are averaged over environments, finished or not"
+    assert found.length.tolist() == [(10 + 30) / 2, 0, 10]
+    assert found.scores["value_l1"].tolist() == [2, 0, 3]
 
 
-def test_a_level_that_was_not_played_or_not_finished_counts_0() -> None:
+def test_a_level_that_was_not_played_counts_0() -> None:
     found = OUTCOME.by_level(1)
     assert found.mean_return.tolist() == [0.5, 0.0, 0.0]
     assert found.best_return.tolist() == [0.5, 0.0, 0.0]

@@ -79,7 +79,7 @@ def test_regret_is_measured_against_the_shortest_path() -> None:
 
 
 def test_value_statistics_of_a_rollout_by_hand() -> None:
-    """Two environments, three steps; the first finishes episodes with returns 1 and 3, the second none."""
+    """Two environments, three steps; the first finishes episodes with returns 1 and 3, the second's is cut."""
     done = torch.tensor([[True, False], [False, False], [True, False]])
     advantages = torch.tensor([[1.0, 2.0], [-2.0, 2.0], [0.5, 2.0]])
     zeros = torch.zeros(3, 2)
@@ -93,9 +93,9 @@ def test_value_statistics_of_a_rollout_by_hand() -> None:
         "values": torch.tensor([[3.0, 0.0], [6.0, 0.0], [0.0, 0.0]]),
     }
     found = Trajectories(**fields).statistics()
-    assert found.mean_return.tolist() == [2.0, 0.0]
-    assert found.square_return.tolist() == [5.0, 0.0]
-    assert found.best_return.tolist() == [3.0, 0.0]
+    assert found.mean_return.tolist() == [1.0, 3.0]
+    assert found.square_return.tolist() == [1.0, 9.0]
+    assert found.best_return.tolist() == [3.0, 3.0]
     expected = {
         "value_l1": [3.5 / 3, 2.0],
         "positive_value_loss": [0.5, 2.0],

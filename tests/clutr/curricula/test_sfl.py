@@ -72,22 +72,22 @@ def test_exactly_the_most_learnable_are_kept_best_first(fractions: list[list[flo
 
 def test_scores_are_reported_by_candidate_and_the_mean_of_what_is_kept_at_the_end() -> None:
     curriculum = sfl()
-    first = curriculum.observe(played(curriculum.propose(8), [0, 1, 1, 1, 0, 1, 0, 1]))
+    first = curriculum.observe(played(curriculum.propose(8), [0.0, 1, 1, 1, 0, 1, 0, 1]))
     assert first["score"].tolist() == [0.1875, 0.0]
     assert float(first["screening"]) == 1
     assert "kept" not in first
-    second = curriculum.observe(played(curriculum.propose(8), [0, 1, 1, 1, 1, 0, 0, 0]))
+    second = curriculum.observe(played(curriculum.propose(8), [0.0, 1, 1, 1, 1, 0, 0, 0]))
     assert second["score"].tolist() == [0.25, 0.25]
     assert float(second["kept"]) == 0.25
     trained = curriculum.observe(played(curriculum.propose(8), [0.0] * 8))
     assert {name: float(value) for name, value in trained.items()} == {"screening": 0.0}
 
 
-def test_episodes_count_and_not_environments() -> None:
-    """One environment solves its only episode, the other none of three: p = 1/4. Unfinished ones tell nothing."""
+def test_environments_count_and_not_episodes() -> None:
+    """One environment solves its first episode, of 25, the other does not solve its only one: p = 1/2."""
     curriculum = sfl(environments=2, candidates=2)
-    found = curriculum.observe(played(curriculum.propose(4), [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 3.0, 0.0]))
-    assert found["score"].tolist() == [0.1875, 0.0]
+    found = curriculum.observe(played(curriculum.propose(4), [1.0, 0.0, 0.0, 0.0], [25.0, 1.0, 1.0, 0.0]))
+    assert found["score"].tolist() == [0.25, 0.0]
 
 
 def test_students_train_for_as_many_updates_as_asked_and_then_new_levels_are_kept() -> None:
