@@ -34,7 +34,7 @@ class EvaluationOptions:
     """Dreams, one an episode, of episodes that are long enough."""
     pictured: int = 48
     """Dreams of which pictures are compared."""
-    horizons: tuple[int, ...] = (1, 2, 5, 10, 20, 35, 50, 75, 100)
+    horizons: tuple[int, ...] = (1, 2, 3, 5, 7, 10, 15, 20, 25, 35, 50, 75, 100)
     """Steps at which pictures are compared."""
 
     def __post_init__(self) -> None:
@@ -172,11 +172,19 @@ def latent_curves(windows: Windows, rollouts: LatentRollouts, context: int, scal
 
 
 def outcome_curves(windows: Windows, rollouts: LatentRollouts) -> dict[str, Any]:
-    """`reward_mae` by horizon of each method that predicts rewards; for terminations see `predict_terminations`."""
-    return {
-        name: {"reward_mae": _list((rewards - windows.rewards).abs().mean(1))}
-        for name, rewards in rollouts.rewards.items()
-    }
+    """Reward errors by horizon of each method that predicts rewards; for terminations see `predict_terminations`.
+
+    Returns:
+        By method: `reward_mae`, the mean absolute error, which the median of skewed rewards makes small; and
+        `reward_error_share`, the mean squared error over the rewards' variance, by which a constant scores 1.
+    """
+    variance = windows.rewards.var(correction=0).clamp(min=1e-12)
+    found = {}
+    for name, rewards in rollouts.rewards.items():
+        wrong = rewards - windows.rewards
+        share = wrong.square().mean(1) / variance
+        found[name] = {"reward_mae": _list(wrong.abs().mean(1)), "reward_error_share": _list(share)}
+    return found
 
 
 def picture_curves(
@@ -222,7 +230,11 @@ def picture_curves(
 
 
 def physical_curves(
-    rollouts: LatentRollouts, read_out: LinearProbe, privileged_state: Tensor, quantities: Sequence[str]
+    rollouts: LatentRollouts,
+    read_out: LinearProbe,
+    privileged_state: Tensor,
+    quantities: Sequence[str],
+    visible: Tensor | None = None,
 ) -> dict[str, dict[str, list[float | None]]]:
     """Root mean squared error of each quantity as read from predicted latents, by horizon, in its units.
 
@@ -231,10 +243,14 @@ def physical_curves(
         read_out: fitted on training frames.
         privileged_state: `[H, E, Q]`.
         quantities: names.
+        visible: `[H, E, Q]` bool: where a quantity could be seen in the true picture; others do not count.
     """
     found = {}
     for name, latents in rollouts.latents.items():
-        errors = (read_out(latents) - privileged_state).square().mean(1).sqrt()
+        squared = (read_out(latents) - privileged_state).square()
+        if visible is not None:
+            squared = squared.masked_fill(~visible, math.nan)
+        errors = squared.nanmean(1).sqrt()
         found[name] = {quantity: _list(errors[:, column]) for column, quantity in enumerate(quantities)}
     return found
 
@@ -260,6 +276,46 @@ def one_step(episodes: Sequence[LatentEpisode], dreamer: Dreamer) -> dict[str, A
         "pit": told.histogram,
         "coverage": {str(level): share for level, share in told.coverage.items()},
     }
+
+
+def calibration_ahead(
+    windows: Windows,
+    dreamer: Dreamer,
+    context: int,
+    horizons: Sequence[int] = (1, 10, 50),
+    draws: int = 32,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Whether dreams that are drawn spread as much as what comes, k steps ahead.
+
+    Args:
+        windows: of recorded episodes.
+        dreamer: dreams each of them `draws` times at temperature 1.
+        context: of the windows.
+        horizons: k, of which those beyond the windows are left out.
+        draws: dreams of each window.
+        seed: of the draws.
+
+    Returns:
+        By k (as text) `coverage`, the share of outcomes inside central intervals of the draws, of active latents, and
+        `pit`, the share of outcomes in each tenth of the draws.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    starts = observe_windows(dreamer, windows)
+    count, told = len(starts.latent), [horizon for horizon in horizons if horizon <= len(windows.rewards)]
+    rows = torch.arange(count).repeat(draws)
+    actions = windows.actions[context - 1 : context - 1 + max(told, default=0)][:, rows]
+    dream = dreamer.dream(starts.branch(rows), actions, len(actions), 1.0, rng)
+    found = {}
+    for horizon in told:
+        drawn = dream.latents[horizon - 1].view(draws, count, -1)
+        true = windows.latents[context - 1 + horizon]
+        below = (drawn < true).sum(0)[:, dreamer.scale.active].double()
+        chance = torch.rand(below.shape, generator=rng, dtype=torch.float64)  # ranks are spread evenly over their bins
+        result = calibration((below + chance) / (draws + 1))
+        coverage = {str(level): share for level, share in result.coverage.items()}
+        found[str(horizon)] = {"coverage": coverage, "pit": result.histogram}
+    return found
 
 
 AHEAD = (1, 5, 10)

@@ -44,13 +44,30 @@ def fit_probe(states: Tensor, targets: Tensor, penalty: float) -> LinearProbe:
     return LinearProbe(weights.float(), (level - mean @ weights).float(), penalty)
 
 
-def fit_read_out(latents: Tensor, privileged_state: Tensor) -> LinearProbe:
-    """The probe by which reports and pages read the true state `[n, Q]` from latents `[n, D]`."""
-    n = len(latents)
-    return fit_probe(latents, privileged_state, READ_OUT_PENALTY * n / (n - 1))
+def fit_read_out(latents: Tensor, privileged_state: Tensor, visible: Tensor | None = None) -> LinearProbe:
+    """The probe by which reports and pages read the true state `[n, Q]` from latents `[n, D]`.
+
+    With `visible` `[n, Q]` bool each quantity is fitted where it can be seen, or everywhere if that is hardly anywhere.
+    """
+    if visible is None:
+        n = len(latents)
+        return fit_probe(latents, privileged_state, READ_OUT_PENALTY * n / (n - 1))
+    parts = []
+    for column in range(privileged_state.shape[1]):
+        rows = visible[:, column]
+        rows = rows if int(rows.sum()) >= 2 else torch.ones_like(rows)
+        parts.append(fit_read_out(latents[rows], privileged_state[rows, column : column + 1]))
+    return LinearProbe(
+        torch.cat([part.weights for part in parts], 1),
+        torch.cat([part.constant for part in parts]),
+        max(part.penalty for part in parts),
+    )
 
 
-def r2(predicted: Tensor, targets: Tensor) -> Tensor:
-    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes."""
+def r2(predicted: Tensor, targets: Tensor, visible: Tensor | None = None) -> Tensor:
+    """R^2 of each quantity, `[n, Q]` to `[Q]`; 0 for one that never changes. Only rows where it is `visible` count."""
+    if visible is not None:
+        columns = range(targets.shape[1])
+        return torch.cat([r2(predicted[visible[:, c], c : c + 1], targets[visible[:, c], c : c + 1]) for c in columns])
     spread = (targets - targets.mean(0)).square().sum(0)
     return torch.where(spread > 0, 1 - (predicted - targets).square().sum(0) / spread.clamp(min=1e-12), 0.0)

@@ -18,6 +18,7 @@ ROLES = {
     "copy last": "muted",
     "damped velocity": "method-4",
     "mean": "accent",
+    "ceiling": "ink",
 }
 """Colour of each method's curve."""
 COLUMNS = 12
@@ -84,8 +85,8 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
     latents = found["latents"]
     steps = list(range(1, len(next(iter(latents.values()))["nrmse"]) + 1))
     cards = [_curves("world-nrmse", "Latent error", steps, {n: c["nrmse"] for n, c in latents.items()}, "NRMSE")]
-    rewards = {name: curve["reward_mae"] for name, curve in found["outcomes"].items()}
-    cards.append(_curves("world-reward", "Reward error", steps, rewards, "mean absolute error"))
+    rewards = {name: curve["reward_error_share"] for name, curve in found["outcomes"].items()}
+    cards.append(_curves("world-reward", "Squared reward error", steps, rewards, "share; a constant scores 1"))
     pictures = found["pictures"]
     inside = [key for key in pictures["trained"] if key.startswith("mse_in/")]
     for key in ("mse", *inside):
@@ -114,11 +115,59 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
         "Steps until the mean latent error exceeds 0.4 standard deviations or that of copying the last frame; 95 % "
         + f"bootstrap interval over episodes. {source}."
     )
-    linear = "R^2 on test frames of a ridge regression from one frame's latents to the true state. " + source + "."
+    linear = (
+        "R^2 on test frames of a ridge regression from one frame's latents to the true state, where it can be seen: "
+        + f"offset, heading error and curvature only while road is in view, a goal's place while it is. {source}."
+    )
     return [
         Panel("horizon", "How long a dream holds", valid, told),
         Panel("errors", "Errors by horizon", body, caption),
         Panel("state", "What one frame's latents tell", facts_table(read), linear),
+    ]
+
+
+def scene_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
+    """How much of the world dreams get right, and how far what they state can be trusted. Nothing for an unknown view.
+
+    Args:
+        found: what `evaluate_world_model` measured.
+        source: the run, for the captions.
+    """
+    scene = found["scene"]
+    if not scene:
+        return []
+    methods, horizons, main = scene["methods"], scene["horizons"], scene["surface"]
+    keys = [key for key in methods["trained"] if key.startswith("iou/")]
+    cards = [
+        _curves(
+            f"world-{key.replace('/', '-')}",
+            f"{key.partition('/')[2]}: intersection over union".capitalize(),
+            horizons,
+            {name: curves[key] for name, curves in methods.items()},
+            "IoU",
+        )
+        for key in keys
+    ]
+    for key, title in (("mse_seen", "Pixels that had been seen"), ("mse_unseen", "Pixels that nobody could have seen")):
+        curves = {name: each[key] for name, each in methods.items()}
+        cards.append(_curves(f"world-{key}", title, horizons, curves, "mean squared error"))
+    cards.append(_curves("world-seen", "Share that had been seen", horizons, {"trained": scene["seen_share"]}, "share"))
+    held = facts_table([(name, _held(each["iou_horizon"])) for name, each in methods.items()])
+    caption = (
+        "Pixels are called by the object of the nearest usual colour; car or agent and indicators do not count. How "
+        + f"many steps the mean IoU of {main} stays at .65 or more, with its 95 % interval over dreams. 'ceiling': the "
+        + "pictures that were seen, warped by the simulator's true motion, edges extended; more can only be guessed. "
+        + f"{source}."
+    )
+    stated = [
+        (f"{name}, {steps} steps ahead", ", ".join(f"{float(k):.0%}: {v:.0%}" for k, v in each["coverage"].items()))
+        for name, by_steps in found["calibration_ahead"].items()
+        for steps, each in by_steps.items()
+    ]
+    spread = "Share of what came inside central intervals of dreams that were drawn at temperature 1. " + source + "."
+    return [
+        Panel("scene", "What is right of the world", held + grid(cards), caption),
+        Panel("spread", "Whether dreams spread as reality does", facts_table(stated), spread),
     ]
 
 

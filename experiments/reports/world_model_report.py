@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clutr.experiments.plots.dreams import certainty, player
 from clutr.experiments.plots.page import render_page
-from clutr.experiments.plots.world_model import coverage, curves_panel, strips
+from clutr.experiments.plots.world_model import coverage, curves_panel, scene_panel, strips
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, load_world_model
@@ -21,6 +21,7 @@ from clutr.world_model.evaluation import (
     EvaluationOptions,
     LatentRollouts,
     Windows,
+    calibration_ahead,
     cut_windows,
     fit_linear,
     latent_curves,
@@ -33,6 +34,18 @@ from clutr.world_model.evaluation import (
 )
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe, fit_read_out, r2
+from clutr.world_model.memory import Scale
+from clutr.world_model.scene import visible_quantities
+from clutr.world_model.scene_evaluation import (
+    CEILING,
+    Scene,
+    carried_by_motion,
+    ordinary_driving,
+    palette_of,
+    scene_curves,
+    with_ceiling,
+)
+from clutr.world_model.views import Carried, View, view_of
 
 SHOWN = 3
 """Dreams that are shown frame by frame."""
@@ -56,10 +69,17 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
     scale = model.dreamers[MEMORIES[0]].scale
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
     rows = rows_of(dataset, windows, options)
-    read_out, quality = read_out_of(dataset, train, test)
+    view = view_of(run.experiment.domain)
+    read_out, quality = read_out_of(dataset, train, test, view)
     privileged_state = dataset.column("privileged_state", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
     )
+    visible, scene = None, {}
+    if view is not None:
+        carried = carried_by_motion(dataset, view, rows, windows, options.context)
+        rollouts = with_ceiling(rollouts, carried, model.backbone)
+        scene = scene_of(model.backbone, dataset, view, rollouts, rows, carried, options)
+        visible = visible_rows(dataset, view, rows[options.context :].flatten()).view(privileged_state.shape)
     found: dict[str, Any] = {
         "run": str(run.path),
         "split": "test",
@@ -69,9 +89,14 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
         "latents": latent_curves(windows, rollouts, options.context, scale),
         "outcomes": outcome_curves(windows, rollouts),
         "pictures": pictures_of(model.backbone, dataset, rollouts, rows, options),
-        "physical": physical_curves(rollouts, read_out, privileged_state, dataset.quantities),
+        "scene": scene,
+        "ordinary": _ordinary(dataset, windows, rollouts, rows, options, scale),
+        "physical": physical_curves(rollouts, read_out, privileged_state, dataset.quantities, visible),
         "read_out_r2": dict(zip(dataset.quantities, quality.tolist(), strict=True)),
         "one_step": {name: one_step(test, dreamer) for name, dreamer in model.dreamers.items()},
+        "calibration_ahead": {
+            name: calibration_ahead(windows, dreamer, options.context) for name, dreamer in model.dreamers.items()
+        },
         "termination": {name: predict_terminations(test, dreamer) for name, dreamer in model.dreamers.items()},
         "training": model.metrics,
     }
@@ -90,17 +115,71 @@ def rows_of(dataset: EpisodeDataset, windows: Windows, options: EvaluationOption
 
 
 def read_out_of(
-    dataset: EpisodeDataset, train: Sequence[LatentEpisode], test: Sequence[LatentEpisode]
+    dataset: EpisodeDataset,
+    train: Sequence[LatentEpisode],
+    test: Sequence[LatentEpisode],
+    view: View | None = None,
 ) -> tuple[LinearProbe, Tensor]:
-    """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity."""
+    """The true state from latents of single frames, fitted on training frames; and R^2 on test frames, by quantity.
 
-    def pairs(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor]:
+    With a `view`, both only where a quantity can be seen.
+    """
+
+    def parts(split: str, episodes: Sequence[LatentEpisode]) -> tuple[Tensor, Tensor, Tensor | None]:
         rows = torch.cat([episode.indices for episode in dataset.played(split)])
-        return torch.cat([episode.mean for episode in episodes]), dataset.column("privileged_state", rows)
+        visible = None if view is None else visible_rows(dataset, view, rows)
+        return torch.cat([episode.mean for episode in episodes]), dataset.column("privileged_state", rows), visible
 
-    read_out = fit_read_out(*pairs("train", train))
-    latents, privileged_state = pairs("test", test)
-    return read_out, r2(read_out(latents), privileged_state)
+    read_out = fit_read_out(*parts("train", train))
+    latents, privileged_state, visible = parts("test", test)
+    return read_out, r2(read_out(latents), privileged_state, visible)
+
+
+def visible_rows(dataset: EpisodeDataset, view: View, rows: Tensor) -> Tensor:
+    """`[n, Q]` bool: which quantities can be seen in the frames of `rows` `[n]`."""
+    pieces = [
+        visible_quantities(dataset.column("masks", part), dataset.objects, dataset.quantities, view.needs)
+        for part in rows.split(2_000)
+    ]
+    return torch.cat(pieces)
+
+
+def scene_of(
+    backbone: Backbone,
+    dataset: EpisodeDataset,
+    view: View,
+    rollouts: LatentRollouts,
+    rows: Tensor,
+    carried: Carried,
+    options: EvaluationOptions,
+) -> dict[str, Any]:
+    """How much of the world dreams get right, at some horizons; `rows` as `rows_of` gives them."""
+    told = [horizon for horizon in options.horizons if horizon <= options.horizon]
+    wanted = rows[[options.context - 1 + horizon for horizon in told], : options.pictured]
+    frames, masks = (dataset.column(name, wanted.flatten()).unflatten(0, wanted.shape) for name in ("frames", "masks"))
+    picked = [horizon - 1 for horizon in told]
+    part = Carried(*(each[picked][:, : options.pictured] for each in (carried.pictures, carried.seen)))
+    scene = Scene(view, palette_of(dataset, view), dataset.objects, told, frames, masks, part)
+    return {"horizons": told} | scene_curves(rollouts, backbone.decode, scene)
+
+
+def _ordinary(
+    dataset: EpisodeDataset,
+    windows: Windows,
+    rollouts: LatentRollouts,
+    rows: Tensor,
+    options: EvaluationOptions,
+    scale: Scale,
+) -> dict[str, Any] | None:
+    """Latent errors of the windows whose dreams begin in ordinary driving; None where nothing drives, or none does."""
+    states = dataset.column("privileged_state", rows[options.context - 1])
+    chosen = ordinary_driving(states, dataset.quantities)
+    if chosen is None or not chosen.any():
+        return None
+    mine = windows._replace(latents=windows.latents[:, chosen])
+    latents = {name: found[:, chosen] for name, found in rollouts.latents.items()}
+    curves = latent_curves(mine, rollouts._replace(latents=latents), options.context, scale)
+    return {"windows": int(chosen.sum()), "latents": curves}
 
 
 def pictures_of(
@@ -148,6 +227,7 @@ def build_world_model_report(run: WorldModelRun) -> Any:
     panels = [
         player(videos, found["context"], source),
         strips(videos, found["context"], source),
+        *scene_panel(found, source),
         *curves_panel(found, source),
         certainty(found, source),
         coverage(_coverage(dataset), source),
@@ -169,11 +249,22 @@ def _coverage(dataset: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
 def _headlines(found: Mapping[str, Any], dataset: EpisodeDataset) -> list[tuple[str, str, str]]:
     """What was recorded, and for how long a dream holds."""
     held, control = (found["latents"][name]["valid_horizon"] for name in MEMORIES)
-    step = found["one_step"][MEMORIES[0]]
+    step, scene = found["one_step"][MEMORIES[0]], found["scene"]
     return [
+        *_scene_headline(scene),
         ("Valid horizon", f"{held['value']:g}", f"95 %: {held['interval'][0]:g} to {held['interval'][1]:g} steps"),
         ("Untrained core", f"{control['value']:g}", "the control: only its heads learnt"),
         ("Next step", f"{step['nll']:.2f}", f"nats a dimension; {step['gaussian_nll']:.2f} knowing nothing"),
         ("Frames", f"{len(dataset):,}", f"{len(dataset.episodes)} episodes"),
         ("Dreams", str(found["windows"]), "one a test episode"),
     ]
+
+
+def _scene_headline(scene: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """For how long the world's main surface is where it should be, beside the ceiling."""
+    if not scene:
+        return []
+    held, most = (scene["methods"][name]["iou_horizon"] for name in (MEMORIES[0], CEILING))
+    low, high = held["interval"]
+    told = f"steps with IoU of .65 or more; 95 %: {low} to {high}; ceiling {most['value']}"
+    return [(f"{scene['surface'].capitalize()} horizon", str(held["value"]), told)]

@@ -18,7 +18,7 @@ from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.memory import MemoryConfig
 
-METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", "linear"}
+METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", "linear", "ceiling"}
 
 
 @pytest.mark.parametrize("domain", ["car", "maze"])
@@ -33,6 +33,13 @@ def test_from_nothing_to_a_report(domain: str, tmp_path: Path) -> None:
     assert all(len(curve["nrmse"]) == horizon for curve in found["latents"].values())
     assert set(found["outcomes"]) == set(found["one_step"]) == set(found["termination"]) == set(MEMORIES)
     assert found["windows"] > 0
+    scene = found["scene"]
+    assert set(scene["methods"]) == METHODS
+    assert scene["surface"] == ("road" if domain == "car" else "wall")
+    ceiling, copied = (scene["methods"][name][f"iou/{scene['surface']}"][-1] for name in ("ceiling", "copy last"))
+    assert ceiling > copied, "who knows the motion knows more than who copies"
+    assert (found["ordinary"] is not None) == (domain == "car")
+    assert set(found["calibration_ahead"]) == set(MEMORIES)
     assert found["split"] == "test"
     page = (Path(run) / "report.html").read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
@@ -45,6 +52,8 @@ def test_from_nothing_to_a_report(domain: str, tmp_path: Path) -> None:
         "How long a dream holds",
         "untrained core",
         "Coverage",
+        "What is right of the world",
+        "Whether dreams spread as reality does",
         "termination prediction 1 step ahead"
         if found["termination"]["trained"]["terminations"]
         else "no test episode was terminated",
