@@ -29,7 +29,7 @@ from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.training import manifolds
+from clutr.experiments.training import manifolds as manifold_files
 from clutr.experiments.training.presets import entry, manifold_experiment, override, preset
 from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.train import train as train_run
@@ -86,7 +86,7 @@ def resume(run: Run, *, progress: bool | Callable[[UpdateReport], None] = False)
     """Continue a run from its newest checkpoint to the end of its budget; see `train` for `progress` and interrupts."""
     run = load_run(run)
     report = {True: None, False: lambda _: None}[progress] if isinstance(progress, bool) else progress
-    if not train_run(run, run.path.parent / "manifolds", say if progress else lambda _: None, report):
+    if not train_run(run, manifold_files.manifold_cache(), say if progress else lambda _: None, report):
         raise KeyboardInterrupt
     return run
 
@@ -96,16 +96,16 @@ def pretrain(
     preset: str = "fast",
     *,
     seed: int = 1,
-    root: Path | str = RUNS,
+    manifolds: Path | str | None = None,
     progress: bool | Progress = False,
 ) -> Manifold:
-    """Pretrain a task manifold, or load it if `root` keeps it already; runs in `root` that want the same one share it.
+    """Pretrain a task manifold, or load it if it is kept already; runs that want the same one share it.
 
     Args:
         domain: the name of a domain.
         preset: one of its manifold presets.
         seed: of the pretraining.
-        root: where runs are kept.
+        manifolds: where they are kept; by default in the user's cache, where runs look for them.
         progress: True shows a bar; a function is called as `progress(done, total, metrics)`.
 
     Raises:
@@ -113,8 +113,9 @@ def pretrain(
     """
     experiment = override(manifold_experiment(domain, preset), manifold_seed=seed)
     with _shown(progress, f"pretraining {domain} ({preset})") as told:
-        path, _ = manifolds.pretrain(experiment, Path(root) / "manifolds", told)
-    return manifolds.load_manifold(experiment, path)
+        shared = manifold_files.manifold_cache() if manifolds is None else Path(manifolds)
+        path, _ = manifold_files.pretrain(experiment, shared, told, say if progress else lambda _: None)
+    return manifold_files.load_manifold(experiment, path)
 
 
 def _shown(progress: bool | Progress, title: str) -> AbstractContextManager[Progress]:
@@ -235,7 +236,7 @@ def load_manifold(run: Run) -> Manifold:
     run = load_run(run)
     if not run.manifold_path.exists():
         raise RunError(f"{run.path} has no pretrained manifold")
-    return manifolds.load_manifold(run.experiment, run.manifold_path)
+    return manifold_files.load_manifold(run.experiment, run.manifold_path)
 
 
 def load_world_model(path: Path | str) -> WorldModel:

@@ -15,7 +15,7 @@ from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.registry import Registry
 from clutr.envs.validation import require_at_least
 from clutr.experiments import plain_config
-from clutr.manifold.base import MANIFOLDS, ManifoldConfig
+from clutr.manifold.base import MANIFOLDS, TRAINING_VERSION, ManifoldConfig
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def manifold_id(experiment: Experiment) -> str:
-    """A short hash of all that the pretrained manifold depends on."""
+    """A short hash of all that the pretrained manifold depends on: domain, options, seed and `TRAINING_VERSION`."""
     plain = to_plain(experiment)
-    text = json.dumps([plain["domain"], plain["manifold"], plain["manifold_seed"]], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    parts = [plain["domain"], plain["manifold"], plain["manifold_seed"], TRAINING_VERSION]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

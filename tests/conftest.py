@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import hypothesis
+import pytest
 import torch
 
 # Their tensors are tiny, and threads that wait for each other would cost more than they give.
@@ -19,3 +20,9 @@ os.environ.setdefault("CLUTR_TRACKS", str(CIRCUITS))
 hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Manifolds that tests pretrain are shared among them, and stay out of the user's cache."""
+    os.environ["CLUTR_MANIFOLDS"] = str(tmp_path_factory.mktemp("manifold-cache"))

@@ -157,13 +157,13 @@ def test_a_model_of_stable_baselines3_is_evaluated() -> None:
 
 def test_a_manifold_is_pretrained_once(tmp_path: Path) -> None:
     told: list[int] = []
-    manifold = clutr.pretrain("maze", "combinatorial", root=tmp_path, progress=lambda done, *_: told.append(done))
-    (kept,) = (tmp_path / "manifolds").iterdir()
-    again = clutr.pretrain("maze", "combinatorial", root=tmp_path)
+    manifold = clutr.pretrain("maze", "combinatorial", manifolds=tmp_path, progress=lambda done, *_: told.append(done))
+    (kept,) = tmp_path.iterdir()
+    again = clutr.pretrain("maze", "combinatorial", manifolds=tmp_path)
     assert again.dim == manifold.dim
-    assert list((tmp_path / "manifolds").iterdir()) == [kept]
+    assert list(tmp_path.iterdir()) == [kept]
     with pytest.raises(clutr.RunError, match="no preset is called 'slow'"):
-        clutr.pretrain("maze", "slow", root=tmp_path)
+        clutr.pretrain("maze", "slow", manifolds=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["maze", "car"])

@@ -10,6 +10,10 @@ from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.registry import Registry
 
+TRAINING_VERSION = 1
+"""Raised by a change of code after which the same options and seed give another manifold: kept ones are then of no use.
+"""
+
 
 class Manifold(Protocol):
     """A trained map between levels and points of the box `[low, high]^dim`. Frozen during a curriculum."""

@@ -17,6 +17,7 @@ from clutr.experiments.evaluation.runs import evaluate_run
 from clutr.experiments.evaluation.tables import evaluation_table
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training.manifolds import manifold_cache
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.train import train
 
@@ -36,7 +37,7 @@ def run_demo(root: Path, seed: int) -> None:
     _say_choices(experiments["clutr"])
     runs = {name: _fresh_run(root / name, experiment) for name, experiment in experiments.items()}
     for run in runs.values():
-        if not train(run, root / "manifolds", say):
+        if not train(run, manifold_cache(), say):
             raise KeyboardInterrupt
 
     say(f"\ntesting the students on {SUITE!r}: mazes that nobody trained on ...")

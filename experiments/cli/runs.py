@@ -40,7 +40,7 @@ def pretrain(args: Arguments) -> None:
     import clutr
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.plots.manifold_health import health_table
-    from clutr.experiments.training import manifolds
+    from clutr.experiments.training import manifolds as manifold_files
     from clutr.experiments.training.presets import manifold_experiment, manifold_presets
     from clutr.experiments.training.threads import use_threads
 
@@ -48,11 +48,14 @@ def pretrain(args: Arguments) -> None:
     chosen, rest = take("preset", args[1:])
     default = manifold_experiment(name, "fast" if chosen is None else chosen)
 
-    def keep(domain: Any, manifold: Any, seed: int = 1, runs: Path = RUNS, threads: int | None = None) -> None:
+    def keep(
+        domain: Any, manifold: Any, seed: int = 1, manifolds: Path | None = None, threads: int | None = None
+    ) -> None:
         use_threads(threads)
         experiment = replace(default, domain=domain, manifold=manifold, manifold_seed=seed)
+        shared = manifolds or manifold_files.manifold_cache()
         with work_display(f"pretraining {name} ({chosen or 'fast'})") as progress:
-            path, health = manifolds.pretrain(experiment, runs / "manifolds", progress)
+            path, health = manifold_files.pretrain(experiment, shared, progress, say)
         console.print(health_table(health))
         say(f"kept as {path}; runs of the same domain, manifold and seed use it")
 
@@ -62,7 +65,7 @@ def pretrain(args: Arguments) -> None:
         domain: The domain.
         manifold: The manifold.
         seed: Seed of the pretraining.
-        runs: Where runs and manifolds are kept.
+        manifolds: Where the manifold is kept; by default in the cache in which runs look for it.
         threads: Processor threads; by default one, the fastest for small networks.
     """
     run(f"pretrain {name}", keep, rest, domain=default.domain, manifold=default.manifold)
@@ -130,11 +133,12 @@ def resume(run: Path, /, threads: int | None = None) -> None:
 def _train_on(run: "RunDirectory", threads: int | None = None) -> None:
     from clutr.experiments.display import say
     from clutr.experiments.evaluation.runs import require_suite
+    from clutr.experiments.training.manifolds import manifold_cache
     from clutr.experiments.training.threads import use_threads
     from clutr.experiments.training.train import train
 
     use_threads(threads)
-    if train(run, run.path.parent / "manifolds", say):
+    if train(run, manifold_cache(), say):
         suite = require_suite(run.domain(), None).name
         say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
     else:
@@ -359,7 +363,7 @@ def inspect(
     host: str = "127.0.0.1",
     remote: bool = False,
     browser: bool = True,
-    manifolds: Path = RUNS / "manifolds",
+    manifolds: Path | None = None,
 ) -> None:
     """A live page on world models and curriculum runs: dream, steer, change latents, decode tasks, watch students.
 
@@ -369,7 +373,7 @@ def inspect(
         host: The address; others than this machine's own need --remote.
         remote: Allow an address that other machines can reach: whoever reaches the page can use it.
         browser: Open the page in a browser.
-        manifolds: Where pretrained manifolds are kept.
+        manifolds: Where pretrained manifolds are kept; by default in the cache in which runs look for them.
     """
     if not runs:
         raise UsageError("name at least one run: `clutr inspect RUN`")
@@ -377,9 +381,10 @@ def inspect(
         raise UsageError('the live page needs NiceGUI: pip install "clutr[inspect]"')
     from clutr.experiments.display import say
     from clutr.experiments.live.page import open_session, require_address, serve
+    from clutr.experiments.training.manifolds import manifold_cache
 
     require_address(host, port, remote)
-    sessions = [open_session(path, manifolds) for path in runs]
+    sessions = [open_session(path, manifolds or manifold_cache()) for path in runs]
     address = f"[{host}]" if ":" in host else host
     say(f"open http://{address}:{port} (Ctrl+C ends it)")
     serve(sessions, host, port, browser, remote)

@@ -1,16 +1,43 @@
-"""Task manifolds on disk: pretrained once, shared by every run that wants the same one."""
+"""Task manifolds on disk: pretrained once, shared by every run of this user that wants the same one.
 
+A file is named after a hash of all that the manifold depends on (`manifold_id`), so nothing in the cache ever goes out
+of date, and removing it costs no more than the time to pretrain again.
+"""
+
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.experiments.config import Experiment, manifold_id, to_plain
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+from clutr.experiments.storage import (
+    CorruptFileError,
+    RunError,
+    as_directory,
+    load_state,
+    save_state,
+    write_atomically,
+)
 from clutr.manifold.base import Manifold
 
 SAVE_EVERY_SECONDS = 10.0
+
+
+CACHE_VARIABLE = "CLUTR_MANIFOLDS"
+
+
+def manifold_cache() -> Path:
+    """Where pretrained manifolds are shared: `$CLUTR_MANIFOLDS`, else `clutr/manifolds` in the user's cache.
+
+    That cache is `$XDG_CACHE_HOME`, or `~/.cache` where it is not set or is no absolute path.
+    """
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return as_directory(chosen)
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "clutr" / "manifolds"
 
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
@@ -21,8 +48,16 @@ def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
     return manifolds / f"{plain['domain']['kind']}-{plain['manifold']['kind']}-{manifold_id(experiment)}.safetensors"
 
 
-def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tuple[Path, dict[str, Any]]:
+def pretrain(
+    experiment: Experiment, manifolds: Path, progress: Progress, say: Callable[[str], None] = lambda _: None
+) -> tuple[Path, dict[str, Any]]:
     """Pretrain the manifold of `experiment` unless it is there already; an interrupted pretraining goes on.
+
+    Args:
+        experiment: whose manifold.
+        manifolds: where it is shared.
+        progress: is told how far the pretraining is.
+        say: receives a line for the user where a damaged file is made again.
 
     Returns:
         Its file and its health.
@@ -31,8 +66,9 @@ def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tup
     if path.exists():
         try:
             return path, load_state(path)["measured"]
-        except CorruptFileError:
-            path.unlink()  # it can be made again
+        except (CorruptFileError, KeyError):
+            say(f"{path} is damaged; the manifold is pretrained again")
+            path.unlink()
     assert experiment.manifold is not None
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
     pretraining = experiment.manifold.pretraining(manifold, experiment.domain, experiment.manifold_seed)
@@ -57,7 +93,9 @@ def pretrain(experiment: Experiment, manifolds: Path, progress: Progress) -> tup
     return path, manifold.health()
 
 
-def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> Manifold:
+def prepare_manifold(
+    run: RunDirectory, manifolds: Path, progress: Progress, say: Callable[[str], None] = lambda _: None
+) -> Manifold:
     """The pretrained manifold of a run: its own copy, else a shared one, else pretrained now.
 
     The run keeps a copy, so that it does not depend on anything outside its directory.
@@ -66,7 +104,7 @@ def prepare_manifold(run: RunDirectory, manifolds: Path, progress: Progress) -> 
     if experiment.manifold is None:
         raise RunError(f"{run.path} has no manifold")
     if not run.manifold_path.exists():
-        path, _ = pretrain(experiment, manifolds, progress)
+        path, _ = pretrain(experiment, manifolds, progress, say)
         write_atomically(run.manifold_path, path.read_bytes())
     return load_manifold(experiment, run.manifold_path)
 

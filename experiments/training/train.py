@@ -34,7 +34,7 @@ def train(
     try:
         if run.experiment.manifold is not None:
             with silent if report else work_display("pretraining the task manifold") as progress:
-                manifold = prepare_manifold(run, manifolds, progress)
+                manifold = prepare_manifold(run, manifolds, progress, say)
         runner = Runner(run, manifold, say)
     except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"{run.path} cannot be trained: {error}") from error

@@ -133,18 +133,18 @@ def test_train_takes_another_manifold_by_its_preset(tmp_path: Path, clutr: Run, 
 
 def test_pretrain_prints_health_and_keeps_the_manifold(tmp_path: Path, clutr: Run) -> None:
     options = ["--preset=debug", "--domain.height", "5", "--domain.width", "5", "--domain.max-obstacles", "6"]
-    printed = clutr("pretrain", "maze", *options, "--manifold.iterations", "20", "--seed", "3", "--runs", tmp_path)
+    printed = clutr("pretrain", "maze", *options, "--manifold.iterations", "20", "--seed", "3", "--manifolds", tmp_path)
     assert "active dimensions" in printed
-    (kept,) = (tmp_path / "manifolds").iterdir()
+    (kept,) = tmp_path.iterdir()
     assert f"kept as {kept}" in printed
 
 
 def test_pretrain_knows_the_presets_of_each_domain(tmp_path: Path, clutr: Run) -> None:
     options = ["--preset", "debug", "--manifold.iterations", "5", "--domain.control-points", "6"]
-    printed = clutr("pretrain", "car", *options, "--runs", tmp_path)
+    printed = clutr("pretrain", "car", *options, "--manifolds", tmp_path)
     assert "set recall" in printed
     assert "tail exact" not in printed, "roads have no tail"
-    (kept,) = (tmp_path / "manifolds").iterdir()
+    (kept,) = tmp_path.iterdir()
     assert kept.name.startswith("car-set-vae-")
 
 

@@ -11,8 +11,9 @@ from clutr.experiments.config import Experiment
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.training import manifolds
-from clutr.experiments.training.manifolds import manifold_path, prepare_manifold, pretrain
+from clutr.experiments.training.manifolds import manifold_cache, manifold_path, prepare_manifold, pretrain
 from clutr.experiments.training.presets import PRESETS
+from clutr.manifold.base import TRAINING_VERSION
 
 EXPERIMENT = PRESETS["maze-clutr-debug"]
 
@@ -89,10 +90,38 @@ def test_damaged_files_are_made_again(shared: Path, tmp_path: Path) -> None:
     path = manifold_path(EXPERIMENT, tmp_path)
     path.write_bytes(good.read_bytes()[:-40])
     path.with_suffix(".unfinished").write_bytes(b"rubbish")
-    count = Count()
-    pretrain(EXPERIMENT, tmp_path, count)
+    count, said = Count(), list[str]()
+    pretrain(EXPERIMENT, tmp_path, count, said.append)
     assert count.done == [20, 40, 60]
+    assert said == [f"{path} is damaged; the manifold is pretrained again"]
     assert_equal_states(load_state(path), load_state(good))
+
+
+def test_manifolds_of_another_version_of_the_training_are_not_used(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = manifold_path(EXPERIMENT, shared)
+    monkeypatch.setattr("clutr.experiments.config.TRAINING_VERSION", TRAINING_VERSION + 1)
+    assert manifold_path(EXPERIMENT, shared) != before
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"CLUTR_MANIFOLDS": "/kept", "XDG_CACHE_HOME": "/cache"}, "/kept"),
+        ({"CLUTR_MANIFOLDS": "~/kept"}, "/home/me/kept"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/clutr/manifolds"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/clutr/manifolds"),
+        ({}, "/home/me/.cache/clutr/manifolds"),
+    ],
+)
+def test_where_manifolds_are_kept(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLUTR_MANIFOLDS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert manifold_cache() == Path(expected)
 
 
 def test_a_run_keeps_its_own_copy(shared: Path, tmp_path: Path) -> None:
