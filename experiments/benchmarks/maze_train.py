@@ -1,8 +1,14 @@
-"""How fast a student trains on mazes, beside the same update with a plain loop of LSTM cells."""
+"""How fast a student trains on mazes, beside JaxUED's mazes in JAX and a plain loop of LSTM cells."""
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +25,8 @@ from clutr.experiments.training.presets import LIGHT_STUDENT
 NUM_ENVS = 32
 UPDATES = 6
 """The best of so many is reported, so that another program's burst does not count."""
-JAXUED = "JaxUED maze_dr, quoted for 2 AVX2 cores"
-JAXUED_STEPS_PER_SECOND = 3_700.0
+PEERS_PYTHON = "CLUTR_PEERS_PYTHON"
+"""The environment variable that names the interpreter in which JaxUED is installed, if it is not this one."""
 
 
 class LoopedLSTM(LSTM):
@@ -55,6 +61,8 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
     network.core = LoopedLSTM(network.torso.width, config.hidden, named_generator(0, "bench", "loop"))
     looped_student.optimiser = torch.optim.Adam(looped_student.network.parameters(), config.learning_rate, fused=True)
     loop = steps_per_second(looped_student, domain, engine, updates=2)
+    progress("JaxUED's mazes and the published student in JAX")
+    jaxued, jax_rate = jaxued_steps_per_second()
     progress("the light student")
     light = steps_per_second(_student(LIGHT_STUDENT, engine), domain, engine)
     progress("one LSTM layer")
@@ -64,7 +72,7 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
     light_name = f"light student (LSTM {LIGHT_STUDENT.hidden}, {LIGHT_STUDENT.epochs} epochs), {shape}"
     return [
         Measurement.beside(published, ours, "steps/s", "the same with torch.lstm_cell in a loop", loop),
-        Measurement.beside(f"{published}: quoted peer", ours, "steps/s", JAXUED, JAXUED_STEPS_PER_SECOND),
+        Measurement(published, ours, "steps/s", jaxued, jax_rate, ours / jax_rate if jax_rate else None),
         Measurement.beside(light_name, light, "steps/s", "published student", ours),
         Measurement.beside(
             "arithmetic of the published student's training",
@@ -80,6 +88,26 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
             "torch.nn.LSTM, which cannot reset",
             1 / torchs,
         ),
+    ]
+
+
+def jaxued_steps_per_second() -> tuple[str, float | None]:
+    """The peer's name with its versions, and its steps per second; None, and how to get it, where it is missing."""
+    python = os.environ.get(PEERS_PYTHON)
+    if python is None and not all(importlib.util.find_spec(name) for name in ("jaxued", "optax")):
+        return f'JaxUED is not installed: pip install "clutr[peers]", or {PEERS_PYTHON}=PYTHON of another place', None
+    script = Path(__file__).with_name("jaxued_peer.py")
+    command = [python or sys.executable, "-P", str(script), "--updates", str(UPDATES)]  # -P: not what lies beside it
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"JaxUED did not run: {error}", None
+    if done.returncode:
+        return f"JaxUED did not run: {(done.stderr.strip() or 'no message').splitlines()[-1]}", None
+    found = json.loads(done.stdout.splitlines()[-1])
+    versions = ", ".join(f"{name} {found[name]}" for name in ("jax", "flax", "jaxued"))
+    return f"the same on JaxUED's mazes in JAX, all compiled ({versions}; {found['backend']})", found[
+        "steps_per_second"
     ]
 
 
