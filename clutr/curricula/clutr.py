@@ -8,12 +8,13 @@ learn, and the teacher learns from the regret.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from clutr.curricula.bandit import LatentBandit
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.curricula.ppo import TeacherOptions
-from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
+from clutr.curricula.regret import OBJECTIVES, RunningStd, regret_by_level, students_of
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_at_least, require_one_of
 
@@ -22,8 +23,8 @@ from clutr.envs.validation import require_at_least, require_one_of
 class CLUTROptions(TeacherOptions):
     """CLUTR's teacher. The defaults are the published teacher for mazes, tiny and slow: it took two million tasks.
 
-    A stronger teacher is the same one with a larger `learning_rate` and `hidden`, and an `entropy_coefficient` above 0
-    to keep it from closing in on few tasks.
+    A stronger teacher is the same one with a larger `learning_rate` and `hidden`, a `target_kl` that keeps its steps
+    small, an `entropy_coefficient` above 0 to keep it from closing in on few tasks, and a uniform `start`.
     """
 
     regret: Literal["paired", "flexible"] = "paired"
@@ -34,11 +35,18 @@ class CLUTROptions(TeacherOptions):
     """Width of the noise that the teacher sees (4 for car racing)."""
     hidden: int = 10
     """Width of the teacher's linear torso (8 for car racing)."""
+    start: Literal["published", "uniform"] = "published"
+    """What the untrained teacher proposes: random distributions around the middle of the box, or its uniform prior."""
+    rounds: int = 1
+    """Batches of tasks that the teacher learns from at once: the more, the less its steps follow the regret's noise."""
+    environments: int = 1
+    """Environments of each student that play the same task, so that its regret is known better, and fewer tasks are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of(self, ("paired", "flexible"), "regret")
-        require_at_least(self, 1, "noise", "hidden")
+        require_one_of(self, ("published", "uniform"), "start")
+        require_at_least(self, 1, "noise", "hidden", "rounds", "environments")
 
 
 @CURRICULA.register("clutr")
@@ -66,18 +74,27 @@ class CLUTR(Stateful):
         self.students = students_of(config.regret)
         self.manifold = context.require_manifold(name)
         self.regret = OBJECTIVES[config.regret]
+        self.environments = config.environments
         self.scale = RunningStd() if config.normalise_regret else None
         rng = context.generator("teacher")
-        self.teacher = LatentBandit(self.manifold.dim, config.noise, config.hidden, config, rng)
+        uniform, rounds = config.start == "uniform", config.rounds
+        size = self.manifold.dim, config.noise, config.hidden
+        self.teacher = LatentBandit(*size, config, rng, uniform=uniform, rounds=rounds)
 
     def propose(self, n: int) -> Proposal:
-        """Decode n latents of the teacher's choice. Raises `RuntimeError` unless the last proposal was observed."""
+        """Decode latents of the teacher's choice, as many as n environments can share.
+
+        Raises:
+            RuntimeError: unless the last proposal was observed.
+        """
         low, high = self.manifold.bounds
-        latents = low + (high - low) * self.teacher.act(n)
-        return Proposal.everyone(self.manifold.decode(latents), len(self.students), latents)
+        tasks = max(1, n // self.environments)
+        latents = low + (high - low) * self.teacher.act(tasks)
+        assignment = (torch.arange(n) % tasks).expand(len(self.students), n)
+        return Proposal(self.manifold.decode(latents), assignment, torch.ones(tasks, dtype=torch.bool), latents)
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
         """Teach the teacher. Returns `regret` `[B]` and the teacher's metrics."""
-        regret = self.regret(outcome)
+        regret = regret_by_level(self.regret, outcome)
         rewards = regret if self.scale is None else self.scale.normalise(regret)
         return {"regret": regret, **self.teacher.learn(rewards)}

@@ -13,6 +13,7 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, Priority, ReplayOptions
 from clutr.curricula.clutr import CLUTR, CLUTROptions
+from clutr.curricula.regret import regret_by_level
 from clutr.envs.state import Stateful
 
 
@@ -84,14 +85,9 @@ class CLUTRReplay(Stateful):
             `regret` `[B]`, the teacher's metrics where it learnt, and `buffer/replayed`, 1 or 0.
         """
         replayed = self._pending.take()
-        found = {"regret": self._regret(outcome)} if replayed else self.teacher.observe(outcome)
+        regret = self.teacher.regret
+        found = {"regret": regret_by_level(regret, outcome)} if replayed else self.teacher.observe(outcome)
         latents = outcome.proposal.latents
         assert latents is not None
         self.buffer.insert(outcome.proposal.levels, found["regret"], latent=latents)
         return {**found, "buffer/replayed": torch.tensor(float(replayed))}
-
-    def _regret(self, outcome: Outcome) -> Tensor:
-        """Regret of each replayed level, whose environments are joined. `[B]`."""
-        students = [outcome.by_level(student) for student in range(len(self.students))]
-        levels = Proposal.everyone(outcome.proposal.levels, len(self.students))
-        return self.teacher.regret(Outcome.stack(levels, students))

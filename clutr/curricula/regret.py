@@ -6,10 +6,12 @@ students, which both learn: it is an estimate, and 0 on a level that neither can
 Means are over first episodes, the best return is of any (`EpisodeStatistics`).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from clutr.curricula.base import Outcome
+from clutr.curricula.base import Outcome, Proposal
 from clutr.envs.state import Stateful
 
 PROTAGONIST, ANTAGONIST = 0, 1
@@ -52,6 +54,12 @@ def minimax(outcome: Outcome) -> Tensor:
 
 OBJECTIVES = {"paired": paired_regret, "flexible": flexible_regret, "minimax": minimax}
 """What a teacher can maximise, by name."""
+
+
+def regret_by_level(objective: Callable[[Outcome], Tensor], outcome: Outcome) -> Tensor:
+    """An objective of each of the proposal's levels, whose environments are joined. `[B]` float32."""
+    students = [outcome.by_level(student) for student in range(len(outcome.mean_return))]
+    return objective(Outcome.stack(Proposal.everyone(outcome.proposal.levels, len(students)), students))
 
 
 def students_of(objective: str) -> tuple[str, ...]:

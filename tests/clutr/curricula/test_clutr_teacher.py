@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clutr.curricula.base import Context, Outcome, Proposal
 from clutr.curricula.clutr import CLUTR, CLUTRConfig
+from clutr.curricula.regret import paired_regret, regret_by_level
 from clutr.envs.domain import LevelBatch
 
 
@@ -101,3 +102,20 @@ def test_bad_options_and_missing_manifold() -> None:
         replace(CLUTRConfig(), hidden=0)
     with pytest.raises(ValueError, match="the curriculum 'clutr' chooses latents, so the experiment needs a manifold"):
         CLUTRConfig().build(Context(domain=None, seed=1))  # type: ignore[arg-type]  # CLUTR uses no domain
+
+
+def test_environments_share_a_task_and_its_regret_is_of_all_of_them() -> None:
+    teacher = curriculum(CLUTRConfig(environments=2))
+    proposal = teacher.propose(5)
+    assert len(proposal.levels) == 2
+    assert proposal.assignment.tolist() == [[0, 1, 0, 1, 0]] * 2
+    played = outcome(proposal, torch.tensor([0.0, 0.2, 0.3, 0.6, 0.0]), torch.tensor([0.1, 0.5, 0.9, 0.0, 0.2]))
+    # the antagonist's best, 0.9 and 0.5, minus the protagonist's mean, 0.1 and 0.4
+    torch.testing.assert_close(teacher.observe(played)["regret"], torch.tensor([0.8, 0.1]))
+
+
+def test_regret_by_level_is_regret_where_every_environment_has_its_own() -> None:
+    proposal = curriculum().propose(3)
+    played = outcome(proposal, torch.tensor([0.5, 0.25, 0.0]), torch.tensor([0.75, 0.0, 0.0]))
+    expected: Tensor = paired_regret(played)
+    assert torch.equal(regret_by_level(paired_regret, played), expected)
