@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.agents.distributions import Categorical, Distribution
+from clutr.agents.kernels.activations import Tanh
+from clutr.agents.kernels.distinct import distinct_rows
 from clutr.agents.recurrent import LSTM
 from clutr.envs.domain import Observation
 
@@ -24,6 +26,10 @@ def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -
     nn.init.orthogonal_(layer.weight, gain, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+ENVS_A_CHUNK = 64
+"""Environments whose gradients a processor computes at once through an LSTM."""
 
 
 class Prepared(Protocol):
@@ -70,6 +76,39 @@ class Network(nn.Module):
     @abstractmethod
     def forward(self, prepared: Any, episode_starts: Tensor) -> tuple[Distribution, Tensor]:
         """Distributions over actions and values, `[L, M]` each; `episode_starts` is `[L, M]` bool."""
+
+
+class Sequences:
+    """Sequences of observations `[T, N]` in which each distinct observation is stored once.
+
+    Args:
+        rows: `[U, F]`, the distinct observations as a torso takes them.
+        index: `[T, N]` int64, which of them each step sees.
+    """
+
+    def __init__(self, rows: Tensor, index: Tensor) -> None:
+        self.rows, self.index = rows, index
+
+    def __getitem__(self, index: Any) -> "Sequences":
+        part = self.index[index]
+        used = torch.zeros(len(self.rows), dtype=torch.bool, device=part.device)
+        used[part.flatten()] = True
+        return Sequences(self.rows[used], (used.cumsum(0) - 1)[part])
+
+
+def distinct(observation: Observation) -> tuple[Observation, Tensor]:
+    """The distinct observations of `[T, N, ...]`, in the order in which they come first, and `[T, N]` which is which.
+
+    On a processor; elsewhere every observation counts as distinct, since finding equal ones would take longer.
+    """
+    image, direction = observation["image"], observation["direction"]
+    steps = image.flatten(0, 1)
+    if image.device.type == "cpu":
+        keys = torch.cat([steps.flatten(1), direction.reshape(-1, 1).to(torch.uint8)], 1)
+        first, number = (torch.from_numpy(array) for array in distinct_rows(keys.numpy()))
+        return {"image": steps[first], "direction": direction.flatten()[first]}, number.view_as(direction)
+    everything = {"image": steps, "direction": direction.flatten()}
+    return everything, torch.arange(direction.numel(), device=image.device).view_as(direction)
 
 
 class ConvTorso(nn.Module):
@@ -177,8 +216,22 @@ class ActorCritic(Network):
         view = image.shape[0]
         self.torso = ConvTorso(view, rng) if torso == "conv" else SymbolTorso(view, torso_width, rng)
         self.core = LSTM(self.torso.width, hidden, rng)
-        self.actor = nn.Sequential(linear(hidden, head, rng), nn.Tanh(), linear(head, actions, rng, 0.01))
-        self.critic = nn.Sequential(linear(hidden, head, rng), nn.Tanh(), linear(head, 1, rng))
+        self.actor = nn.Sequential(linear(hidden, head, rng), Tanh(), linear(head, actions, rng, 0.01))
+        self.critic = nn.Sequential(linear(hidden, head, rng), Tanh(), linear(head, 1, rng))
+
+    @property
+    def chunk(self) -> int | None:
+        """See `Network`: what the LSTM keeps of a sequence is gigabytes for thousands of environments."""
+        return ENVS_A_CHUNK if self.core.weight_hh_l0.device.type == "cpu" else None
+
+    @property
+    def actor_critic(self) -> "ActorCritic":
+        """Itself: the compiled rollout can play it (`clutr.agents.maze_rollout`)."""
+        return self
+
+    def action_noise(self, steps: int, n: int, rng: torch.Generator) -> Tensor:
+        """What `Categorical.sample` would draw in so many steps of N environments, `[T, N]`."""
+        return torch.rand(steps, n, generator=rng)
 
     def initial_state(self, n: int) -> Tensor:
         """Zeros `[n, 2 * hidden]`."""
@@ -188,13 +241,15 @@ class ActorCritic(Network):
         """As it is: the LSTM needs all steps of an environment."""
         return column
 
-    def prepare(self, observations: Observation, episode_starts: Tensor) -> Tensor:  # noqa: ARG002
-        """See `Network`."""
-        return self.torso.prepare(observations)
+    def prepare(self, observations: Observation, episode_starts: Tensor) -> Sequences:  # noqa: ARG002
+        """See `Network`; equal observations are prepared once."""
+        seen, index = distinct(observations)
+        return Sequences(self.torso.prepare(seen), index)
 
-    def forward(self, prepared: Tensor, episode_starts: Tensor) -> tuple[Categorical, Tensor]:
+    def forward(self, prepared: Sequences, episode_starts: Tensor) -> tuple[Categorical, Tensor]:
         """Distributions and values `[T, N]` over sequences that begin in the initial state."""
-        hidden, _ = self.core(self.torso(prepared), episode_starts, self.initial_state(episode_starts.shape[1]))
+        state = self.initial_state(episode_starts.shape[1])
+        hidden, _ = self.core(self.torso(prepared.rows), episode_starts, state, prepared.index)
         return self._heads(hidden)
 
     @torch.no_grad()

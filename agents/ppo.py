@@ -18,6 +18,7 @@ from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
+from clutr.envs.workers import run_parts
 
 Schedule = Literal["constant", "linear"]
 """Whether a learning rate stays, or falls linearly to 0 over the run."""
@@ -39,6 +40,9 @@ class PPOOptions(ABC):
     """Passes over each rollout."""
     minibatches: int = 1
     """Parts into which a pass is split: of environments if the student is recurrent, else of single steps."""
+    shards: int = 2
+    """Parts of a minibatch whose gradients are computed side by side, on a core each, and added up in order. Results
+    depend on it in rounding only, and never on the number of cores. A GPU takes a minibatch as a whole."""
     clip: float = 0.2
     """How far the probability ratio and the value may move in one update."""
     value_coefficient: float = 0.5
@@ -58,7 +62,7 @@ class PPOOptions(ABC):
     """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "rollout_steps", "epochs", "minibatches")
+        require_at_least(self, 1, "rollout_steps", "epochs", "minibatches", "shards")
         require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
         require_at_least(self, 0, "target_kl")
         require_within(self, 0, 1, "discount", "gae_lambda")
@@ -193,25 +197,38 @@ class PPOStudent(Stateful):
 
     def gradient_step(self, batch: "Batch") -> Tensor:
         """One step of Adam on a minibatch. Returns `METRICS`, `[6]`."""
-        self.optimiser.zero_grad()
         metrics = self.backward(replace(batch, advantages=normalise(batch.advantages)), len(batch))
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         self.optimiser.step()
         return torch.cat([metrics, norm.unsqueeze(0)])
 
     def backward(self, batch: "Batch", samples: int) -> Tensor:
-        """Add up gradients of the mean loss over `samples` samples, of which `batch` has some or all.
+        """Set the gradients of the mean loss over `samples` samples, of which `batch` has some or all.
 
-        The network says how many samples' gradients to compute at once. Returns the loss's metrics, `[5]`.
+        Shards are worked on side by side, and their gradients are added up in order. Returns the loss's metrics, `[5]`.
         """
-        totals = torch.zeros(len(METRICS) - 1, device=batch.advantages.device)
-        chunks = torch.arange(len(batch), device=totals.device).split(self.network.chunk or len(batch))
+        shards = batch.shards(self.config.shards if self.device.type == "cpu" else 1)
+        metrics, gradients = zip(*run_parts(lambda shard: self._gradients(shard, samples), shards), strict=True)
+        for parameter, *parts in zip(self.network.parameters(), *gradients, strict=True):
+            parameter.grad = sum(parts[1:], start=parts[0])
+        total: Tensor = sum(metrics[1:], start=metrics[0])
+        return total
+
+    def _gradients(self, batch: "Batch", samples: int) -> tuple[Tensor, list[Tensor]]:
+        """Metrics and the parameters' gradients of a shard, weighted by its share of `samples`.
+
+        The network says how many samples' gradients to compute at once.
+        """
+        parameters = list(self.network.parameters())
+        metrics, gradients = batch.advantages.new_zeros(len(METRICS) - 1), [torch.zeros_like(one) for one in parameters]
+        chunks = torch.arange(len(batch), device=metrics.device).split(self.network.chunk or len(batch))
         for index in chunks:
-            loss, metrics = self.loss(batch if len(chunks) == 1 else batch.select(index))
+            loss, chunk_metrics = self.loss(batch if len(chunks) == 1 else batch.select(index))
             weight = len(index) / samples
-            (loss * weight).backward()
-            totals += metrics * weight
-        return totals
+            # not `backward`, which would add to the gradients that all shards share
+            torch._foreach_add_(gradients, torch.autograd.grad(loss * weight, parameters))
+            metrics += chunk_metrics * weight
+        return metrics, gradients
 
     def loss(self, batch: "Batch") -> tuple[Tensor, Tensor]:
         """The loss, 0-d, of samples whose advantages are normalised, and its metrics, `[5]`: means over the samples."""
@@ -254,6 +271,12 @@ class Batch:
     def select(self, index: Tensor) -> "Batch":
         """Some of the samples."""
         return Batch(**{name: value[:, index] for name, value in vars(self).items()})
+
+    def shards(self, parts: int) -> "list[Batch]":
+        """Parts of about one size and in order, as many as have a sample."""
+        if parts == 1 or len(self) < 2:
+            return [self]
+        return [self.select(index) for index in torch.arange(len(self)).tensor_split(min(parts, len(self)))]
 
     def split(self, parts: int, rng: torch.Generator) -> "list[Batch]":
         """Shuffled parts of about one size; a single part keeps its order."""

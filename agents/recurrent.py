@@ -1,186 +1,114 @@
-"""An LSTM that carries episode starts inside its sequences.
+"""An LSTM that carries episode starts inside its sequences, and knows that inputs repeat.
 
 `torch.nn.LSTM` cannot zero its state in the middle of a sequence, and a loop of small autograd steps is an order of
-magnitude slower than it. Here the whole sequence is one autograd function: the input projection of all steps is one
-matrix product, the loop over time does only what depends on the step before, and the weight gradients are one matrix
-product over all steps.
+magnitude slower. Here the whole sequence is one autograd function: a compiled one on a processor
+(`clutr.agents.kernels.lstm`), a loop of tensor operations elsewhere. What depends on the input alone, its projection,
+is outside of the loop, and is computed once for all steps that see the same.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-Product = Callable[[Tensor, Tensor | None], Tensor]
-
-
-def _has_onednn(tensor: Tensor) -> bool:
-    """Whether oneDNN's products apply to `tensor` and this torch has them under the names and signatures used here."""
-    if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-        return False
-    one = torch.ones(1, 1)
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(one, 1)
-        product = torch.ops.mkldnn._linear_pointwise(one, packed, None, "none", [], "")
-        total = torch.ops.mkldnn._linear_pointwise.binary(one, one, packed, None, "add")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return bool(product == 1) and bool(total == 2)
+from clutr.agents.kernels import lstm
+from clutr.agents.kernels.products import PANEL, pack
 
 
-def product_with(weight: Tensor, rows: int) -> Product:
-    """A function (x `[rows, in]`, y) -> x @ weight.T, plus y if there is one, for a weight `[out, in]`; no gradients.
-
-    On the CPU it lays the weight out once as oneDNN wants it. That is what `torch.nn.LSTM` does inside, and twice as
-    fast as the BLAS on processors that the latter does not favour. torch has no public name for it, so where the
-    operators are missing, or do not apply, the ordinary product is taken.
-    """
-    if _has_onednn(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        multiply = torch.ops.mkldnn._linear_pointwise
-
-        def product(x: Tensor, y: Tensor | None) -> Tensor:
-            result: Tensor = (
-                multiply(x, packed, None, "none", [], "") if y is None else multiply.binary(x, y, packed, None, "add")
-            )
-            return result
-
-        return product
-    transposed = weight.t()
-    return lambda x, y: torch.mm(x, transposed) if y is None else torch.addmm(y, x, transposed)
-
-
-CHUNK = 16
-"""Steps whose backward factors are computed together: few enough to stay in the processor's cache."""
-
-
-class _Sequence(torch.autograd.Function):
-    """Hidden states of an LSTM over a sequence. Gate order i, f, g, o, as in torch.
-
-    tanh(x) is taken as 2 sigmoid(2x) - 1, several times as fast on a CPU and exact to about 1e-7; with the
-    candidate's rows doubled, all four gates are then one sigmoid. Buffers hold sigmoid(2x) in the candidate's place.
-    """
+class _Compiled(torch.autograd.Function):
+    """Hidden states of an LSTM over a sequence, on a processor in float32. Gate order i, f, g, o, as in torch."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        inputs: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias: Tensor,
-        episode_starts: Tensor,
-        state: Tensor,
+        ctx: Any, projected: Tensor, index: Tensor, weight_hh: Tensor, episode_starts: Tensor, state: Tensor
     ) -> Any:
-        """See `LSTM.forward`; `weight_ih` is `[4H, I]`, `weight_hh` `[4H, H]`, `bias` `[4H]`."""
-        steps, num_envs, _ = inputs.shape
+        """See `LSTM.forward`; `projected` is `[U, 4H]`, `index` `[T, N]`, `weight_hh` `[4H, H]`."""
+        steps, num_envs = index.shape
         width, size = weight_hh.shape
-        keep = (~episode_starts).to(inputs.dtype).unsqueeze(-1)
-        resets = episode_starts.any(1).tolist()  # one look at the device a sequence; most steps then need no masking
-        scale = torch.ones_like(bias)
-        scale[2 * size : 3 * size] = 2
-        rows = inputs.flatten(0, 1)
-        project = product_with(weight_ih * scale.unsqueeze(1), len(rows))
-        gates = project(rows, (bias * scale).expand(len(rows), width)).view(steps, num_envs, width)
-        product = product_with(weight_hh * scale.unsqueeze(1), num_envs)
-        # slot 0 holds the state before the first step
-        hiddens, cells = (inputs.new_empty(steps + 1, num_envs, size) for _ in range(2))
-        hidden, cell = state.split(size, 1)
-        hiddens[0], cells[0] = hidden, cell
-        hidden, squashed, zero = hiddens[0], torch.empty_like(hiddens[0]), torch.zeros_like(hiddens[0])
-        columns = zip(gates.unbind(), hiddens[1:].unbind(), cells[1:].unbind(), strict=True)
-        for t, (gate, next_hidden, next_cell) in enumerate(columns):
-            if resets[t]:
-                hidden, cell = hidden * keep[t], cell * keep[t]
-            torch.sigmoid(product(hidden, gate), out=gate)
-            into, forget, candidate, out = gate.split(size, 1)
-            # f c + i (2 s - 1)
-            torch.mul(forget, cell, out=next_cell).addcmul_(into, candidate, value=2).sub_(into)
-            torch.mul(next_cell, 2, out=squashed).sigmoid_().sub_(0.5)
-            torch.addcmul(zero, out, squashed, value=2, out=next_hidden)
-            hidden, cell = next_hidden, next_cell
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, hiddens, cells, keep)
-        ctx.resets = resets
+        hiddens, cells = (projected.new_empty(steps + 1, num_envs, size) for _ in range(2))
+        hiddens[0], cells[0] = state.split(size, 1)  # slot 0 holds the state before the first step
+        gates = projected.new_empty(steps, num_envs, width)
+        given = projected.detach().contiguous(), index.contiguous(), pack(weight_hh), episode_starts.contiguous()
+        lstm.forward(*(tensor.numpy() for tensor in (*given, hiddens, cells, gates)))
+        ctx.save_for_backward(index, weight_hh, episode_starts, hiddens, cells)
+        ctx.gates, ctx.inputs = gates, len(projected)
         last = torch.cat([hiddens[-1], cells[-1]], 1)
         ctx.mark_non_differentiable(last)
         return hiddens[1:], last
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Backpropagation through time; the initial state is taken as a constant."""
-        inputs, weight_ih, weight_hh, gates, hiddens, cells, keep = ctx.saved_tensors
-        steps, num_envs, width = gates.shape
-        size = width // 4
-        product = product_with(weight_hh.t(), num_envs)
-        gate_gradients = torch.empty_like(gates)
+        index, weight_hh, episode_starts, hiddens, cells = ctx.saved_tensors
+        if ctx.gates is None:
+            raise RuntimeError("an LSTM's gradients can be computed once; run it again for more")
+        gates, ctx.gates = ctx.gates, None  # they are overwritten with their gradients
+        given = gradients[0].contiguous(), pack(weight_hh.t().contiguous()), episode_starts.contiguous(), cells, gates
+        lstm.backward(*(tensor.numpy() for tensor in given))
+        rows = gates.flatten(0, 1)
+        sums = rows.new_zeros(ctx.inputs, rows.shape[1])
+        lstm.sum_rows(rows.numpy(), index.flatten().numpy(), sums.numpy())
+        previous = hiddens[:-1].masked_fill(episode_starts.unsqueeze(2), 0.0)
+        return sums, None, rows.t() @ previous.flatten(0, 1), None, None
+
+
+class _Looped(torch.autograd.Function):
+    """The same by tensor operations, on any device and in any precision."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: Tensor, index: Tensor, weight_hh: Tensor, episode_starts: Tensor, state: Tensor
+    ) -> Any:
+        """See `_Compiled`."""
+        size = weight_hh.shape[1]
+        keep = (~episode_starts).to(projected.dtype).unsqueeze(-1)
+        gates, weight = projected[index], weight_hh.t()
+        hiddens, cells = (projected.new_empty(len(index) + 1, *state[:, :size].shape) for _ in range(2))
+        hiddens[0], cells[0] = state.split(size, 1)
+        for t, gate in enumerate(gates):
+            gate.addmm_(hiddens[t] * keep[t], weight)
+            into, forget, candidate, output = gate.split(size, 1)
+            for part in (into, forget, output):
+                part.sigmoid_()
+            candidate.tanh_()
+            torch.addcmul(into * candidate, forget, cells[t] * keep[t], out=cells[t + 1])
+            torch.mul(output, cells[t + 1].tanh(), out=hiddens[t + 1])
+        ctx.save_for_backward(index, weight_hh, keep, gates, hiddens, cells)
+        ctx.inputs = len(projected)
+        last = torch.cat([hiddens[-1], cells[-1]], 1)
+        ctx.mark_non_differentiable(last)
+        return hiddens[1:], last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """See `_Compiled`."""
+        index, weight_hh, keep, gates, hiddens, cells = ctx.saved_tensors
+        into, forget, candidate, output = gates.chunk(4, 2)
+        squashed = cells[1:].tanh()
+        # what a gate before squashing gets of the cell's gradient (i, f, g) and of the hidden state's (o)
+        factors = torch.empty_like(gates)
+        by_into, by_forget, by_candidate, by_output = factors.chunk(4, 2)
+        torch.mul(candidate * into, 1 - into, out=by_into)
+        torch.mul(cells[:-1] * keep * forget, 1 - forget, out=by_forget)
+        torch.mul(into, 1 - candidate.square(), out=by_candidate)
+        torch.mul(squashed * output, 1 - output, out=by_output)
+        by_cell = output * (1 - squashed.square())
         hidden_gradient, cell_gradient = (torch.zeros_like(hiddens[0]) for _ in range(2))
-        for end in range(steps, 0, -CHUNK):
-            part = slice(max(end - CHUNK, 0), end)
-            factors = gate_gradients[part].unflatten(2, (4, size))
-            by_cell = _factors(gates[part], cells[part.start : end + 1], keep[part], factors)
-            columns = zip(
-                range(part.start, end),
-                gradients[0][part].unbind(),
-                gate_gradients[part].unbind(),
-                factors[:, :, :3].unbind(),
-                factors[:, :, 3].unbind(),
-                by_cell.unbind(),
-                gates[part, :, size : 2 * size].unbind(),
-                strict=True,
-            )
-            for t, from_above, gate, by_three, by_out, cell_factor, forget in reversed(list(columns)):
-                hidden_gradient.add_(from_above)
-                cell_gradient.addcmul_(hidden_gradient, cell_factor)
-                by_three.mul_(cell_gradient.unsqueeze(1))
-                by_out.mul_(hidden_gradient)
-                hidden_gradient = product(gate, None)
-                cell_gradient.mul_(forget)
-                if ctx.resets[t]:
-                    hidden_gradient.mul_(keep[t])
-                    cell_gradient.mul_(keep[t])
-        rows = gate_gradients.flatten(0, 1)
-        previous = hiddens[:-1] * keep
-        return (
-            product_with(weight_ih.t(), len(rows))(rows, None).view_as(inputs),
-            _outer(rows, inputs.flatten(0, 1)),
-            _outer(rows, previous.flatten(0, 1)),
-            rows.sum(0),
-            None,
-            None,
-        )
-
-
-def _factors(gates: Tensor, cells: Tensor, keep: Tensor, out: Tensor) -> Tensor:
-    """What each step's gates do to gradients, for a few steps at once.
-
-    Args:
-        gates: `[K, N, 4H]` as `_Sequence.forward` leaves them.
-        cells: `[K + 1, N, H]`, one step earlier to begin with.
-        keep: `[K, N, 1]`, 0 where an episode starts.
-        out: `[K, N, 4, H]`, receives what the gates before their sigmoids get of the cell's gradient (i, f, g) and of
-            the hidden state's (o).
-
-    Returns:
-        What the cell gets of the hidden state's gradient, `[K, N, H]`.
-    """
-    into, _, candidate, output = gates.unflatten(2, (4, out.shape[3])).unbind(2)
-    flat = out.flatten(2)
-    torch.addcmul(gates, gates, gates, value=-1, out=flat)  # x (1 - x), the derivative of each sigmoid
-    squashed = torch.mul(cells[1:], 2).sigmoid_().mul_(2).sub_(1)
-    out[:, :, 0].mul_(candidate * 2 - 1)
-    out[:, :, 1].mul_(cells[:-1]).mul_(keep)
-    out[:, :, 2].mul_(into).mul_(4)
-    out[:, :, 3].mul_(squashed)
-    return torch.addcmul(output, squashed.square_(), output, value=-1)
-
-
-def _outer(left: Tensor, right: Tensor) -> Tensor:
-    """left.T @ right for `[R, a]` and `[R, b]`: the gradient of a weight `[a, b]`."""
-    if _has_onednn(left):
-        # this way round, oneDNN need not copy `left`, the larger one
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(right.t().contiguous(), left.t(), None, "none", [], "").t()
-        return result
-    return left.t() @ right
+        for t in range(len(gates) - 1, -1, -1):
+            hidden_gradient = hidden_gradient + gradients[0][t]
+            cell_gradient = torch.addcmul(cell_gradient, hidden_gradient, by_cell[t])
+            rows = factors[t].unflatten(1, (4, -1))
+            rows[:, :3].mul_(cell_gradient.unsqueeze(1))
+            rows[:, 3].mul_(hidden_gradient)
+            hidden_gradient = factors[t] @ weight_hh * keep[t]
+            cell_gradient = cell_gradient * forget[t] * keep[t]
+        rows = factors.flatten(0, 1)
+        sums = rows.new_zeros(ctx.inputs, rows.shape[1]).index_add_(0, index.flatten(), rows)
+        return sums, None, rows.t() @ (hiddens[:-1] * keep).flatten(0, 1), None, None
 
 
 class LSTM(nn.Module):
@@ -204,21 +132,32 @@ class LSTM(nn.Module):
         for weight in (self.weight_ih_l0, self.weight_hh_l0):
             nn.init.orthogonal_(weight, generator=rng)
 
-    def forward(self, inputs: Tensor, episode_starts: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled functions apply: on a processor, in float32, with a width of whole panels."""
+        weight = self.weight_hh_l0
+        return weight.device.type == "cpu" and weight.dtype == torch.float32 and self.hidden_size % PANEL == 0
+
+    def forward(
+        self, inputs: Tensor, episode_starts: Tensor, state: Tensor, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run over a sequence.
 
         Args:
-            inputs: `[T, N, input_size]`.
+            inputs: `[T, N, input_size]`; with `index`, the distinct inputs `[U, input_size]`.
             episode_starts: `[T, N]` bool; the state is zeroed before these steps.
             state: `[N, 2H]` before the first step; no gradient flows into it.
+            index: `[T, N]` int64, which of the distinct inputs each step sees.
 
         Returns:
             Hidden states `[T, N, H]` and the state `[N, 2H]` after the last step, which carries no gradient.
         """
-        bias = self.bias_ih_l0 + self.bias_hh_l0
-        result: tuple[Tensor, Tensor] = _Sequence.apply(
-            inputs, self.weight_ih_l0, self.weight_hh_l0, bias, episode_starts, state
-        )
+        if index is None:
+            index = torch.arange(episode_starts.numel(), device=inputs.device).view_as(episode_starts)
+            inputs = inputs.flatten(0, 1)
+        projected = F.linear(inputs, self.weight_ih_l0, self.bias_ih_l0 + self.bias_hh_l0)
+        function = _Compiled if self.compiled else _Looped
+        result: tuple[Tensor, Tensor] = function.apply(projected, index, self.weight_hh_l0, episode_starts, state)
         return result
 
     def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.distributions import Distribution
+from clutr.agents.maze_rollout import play_compiled
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.student import Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
@@ -49,8 +50,22 @@ def collect(
         gae_lambda: lambda of generalised advantage estimation.
         normaliser: turns rewards into what values and advantages are made of; None takes them as they are.
     """
-    num_envs, device = engine.num_envs, engine.device
     observation = engine.reset(levels)
+    columns, following = play_compiled(network, engine, steps, rng) or _play(network, engine, observation, steps, rng)
+    next_values = torch.cat([columns["values"][1:], following.unsqueeze(0)])
+    next_values = torch.where(columns["truncated"], columns.pop("last_values"), next_values)
+    next_values = next_values.masked_fill(columns["terminated"], 0.0)
+    seen = {name: columns.pop(name) for name in engine.observation_space.spaces}
+    played = Trajectories(observations=seen, next_values=next_values, advantages=torch.empty(0), **columns)
+    estimate(played, discount, gae_lambda, normaliser)
+    return played
+
+
+def _play(
+    network: RolloutPolicy, engine: Engine, observation: Observation, steps: int, rng: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """What happens, `[T, N, ...]` by name, and the values `[N]` of what is seen after the last step."""
+    num_envs, device = engine.num_envs, engine.device
     state = network.initial_state(num_envs)
     episode_starts = torch.ones(num_envs, dtype=torch.bool, device=device)
     seen = {name: value.new_empty(steps, *value.shape) for name, value in observation.items()}
@@ -92,13 +107,7 @@ def collect(
             state = state.masked_fill(dones.view(-1, *[1] * (state.ndim - 1)), 0)
         episode_starts = dones
     _, following, _ = network.step(observation, state)
-    stacked = {name: torch.stack(column) for name, column in columns.items()}
-    next_values = torch.cat([stacked["values"][1:], following.unsqueeze(0)])
-    next_values = torch.where(stacked["truncated"], stacked.pop("last_values"), next_values)
-    next_values = next_values.masked_fill(stacked["terminated"], 0.0)
-    played = Trajectories(observations=seen, next_values=next_values, advantages=torch.empty(0), **stacked)
-    estimate(played, discount, gae_lambda, normaliser)
-    return played
+    return {name: torch.stack(column) for name, column in columns.items()} | seen, following
 
 
 def estimate(played: Trajectories, discount: float, gae_lambda: float, normaliser: ReturnNormaliser | None) -> None:

@@ -31,11 +31,15 @@ class DataParallelStudent(PPOStudent):
         """See `PPOStudent`; this learner has some of the minibatch's samples, all, or none."""
         batch = replace(batch, advantages=_normalise(batch.advantages))
         samples = _count(batch)
-        self.optimiser.zero_grad()
-        metrics = self.backward(batch, samples) if len(batch) else batch.advantages.new_zeros(len(METRICS) - 1)
+        if len(batch):
+            metrics = self.backward(batch, samples)
+        else:
+            metrics = batch.advantages.new_zeros(len(METRICS) - 1)
+            for parameter in self.network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         for parameter in self.network.parameters():
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = _sum(gradient)
+            assert parameter.grad is not None
+            parameter.grad = _sum(parameter.grad)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         self.optimiser.step()
         return torch.cat([_sum(metrics), norm.unsqueeze(0)])

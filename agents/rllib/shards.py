@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.distributions import Categorical, Distribution, sample_actions
+from clutr.agents.networks import ActorCritic
 from clutr.agents.rollout import RolloutPolicy
 from clutr.envs.domain import Observation
 from clutr.envs.randomness import named_generator
@@ -23,6 +24,15 @@ class Shard:
     def __init__(self, network: RolloutPolicy, first: int, total: int) -> None:
         self.network, self.first, self.total = network, first, total
         self._generator: torch.Generator | None = None
+
+    @property
+    def actor_critic(self) -> ActorCritic | None:
+        """See `clutr.agents.maze_rollout.Player`."""
+        return self.network if isinstance(self.network, ActorCritic) else None
+
+    def action_noise(self, steps: int, n: int, rng: torch.Generator) -> Tensor:
+        """See `clutr.agents.maze_rollout.Player`."""
+        return torch.rand(steps, self.total, generator=rng)[:, self.first : self.first + n].contiguous()
 
     def initial_state(self, n: int) -> Tensor:
         """See `RolloutPolicy`."""

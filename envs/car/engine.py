@@ -6,7 +6,6 @@ and ends to the package frame by frame, and the pictures to its `state_pixels`.
 """
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -27,14 +26,14 @@ from clutr.envs.car.road.track import Track
 from clutr.envs.domain import LevelBatch, LevelError, Observation, Step
 from clutr.envs.numba_cache import njit, will_compile
 from clutr.envs.validation import require_above, require_at_least
+from clutr.envs.workers import run_parts, worker_count
 
 _LOGGER = logging.getLogger(__name__)
 
 PICTURE = (96, 96, 3)
 FRAMES_A_SECOND = 50
-CARS_A_THREAD = 32
-"""A second thread pays for itself from so many cars on: after each of torch's operations its threads wait at full speed
-for the next one, and leave little of the other cores."""
+CARS_A_THREAD = 8
+"""So many cars are worth another thread."""
 
 SPARE = 1.25
 """A playfield's size over that of the road, where the usual playfield does not hold it (arXiv 2110.02439)."""
@@ -231,15 +230,12 @@ class CarEngine:
         """Carry out the orders; the rewards. Pictures that were returned before stay as they are."""
         rewards = np.zeros(self.num_envs, np.float32)
         self._pictures = self._pictures.copy()
-        threads = min(self.num_envs // CARS_A_THREAD + 1, torch.get_num_threads())
+        threads = min(max(self.num_envs // CARS_A_THREAD, 1), worker_count())
         rest: tuple[Any, ...] = (
             threads, orders, self._starts, actions, rewards, self._cars, self._roads.arrays, self._episodes,
             self._rules, self._pictures, self._scratch, PALETTE, self._digits,
         )  # fmt: skip
-        others = [_pool().submit(_play, first, *rest) for first in range(1, threads)]
-        _play(0, *rest)
-        for other in others:
-            other.result()
+        run_parts(lambda first: _play(first, *rest), range(threads))
         return rewards
 
     def render(self) -> NDArray[np.uint8]:
@@ -275,12 +271,6 @@ def _announce_compilation() -> None:
     why = will_compile(_play)
     if why is not None:
         _LOGGER.warning("compiling the car engine, for about half a minute, %s", why)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """The threads that all engines share, beside the one that calls."""
-    return ThreadPoolExecutor(thread_name_prefix="cars")
 
 
 def action_space() -> spaces.Box:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.domain import LevelBatch, Observation, Step
+from clutr.envs.maze.kernel import Mazes
 from clutr.envs.maze.level import MazeLevels
 from clutr.envs.maze.render import render_mazes
 from clutr.envs.validation import require_at_least
@@ -188,6 +189,22 @@ class MazeEngine:
             reward=torch.where(reached, bonus, 0.0).float(),
             terminated=reached,
             truncated=self._clock >= self.max_steps,
+        )
+
+    @property
+    def mazes(self) -> Mazes | None:
+        """The levels for compiled play (`clutr.envs.maze.kernel`), on a processor and where walls hide nothing."""
+        if self._grid is None or self.device.type != "cpu" or not self.see_through_walls:
+            return None
+        rules = self._own, _EMPTY, _WALL, _GOAL, self.max_steps
+        moves = self._moves.view(ACTIONS, 4)[FORWARD].numpy()
+        return Mazes(
+            self._grid.numpy(),
+            self._start[:, 0].numpy(),
+            self._start_heading.numpy(),
+            moves,
+            self._looks.numpy(),
+            *rules,
         )
 
     @property

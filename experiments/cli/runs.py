@@ -29,9 +29,9 @@ def demo(*, runs: Path = RUNS / "demo", seed: int = 1) -> None:
         seed: Seed of both runs.
     """
     from clutr.experiments.cli.demo import run_demo
-    from clutr.experiments.training.threads import use_threads
+    from clutr.experiments.training.threads import use_cores
 
-    use_threads()
+    use_cores()
     run_demo(runs, seed)
 
 
@@ -88,7 +88,7 @@ def train(args: Arguments) -> None:
         Args:
             options: What is trained.
             run: The run's directory; by default runs/PRESET-sSEED.
-            threads: Processor threads; by default one, the fastest for small networks.
+            threads: Cores to train on; by default all that there are. Results do not depend on it.
         """
         from clutr.experiments.api import new_run
 
@@ -122,8 +122,7 @@ def resume(run: Path, /, threads: int | None = None) -> None:
 
     Args:
         run: The run's directory.
-        threads: Processor threads; by default one, the fastest for small networks. As many as before continue the
-            run bit for bit.
+        threads: Cores to train on; by default all that there are. Results do not depend on it.
     """
     import clutr
 
@@ -134,10 +133,10 @@ def _train_on(run: "RunDirectory", threads: int | None = None) -> None:
     from clutr.experiments.display import say
     from clutr.experiments.evaluation.runs import require_suite
     from clutr.experiments.training.manifolds import manifold_cache
-    from clutr.experiments.training.threads import use_threads
+    from clutr.experiments.training.threads import use_cores
     from clutr.experiments.training.train import train
 
-    use_threads(threads)
+    use_cores(threads)
     if train(run, manifold_cache(), say):
         suite = require_suite(run.domain(), None).name
         say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
@@ -188,9 +187,9 @@ def _evaluate_runs(
         raise UsageError("name at least one run: `clutr eval RUN`")
     import clutr
     from clutr.experiments.evaluation.runs import load_student, require_options
-    from clutr.experiments.training.threads import use_threads
+    from clutr.experiments.training.threads import use_cores
 
-    use_threads()
+    use_cores()
     directories = {path: clutr.load_run(path) for path in dict.fromkeys(runs)}
     for directory in directories.values():  # whatever is refused is refused before any of them plays
         require_options(directory, options.suite, options.episodes, options.seed, cvar_levels)

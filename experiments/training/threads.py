@@ -1,14 +1,30 @@
-"""How many threads train: few, since the networks are small and machines are shared."""
+"""How many threads work: torch's own, which wait for each other often, and those that work on parts of their own."""
 
 import os
 
 import torch
 
+from clutr.envs.workers import use_workers
 from clutr.experiments.storage import RunError
 
 
+def use_cores(cores: int | None = None) -> None:
+    """Let students play and learn on that many cores (`clutr.envs.workers`), and torch use one thread for each part.
+
+    Args:
+        cores: None uses all that this process may use, or as many as the environment variable OMP_NUM_THREADS says.
+
+    Raises:
+        RunError: if it is not 1 or more.
+    """
+    if cores is not None and cores < 1:
+        raise RunError(f"threads must be at least 1, got {cores}")
+    torch.set_num_threads(1)
+    use_workers(cores)
+
+
 def use_threads(threads: int | None = None) -> None:
-    """Let torch, and the car engine with it, use that many threads.
+    """Let torch's operations use that many threads.
 
     Args:
         threads: None uses one, the fastest for small networks, or what the environment variable OMP_NUM_THREADS says.

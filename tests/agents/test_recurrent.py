@@ -1,14 +1,12 @@
 """The LSTM with resets against torch's own, and against a plain loop."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.recurrent import LSTM, product_with
+from clutr.agents.recurrent import LSTM
 
-STEPS, ENVS, INPUTS, HIDDEN = 9, 5, 4, 6
+STEPS, ENVS, INPUTS, HIDDEN = 9, 5, 4, 16
 
 
 def make(dtype: torch.dtype = torch.float64) -> LSTM:
@@ -47,7 +45,7 @@ def gradients(output: Tensor, *of: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_torch_where_no_episode_starts(dtype: torch.dtype) -> None:
-    """On the CPU, float32 takes the products of oneDNN and float64 the ordinary ones."""
+    """On a processor, float32 is compiled and float64 a loop of tensor operations."""
     layer = make(dtype)
     reference = nn.LSTM(INPUTS, HIDDEN, dtype=dtype)
     reference.load_state_dict(layer.state_dict())
@@ -71,9 +69,11 @@ def test_weights_load_from_and_into_torch() -> None:
     assert torch.equal(layer.weight_hh_l0, reference.state_dict()["weight_hh_l0"])
 
 
-def test_equals_a_masked_loop_where_episodes_start_inside() -> None:
-    layer = make()
-    x, episode_starts, state = inputs()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_a_masked_loop_where_episodes_start_inside(dtype: torch.dtype) -> None:
+    layer = make(dtype)
+    assert layer.compiled == (dtype == torch.float32)
+    x, episode_starts, state = inputs(dtype)
     assert episode_starts[1:].any(), "the test needs episodes that start inside the sequence"
     x.requires_grad_()
     ours, _ = layer(x, episode_starts, state)
@@ -119,16 +119,6 @@ def test_steps_equal_the_sequence(dtype: torch.dtype) -> None:
     torch.testing.assert_close(state, last)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_product_with_a_weight(dtype: torch.dtype) -> None:
-    rng = torch.Generator().manual_seed(0)
-    x, y = torch.randn(7, 4, generator=rng, dtype=dtype), torch.randn(7, 6, generator=rng, dtype=dtype)
-    weight = torch.randn(4, 6, generator=rng, dtype=dtype).t()
-    product = product_with(weight, 7)
-    torch.testing.assert_close(product(x, None), x @ weight.T)
-    torch.testing.assert_close(product(x, y), x @ weight.T + y)
-
-
 def outcome_in_single_precision() -> list[Tensor]:
     layer = make(torch.float32)
     x, episode_starts, state = inputs(torch.float32)
@@ -137,16 +127,50 @@ def outcome_in_single_precision() -> list[Tensor]:
     return [output, *gradients(output, x, *layer.parameters())]
 
 
-@pytest.mark.parametrize("operators", [(), ("_linear_pointwise",), ("_reorder_linear_weight",)])
-def test_missing_operators_are_done_without(operators: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch may rename its private operators, both or one of them."""
-    expected = outcome_in_single_precision()
-    present = SimpleNamespace(**{name: getattr(torch.ops.mkldnn, name) for name in operators})
-    monkeypatch.setattr(torch.ops, "mkldnn", present)
-    for ours, theirs in zip(outcome_in_single_precision(), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
 def test_repeats_bit_for_bit() -> None:
     for first, second in zip(outcome_in_single_precision(), outcome_in_single_precision(), strict=True):
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_that_repeat_are_given_once(dtype: torch.dtype) -> None:
+    layer = make(dtype)
+    x, episode_starts, state = inputs(dtype)
+    distinct = x[0].clone().requires_grad_()
+    index = torch.randint(ENVS, (STEPS, ENVS), generator=torch.Generator().manual_seed(2))
+    short, _ = layer(distinct, episode_starts, state, index)
+    long, _ = layer(distinct[index], episode_starts, state)
+    torch.testing.assert_close(short, long)
+    for mine, theirs in zip(
+        gradients(short, distinct, *layer.parameters()), gradients(long, distinct, *layer.parameters()), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_an_environment_does_not_depend_on_those_beside_it() -> None:
+    """So results are the same however environments are divided among cores."""
+    layer = make(torch.float32)
+    x, episode_starts, state = inputs(torch.float32)
+    together, last = layer(x, episode_starts, state)
+    for first, beyond in ((0, 1), (1, 3), (3, 5)):
+        alone, alone_last = layer(x[:, first:beyond], episode_starts[:, first:beyond], state[first:beyond])
+        assert torch.equal(alone, together[:, first:beyond])
+        assert torch.equal(alone_last, last[first:beyond])
+
+
+def test_gradients_of_a_compiled_sequence_are_computed_once() -> None:
+    layer = make(torch.float32)
+    output, _ = layer(*inputs(torch.float32))
+    gradients_twice = output.sum()
+    gradients_twice.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="an LSTM's gradients can be computed once; run it again for more"):
+        gradients_twice.backward()
+
+
+def test_what_is_not_a_number_is_not_hidden() -> None:
+    layer = make(torch.float32)
+    x, episode_starts, state = inputs(torch.float32)
+    x[2, 1] = torch.nan
+    output, _ = layer(x, torch.zeros_like(episode_starts), state)
+    assert output[2:, 1].isnan().all()
+    assert not output[:, [0, 2, 3, 4]].isnan().any()

@@ -1,0 +1,1 @@
+"""Compiled arithmetic of the recurrent student on a processor: small products, and the LSTM through time."""
