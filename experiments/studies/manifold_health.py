@@ -1,7 +1,8 @@
 """The health of each kind of task manifold after its preset's pretraining, for mazes and for cars, on one core.
 
 Run as `OMP_NUM_THREADS=1 python -m clutr.experiments.studies.manifold_health [WORLD-PRESET...]`, such as
-`maze-ariel`; writes one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`.
+`maze-ariel`; writes one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`. An interrupted row goes
+on where it was: the state of its training is kept in the user's cache of manifolds.
 """
 
 import json
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 
 from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.storage import load_state, save_state
+from clutr.experiments.training.manifolds import manifold_cache
 from clutr.experiments.training.presets import manifold_experiment
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.pretrain import NetworkPretraining
@@ -23,26 +26,45 @@ RESULTS = Path(__file__).parents[1] / "results" / "manifold"
 ROWS = [
     f"{domain}-{preset}" for domain in ("maze", "car") for preset in ("fast", "ariel", "combinatorial", "recurrent")
 ]
+SORTING = ["car-recurrent", "car-softmax", "car-shuffled"]
+"""The sorting ablation. Two things differ between a hazard on sorted tasks and a softmax on shuffled ones, so a row
+between them has a softmax on sorted ones."""
+VARIANTS: dict[str, dict[str, Any]] = {"softmax": {"law": "softmax"}}
+"""Rows that differ from the preset `recurrent` in these options."""
+SAVE_EVERY_SECONDS = 30.0
 
-SHORTENED: dict[str, dict[str, Any]] = {"maze-recurrent": {"iterations": 1_000, "kl_middle": 350.0, "kl_width": 100.0}}
-"""Rows that train for a part of their preset's steps, schedules shrunk to match: this one takes minutes as it is."""
+
+def train(training: NetworkPretraining[Any], unfinished: Path) -> float:
+    """Train to the end, going on from `unfinished` if it is there; returns processor seconds, those before included."""
+    before = 0.0
+    if unfinished.exists():
+        kept = load_state(unfinished)
+        training.load_state_dict(kept["training"])
+        before = kept["seconds"]
+    start = saved = time.process_time()
+    while not training.done:
+        training.step()
+        now = time.process_time()
+        if now - saved > SAVE_EVERY_SECONDS:
+            save_state(unfinished, {"training": training.state_dict(), "seconds": before + now - start})
+            saved = now
+    return before + time.process_time() - start
 
 
 def measure_row(name: str) -> dict[str, Any]:
     """Pretrain and measure one row."""
     domain_name, _, preset = name.partition("-")
-    experiment = manifold_experiment(domain_name, preset)
+    experiment = manifold_experiment(domain_name, "recurrent" if preset in VARIANTS else preset)
     config, domain = experiment.manifold, experiment.domain
     assert config is not None
-    config = replace(config, **SHORTENED.get(name, {}))  # type: ignore[type-var]  # every configuration is a dataclass
+    config = replace(config, **VARIANTS.get(preset, {}))  # type: ignore[type-var]  # every configuration is a dataclass
     manifold = config.build(domain, SEED)
     training = config.pretraining(manifold, domain, SEED)
-    start = time.perf_counter()
-    if isinstance(training, NetworkPretraining):
-        while not training.done:
-            training.step()
-    trained = time.perf_counter()
+    unfinished = manifold_cache() / f"health-{name}.unfinished"
+    seconds = train(training, unfinished) if isinstance(training, NetworkPretraining) else 0.0
+    start = time.process_time()
     training.run(lambda *_: None)
+    unfinished.unlink(missing_ok=True)
     return {
         "row": name,
         "kind": MANIFOLDS.name_of(type(config)),
@@ -51,8 +73,8 @@ def measure_row(name: str) -> dict[str, Any]:
         "domain": asdict(domain),  # type: ignore[call-overload]  # so is every domain
         "seed": SEED,
         "dim": manifold.dim,
-        "pretraining_seconds": trained - start,
-        "measuring_seconds": time.perf_counter() - trained,
+        "pretraining_seconds": seconds,
+        "measuring_seconds": time.process_time() - start,
         "machine": describe_machine(),
         "health": manifold.health(),
     }
@@ -62,10 +84,11 @@ def main() -> None:
     """Measure the rows named on the command line, or all."""
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[1:] or ROWS:
+    for name in sys.argv[1:] or ROWS + SORTING[1:]:
         row = measure_row(name)
-        domain_name = name.partition("-")[0]
-        (RESULTS / f"health-{domain_name}-{row['kind']}.json").write_text(json.dumps(row, indent=1) + "\n")
+        domain_name, _, preset = name.partition("-")
+        variant = f"-{preset}" if name in SORTING[1:] else ""
+        (RESULTS / f"health-{domain_name}-{row['kind']}{variant}.json").write_text(json.dumps(row, indent=1) + "\n")
         uniform = row["health"]["prior_uniform"]
         numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
         print(name, f"{row['pretraining_seconds']:.0f} s", row["health"]["recovery"], numbers, flush=True)
