@@ -30,7 +30,8 @@ from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training import manifolds as manifold_files
-from clutr.experiments.training.presets import entry, manifold_experiment, override, preset
+from clutr.experiments.training.extend import extend
+from clutr.experiments.training.presets import entry, manifold_experiment, named_experiment, override
 from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.train import train as train_run
 from clutr.experiments.world_model.run_directory import WorldModelRun
@@ -48,7 +49,7 @@ Run = RunDirectory | Path | str
 
 
 def train(
-    experiment: Experiment | str,
+    experiment: Experiment | Path | str,
     *,
     run: Path | str | None = None,
     progress: bool | Callable[[UpdateReport], None] = False,
@@ -59,8 +60,8 @@ def train(
     Ctrl-C ends the update in hand and writes a checkpoint, from which `resume` continues.
 
     Args:
-        experiment: the name of a preset, or an experiment.
-        run: the directory of the new run; by default `runs/PRESET-sSEED`.
+        experiment: the name of a preset, an experiment, or the path of a file like a run's `config.yaml`.
+        run: the directory of the new run; by default `runs/PRESET-sSEED`, or with the name of the file or its folder.
         progress: True shows progress as the command line does; a function is called after each update.
         overrides: fields of the experiment. A part such as `student` is a value, the name of a registered one, or a
             mapping with the options that change: `student={"learning_rate": 1e-3}`.
@@ -69,8 +70,8 @@ def train(
         RunError: if a name or an option is unknown or does not fit, or the directory holds a run already.
         KeyboardInterrupt: if it was stopped.
     """
-    name = experiment if isinstance(experiment, str) else "run"
-    chosen = override(preset(experiment) if isinstance(experiment, str) else experiment, **overrides)
+    name, chosen = ("run", experiment) if isinstance(experiment, Experiment) else named_experiment(experiment)
+    chosen = override(chosen, **overrides)
     return resume(new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}"), progress=progress)
 
 
@@ -82,9 +83,23 @@ def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
     return RunDirectory.create(path, experiment)
 
 
-def resume(run: Run, *, progress: bool | Callable[[UpdateReport], None] = False) -> RunDirectory:
-    """Continue a run from its newest checkpoint to the end of its budget; see `train` for `progress` and interrupts."""
+def resume(
+    run: Run, *, total_steps: int | None = None, progress: bool | Callable[[UpdateReport], None] = False
+) -> RunDirectory:
+    """Continue a run from its newest checkpoint to the end of its budget; see `train` for `progress` and interrupts.
+
+    Args:
+        run: the run.
+        total_steps: another budget, in environment steps of one student: a run that has finished goes on.
+        progress: as in `train`.
+
+    Raises:
+        RunError: if the run has played as many steps already, or cannot go on.
+        KeyboardInterrupt: if it was stopped.
+    """
     run = load_run(run)
+    if total_steps is not None:
+        run = extend(run, total_steps, say if progress else lambda _: None)
     report = {True: None, False: lambda _: None}[progress] if isinstance(progress, bool) else progress
     if not train_run(run, manifold_files.manifold_cache(), say if progress else lambda _: None, report):
         raise KeyboardInterrupt

@@ -59,6 +59,20 @@ class Output(io.TextIOBase):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def sign(wanted: str, plain: str) -> str:
+    """A sign if standard output has it, else what says the same in ASCII."""
+    try:
+        wanted.encode(Output().encoding)
+    except (UnicodeEncodeError, LookupError):
+        return plain
+    return wanted
+
+
+def separator() -> str:
+    """What stands between the parts of a status."""
+    return sign(" · ", ", ")
+
+
 console = Console(highlight=False, file=Output())  # type: ignore[arg-type]  # a text file as far as rich is concerned
 
 PLAIN_LINES = 10
@@ -119,7 +133,8 @@ def work_display(title: str) -> Iterator[ProgressCallback]:
     with ProgressBar(title) as bar:
 
         def progress(done: int, total: int, metrics: Mapping[str, float]) -> None:
-            bar.show(done, total, " · ".join(f"{name} {value:.3g}" for name, value in metrics.items()))
+            status = separator().join(f"{name} {value:.3g}" for name, value in metrics.items())
+            bar.show(done, total, status)
 
         yield progress
 

@@ -266,7 +266,11 @@ class RunDirectory:
                 for entry in recordings
             ]
             state = {"recordings": packed, "videos": [dict(video) for video in videos]}
-            save_state(path.with_suffix(".safetensors"), state)
+            try:
+                save_state(path.with_suffix(".safetensors"), state)
+            except RunError as error:  # the disk is full: the numbers are kept, and no older pictures beside them
+                path.with_suffix(".safetensors").unlink(missing_ok=True)
+                logging.getLogger("clutr").warning("%s The evaluation is kept without paths and videos.", error)
         return path
 
     def evaluations(self) -> list[KeptEvaluation]:

@@ -42,7 +42,7 @@ def test_the_package_says_that_it_is_typed() -> None:
 @pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in PAGES])
 def test_pages_name_commands_presets_and_files_that_exist(page: str) -> None:
     text = (ROOT / page).read_text()
-    for command, first in re.findall(r"(?:^|`)clutr ([a-z]+)(?: ([a-z][\w-]*))?", text, flags=re.MULTILINE):
+    for command, first in re.findall(r"(?:^|`)clutr ([a-z]+)(?: ([a-z][\w-]*)(?![\w./-]))?", text, flags=re.MULTILINE):
         assert command in COMMANDS, command
         if command == "train" and first:
             assert first in PRESETS

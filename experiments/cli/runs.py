@@ -72,14 +72,17 @@ def pretrain(args: Arguments) -> None:
 
 
 def train(args: Arguments) -> None:
-    """Launch a curriculum experiment; any field of the preset can be overridden."""
+    """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden."""
     import clutr
+    from clutr.experiments.training.presets import is_file, named_experiment
 
-    name = choose("preset", clutr.PRESETS, preset_in_words, "train", args)
-    preset, rest = with_parts(clutr.PRESETS[name], args[1:])
+    if not args or not is_file(args[0]):
+        choose("preset", clutr.PRESETS, preset_in_words, "train", args)
+    name, experiment = named_experiment(args[0])
+    preset, rest = with_parts(experiment, args[1:])
 
     def launch(options: "Experiment", run: Path | None = None, threads: int | None = None) -> None:
-        """Launch a curriculum experiment; any field of the preset can be overridden.
+        """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden.
 
         `--manifold NAME` puts another task manifold under a curriculum that chooses latents, `--student NAME` lets
         another student play (`clutr list students`), `--backend rllib --address auto --runners N --learners M` trains
@@ -87,14 +90,14 @@ def train(args: Arguments) -> None:
 
         Args:
             options: What is trained.
-            run: The run's directory; by default runs/PRESET-sSEED.
+            run: The run's directory; by default runs/PRESET-sSEED, or with the name of the file or its folder.
             threads: Cores to train on; by default all that there are. Results do not depend on it.
         """
         from clutr.experiments.api import new_run
 
         _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"), threads)
 
-    run(f"train {name}", launch, rest, options=preset)
+    run(f"train {args[0]}", launch, rest, options=preset)
 
 
 def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", list[str]]:
@@ -117,16 +120,22 @@ def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", lis
 
 
 @command("resume")
-def resume(run: Path, /, threads: int | None = None) -> None:
+def resume(run: Path, /, total_steps: int | None = None, threads: int | None = None) -> None:
     """Continue a run from its newest checkpoint.
 
     Args:
         run: The run's directory.
+        total_steps: Another budget, in environment steps of one student: a run that has finished goes on.
         threads: Cores to train on; by default all that there are. Results do not depend on it.
     """
     import clutr
+    from clutr.experiments.display import say
+    from clutr.experiments.training.extend import extend
 
-    _train_on(clutr.load_run(run), threads)
+    directory = clutr.load_run(run)
+    if total_steps is not None:
+        directory = extend(directory, total_steps, say)
+    _train_on(directory, threads)
 
 
 def _train_on(run: "RunDirectory", threads: int | None = None) -> None:

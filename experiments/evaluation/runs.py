@@ -1,5 +1,6 @@
 """A run's student on a suite: loaded from the run's directory, evaluated, and the result kept there."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run's student on a suite, keep the result in the run's directory and return it.
 
+    A result that can no longer be written is returned, with a line in the log.
+
     Args:
         run: whose student plays.
         suite_name: what it plays.
@@ -137,7 +140,10 @@ def evaluate_run(
             student, suite.tasks[0], cvar_levels, rng=rng, alphas=alphas_for(cvar_levels), progress=progress
         ).to_json()
         result["summary"]["cvar"] = {name: value for name, value in robustness.items() if name != "task"}
-    run.save_evaluation(result, evaluation.recordings(), evaluation.videos())
+    try:
+        run.save_evaluation(result, evaluation.recordings(), evaluation.videos())
+    except RunError as error:  # the disk has filled meanwhile: what was played is worth more than its file
+        logging.getLogger("clutr").warning("%s The result is returned all the same.", error)
     return result
 
 

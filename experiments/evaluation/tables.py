@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clutr.envs.domain import Metric
+from clutr.experiments.display import sign
 from clutr.experiments.evaluation.compare import Comparison, metric_name, metric_of
 from clutr.experiments.evaluation.statistics import Interval
 
@@ -36,15 +37,19 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_row(name, *cells, style="bold")
     if metric == "return":
         table.add_row("solved", *(f"{result['summary']['mean_solved']:.1%}" for result in results.values()))
-    remark = "± standard deviation of the episodes. " if metric == "return" else ""
+    remark = f"{_plus_minus()} standard deviation of the episodes. " if metric == "return" else ""
     table.caption = f"{first['levels'][0]['episodes']} episodes a level. {remark}{first['summary']['uncertainty']}"
     return table
+
+
+def _plus_minus() -> str:
+    return sign("±", "+-")
 
 
 def _level_cell(row: Mapping[str, Any], metric: Metric) -> str:
     if metric == "solved":
         return f"{row['solved']:.0%}"
-    return f"{row['return_mean']:.0f} ± {row['return_std']:.0f}"
+    return f"{row['return_mean']:.0f} {_plus_minus()} {row['return_std']:.0f}"
 
 
 def cvar_table(means: Mapping[str, Mapping[str, Any]]) -> Table:

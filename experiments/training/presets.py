@@ -1,8 +1,10 @@
 """Experiments by name: `clutr train NAME` launches one, and any field can be overridden."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from clutr.agents.pixel_ppo import PixelPPOConfig
@@ -27,7 +29,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry, no_such
-from clutr.experiments.config import REGISTRIES, Experiment, from_plain, to_plain
+from clutr.experiments.config import REGISTRIES, Experiment, from_plain, read, to_plain
 from clutr.experiments.plain_config import to_plain as part_to_plain
 from clutr.experiments.storage import RunError
 from clutr.manifold.ariel import ArielConfig
@@ -267,6 +269,29 @@ _PRETRAINED: dict[str, tuple[Domain, dict[str, ManifoldConfig]]] = {
 def preset(name: str) -> Experiment:
     """The preset called `name`. Raises `RunError` naming all of them if there is none."""
     return entry("preset", PRESETS, name)
+
+
+def is_file(source: str | Path) -> bool:
+    """Whether a source of an experiment is a file rather than a preset."""
+    path = Path(source)
+    return isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in str(source)
+
+
+def named_experiment(source: str | Path) -> tuple[str, Experiment]:
+    """An experiment and what its runs are called: the name of a preset, or that of a file such as a `config.yaml`.
+
+    Raises:
+        RunError: if there is no such preset, or the file cannot be read or does not fit, naming field and value.
+    """
+    if not is_file(source):
+        return str(source), preset(str(source))
+    path = Path(source)
+    if path.is_dir():
+        raise RunError(
+            f"{path} is a directory: `clutr resume {path}` goes on with a run, "
+            + f"`clutr train {path}/config.yaml` repeats it"
+        )
+    return (path.absolute().parent.name if path.stem == "config" else path.stem), read(path)
 
 
 def entry(kind: str, known: Mapping[str, T] | Registry[T], name: str) -> T:

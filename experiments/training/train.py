@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from clutr.envs.domain import Metric
-from clutr.experiments.display import ProgressBar, work_display
+from clutr.experiments.display import ProgressBar, separator, work_display
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
@@ -96,7 +96,7 @@ class TrainingDisplay:
                 self._evaluation = f"{name.split('/')[1]} {self._metric} {shown}"
         if self._evaluation:
             parts.append(self._evaluation)
-        self._bar.show(min(report.steps, report.total_steps), report.total_steps, " · ".join(parts))
+        self._bar.show(min(report.steps, report.total_steps), report.total_steps, separator().join(parts))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Output that breaks does not end a training; a full disk ends it in one line, and it goes on where it was."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_a_terminal_without_our_signs_is_no_reason_to_stop(tmp_path: Path) -> No
     done = _shell(f"\"$0\" -c '{CODE}' {' '.join(TRAIN)} {tmp_path / 'rün'}", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert "r?n: `clutr resume" not in done.stdout
-    assert "steps/s ? return" in done.stdout
+    assert "steps/s, return" in done.stdout
 
 
 def test_events_are_what_tensorboard_reads(tmp_path: Path) -> None:
@@ -87,3 +88,34 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(
     assert "No space left on device" in errors
     assert main(["resume", str(run)]) == 0
     assert list(clutr.load_run(run).metrics()["update"]) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("writes", "kept"), [(0, []), (1, ["json"])])
+def test_a_disk_that_fills_while_an_evaluation_is_played_loses_no_result(
+    writes: int,
+    kept: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, sync = tmp_path / "run", os.fsync
+    assert main([*TRAIN, str(run)]) == 0
+    capsys.readouterr()
+    left = writes
+
+    def fill(file: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fill)
+    assert main(["eval", str(run), "--suite", "small", "--episodes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["suite"] == "small", "what was played is shown"
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in said
+    ending = "The evaluation is kept without paths and videos." if kept else "The result is returned all the same."
+    assert said.endswith(ending)
+    assert [path.suffix[1:] for path in (run / "evaluations" / "small").iterdir()] == kept
