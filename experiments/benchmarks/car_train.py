@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from clutr.agents.student import Trajectories
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import Engine, LevelBatch, Observation, Step
 from clutr.envs.randomness import named_generator
+from clutr.envs.workers import worker_count
 from clutr.experiments.benchmarks.maze_train import matrix_multiply_peak
 from clutr.experiments.benchmarks.measurement import Measurement
+from clutr.experiments.training.presets import LIGHT_CAR_STUDENT
 
 NUM_ENVS = 16
 UPDATES = 3
@@ -102,23 +104,25 @@ class Seconds:
 
 def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure full updates: sampling tracks, driving, learning. Needs about a minute."""
+    torch.set_num_threads(1)
+    cores = worker_count()
     progress("matrix multiplication")
-    peak = matrix_multiply_peak()
+    peak = matrix_multiply_peak(cores)
     domain = CarDomain()
     engine = TimedEngine(domain.engine(NUM_ENVS))
-    config = PixelPPOConfig()
+    config = PixelPPOConfig(shards=cores)
     progress("the published student")
     published = _student(config, engine)
     ours, trajectories = seconds(published, domain, engine)
     progress("the published student on whole stacks")
     plain = learning_seconds(_plain(config, engine), trajectories)
     progress("the light student")
-    light_config = PixelPPOConfig(torso="light")
+    light_config = replace(LIGHT_CAR_STUDENT, shards=cores)
     light, _ = seconds(_student(light_config, engine), domain, engine)
     decisions = NUM_ENVS * config.rollout_steps
     shape = f"{NUM_ENVS} x {config.rollout_steps}, {config.epochs} epochs"
     whole = ours.engine + ours.policy + plain
-    multiply = "matrix multiplication 2048^3 in float32"
+    multiply = f"matrix multiplication 2048^3 in float32 on {cores} cores"
     updates = learning_flops(_network(published)) * config.epochs * decisions / ours.learning
     return [
         Measurement.beside(f"published student, {shape}", decisions / ours.total, "decisions/s", PLAIN, decisions /
@@ -127,7 +131,8 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
             decisions / plain,
         ),
         Measurement.beside(
-            f"light student, {shape}", decisions / light.total, "decisions/s", "published student",
+            f"light student, {NUM_ENVS} x 125, {light_config.epochs} epochs of {light_config.minibatches}",
+            decisions / light.total, "decisions/s", "published student",
             decisions / ours.total,
         ),
         Measurement(f"engine in the published student's rollout, {NUM_ENVS} cars", decisions / ours.engine,

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from clutr.agents.networks import ActorCritic
 from clutr.agents.ppo import PPOConfig, PPOStudent
 from clutr.agents.recurrent import LSTM
-from clutr.envs.domain import Engine
+from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
+from clutr.envs.workers import run_parts, use_workers, worker_count
 from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.training.presets import LIGHT_STUDENT
 
@@ -48,14 +49,17 @@ class LoopedLSTM(LSTM):
 
 
 def run(progress: Callable[[str], None]) -> list[Measurement]:
-    """Measure full updates: sampling levels, rolling out, learning. Needs about a minute."""
+    """Measure full updates: sampling levels, rolling out, learning. Needs about two minutes."""
+    torch.set_num_threads(1)
+    cores = worker_count()
     progress("matrix multiplication")
-    peak = matrix_multiply_peak()
+    peak = matrix_multiply_peak(cores)
     domain = MazeDomain()
     engine = domain.engine(NUM_ENVS)
-    config = PPOConfig()
+    config = PPOConfig(shards=cores)
+    light_config = replace(LIGHT_STUDENT, shards=cores)
     progress("the published student")
-    ours = steps_per_second(_student(config, engine), domain, engine)
+    ours, ours_alone = on_all_and_on_one(config, domain, engine)
     progress("the published student with a loop of LSTM cells")
     looped_student = _student(config, engine)
     network = looped_student.network
@@ -67,31 +71,62 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
     progress("JaxUED's mazes and the published student in JAX")
     jaxued, jax_rate = jaxued_steps_per_second()
     progress("the light student")
-    light = steps_per_second(_student(LIGHT_STUDENT, engine), domain, engine)
+    light, light_alone = on_all_and_on_one(light_config, domain, engine)
+    progress("two light students")
+    two = pairs_per_second(light_config, domain, engine)
     progress("one LSTM layer")
     mine, torchs = _layer_seconds()
-    shape = f"{NUM_ENVS} x {config.rollout_steps}"
-    published = f"published student (LSTM {config.hidden}), {shape}, {config.epochs} epochs, domain randomisation"
-    light_name = f"light student (LSTM {LIGHT_STUDENT.hidden}, {LIGHT_STUDENT.epochs} epochs), {shape}"
+    published = f"published student (LSTM {config.hidden}), {_shape(config)}, domain randomisation"
+    light_name = f"light student (LSTM {light_config.hidden}), {_shape(light_config)}"
+    on_one, many = "the same on one core", f"on {cores} cores"
     return [
         Measurement.beside(published, ours, "steps/s", "the same with torch.lstm_cell in a loop", loop),
         Measurement(published, ours, "steps/s", jaxued, jax_rate, ours / jax_rate if jax_rate else None),
         Measurement.beside(light_name, light, "steps/s", "published student", ours),
+        Measurement.beside(f"published student {many}", ours, "steps/s", on_one, ours_alone),
+        Measurement.beside(f"light student {many}", light, "steps/s", on_one, light_alone),
+        Measurement.beside(f"each of two light students {many}", two, "steps/s", "one light student", light),
         Measurement.beside(
-            "arithmetic of the published student's training",
+            "arithmetic of the published student's training, as if no observation came twice",
             ours * flops / 1e9,
             "GFLOP/s",
-            "matrix multiplication 2048^3 in float32",
+            f"matrix multiplication 2048^3 in float32 {many}",
             peak / 1e9,
         ),
         Measurement.beside(
-            "LSTM 149 -> 256 with resets, 256 steps of 32, forward and backward",
+            "LSTM 149 -> 256 with resets, 256 steps of 32, forward and backward, one core",
             1 / mine,
             "passes/s",
             "torch.nn.LSTM, which cannot reset",
             1 / torchs,
         ),
     ]
+
+
+def _shape(config: PPOConfig) -> str:
+    return f"{NUM_ENVS} x 256, {config.epochs} epochs of {config.minibatches}"
+
+
+def on_all_and_on_one(config: PPOConfig, domain: MazeDomain, engine: Engine) -> tuple[float, float]:
+    """Steps per second of one student on all cores and on one."""
+    cores = worker_count()
+    on_all = steps_per_second(_student(config, engine), domain, engine)
+    try:
+        use_workers(1)
+        return on_all, steps_per_second(_student(config, engine), domain, engine)
+    finally:
+        use_workers(cores)
+
+
+def pairs_per_second(config: PPOConfig, domain: MazeDomain, engine: Engine) -> float:
+    """Steps per second of each of two students that play the same levels, as under PAIRED and CLUTR."""
+    students = [_student(config, engine, name) for name in ("protagonist", "antagonist")]
+
+    def update(levels: LevelBatch) -> None:
+        for student in students:
+            student.learn(student.rollout(engine, levels))
+
+    return NUM_ENVS * students[0].config.rollout_steps / best_seconds(update, domain, engine, UPDATES)
 
 
 def jaxued_steps_per_second() -> tuple[str, float | None]:
@@ -114,32 +149,38 @@ def jaxued_steps_per_second() -> tuple[str, float | None]:
     ]
 
 
-def _student(config: PPOConfig, engine: Engine) -> PPOStudent:
+def _student(config: PPOConfig, engine: Engine, name: str = "bench") -> PPOStudent:
     config = replace(config, rollout_steps=256)
-    return config.build(engine.observation_space, engine.action_space, 1, "bench")
+    return config.build(engine.observation_space, engine.action_space, 1, name)
 
 
 def steps_per_second(student: PPOStudent, domain: MazeDomain, engine: Engine, updates: int = UPDATES) -> float:
     """Environment steps per second of the best of some updates, after one to warm up."""
+    steps = student.config.rollout_steps * engine.num_envs
+    return steps / best_seconds(lambda levels: student.learn(student.rollout(engine, levels)), domain, engine, updates)
+
+
+def best_seconds(update: Callable[[LevelBatch], object], domain: MazeDomain, engine: Engine, updates: int) -> float:
+    """Seconds of the best of some updates on new levels, their sampling included, after one to warm up."""
     rng = named_generator(0, "bench", "levels")
     best = float("inf")
-    for update in range(updates + 1):
+    for number in range(updates + 1):
         started = time.perf_counter()
-        student.learn(student.rollout(engine, domain.sample(engine.num_envs, rng)))
-        if update:
+        update(domain.sample(engine.num_envs, rng))
+        if number:
             best = min(best, time.perf_counter() - started)
-    return student.config.rollout_steps * engine.num_envs / best
+    return best
 
 
-def matrix_multiply_peak(size: int = 2048, repetitions: int = 8) -> float:
-    """Floating-point operations per second of the best of some square matrix products."""
+def matrix_multiply_peak(cores: int = 1, size: int = 2048, repetitions: int = 8) -> float:
+    """Floating-point operations per second of the best of some square matrix products, one on each core at a time."""
     a, b = torch.rand(size, size), torch.rand(size, size)
     best = float("inf")
     for _ in range(repetitions):
         started = time.perf_counter()
-        torch.mm(a, b)
+        run_parts(lambda _: torch.mm(a, b), range(cores))
         best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
+    return 2 * size**3 * cores / best
 
 
 def training_flops(network: ActorCritic, config: PPOConfig) -> float:

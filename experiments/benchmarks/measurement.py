@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from clutr.envs.workers import worker_count
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -40,6 +42,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "processor": model,
         "cores": os.cpu_count(),
+        "workers": worker_count(),
         "torch_threads": torch.get_num_threads(),
         "simd": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
