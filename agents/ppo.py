@@ -133,6 +133,8 @@ class PPOStudent(Stateful):
     """
 
     saved = ("network", "optimiser", "action_rng", "batch_rng", "normaliser")
+    learns_alone = True
+    """Nothing that `learn` changes is shared with other students, so that several can learn at the same time."""
 
     def __init__(self, config: PPOOptions, network: Network, seed: int, name: str, device: torch.device | str) -> None:
         self.config = config

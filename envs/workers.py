@@ -7,6 +7,7 @@ threads without work sleep. How work is divided must not depend on the number of
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,6 +17,8 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 _chosen: list[int] = []
+_within = threading.local()
+"""Of each thread: the `share` of the threads that the part has on which it works."""
 
 
 def use_workers(workers: int | None) -> None:
@@ -30,8 +33,9 @@ def use_workers(workers: int | None) -> None:
 
 
 def worker_count() -> int:
-    """How many threads `run_parts` uses at most."""
-    return _chosen[0] if _chosen else _default_count()
+    """How many threads `run_parts` uses at most; inside of a part, the part's share of them."""
+    share: int | None = getattr(_within, "share", None)
+    return share or (_chosen[0] if _chosen else _default_count())
 
 
 @cache
@@ -48,19 +52,24 @@ def run_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list
     It may be called inside of itself. Raises what the function raised for the first part for which it did, once no
     part is being worked on any more.
     """
-    others = min(worker_count(), len(parts)) - 1
+    count = worker_count()
+    others = min(count, len(parts)) - 1
     if others < 1:
         return [function(part) for part in parts]
+    share = count // (others + 1)
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
     turn = itertools.count()  # its next number is taken by one thread only
 
     def work() -> None:
+        before = getattr(_within, "share", None)
+        _within.share = share
         while (number := next(turn)) < len(parts) and not errors:
             try:
                 results[number] = function(parts[number])
             except BaseException as error:
                 errors[number] = error
+        _within.share = before
 
     helpers = [_pool(os.getpid()).submit(work) for _ in range(others)]
     work()

@@ -123,8 +123,8 @@ def pairs_per_second(config: PPOConfig, domain: MazeDomain, engine: Engine) -> f
     students = [_student(config, engine, name) for name in ("protagonist", "antagonist")]
 
     def update(levels: LevelBatch) -> None:
-        for student in students:
-            student.learn(student.rollout(engine, levels))
+        played = [student.rollout(engine, levels) for student in students]
+        run_parts(lambda index: students[index].learn(played[index]), range(2))
 
     return NUM_ENVS * students[0].config.rollout_steps / best_seconds(update, domain, engine, UPDATES)
 

@@ -89,8 +89,8 @@ _TEACHER: dict[str, Any] = {
 }
 
 STRONG_TEACHER = CLUTRConfig(**_TEACHER)
-"""The published teacher is tiny and slow; this one starts uniform and moves within hundreds of updates, in steps that are
-too small to follow the noise of the regret."""
+"""The published teacher is tiny and slow; this one starts uniform and moves within hundreds of updates, in steps that
+are too small to follow the noise of the regret."""
 
 LIGHT_CAR_STUDENT = PixelPPOConfig(torso="light", learning_rate=1e-3, epochs=5, minibatches=16)
 """Learns faster than the published student in equal time on a CPU."""

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.agents.student import EpisodeStatistics, Scheduled, Student
+from clutr.agents.student import EpisodeStatistics, Scheduled, Student, Trajectories
 from clutr.curricula.base import Context, Curriculum, Outcome
 from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.randomness import derive_seed, named_generator
+from clutr.envs.workers import run_parts
 from clutr.experiments.config import Experiment, method_of
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
@@ -162,10 +163,8 @@ class Runner:
         statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
         outcome = Outcome.stack(proposal, list(statistics.values()))
         observed = self.curriculum.observe(outcome)
-        learned = {
-            name: student.learn(played[name], proposal.train[proposal.assignment[index]])
-            for index, (name, student) in enumerate(self.students.items())
-        }
+        train = {name: proposal.train[row] for name, row in zip(played, proposal.assignment, strict=True)}
+        learned = self._learn(played, train)
         self.update += 1
         self.steps += next(iter(played.values())).rewards.numel()
 
@@ -180,6 +179,16 @@ class Runner:
         if self._due(self.experiment.record_every):
             self._record(outcome, observed)
         return metrics
+
+    def _learn(self, played: Mapping[str, Trajectories], train: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """Let each student learn from what it has played; at the same time if nothing is shared between them."""
+
+        def learn(name: str) -> dict[str, float]:
+            return self.students[name].learn(played[name], train[name])
+
+        if all(getattr(student, "learns_alone", False) for student in self.students.values()):
+            return dict(zip(played, run_parts(learn, list(played)), strict=True))
+        return {name: learn(name) for name in played}
 
     def _due(self, every: int) -> bool:
         return self.update % every == 0 or self.update == 1 or self.steps >= self.experiment.total_steps

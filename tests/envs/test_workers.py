@@ -48,6 +48,13 @@ def test_calls_inside_of_calls() -> None:
     ]
 
 
+def test_parts_share_the_threads() -> None:
+    use_workers(5)
+    assert run_parts(lambda _: worker_count(), [0, 1]) == [2, 2]
+    assert run_parts(lambda _: worker_count(), list(range(9))) == [1] * 9
+    assert worker_count() == 5
+
+
 def test_fewer_than_one_is_refused() -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         use_workers(0)
