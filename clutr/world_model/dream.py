@@ -49,7 +49,9 @@ class Dream:
     terminations: Tensor
     """`[H, N]`: the probability that the action terminated the episode."""
     states: Tensor
-    """`[H, N, S]`: the memory's state after each action."""
+    """`[H, N, S]`: the memory's state after each action; no steps if they were not to be kept."""
+    seen: Tensor | None = None
+    """`[H, N, rows, columns]`: how much of each cell of the picture had been seen, of a core that can tell."""
 
 
 class Dreamer:
@@ -79,7 +81,7 @@ class Dreamer:
         state = self.memory.initial_state(latents.shape[1]) if state is None else state
         if not len(actions):
             raise ValueError("observing needs at least one action between two frames")
-        state, expected = self.memory.scan(state, normal[:-1], actions)
+        state, expected = self.memory.scan(self.memory.dreaming(state, False), normal[:-1], actions)
         return LatentState(state, normal[-1]), expected
 
     @torch.no_grad()
@@ -95,6 +97,7 @@ class Dreamer:
             rng: draws it; needed with a temperature above 0.
         """
         state, expected = self.memory.step(latent_state.state, latent_state.latent, actions)
+        state = self.memory.dreaming(state, True)  # the first latent was seen, those to come are its own
         if temperature is None:
             return LatentState(state, clip_latents(expected.latent.mean())), expected
         drawn = expected.latent.sample(rng or torch.Generator(), temperature)
@@ -108,6 +111,8 @@ class Dreamer:
         horizon: int,
         temperature: float | None = None,
         rng: torch.Generator | None = None,
+        *,
+        keep_states: bool = True,
     ) -> Dream:
         """Dream on for `horizon` steps.
 
@@ -117,8 +122,9 @@ class Dreamer:
             horizon: H.
             temperature: see `step`.
             rng: see `step`.
+            keep_states: whether to keep the memory's states, which may be large.
         """
-        latents, rewards, terminations, states = [], [], [], []
+        latents, rewards, terminations, states, seen = [], [], [], [], []
         for time in range(horizon):
             present = self.scale.restore(latent_state.latent)
             chosen = actions[time] if isinstance(actions, Tensor) else actions(present, latent_state.state)
@@ -126,5 +132,15 @@ class Dreamer:
             latents.append(self.scale.restore(latent_state.latent))
             rewards.append(expected.reward * self.scale.reward_std)
             terminations.append(expected.termination.sigmoid())
-            states.append(latent_state.state)
-        return Dream(*(torch.stack(column) for column in (latents, rewards, terminations, states)))
+            if keep_states:
+                states.append(latent_state.state)
+            if (share := self.memory.seen(latent_state.state)) is not None:
+                seen.append(share)
+        kept = torch.stack(states) if states else latent_state.state.new_zeros(0, *latent_state.state.shape)
+        return Dream(
+            torch.stack(latents),
+            torch.stack(rewards),
+            torch.stack(terminations),
+            kept,
+            torch.stack(seen) if seen else None,
+        )

@@ -126,25 +126,30 @@ class LatentRollouts(NamedTuple):
     """`[H, E, D]` by method."""
     rewards: dict[str, Tensor]
     """`[H, E]` of methods that predict rewards."""
+    seen: dict[str, Tensor] = {}  # noqa: RUF012 (never changed)
+    """`[H, E, rows, columns]` of methods that tell what they have seen from what they invent."""
 
 
 def roll_out(
     windows: Windows, dreamers: Mapping[str, Dreamer], linear: LinearDynamics, context: int, scale: Scale
 ) -> LatentRollouts:
     """Let every dreamer and every baseline predict."""
-    seen, horizon = windows.latents[:context], len(windows.rewards)
+    shown, horizon = windows.latents[:context], len(windows.rewards)
     ahead = windows.actions[context - 1 :]
     latents = {
-        "copy last": copy_last(seen, horizon),
-        "mean": mean_latent(scale.latent_mean, seen.shape[1], horizon),
-        "damped velocity": damped_velocity(seen, horizon),
-        "linear": linear.roll(seen, ahead),
+        "copy last": copy_last(shown, horizon),
+        "mean": mean_latent(scale.latent_mean, shown.shape[1], horizon),
+        "damped velocity": damped_velocity(shown, horizon),
+        "linear": linear.roll(shown, ahead),
     }
-    rewards = {}
+    rewards: dict[str, Tensor] = {}
+    seen: dict[str, Tensor] = {}
     for name, dreamer in dreamers.items():
         dream = dreamer.dream(observe_windows(dreamer, windows), ahead, horizon)
         latents[name], rewards[name] = dream.latents, dream.rewards
-    return LatentRollouts(latents, rewards)
+        if dream.seen is not None:
+            seen[name] = dream.seen
+    return LatentRollouts(latents, rewards, seen)
 
 
 def _list(values: Tensor) -> list[float | None]:
@@ -305,7 +310,7 @@ def calibration_ahead(
     count, told = len(starts.latent), [horizon for horizon in horizons if horizon <= len(windows.rewards)]
     rows = torch.arange(count).repeat(draws)
     actions = windows.actions[context - 1 : context - 1 + max(told, default=0)][:, rows]
-    dream = dreamer.dream(starts.branch(rows), actions, len(actions), 1.0, rng)
+    dream = dreamer.dream(starts.branch(rows), actions, len(actions), 1.0, rng, keep_states=False)
     found = {}
     for horizon in told:
         drawn = dream.latents[horizon - 1].view(draws, count, -1)

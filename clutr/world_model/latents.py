@@ -1,5 +1,6 @@
 """Recorded episodes as sequences of latents: what the memory is trained on."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from clutr.envs.progress import Progress
 from clutr.world_model.dataset import TERMINATED, EpisodeDataset
+from clutr.world_model.views import View
 
 CHUNK = 512
 """Frames that are encoded at a time."""
@@ -30,6 +32,8 @@ class LatentEpisode:
     """`[L]`."""
     terminated: Tensor
     """`[L]` float32: 1 where the environment ended the episode."""
+    motion: Tensor | None = None
+    """`[L, 3]`: the viewer's true motion in each step (`clutr.world_model.views`); None where it is not known."""
 
     def __len__(self) -> int:
         """Actions."""
@@ -38,7 +42,11 @@ class LatentEpisode:
 
 @torch.no_grad()
 def encode_episodes(
-    dataset: EpisodeDataset, split: str, encode: Encode, progress: Progress = lambda *_: None
+    dataset: EpisodeDataset,
+    split: str,
+    encode: Encode,
+    progress: Progress = lambda *_: None,
+    view: View | None = None,
 ) -> list[LatentEpisode]:
     """The episodes of a split, as in `EpisodeDataset.played`, as latents.
 
@@ -47,6 +55,7 @@ def encode_episodes(
         split: one of `clutr.world_model.dataset.SPLITS`.
         encode: the backbone.
         progress: told of frames encoded.
+        view: tells the motion of whoever sees the frames.
     """
     episodes = dataset.played(split)
     if not episodes:
@@ -62,6 +71,7 @@ def encode_episodes(
         progress(min(first + CHUNK, len(rows)), len(rows), {})
     actions, rewards = dataset.actions(rows), dataset.column("rewards", rows)
     terminated = (dataset.column("ended", rows) == TERMINATED).float()
+    states = None if view is None else dataset.column("privileged_state", rows)
     found, first = [], 0
     for episode in episodes:
         behind = first + episode.rows
@@ -72,6 +82,7 @@ def encode_episodes(
                 actions=actions[first : behind - 1],
                 rewards=rewards[first : behind - 1],
                 terminated=terminated[first : behind - 1],
+                motion=None if states is None else view.motion(states[first:behind], dataset.quantities),  # type: ignore[union-attr]
             )
         )
         first = behind
@@ -96,6 +107,8 @@ class Chunk:
     """`[B]` bool: whether an episode begins here; elsewhere the state of the chunk before is carried on."""
     goes_on: Tensor
     """`[B]` bool: whether the next chunk carries on from the last recorded step of this one."""
+    motion: Tensor
+    """`[T, B, 3]`; NaN where it is not known."""
 
     def to(self, device: torch.device) -> "Chunk":
         """The chunk on a device."""
@@ -111,6 +124,7 @@ class Chunk:
             real=self.real[time:],
             first=torch.zeros_like(self.first),
             goes_on=self.goes_on,
+            motion=self.motion[time:],
         )
 
 
@@ -163,6 +177,7 @@ class Streams:
         real = torch.zeros(self.length, self.count, dtype=torch.bool)
         first = torch.ones(self.count, dtype=torch.bool)
         goes_on = torch.zeros(self.count, dtype=torch.bool)
+        motion = torch.full((self.length, self.count, 3), math.nan)
         for stream, place in enumerate(places):
             if place is None:
                 continue
@@ -177,5 +192,7 @@ class Streams:
             rewards[:size, stream] = episode.rewards[start:stop]
             terminated[:size, stream] = episode.terminated[start:stop]
             real[:size, stream] = True
+            if episode.motion is not None:
+                motion[:size, stream] = episode.motion[start:stop]
             first[stream], goes_on[stream] = start == 0, stop < len(episode)
-        return Chunk(latents, actions, rewards, terminated, real, first, goes_on)
+        return Chunk(latents, actions, rewards, terminated, real, first, goes_on, motion)

@@ -7,7 +7,7 @@ Source: Ha & Schmidhuber 2018, "World Models", with heads for reward and termina
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clutr.agents.networks import linear
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least
-from clutr.world_model.cores.base import Core, CoreConfig
+from clutr.world_model.cores.base import Core, CoreConfig, ProposingCore
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.mixture import GaussianMixture
 
@@ -47,6 +47,8 @@ class Prediction(NamedTuple):
     """`[...]`, in the scale's units."""
     termination: Tensor
     """`[...]`: logit of the episode's termination."""
+    motion: Tensor | None = None
+    """`[..., 3]`: the viewer's motion in the step, of a core that predicts it, in standard deviations."""
 
 
 PASSIVE = 0.05
@@ -120,19 +122,45 @@ class Memory(nn.Module):
         super().__init__()
         self.config, self.latents, self.actions = config, latents, actions
         self.core: Core = config.core.build(latents + actions, rng)
-        self.mixture = linear(self.core.width, 3 * latents * config.gaussians, rng, gain=0.1)
-        self.outcome = linear(self.core.width, 2, rng, gain=0.1)
+        self._proposes = isinstance(self.core, ProposingCore)  # asked once, since it is looked up slowly
+        width = self.proposing.head_width if self.proposing is not None else self.core.width
+        self.mixture = linear(width, 3 * latents * config.gaussians, rng, gain=0.1)
+        self.outcome = linear(width, 2, rng, gain=0.1)
+
+    @property
+    def proposing(self) -> ProposingCore | None:
+        """The core, if it is one that proposes what comes next."""
+        return cast("ProposingCore", self.core) if self._proposes else None
 
     def initial_state(self, n: int) -> Tensor:
         """`[n, S]`: the state at an episode's start."""
         return self.core.initial_state(n).to(self.outcome.weight.device)
 
     def _predict(self, features: Tensor, latent: Tensor) -> Prediction:
+        if self.proposing is not None:  # the heads say how sure it is, and nothing else of the latent
+            parts = self.proposing.parts(features, self.latents)
+            mixture = GaussianMixture.from_numbers(self.mixture(parts.features), self.latents)
+            mixture = mixture._replace(means=parts.proposal[..., None].expand_as(mixture.means))
+            reward, termination = self.outcome(parts.features).unbind(-1)
+            return Prediction(mixture, reward, termination, parts.motion)
         mixture = GaussianMixture.from_numbers(self.mixture(features), self.latents)
         if self.config.residual:
             mixture = mixture._replace(means=mixture.means + latent[..., None])
         reward, termination = self.outcome(features).unbind(-1)
         return Prediction(mixture, reward, termination)
+
+    def use_scale(self, scale: Scale) -> None:
+        """Tell a core that wants to know of the latents' scale."""
+        if self.proposing is not None:
+            self.proposing.use_scale(scale.latent_mean, scale.latent_std)
+
+    def dreaming(self, state: Tensor, on: bool) -> Tensor:
+        """The state `[N, S]` of a memory that from here on is fed with its own predictions, or no longer is."""
+        return state if self.proposing is None else self.proposing.dreaming(state, on)
+
+    def seen(self, state: Tensor) -> Tensor | None:
+        """`[N, rows, columns]`: how much of each cell of the view was seen; None if the core cannot tell."""
+        return None if self.proposing is None else self.proposing.seen(state)
 
     def step(self, state: Tensor, latent: Tensor, action: Tensor) -> tuple[Tensor, Prediction]:
         """One step: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""

@@ -8,7 +8,7 @@ the mixture is to state the uncertainty one step ahead.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -47,6 +47,8 @@ class MemoryTrainingOptions:
     """Passes without a better validation loss after which it stops."""
     imagination_steps: int = 16
     """Steps at the end of each chunk that are also dreamt; 0 for none."""
+    motion_weight: float = 1.0
+    """Weight of the squared error of the predicted motion, in squared standard deviations, of cores that predict it."""
     dream_weight: float = 1.0
     """Weight of the losses of dreamt steps."""
     sample: bool = True
@@ -58,7 +60,7 @@ class MemoryTrainingOptions:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "epochs", "streams", "length", "patience")
         require_above(self, 0, "learning_rate", "max_gradient_norm")
-        require_at_least(self, 0, "reward_weight", "termination_weight", "dream_weight")
+        require_at_least(self, 0, "reward_weight", "termination_weight", "motion_weight", "dream_weight")
         require_one_of(self, ("constant", "cosine"), "schedule")
         if not 0 <= self.imagination_steps < self.length:
             raise ValueError(
@@ -68,7 +70,7 @@ class MemoryTrainingOptions:
 
 
 def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
-    """Mean losses of the recorded steps of a chunk: latent, reward, termination. `[3]`; zeros if there are none.
+    """Mean losses `[4]` of the recorded steps of a chunk: latent, reward, termination, motion; zeros if there are none.
 
     Args:
         found: what was expected, `[T, B]`.
@@ -84,7 +86,12 @@ def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, 
         latent = -found.latent.log_density(latents[1:]).mean(-1)
     reward = (found.reward - chunk.rewards / reward_std).square()
     termination = F.binary_cross_entropy_with_logits(found.termination, chunk.terminated, reduction="none")
-    return torch.stack([(each * real).sum() for each in (latent, reward, termination)]) / real.sum().clamp(min=1)
+    motion = torch.zeros_like(reward)
+    if found.motion is not None:
+        true = torch.where(chunk.motion.isnan(), found.motion.detach(), chunk.motion)  # unknown: nothing to learn
+        motion = (found.motion - true).square().mean(-1)
+    parts = latent, reward, termination, motion
+    return torch.stack([(each * real).sum() for each in parts]) / real.sum().clamp(min=1)
 
 
 def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
@@ -93,9 +100,12 @@ def scale_of(episodes: Sequence[LatentEpisode]) -> Scale:
     return Scale.of(torch.cat(means), torch.cat(spreads), torch.cat(rewards))
 
 
-LOSSES = ("nll", "reward", "termination"), ("dream_mse", "dream_reward", "dream_termination")
+LOSSES = (
+    ("nll", "reward", "termination", "motion"),
+    ("dream_mse", "dream_reward", "dream_termination", "dream_motion"),
+)
 """Of observed and of dreamt steps: nats a latent dimension or half its squared error; squared standard deviations
-of the reward; nats of the termination."""
+of the reward; nats of the termination; squared standard deviations of the motion, 0 where none is predicted."""
 SHOWN = "train_nll", "valid_nll", "valid_dream_mse"
 """Losses that are shown during training."""
 CONVERGED = 0.01
@@ -126,7 +136,7 @@ def convergence(losses: Sequence[float]) -> Convergence:
 
 
 def _named(split: str, parts: Tensor) -> dict[str, float]:
-    """Losses `[K, 3]` by name: `train_nll` and so on."""
+    """Losses `[K, 4]` by name: `train_nll` and so on."""
     return {
         f"{split}_{name}": float(value)
         for names, row in zip(LOSSES, parts, strict=False)
@@ -137,7 +147,9 @@ def _named(split: str, parts: Tensor) -> dict[str, float]:
 def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
     """Predictions one after the other in time: chunks concatenated, or steps stacked."""
     mixture = GaussianMixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
-    return Prediction(mixture, how([each.reward for each in found]), how([each.termination for each in found]))
+    motions = [each.motion for each in found if each.motion is not None]
+    rewards, terminations = (how([getattr(each, name) for each in found]) for name in ("reward", "termination"))
+    return Prediction(mixture, rewards, terminations, how(motions) if motions else None)
 
 
 class MemoryTraining:
@@ -167,6 +179,12 @@ class MemoryTraining:
         self.memory, self.options, self.seed = memory, options, seed
         self.device = next(memory.parameters()).device
         self.scale = scale_of(train).to(self.device)
+        memory.use_scale(self.scale)
+        if memory.proposing is not None:
+            motions = [episode.motion for episode in train if episode.motion is not None]
+            if not motions:
+                raise ValueError("this core learns from true motion, which is known of cars and mazes only")
+            memory.proposing.use_motion(torch.cat(motions).to(self.device))
         self.train, self.valid = train, valid
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, options.learning_rate)
@@ -206,24 +224,28 @@ class MemoryTraining:
             self.best = {name: value.clone() for name, value in self.memory.state_dict().items()}
 
     def _total(self, parts: Tensor) -> Tensor:
-        """The loss, of parts `[K, 3]`: of observed steps and, if K is 2, of dreamt ones."""
+        """The loss, of parts `[K, 4]`: of observed steps and, if K is 2, of dreamt ones."""
         options = self.options
-        weights = torch.tensor([1.0, options.reward_weight, options.termination_weight], device=parts.device)
+        weights = torch.tensor(
+            [1.0, options.reward_weight, options.termination_weight, options.motion_weight], device=parts.device
+        )
         kinds = torch.tensor([1.0, options.dream_weight], device=parts.device)[: len(parts)]
         return (parts @ weights * kinds).sum()
 
     def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
-        """Mean losses `[K, 3]` over all recorded steps."""
+        """Mean losses `[K, 4]` over all recorded steps."""
         options, memory = self.options, self.memory
         rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
         memory.train(learn)
         state = memory.initial_state(options.streams)
         kinds = 2 if options.imagination_steps else 1
-        sums, steps = torch.zeros(kinds, 3, device=self.device), torch.zeros(kinds, 1, device=self.device)
+        sums, steps = torch.zeros(kinds, 4, device=self.device), torch.zeros(kinds, 1, device=self.device)
         offsets = self.offsets if learn else None
         chunks = Streams(episodes, options.streams, options.length, rng, options.sample and learn, offsets).epoch()
         for number, recorded in enumerate(chunks):
             chunk = recorded.to(self.device)
+            if memory.proposing is not None:
+                chunk = replace(chunk, motion=memory.proposing.in_deviations(chunk.motion))
             before = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
             state, parts = self._losses(chunk, before)
             state = self._without_padding(chunk, before, state)
@@ -260,7 +282,7 @@ class MemoryTraining:
         return state
 
     def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The state after the chunk, and the losses `[K, 3]` of observed and of dreamt steps."""
+        """The state after the chunk, and the losses `[K, 4]` of observed and of dreamt steps."""
         memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
         if not self.options.imagination_steps:
             state, found = memory.scan(state, latents[:-1], chunk.actions)
@@ -271,6 +293,7 @@ class MemoryTraining:
         state, behind = memory.scan(state, latents[begin:-1], chunk.actions[begin:])
         for action in chunk.actions[begin:]:
             dreaming, expected = memory.step(dreaming, latent, action)
+            dreaming = memory.dreaming(dreaming, True)
             latent = expected.latent.mean()
             dreamt.append(expected)
         observed = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)

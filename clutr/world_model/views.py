@@ -167,11 +167,11 @@ class MazeView:
         return torch.stack([aside, ahead, turn], -1)
 
 
-def view_of(domain: object) -> View | None:
-    """The view of an environment; None where its geometry is not known."""
-    if isinstance(domain, CarDomain):
+def view_of(domain: object, quantities: Sequence[str]) -> View | None:
+    """The view of an environment; None where its geometry is not known, or recorded `quantities` tell no motion."""
+    if isinstance(domain, CarDomain) and {"forward_speed", "side_speed", "yaw_rate"} <= set(quantities):
         return CarView(domain.action_repeat)
-    if isinstance(domain, MazeDomain):
+    if isinstance(domain, MazeDomain) and {"row", "column", "heading_sine", "heading_cosine"} <= set(quantities):
         return MazeView(domain.view)
     return None
 

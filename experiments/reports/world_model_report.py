@@ -69,7 +69,7 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
     scale = model.dreamers[MEMORIES[0]].scale
     rollouts = roll_out(windows, model.dreamers, fit_linear(train), options.context, scale)
     rows = rows_of(dataset, windows, options)
-    view = view_of(run.experiment.domain)
+    view = view_of(run.experiment.domain, dataset.quantities)
     read_out, quality = read_out_of(dataset, train, test, view)
     privileged_state = dataset.column("privileged_state", rows[options.context :].flatten()).view(
         options.horizon, len(windows.episodes), -1
@@ -230,7 +230,7 @@ def build_world_model_report(run: WorldModelRun) -> Any:
         *scene_panel(found, source),
         *curves_panel(found, source),
         certainty(found, source),
-        coverage(_coverage(dataset), source),
+        *([coverage(_coverage(dataset), source)] if len(dataset.quantities) > 1 else []),
     ]
     path = run.path / "report.html"
     lead = "What students see, compressed and predicted; judged on levels that were never trained on."
@@ -241,7 +241,8 @@ def build_world_model_report(run: WorldModelRun) -> Any:
 
 def _coverage(dataset: EpisodeDataset) -> Mapping[str, NDArray[np.float64]]:
     """The two true numbers whose coverage matters, over all frames: curvature by speed, or where an agent was."""
-    pair = ("curvature_ahead", "forward_speed") if "forward_speed" in dataset.quantities else ("column", "row")
+    known = (("curvature_ahead", "forward_speed"), ("column", "row"), tuple(dataset.quantities[:2]))
+    pair = next(names for names in known if set(names) <= set(dataset.quantities))
     privileged_state = dataset.column("privileged_state", torch.arange(len(dataset))).double().numpy()
     return {name: privileged_state[:, dataset.quantities.index(name)] for name in pair}
 

@@ -12,9 +12,11 @@ from clutr.envs.registry import Registry
 from clutr.envs.validation import require_at_least, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
+from clutr.world_model.backbones.cells import CellsConfig
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES
+from clutr.world_model.cores.geometric import GeometricConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.evaluation import EvaluationOptions
 from clutr.world_model.memory import MemoryConfig
@@ -118,6 +120,13 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
         RecordOptions(episodes=192, length=250, sticky_action_probability=0.02),
         backbone=PPCAConfig(),
         training=replace(_CONVERGING, epochs=8, patience=8, imagination_steps=24),
+    ),
+    "car-geometric": WorldModelExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(length=250, sticky_action_probability=0.02),
+        backbone=CellsConfig(),
+        memory=MemoryConfig(core=GeometricConfig(), gaussians=1),
+        training=replace(_CONVERGING, epochs=12, patience=12, imagination_steps=16),
     ),
     "maze": WorldModelExperiment(
         MazeDomain(),

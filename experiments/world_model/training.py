@@ -21,6 +21,7 @@ from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode, encode_episodes
 from clutr.world_model.memory import Memory, Scale
 from clutr.world_model.training import SHOWN, Convergence, MemoryTraining
+from clutr.world_model.views import View, view_of
 
 SAVE_EVERY_SECONDS = 20.0
 MEMORIES = ("trained", "untrained core")
@@ -155,10 +156,14 @@ def fit_backbone(
 
 
 def encoded(
-    dataset: EpisodeDataset, backbone: Backbone, split: str, progress: Progress = lambda *_: None
+    dataset: EpisodeDataset,
+    backbone: Backbone,
+    split: str,
+    progress: Progress = lambda *_: None,
+    view: View | None = None,
 ) -> list[LatentEpisode]:
-    """The episodes of a split as the backbone sees them."""
-    return encode_episodes(dataset, split, backbone.encode, progress)
+    """The episodes of a split as the backbone sees them, with the true motion if a `view` tells it."""
+    return encode_episodes(dataset, split, backbone.encode, progress, view)
 
 
 def _memory(run: WorldModelRun, dataset: EpisodeDataset, name: str) -> Memory:
@@ -196,7 +201,8 @@ def train_memories(
         RunError: if there are no episodes to train or to validate on, or there is no such device.
     """
     place = torch_device(device)
-    train, valid = (encoded(dataset, backbone, split) for split in ("train", "valid"))
+    view = view_of(run.experiment.domain, dataset.quantities)
+    train, valid = (encoded(dataset, backbone, split, view=view) for split in ("train", "valid"))
     found = {}
     for name in MEMORIES:
         memory = _memory(run, dataset, name).to(place)

@@ -1,6 +1,6 @@
 """The one protocol of sequence cores: a step at a time, or a whole sequence at once, with the same numbers."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -43,6 +43,49 @@ class Core(Protocol):
 
     def train(self, mode: bool = True) -> Any:
         """Switch between training and evaluation."""
+        ...
+
+
+class Parts(NamedTuple):
+    """What the features of a core that proposes mean."""
+
+    features: Tensor
+    """`[..., F]`: what reward, termination and uncertainty are predicted from."""
+    proposal: Tensor
+    """`[..., D]`: the next normalised latent."""
+    motion: Tensor
+    """`[..., 3]`: right, ahead and turn of the step, in standard deviations."""
+
+
+@runtime_checkable
+class ProposingCore(Core, Protocol):
+    """A core that says itself what comes next, from the motion that it predicts; learnt from true motion."""
+
+    head_width: int
+    """Numbers of `Parts.features`."""
+
+    def parts(self, features: Tensor, latents: int) -> Parts:
+        """What features `[..., W]` mean, for so many latents."""
+        ...
+
+    def use_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Take note of the latents' means and standard deviations `[D]`."""
+        ...
+
+    def use_motion(self, motion: Tensor) -> None:
+        """Take note of the scale of true motions `[n, 3]`."""
+        ...
+
+    def in_deviations(self, motion: Tensor) -> Tensor:
+        """True motions `[..., 3]` in the units of `Parts.motion`."""
+        ...
+
+    def dreaming(self, state: Tensor, on: bool) -> Tensor:
+        """The state `[N, S]`, told whether from here on latents are its own predictions."""
+        ...
+
+    def seen(self, state: Tensor) -> Tensor:
+        """`[N, rows, columns]`: how much of each cell of the present view was seen, not invented."""
         ...
 
 

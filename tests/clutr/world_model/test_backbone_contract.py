@@ -18,6 +18,7 @@ K = 6
 SMALL: dict[str, dict[str, Any]] = {
     "haar": {"levels": 3},
     "patch-pca": {"channels": (5, 7)},
+    "cells": {"rows": 2, "columns": 2, "channels": 1, "box": (0, 0, 48, 64)},
     "vae": {"channels": (4, 8), "iterations": 45, "batch_size": 8},
     "residual": {"base": HaarConfig(latents=K, levels=3), "width": 4, "iterations": 45, "batch_size": 8},
 }
@@ -29,7 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual patch-pca": ("residual", SMALL["residual"] | {"base": PatchPCAConfig(latents=K, channels=(5, 7))}),
 }
 ALL = [*BACKBONES, *VARIANTS]
-LINEAR = ["haar", "ppca", "patch-pca"]
+LINEAR = ["haar", "ppca", "patch-pca", "cells"]
 
 
 def config_of(name: str, **options: Any) -> Any:

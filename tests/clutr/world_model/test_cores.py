@@ -1,6 +1,7 @@
 """Sequence cores: steps and scans agree, and each is what it says it is."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from clutr.world_model.cores.ssm import KoopmanConfig
 
 NAMES = list(CORES)
 INPUTS = 5
+OPTIONS: dict[str, Any] = {"geometric": {"rows": 2, "columns": 2, "channels": 1}}
+"""Options that a core needs for so few inputs."""
 
 
 def generator(seed: int = 1) -> torch.Generator:
@@ -24,7 +27,9 @@ def generator(seed: int = 1) -> torch.Generator:
 
 
 def build(name: str, seed: int = 1) -> Core:
-    return CORES[name](width=12).build(INPUTS, generator(seed))  # type: ignore[call-arg]
+    config: Any = CORES[name]
+    core: Core = config(width=12, **OPTIONS.get(name, {})).build(INPUTS, generator(seed))
+    return core
 
 
 def sequence(steps: int, n: int = 3) -> Tensor:
@@ -32,7 +37,7 @@ def sequence(steps: int, n: int = 3) -> Tensor:
 
 
 def test_all_cores_are_there() -> None:
-    assert set(NAMES) == {"lstm", "gru", "lmu", "ssm", "koopman", "aaren"}
+    assert set(NAMES) == {"lstm", "gru", "lmu", "ssm", "koopman", "aaren", "geometric"}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 33])

@@ -1,5 +1,7 @@
 """M: its steps and scans agree, its heads are what they say, and its scale is undone exactly."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from clutr.world_model.memory import Memory, MemoryConfig, Scale
 
 
 def memory(name: str = "gru", residual: bool = True) -> Memory:
-    core = CORES[name](width=10)  # type: ignore[call-arg]
+    config: Any = CORES[name]
+    core = config(width=10, **({"rows": 2, "columns": 2, "channels": 1} if name == "geometric" else {}))
     return MemoryConfig(core=core, gaussians=3, residual=residual).build(4, 2, seed=1)
 
 

@@ -1,6 +1,7 @@
 """Measures of what matters in a picture, on pictures drawn by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -152,7 +153,8 @@ class Guesser(Dreamer):
         super().__init__(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), SCALE)
         self.spread = spread
 
-    def dream(self, latent_state: LatentState, _: Tensor, horizon: int, __: float, rng: torch.Generator) -> Dream:  # type: ignore[override]
+    def dream(self, latent_state: LatentState, _: Any, horizon: int, *rest: Any, **__: Any) -> Dream:  # type: ignore[override]
+        rng = rest[1]
         latents = self.spread * torch.randn(horizon, len(latent_state.latent), 2, generator=rng)
         none = torch.zeros(latents.shape[:2])
         return Dream(latents, none, none, none)

@@ -56,7 +56,8 @@ def record(domain: PrivilegedState, steps: int) -> tuple[Tensor, ...]:
 
 
 def look_ahead(domain: PrivilegedState, frames: Tensor, masks: Tensor, states: Tensor, context: int) -> Carried:
-    view, observer = view_of(domain), domain.observer(domain.engine(1))
+    observer = domain.observer(domain.engine(1))
+    view = view_of(domain, list(observer.quantities))
     assert view is not None
     poses = trajectory(view.motion(states, list(observer.quantities)))
     return carry(view, frames[:context], masks[:context], observer.objects, poses[:context], poses[context:])
@@ -84,7 +85,7 @@ def test_carried_roads_are_where_the_simulator_draws_them() -> None:
 def test_carried_mazes_are_exact_where_they_were_seen() -> None:
     domain = MazeDomain(height=9, width=9, max_obstacles=20, view=5)
     frames, masks, states = record(domain, 6)
-    view = view_of(domain)
+    view = view_of(domain, list(domain.observer(domain.engine(1)).quantities))
     assert isinstance(view, MazeView)
     assert view.geometry.columns == 60 + 2, "five cells of twelve pixels, centred"
     found = look_ahead(domain, frames, masks, states, context=5)
@@ -107,7 +108,8 @@ def test_car_motion_by_hand() -> None:
 
 
 def test_other_environments_have_no_known_view() -> None:
-    assert view_of(object()) is None
+    assert view_of(object(), ["row"]) is None
+    assert view_of(CarDomain(), ["yaw_rate"]) is None, "a recording of one's own may not tell the speed"
 
 
 @pytest.mark.parametrize(("cells", "row", "columns"), [(5, 56.0, 62), (7, 58.5, 63)])

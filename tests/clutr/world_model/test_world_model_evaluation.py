@@ -52,7 +52,7 @@ class Oracle(Dreamer):
     def __init__(self) -> None:
         super().__init__(MemoryConfig(core=GRUConfig(width=4)).build(2, 1, seed=1), SCALE)
 
-    def dream(self, latent_state: LatentState, actions: Tensor, _: int) -> Dream:  # type: ignore[override]
+    def dream(self, latent_state: LatentState, actions: Tensor, _: int, **__: object) -> Dream:  # type: ignore[override]
         latent, found = SCALE.restore(latent_state.latent), []
         for action in actions:
             latent = latent @ TURN.T + action @ PUSH

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_
 from clutr.world_model.backbones.haar import HaarConfig
 from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.cores.aaren import AarenConfig
+from clutr.world_model.importing import Recording, import_episodes
 from clutr.world_model.memory import MemoryConfig
 
 METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", "linear", "ceiling"}
@@ -91,6 +93,23 @@ def test_other_parts_fit_in(tmp_path: Path) -> None:
     assert WorldModelRun(tmp_path).experiment == parts
     train_memories(run, record(run), fit_backbone(run, run.dataset()))
     assert load_world_model(run).dreamers["trained"].memory.latents == 12
+
+
+def test_a_recording_of_one_s_own_is_trained_on_and_reported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    episodes = [
+        Recording(rng.integers(0, 255, (16, 64, 64, 3), dtype=np.uint8), rng.random((15, 3)), rng.random(15))
+        for _ in range(30)
+    ]
+    dataset = import_episodes(tmp_path / "mine", episodes)
+    options = replace(WORLD_PRESETS["car-debug"], recording=str(dataset.path))
+    run = WorldModelRun.create(tmp_path / "world", options)
+    train_memories(run, dataset, fit_backbone(run, dataset))
+    assert main(["world", "report", "--run", str(run.path)]) == 0
+    found = json.loads((run.path / "dreams.json").read_text())
+    assert found["scene"] == {}, "nothing is known of its geometry"
+    assert found["ordinary"] is None
+    assert "How long a dream holds" in (run.path / "report.html").read_text()
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

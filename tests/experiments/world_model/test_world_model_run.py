@@ -154,7 +154,8 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"kept as {run}/recording" in said
     assert main(["world", "record", "--preset", "quilt"]) == 2
     assert (
-        "no preset is called 'quilt'; there are: car, car-fast, maze, car-debug, maze-debug" in capsys.readouterr().err
+        "no preset is called 'quilt'; there are: car, car-fast, car-geometric, maze, car-debug, maze-debug"
+        in capsys.readouterr().err
     )
     assert main(["world", "paint"]) == 2
     assert "no part is called 'paint'; there are: record" in capsys.readouterr().err
