@@ -1,8 +1,9 @@
 """The health of each kind of task manifold after its preset's pretraining, for mazes and for cars, on one core.
 
 Run as `OMP_NUM_THREADS=1 python -m clutr.experiments.studies.manifold_health [WORLD-PRESET...]`, such as
-`maze-ariel`; writes one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`. An interrupted row goes
-on where it was: the state of its training is kept in the user's cache of manifolds.
+`maze-ariel`; writes one JSON file a row, `experiments/results/manifold/health-WORLD-KIND.json`, and all rows side by
+side in `health.md`. An interrupted row goes on where it was: the state of its training is kept in the user's cache of
+manifolds.
 """
 
 import json
@@ -80,6 +81,36 @@ def measure_row(name: str) -> dict[str, Any]:
     }
 
 
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "goal and agent": ("recovery_at_25", "tail_exact"),
+    "recall": ("recovery_at_25", "set_recall"),
+    "precision": ("recovery_at_25", "set_precision"),
+    "exact": ("recovery", "task_exact"),
+    "agreement": ("prior_uniform", "agreement"),
+    "returns": ("prior_uniform", "returns"),
+    "validity": ("prior_uniform", "validity"),
+    "coverage": ("prior_uniform", "coverage"),
+    "smoothness": ("smoothness", "rank_correlation"),
+}
+"""Of the table: where each number is in a health. Tasks without 25 members stand with their recovery over all tasks."""
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows, by name, as a Markdown table; what a manifold does not have is left out."""
+    lines = [
+        "| manifold | iterations | seconds | latent | " + " | ".join(COLUMNS) + " |",
+        "|---" * (4 + len(COLUMNS)) + "|",
+    ]
+    for name, row in sorted(rows.items()):
+        health = {"recovery_at_25": row["health"]["recovery"], **row["health"]}
+        numbers = [health[group].get(key) for group, key in COLUMNS.values()]
+        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        iterations = row["config"].get("iterations", "")
+        about = [name, f"{iterations}", f"{row['pretraining_seconds']:.0f}", f"{row['dim']}"]
+        lines.append("| " + " | ".join(about + cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Measure the rows named on the command line, or all."""
     torch.set_num_threads(1)
@@ -92,6 +123,8 @@ def main() -> None:
         uniform = row["health"]["prior_uniform"]
         numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
         print(name, f"{row['pretraining_seconds']:.0f} s", row["health"]["recovery"], numbers, flush=True)
+        files = {path.stem.removeprefix("health-"): path for path in RESULTS.glob("health-*.json")}
+        (RESULTS / "health.md").write_text(table({name: json.loads(path.read_text()) for name, path in files.items()}))
 
 
 if __name__ == "__main__":
