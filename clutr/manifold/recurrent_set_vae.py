@@ -39,7 +39,7 @@ from clutr.manifold.vae import VAEManifold
 
 GROUPS = 4
 """A batch of any lengths is read and written in so many groups of about one length, which spares padding. Batches of
-one length would spare more, but a gradient step on tasks of one size forgets a little of the others."""
+one length would spare more, but each of their gradients would be about tasks of one size alone."""
 TAIL_WEIGHT = 2.0
 """Tokens with a part of their own count twice: they are two of many, but a task without them is no task."""
 
