@@ -8,6 +8,7 @@ import gymnasium
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 import clutr
 from clutr.envs.car.domain import CarDomain
@@ -56,7 +57,8 @@ def test_a_string_is_text_or_the_name_of_a_file(tmp_path: Path, monkeypatch: pyt
 
 
 @given(st.sampled_from(["maze", "car"]), st.binary(max_size=60))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.mutations
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_a_level_or_a_level_error(tmp_path: Path, kind: str, content: bytes) -> None:
     file = tmp_path / "level"
     file.write_bytes(content)
@@ -69,7 +71,8 @@ def test_any_bytes_are_a_level_or_a_level_error(tmp_path: Path, kind: str, conte
         st.tuples(st.integers(0, 20), st.integers(0, 3), st.sampled_from([*"#.GA><\n {[\0x"])), min_size=1, max_size=4
     )
 )
-@settings(max_examples=200, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(200), deadline=None)
 def test_a_damaged_maze_is_a_maze_or_a_level_error(changes: list[tuple[int, int, str]]) -> None:
     source = CORRIDOR
     for position, removed, added in changes:

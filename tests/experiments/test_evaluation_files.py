@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 from clutr.experiments.evaluation_files import in_words, read_evaluations
 
@@ -28,7 +29,8 @@ def test_a_broken_file_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogC
     assert "level a: return_mean must be a number" in caplog.text
 
 
-@settings(deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(100), deadline=None)
 @given(mutations=st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 12), ADDED), max_size=3))
 def test_no_mutated_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, mutations: Any) -> None:
     content = WHOLE

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 from clutr.experiments.metrics import MetricsFile
 
@@ -116,7 +117,8 @@ MUTATIONS = st.lists(
 )
 
 
-@settings(deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(100), deadline=None)
 @given(mutations=MUTATIONS)
 def test_no_mutated_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, mutations: Any) -> None:
     content = WHOLE.encode()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 import clutr
 from clutr.experiments import config
@@ -207,7 +208,8 @@ def _read_or_refused(text: str, world: bool) -> None:
         assert from_yaml(to_yaml(read)) == read
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.mutations
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.booleans())
 def test_mutated_values_are_read_or_refused(data: st.DataObject, world: bool) -> None:
     text = world_config.to_yaml(WORLD_PRESETS["maze-debug"]) if world else to_yaml(PRESETS["maze-clutr-debug"])
@@ -226,7 +228,8 @@ def test_mutated_values_are_read_or_refused(data: st.DataObject, world: bool) ->
     _read_or_refused(yaml.safe_dump(plain, sort_keys=False), world)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.mutations
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.booleans())
 def test_mutated_text_is_read_or_refused(data: st.DataObject, world: bool) -> None:
     text = world_config.to_yaml(WORLD_PRESETS["maze-debug"]) if world else to_yaml(PRESETS["maze-clutr-debug"])

@@ -1,5 +1,6 @@
 """State files: lossless, checked, written all or nothing."""
 
+import contextlib
 import errno
 import resource
 import signal
@@ -11,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from hypothesis import given, settings
+from longer import examples
 
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 
@@ -83,6 +85,38 @@ def test_flipped_bit_is_reported(saved: Path) -> None:
     saved.write_bytes(bytes(content))
     with pytest.raises(CorruptFileError, match="checksum does not match"):
         load_state(saved)
+
+
+@pytest.mark.mutations
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["cut", "flip", "insert", "repeat"]), st.integers(0, 2000), st.binary(max_size=9)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_a_mutated_checkpoint_is_read_as_it_was_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, mutations: list[tuple[str, int, bytes]]
+) -> None:
+    path = tmp_path_factory.mktemp("mutated") / "state.safetensors"
+    state = {"weights": torch.arange(100.0), "step": 7, "options": {"kind": "adam", "betas": (0.9, 0.999)}}
+    save_state(path, state)
+    content = path.read_bytes()
+    for how, place, other in mutations:
+        at = place % (len(content) + 1)
+        start, rest = content[:at], content[at:]
+        after = {
+            "cut": start,
+            "flip": start + bytes(byte ^ 1 << len(other) % 8 for byte in rest[:1]) + rest[1:],
+            "insert": start + other + rest,
+            "repeat": start + content[max(0, at - 40) :],
+        }
+        content = after[how]
+    path.write_bytes(content)
+    with contextlib.suppress(CorruptFileError):
+        assert same(load_state(path), state)
+    assert path.read_bytes() == content, "nobody repaired or removed it"
 
 
 def test_foreign_safetensors_is_reported(tmp_path: Path) -> None:

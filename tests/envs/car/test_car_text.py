@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.car.road.level import BezierLevels, CentreLineLevels
@@ -283,7 +284,8 @@ shapes = st.one_of(
         ),
     )
 )
-@settings(max_examples=300, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(300), deadline=None)
 def test_whatever_is_read_is_a_road_or_a_level_error(source: str) -> None:
     try:
         levels = parse(source)
@@ -328,7 +330,8 @@ edits = st.lists(
 
 
 @given(st.sampled_from(sorted(VALID)), edits)
-@settings(max_examples=200, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(200), deadline=None)
 def test_a_damaged_file_is_a_road_or_a_level_error(kind: str, changes: list[tuple[int, int, str]]) -> None:
     source = VALID[kind]
     for position, removed, added in changes:

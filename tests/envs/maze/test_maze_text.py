@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from longer import examples
 
 from clutr.envs.domain import LevelError
 from clutr.envs.maze.domain import MazeDomain
@@ -168,13 +169,15 @@ def parse_or_level_error(source: str) -> None:
 
 
 @given(st.text())
-@settings(max_examples=300, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(300), deadline=None)
 def test_any_text_is_read_or_refused(source: str) -> None:
     parse_or_level_error(source)
 
 
 @given(level_batches(), st.booleans(), st.data())
-@settings(max_examples=300, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(300), deadline=None)
 def test_damaged_levels_are_read_or_refused(levels: MazeLevels, as_json: bool, data: st.DataObject) -> None:
     source = format_json(levels) if as_json else format_levels(levels)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -193,7 +196,8 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(list(GOOD)), json_values, max_size=3))
-@settings(max_examples=300, deadline=None)
+@pytest.mark.mutations
+@settings(max_examples=examples(300), deadline=None)
 def test_json_of_wrong_types_is_read_or_refused(change: dict[str, Any]) -> None:
     parse_or_level_error(json.dumps(GOOD | change))
 
