@@ -43,6 +43,9 @@ class ReplayOptions:
     """How often a batch is replayed instead of new (the parallel form: the fraction of a batch)."""
     minimum_fill: float = 0.5
     """Nothing is replayed before the buffer is filled to this fraction."""
+    replacement: bool = True
+    """Whether a batch may draw a level again. The original draws anew whenever an episode ends; where a level stays for
+    a whole rollout, a low temperature then gives most environments the same one."""
 
     def __post_init__(self) -> None:
         require_score(self.score)
@@ -85,6 +88,15 @@ def rank_shares(n: int, temperature: float) -> Tensor:
 def _normalise(weights: Tensor) -> Tensor:
     total = weights.sum()
     return weights / total if total > 0 else torch.full_like(weights, 1 / len(weights))
+
+
+def _race(chances: Tensor, rng: torch.Generator) -> Tensor:
+    """All rows `[B]` in the order of draws without replacement.
+
+    Each takes an exponential time over its probability to arrive (Efraimidis & Spirakis 2006).
+    """
+    times = -torch.rand(len(chances), dtype=torch.float64, generator=rng).log() / chances
+    return times.argsort(stable=True)
 
 
 def _indices(numbers: Iterable[int]) -> Tensor:
@@ -146,8 +158,10 @@ class LevelBuffer(Stateful):
 
         P_stale is proportional to the time since each level's last use (arXiv 2010.03934, section 3.2).
         """
-        by_staleness = _normalise((self.clock - self.last_drawn).double())
-        return (1 - self.options.staleness) * self._by_score() + self.options.staleness * by_staleness
+        return (1 - self.options.staleness) * self._by_score() + self.options.staleness * self._by_staleness()
+
+    def _by_staleness(self) -> Tensor:
+        return _normalise((self.clock - self.last_drawn).double())
 
     def _by_score(self) -> Tensor:
         return score_distribution(self.scores, self.options.priority, self.options.temperature, self._floor)
@@ -166,6 +180,8 @@ class LevelBuffer(Stateful):
             return torch.empty(0, dtype=torch.int64)
         if not len(self):
             raise RuntimeError("the level buffer is still empty")
+        if not self.options.replacement:
+            return self._draw_distinct(n, rng)
         uniform = torch.rand(n, 2, dtype=torch.float64, generator=rng)
         cumulative = self._by_score().cumsum(0)
         by_score = torch.searchsorted(cumulative, uniform[:, 1] * cumulative[-1], right=True).clamp(max=len(self) - 1)
@@ -173,6 +189,22 @@ class LevelBuffer(Stateful):
         drawn = draw_rows(by_score.numpy(), uniform[:, 1].numpy(), self.last_drawn.numpy(), self.clock)
         self.clock += n
         return torch.from_numpy(drawn)
+
+    def _draw_distinct(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw without replacement; again in the same order where n is more than there are.
+
+        Each draw is by staleness as often as `staleness` says, else by score, among the levels that are left. (One
+        race over the blend of both would, once the few best are gone, draw nearly all others by staleness.)
+        """
+        by_staleness = torch.rand(n, generator=rng) < self.options.staleness
+        orders = [iter(_race(each, rng).tolist()) for each in (self._by_score(), self._by_staleness())]
+        rows: dict[int, None] = {}
+        for stale in by_staleness.tolist()[: len(self)]:
+            rows[next(row for row in orders[stale] if row not in rows)] = None
+        drawn = _indices(rows).repeat(-(-n // len(rows)))[:n]
+        self.last_drawn[drawn] = self.clock + 1 + torch.arange(n)
+        self.clock += n
+        return drawn
 
     def find(self, levels: LevelBatch) -> Tensor:
         """The row of each level, -1 where it is not in the buffer: `[B]` int64."""

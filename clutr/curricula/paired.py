@@ -4,24 +4,23 @@ Source: "Emergent Complexity and Zero-shot Transfer via Unsupervised Environment
 The teacher of arXiv 2110.02439 (appendix D) fills one cell of an empty grid a step, sees the grid so far, and is
 rewarded with the regret after the last step. Here a step writes one token (`clutr.envs.capabilities.Tokens`), so that
 the same teacher builds mazes (obstacles, then goal, then agent) and whatever else has tokens on a grid. Filling a cell
-twice does nothing.
+twice does nothing in mazes, and is not possible on roads. The networks are in `clutr.curricula.designers`.
 """
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.distributions import Categorical
+from torch import Tensor
 
 from clutr.agents.losses import ActionEvaluation
-from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
+from clutr.curricula.designers import ConvolutionalDesigner, Designer, RecurrentDesigner
 from clutr.curricula.ppo import Learner, TeacherOptions
 from clutr.curricula.regret import OBJECTIVES, RunningStd, students_of
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.state import Stateful
-from clutr.envs.validation import require_at_least, require_within
+from clutr.envs.validation import require_at_least, require_one_of, require_within
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,16 @@ class PAIREDOptions(TeacherOptions):
     """Filters of its convolution (published: 128)."""
     recurrent: int = 128
     """Width of its LSTM (published: 256)."""
+    network: Literal["recurrent", "convolutional"] = "recurrent"
+    """A convolution and an LSTM (published for mazes), or two convolutions without memory (published for car racing);
+    `filters` and `recurrent` are those of the first."""
+    mask_used: bool = False
+    """Whether a cell can be written once only (published for car racing), so that no token is wasted."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         students_of(self.regret)
+        require_one_of(self, ("recurrent", "convolutional"), "network")
         require_at_least(self, 1, "noise", "filters", "recurrent")
         require_within(self, 0, 1, "discount", "gae_lambda")
 
@@ -84,71 +89,14 @@ class MinimaxConfig(PAIREDConfig):
     """What the teacher maximises."""
 
 
-class Designer(nn.Module):
-    """The teacher's network: the grid so far, the step and noise go in, the next token and a value come out.
-
-    Args:
-        domain: the domain whose tokens it writes.
-        config: widths.
-        rng: draws the initial weights.
-    """
-
-    STEP_FEATURES = 10
-    HIDDEN = 32
-
-    def __init__(self, domain: Tokens, config: PAIREDOptions, rng: torch.Generator) -> None:
-        super().__init__()
-        self.grid = height, width = domain.token_grid
-        if min(height, width) < 3:
-            raise ValueError(f"PAIRED's convolution needs a grid of at least 3x3 cells, this one is {height}x{width}")
-        self.vocabulary = domain.vocabulary
-        # layers without their own initialisation, which would use the global generator
-        self.conv = nn.utils.skip_init(nn.Conv2d, 1, config.filters, kernel_size=3)
-        nn.init.xavier_uniform_(self.conv.weight, generator=rng)
-        nn.init.zeros_(self.conv.bias)
-        self.step = linear(domain.max_tokens, self.STEP_FEATURES, rng)
-        features = config.filters * (height - 2) * (width - 2) + self.STEP_FEATURES + config.noise
-        self.lstm = nn.LSTM(features, config.recurrent, device="meta").to_empty(device="cpu")
-        for name, parameter in self.lstm.named_parameters():
-            if "weight" in name:
-                nn.init.orthogonal_(parameter, generator=rng)
-            else:
-                nn.init.zeros_(parameter)
-        self.actor = self._head(config.recurrent, self.vocabulary, rng, gain=0.01)
-        self.critic = self._head(config.recurrent, 1, rng)
-
-    def _head(self, inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Sequential:
-        hidden = linear(inputs, self.HIDDEN, rng)
-        return nn.Sequential(hidden, nn.Tanh(), linear(self.HIDDEN, outputs, rng, gain))
-
-    def forward(
-        self, canvas: Tensor, steps: Tensor, noise: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Categorical, Tensor, tuple[Tensor, Tensor]]:
-        """Look at T steps of B levels.
-
-        Args:
-            canvas: `[T, B, vocabulary]` float32, 1 for each token written before the step.
-            steps: `[T]` int64, which step each one is.
-            noise: `[B, noise]`.
-            state: the LSTM's state before the first of the steps; None at a level's start.
-
-        Returns:
-            Distribution of the next token's index (token - 1) `[T, B]`, value `[T, B]`, and the state afterwards.
-        """
-        length, batch, _ = canvas.shape
-        height, width = self.grid
-        grid = canvas.reshape(length * batch, 1, height, width)
-        seen = torch.relu(self.conv(grid)).reshape(length, batch, -1)
-        # a linear layer on a one-hot step is a look-up
-        step = (self.step.weight.t()[steps] + self.step.bias)[:, None].expand(-1, batch, -1)
-        memory, state = self.lstm(torch.cat([seen, step, noise.expand(length, -1, -1)], dim=-1), state)
-        distribution = Categorical(logits=self.actor(memory), validate_args=False)
-        return distribution, self.critic(memory).squeeze(-1), state
-
-    def evaluate(self, canvas: Tensor, noise: Tensor, actions: Tensor) -> ActionEvaluation:
-        """Log-probability, value and entropy of whole levels' `actions` `[T, B]`, each `[T, B]`."""
-        distribution, values, _ = self(canvas, torch.arange(len(actions)), noise)
-        return ActionEvaluation(distribution.log_prob(actions), values, distribution.entropy())
+def design(domain: Tokens, config: PAIREDOptions, rng: torch.Generator) -> Designer:
+    """The teacher's network. Raises `ValueError` if the domain's grid or its cells do not suffice."""
+    if config.mask_used and domain.vocabulary < domain.max_tokens:
+        cells = f"{domain.max_tokens} tokens, but only {domain.vocabulary} cells"
+        raise ValueError(f"mask_used must be off for levels of {cells}")
+    if config.network == "convolutional":
+        return ConvolutionalDesigner(domain, config.noise, rng, config.mask_used)
+    return RecurrentDesigner(domain, config.noise, config.filters, config.recurrent, rng, config.mask_used)
 
 
 def canvases(actions: Tensor, vocabulary: int) -> Tensor:
@@ -203,7 +151,7 @@ class PAIRED(Stateful):
         self.regret = OBJECTIVES[config.regret]
         self.scale = RunningStd() if config.normalise_regret else None
         self.rng = context.generator("teacher")
-        self.designer = Designer(self.domain, config, self.rng)
+        self.designer = design(self.domain, config, self.rng)
         self.learner = Learner(self.designer, config, self.rng)
         self._pending: Pending[_Batch] = Pending()
 

@@ -287,3 +287,46 @@ def test_weights_neither_overflow_nor_vanish() -> None:
     for buffer in (ours, plain):
         buffer.insert(levels, torch.tensor(scores), best_return=torch.zeros(len(scores)))
     assert_same(ours, plain)
+
+
+def test_draws_without_replacement_are_distinct_and_follow_the_distribution() -> None:
+    """The first of them is a draw from the distribution; the second one from what is left of it."""
+    held = filled([3.0, 1.0, 2.0], temperature=1.0, staleness=0.0, replacement=False)
+    chances = held.distribution()
+    rng, firsts, pairs = torch.Generator().manual_seed(1), torch.zeros(3), torch.zeros(3, 3)
+    for _ in range(6_000):
+        first, second = held.draw(2, rng).tolist()
+        firsts[first] += 1
+        pairs[first, second] += 1
+    assert chisquare(firsts, 6_000 * chances).pvalue > 0.001
+    assert pairs.diagonal().tolist() == [0, 0, 0]
+    left = chances[[1, 2]] / chances[[1, 2]].sum()
+    assert chisquare(pairs[0, [1, 2]], pairs[0].sum() * left).pvalue > 0.001
+
+
+def test_a_low_temperature_fills_a_batch_with_the_best_instead_of_one_level() -> None:
+    """The published temperature: with replacement most of a batch is one level."""
+    options: dict[str, Any] = {"temperature": 0.1, "staleness": 0.3}
+    scores = torch.randperm(500, generator=torch.Generator().manual_seed(1)).float()
+    again, once = (filled(scores.tolist(), replacement=each, **options) for each in (True, False))
+    rng = torch.Generator().manual_seed(2)
+    repeated, distinct = again.draw(32, rng), once.draw(32, rng)
+    assert int(repeated.bincount().max()) > 16
+    assert len(distinct.unique()) == 32
+    best = set(scores.argsort(descending=True)[:32].tolist())
+    assert len(best & set(distinct.tolist())) >= 16
+
+
+def test_more_draws_than_levels_repeat_them_evenly_and_each_ages_the_others() -> None:
+    held = filled([3.0, 1.0, 2.0], replacement=False)
+    before = held.clock
+    drawn = held.draw(7, torch.Generator().manual_seed(1))
+    assert sorted(drawn.bincount().tolist()) == [2, 2, 3]
+    assert held.clock == before + 7
+    assert held.last_drawn[drawn[6]] == before + 7
+    assert sorted(held.last_drawn.tolist()) == [before + 5, before + 6, before + 7]
+
+
+def test_levels_without_any_chance_come_last() -> None:
+    held = filled([0.0, 5.0, 0.0], priority="proportional", temperature=1.0, staleness=0.0, replacement=False)
+    assert held.draw(3, torch.Generator().manual_seed(1)).tolist() == [1, 0, 2]

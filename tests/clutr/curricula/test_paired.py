@@ -2,6 +2,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from clutr.curricula.base import Context, Outcome, Proposal
-from clutr.curricula.paired import PAIRED, Designer, PAIREDConfig, canvases, final_reward_advantages
+from clutr.curricula.designers import ConvolutionalDesigner, Designer, RecurrentDesigner
+from clutr.curricula.paired import PAIRED, PAIREDConfig, canvases, design, final_reward_advantages
 from clutr.envs.capabilities import Repairs
+from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import LevelBatch
 from clutr.envs.maze.domain import MazeDomain
 
@@ -64,11 +67,66 @@ def reward_with(teacher: PAIRED, reward: Callable[[Tensor], Tensor]) -> tuple[Te
 
 
 def test_the_network_on_a_full_maze() -> None:
-    designer = Designer(MazeDomain(13, 13, 50), PAIREDConfig(), generator())
+    designer = RecurrentDesigner(MazeDomain(13, 13, 50), 50, 16, 128, generator())
     assert designer.lstm.input_size == 16 * 11 * 11 + 10 + 50
     conv, step, lstm = 16 * 9 + 16, 52 * 10 + 10, 4 * 128 * (1996 + 128 + 2)
     heads = (128 * 32 + 32) * 2 + 32 * 169 + 169 + 32 + 1
     assert sum(p.numel() for p in designer.parameters()) == conv + step + lstm + heads == 1_103_068
+
+
+def test_the_network_on_a_road() -> None:
+    """arXiv 2110.02439's: 2x2 convolutions of 8 and 16 filters, 1,036 features, 256 hidden units."""
+    designer = ConvolutionalDesigner(CarDomain(), 4, generator(), masked=True)
+    convs, step = 8 * 4 + 8 + 16 * 8 * 4 + 16, 12 * 8 + 8
+    heads = 2 * (1_036 * 256 + 256) + (256 * 100 + 100) + (256 + 1)
+    assert sum(p.numel() for p in designer.parameters()) == convs + step + heads
+
+
+ROADS = PAIREDConfig(noise=4, network="convolutional", mask_used=True, learning_rate=0.01)
+
+
+def test_masked_cells_are_written_once() -> None:
+    """Also by a teacher that would put all its points into one corner: roads keep their 12 points."""
+    teacher = curriculum(ROADS, CarDomain())
+    with torch.no_grad():
+        last = teacher.designer.actor[2]  # type: ignore[index]
+        last.bias[:3] = 50.0  # type: ignore[union-attr]
+    proposal = teacher.propose(32)
+    assert proposal.levels.count.tolist() == [12] * 32  # type: ignore[attr-defined]
+    actions = teacher._pending._batch.actions  # type: ignore[union-attr]
+    assert all(set(actions[:3, b].tolist()) == {0, 1, 2} for b in range(32)), "the corner first"
+    free = curriculum(PAIREDConfig(noise=4, network="convolutional"), CarDomain())
+    assert min(free.propose(64).levels.count.tolist()) < 12  # type: ignore[attr-defined]
+
+
+def test_masked_updates_are_finite_and_see_what_the_rollout_saw() -> None:
+    teacher = curriculum(ROADS, CarDomain())
+    proposal = teacher.propose(8)
+    batch = teacher._pending._batch
+    assert batch is not None
+    grid = torch.zeros(8, 100)
+    for t, action in enumerate(batch.actions):
+        distribution, value, _ = teacher.designer(grid.clone()[None], torch.tensor([t]), batch.noise)
+        assert (distribution.probs[0][grid.bool()] == 0).all()
+        torch.testing.assert_close(batch.old.log_probs[t], distribution.log_prob(action[None])[0])
+        torch.testing.assert_close(batch.old.values[t], value[0])
+        grid[torch.arange(8), action] = 1
+    metrics = teacher.observe(outcome(proposal, torch.zeros(8), torch.rand(8, generator=generator())))
+    assert all(bool(value.isfinite().all()) for value in metrics.values())
+    assert all(bool(p.isfinite().all()) for p in teacher.designer.parameters())
+
+
+def test_a_road_teacher_learns_without_memory() -> None:
+    """Rewarded for points in the upper half of the grid: with twelve of fifty cells it can have all of them there."""
+    teacher = curriculum(ROADS, CarDomain())
+    fractions = []
+    for _ in range(40):
+        proposal = teacher.propose(16)
+        earned = (teacher._pending._batch.actions < 50).float().mean(0)  # type: ignore[union-attr]
+        teacher.observe(outcome(proposal, torch.zeros(16), earned))
+        fractions.append(float(earned.mean()))
+    assert sum(fractions[:3]) / 3 < 0.6
+    assert sum(fractions[-5:]) / 5 > 0.8
 
 
 def test_proposals_are_levels_of_its_tokens_for_two_students() -> None:
@@ -137,7 +195,7 @@ def test_the_rollout_remembers_and_looks_at_the_grid() -> None:
     """The same levels come out with the same dice when grid and LSTM state are carried along by hand."""
     teacher, dice = curriculum(), generator()
     with torch.no_grad():
-        for parameter in teacher.designer.actor.parameters():
+        for parameter in teacher.designer.actor.parameters():  # type: ignore[union-attr]
             parameter.mul_(100)  # so that choices depend on what is seen and remembered
     dice.set_state(teacher.rng.get_state())
     written = tokens_of(teacher.propose(64))
@@ -215,6 +273,10 @@ def test_the_minimax_adversary_needs_one_student() -> None:
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match="regret must be one of paired, flexible, minimax, got 'x'"):
         PAIREDConfig(regret="x")  # type: ignore[arg-type]  # a YAML file can say anything
+    with pytest.raises(ValueError, match="network must be recurrent or convolutional, got 'mlp'"):
+        PAIREDConfig(network="mlp")  # type: ignore[arg-type]  # a YAML file can say anything
+    with pytest.raises(ValueError, match="mask_used must be off for levels of 5 tokens, but only 4 cells"):
+        design(Mock(vocabulary=4, max_tokens=5), PAIREDConfig(mask_used=True), generator())
     with pytest.raises(ValueError, match="filters must be at least 1, got 0"):
         PAIREDConfig(filters=0)
     with pytest.raises(ValueError, match="needs a grid of at least 3x3 cells, this one is 2x9"):
