@@ -180,6 +180,25 @@ class PPOStudent(Stateful):
         batch = Batch.of(self.network, trajectories, train)
         return self.optimise(batch, min(self.config.minibatches, len(batch))) if len(batch) else {}
 
+    def parameter_change(self, trajectories: Trajectories) -> Tensor:
+        """Squared norm of the policy's gradient on each environment alone, `[N]`: of a plain step, in its size squared.
+
+        The objective is the mean of ratio times advantage, with advantages as they are: normalised ones would say of
+        a level on which nothing can be learnt that it teaches as much as others. No clipping, since nothing has moved.
+        """
+        batch, parameters = Batch.of(self.network, trajectories, None), list(self.network.parameters())
+        steps, envs = trajectories.rewards.shape
+        number = torch.arange(envs, device=trajectories.rewards.device).expand(steps, envs)
+        environment = self.network.samples(number)[0]
+        changes = []
+        for env in range(envs):
+            part = batch.select((environment == env).nonzero().squeeze(1))
+            policy, _ = self.network(part.prepared, part.episode_starts)
+            ratio = (policy.log_prob(part.actions) - part.log_probs).exp()
+            gradients = torch.autograd.grad((ratio * part.advantages).mean(), parameters, allow_unused=True)
+            changes.append(sum(gradient.square().sum() for gradient in gradients if gradient is not None))
+        return torch.stack([torch.as_tensor(change) for change in changes])
+
     def optimise(self, batch: "Batch", minibatches: int) -> dict[str, float]:
         """Epochs of gradient steps on the minibatches of a rollout (arXiv 1707.06347, algorithm 1)."""
         totals, gradient_steps = torch.zeros(len(METRICS), device=batch.advantages.device), 0

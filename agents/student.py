@@ -145,6 +145,15 @@ class Scheduled(Protocol):
         ...
 
 
+@runtime_checkable
+class ParameterChange(Protocol):
+    """A student that can tell how much it would change on each level alone."""
+
+    def parameter_change(self, trajectories: Trajectories) -> Tensor:
+        """Squared norm of the change of all parameters by a step on each environment alone, `[N]`; none is made."""
+        ...
+
+
 class StudentConfig(Protocol):
     """A frozen dataclass of a student's options, registered in `STUDENTS`."""
 

@@ -94,6 +94,10 @@ class RLlibStudent:
         """See `clutr.agents.student.Scheduled`."""
         self._progress = progress
 
+    def parameter_change(self, trajectories: Trajectories) -> Tensor:
+        """See `PPOStudent.parameter_change`; in this process."""
+        return self.local.parameter_change(trajectories)
+
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:
         """See `PPOStudent.learn`. An update that is interrupted by a learner's death is made again by new learners."""
         trained = torch.ones(trajectories.rewards.shape[1], dtype=torch.bool) if train is None else train

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from clutr.agents.student import EpisodeStatistics
+from clutr.agents.student import EpisodeStatistics, Student, Trajectories
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.envs.registry import Registry
@@ -118,6 +118,23 @@ class Curriculum(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A curriculum that wants to know more of a rollout than `EpisodeStatistics` tells."""
+
+    def require_student(self, student: Student) -> None:
+        """Raises `ValueError` if a student cannot tell what is measured."""
+        ...
+
+    def measure(self, student: Student, played: Trajectories) -> dict[str, Tensor]:
+        """Called for each student after its rollout, before it learns.
+
+        Returns:
+            Numbers by name, each `[n]`, a number an environment: they join the scores of the student's statistics.
+        """
         ...
 
 

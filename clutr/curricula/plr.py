@@ -5,12 +5,14 @@ arXiv 2110.02439, algorithm 1. A level stays in its environment for a whole roll
 parallel form every batch holds new and replayed levels in the same mix (arXiv 2311.12716, section 4.1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.curricula.buffer import LevelBuffer, ReplayOptions
 from clutr.curricula.scores import Scorer
@@ -57,7 +59,7 @@ class PLR(Stateful):
         self.config = config
         self.domain = context.domain
         self.buffer = LevelBuffer(config, context.domain.level_type)
-        self.score = Scorer(config.score, context.domain)
+        self.score: Callable[[LevelBatch, EpisodeStatistics, Tensor], Tensor] = Scorer(config.score, context.domain)
         self.levels_rng = context.generator("levels")
         self.replay_rng = context.generator("replay")
         self._pending: Pending[int] = Pending()  # how many levels of the proposal are new

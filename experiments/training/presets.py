@@ -18,13 +18,15 @@ from clutr.curricula.clutr_replay import CLUTRReplayConfig
 from clutr.curricula.latent_accel import LatentACCELConfig
 from clutr.curricula.latent_learnability import LatentLearnabilityConfig
 from clutr.curricula.ncc import NCCConfig
+from clutr.curricula.pace import PACEConfig
 from clutr.curricula.paired import FlexiblePAIREDConfig, MinimaxConfig, PAIREDConfig
 from clutr.curricula.plr import PLRConfig, RobustPLRConfig
 from clutr.curricula.population import PopulationPAIREDConfig
 from clutr.curricula.ppo import TeacherOptions
-from clutr.curricula.random import DomainRandomisationConfig, RandomLatentsConfig
+from clutr.curricula.random import DomainRandomisationConfig, MatchedRandomisationConfig, RandomLatentsConfig
 from clutr.curricula.repaired import REPAIREDConfig
 from clutr.curricula.sfl import SFLConfig
+from clutr.curricula.traced import TRACEDConfig
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
@@ -99,6 +101,7 @@ LIGHT_CAR_STUDENT = PixelPPOConfig(torso="light", learning_rate=3e-4, epochs=5, 
 
 MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "dr": DomainRandomisationConfig(),
+    "dr-matched": MatchedRandomisationConfig(property="wall_count", least=12, most=28),
     "minimax": MinimaxConfig(),
     "paired": PAIREDConfig(),
     "flexible-paired": FlexiblePAIREDConfig(),
@@ -109,14 +112,16 @@ MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "parallel-plr": RobustPLRConfig(replacement=False, parallel=True),
     "accel": ACCELConfig(replacement=False, start="simple"),
     "parallel-accel": ACCELConfig(replacement=False, start="simple", parallel=True),
+    "traced": TRACEDConfig(replacement=False, start="simple"),
+    "pace": PACEConfig(),
     "sfl": SFLConfig(),
     "ncc": NCCConfig(score="regret", learning_rate=0.005, entropy=0.032),
     "alp-gmm": ALPGMMConfig(),
 }
 """Curricula of mazes that need no task manifold, as published but for what `docs/method.md` says of replay and NCC."""
 
-_WITHOUT_ENTROPY = ("paired", "flexible-paired", "population-paired", "repaired", "accel", "parallel-accel")
-"""Published without an entropy bonus for their students in mazes (arXiv 2110.02439, 2203.01302)."""
+_WITHOUT_ENTROPY = ("paired", "flexible-paired", "population-paired", "repaired", "accel", "parallel-accel", "traced")
+"""Published without an entropy bonus for their students in mazes (arXiv 2110.02439, 2203.01302, 2506.19997)."""
 
 MAZE_LATENT_CURRICULA: dict[str, CurriculumConfig] = {
     "random-latent": RandomLatentsConfig(),
@@ -163,6 +168,8 @@ CAR_CURRICULA: dict[str, CurriculumConfig] = {
     "robust-plr": RobustPLRConfig(**_CAR_REPLAY),
     "repaired": REPAIREDConfig(**_CAR_PAIRED | _CAR_REPLAY | _CAR_REPAIRED),
     "accel": ACCELConfig(**_CAR_REPLAY),
+    "traced": TRACEDConfig(**_CAR_REPLAY),
+    "pace": PACEConfig(capacity=2_900),
     "sfl": SFLConfig(score="return_variance", environments=4, candidates=64, kept=16),
     "ncc": NCCConfig(score="return_variance", environments=4, candidates=64, kept=16),
     "population-paired": PopulationPAIREDConfig(**_CAR_PAIRED | {"regret": "flexible"}),

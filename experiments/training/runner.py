@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics, Scheduled, Student, Trajectories
-from clutr.curricula.base import Context, Curriculum, Outcome
+from clutr.curricula.base import Context, Curriculum, Measuring, Outcome
 from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.randomness import derive_seed, named_generator
 from clutr.envs.workers import run_parts
@@ -62,7 +62,9 @@ def require_trainable(experiment: Experiment) -> None:
         experiment.backend.require_fit(experiment.student, device)
         engine = domain.engine(1, device)
         spaces = engine.observation_space, engine.action_space
-        experiment.student.build(*spaces, seed, curriculum.students[0], device)
+        student = experiment.student.build(*spaces, seed, curriculum.students[0], device)
+        if isinstance(curriculum, Measuring):
+            curriculum.require_student(student)
     except (ValueError, ImportError) as error:  # options that do not fit each other, an extra that is not installed
         raise RunError(f"this cannot be trained: {error}") from error
 
@@ -90,6 +92,9 @@ class Runner:
         self.students: dict[str, Student] = self.experiment.backend.students(
             self.experiment.student, self.curriculum.students, domain, self.engine, seed, device
         )
+        if isinstance(self.curriculum, Measuring):
+            for student in self.students.values():
+                self.curriculum.require_student(student)
         self.update, self.steps, self.seconds, self.evaluation_seconds = 0, 0, 0.0, 0.0
         self.stop_requested = False
         self._say = say
@@ -161,6 +166,9 @@ class Runner:
         for index, (name, student) in enumerate(self.students.items()):
             played[name] = student.rollout(self.engine, proposal.levels[proposal.assignment[index]])
         statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
+        if isinstance(self.curriculum, Measuring):
+            for name, student in self.students.items():
+                statistics[name].scores.update(self.curriculum.measure(student, played[name]))
         outcome = Outcome.stack(proposal, list(statistics.values()))
         observed = self.curriculum.observe(outcome)
         train = {name: proposal.train[row] for name, row in zip(played, proposal.assignment, strict=True)}
