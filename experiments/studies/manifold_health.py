@@ -27,11 +27,14 @@ RESULTS = Path(__file__).parents[1] / "results" / "manifold"
 ROWS = [
     f"{domain}-{preset}" for domain in ("maze", "car") for preset in ("fast", "ariel", "combinatorial", "recurrent")
 ]
-SORTING = ["car-recurrent", "car-softmax", "car-shuffled"]
-"""The sorting ablation. Two things differ between a hazard on sorted tasks and a softmax on shuffled ones, so a row
-between them has a softmax on sorted ones."""
-VARIANTS: dict[str, dict[str, Any]] = {"softmax": {"law": "softmax"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "softmax": {"law": "softmax"},
+    "unsupervised": {"supervision": 0.0, "decoder_joins": 0.0},
+}
 """Rows that differ from the preset `recurrent` in these options."""
+ABLATIONS = ["car-shuffled", "car-softmax", "car-unsupervised"]
+"""Two things differ between a hazard on sorted tasks and a softmax on shuffled ones, so a row between them has a
+softmax on sorted ones. The last row trains the map from the latent through the decoder alone."""
 SAVE_EVERY_SECONDS = 30.0
 
 
@@ -115,10 +118,10 @@ def main() -> None:
     """Measure the rows named on the command line, or all."""
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[1:] or ROWS + SORTING[1:]:
+    for name in sys.argv[1:] or ROWS + ABLATIONS:
         row = measure_row(name)
         domain_name, _, preset = name.partition("-")
-        variant = f"-{preset}" if name in SORTING[1:] else ""
+        variant = f"-{preset}" if name in ABLATIONS else ""
         (RESULTS / f"health-{domain_name}-{row['kind']}{variant}.json").write_text(json.dumps(row, indent=1) + "\n")
         uniform = row["health"]["prior_uniform"]
         numbers = {key: uniform[key] for key in ("agreement", "hole_rate", "validity", "unique", "coverage")}
