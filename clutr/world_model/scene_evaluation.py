@@ -101,7 +101,8 @@ def scene_curves(rollouts: LatentRollouts, decode: Pictures, scene: Scene) -> di
     Returns:
         By method: `iou/SURFACE`, means over windows; `mse_seen` and `mse_unseen`, None where there is no such pixel;
         `iou_horizon`, how many steps the first surface's mean IoU stays at or above 0.65, with a 95 % interval over
-        windows, at the precision of the horizons. And `seen_share`, the share of pixels that had been seen.
+        windows, at the precision of the horizons. And `seen_share`, the share of pixels that had been seen, with
+        `seen_agreement` of the methods that tell.
     """
     real, pictured = scene.frames.float() / 255, scene.frames.shape[1]
     world = ~among(scene.masks, scene.objects, scene.view.moving)
@@ -124,7 +125,32 @@ def scene_curves(rollouts: LatentRollouts, decode: Pictures, scene: Scene) -> di
             "mse_unseen": _means(unseen),
             "iou_horizon": {"value": ends[0], "interval": ends[1:]},
         }
-    return {"methods": methods, "surface": main, "seen_share": _means(_share(scene.carried.seen, world))}
+    picked = [horizon - 1 for horizon in scene.horizons]
+    agreement = {
+        name: seen_agreement(told[picked][:, :pictured], scene.carried.seen, scene.view)
+        for name, told in rollouts.seen.items()
+    }
+    shares = _means(_share(scene.carried.seen, world))
+    return {"methods": methods, "surface": main, "seen_share": shares, "seen_agreement": agreement}
+
+
+def seen_agreement(told: Tensor, seen: Tensor, view: View) -> list[float | None] | None:
+    """How often a model is right about which cells had been seen, by horizon: a share of all cells.
+
+    Args:
+        told: `[K, P, rows, columns]`: how much of each cell the model says it had seen.
+        seen: `[K, P, H, W]` bool: which pixels had been.
+        view: whose world the cells divide.
+
+    Returns:
+        `[K]`; None if the cells are no whole pixels.
+    """
+    rows, columns = told.shape[-2:]
+    height, width = view.geometry.rows, view.geometry.columns
+    if height % rows or width % columns:
+        return None
+    area = seen[..., :height, :width].unflatten(-1, (columns, -1)).unflatten(-3, (rows, -1)).float().mean((-1, -3))
+    return _means(((told > 0.5) == (area > 0.5)).float().mean((-1, -2)))
 
 
 def ordinary_driving(states: Tensor, quantities: Sequence[str]) -> Tensor | None:

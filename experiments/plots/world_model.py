@@ -151,6 +151,10 @@ def scene_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
     for key, title in (("mse_seen", "Pixels that had been seen"), ("mse_unseen", "Pixels that nobody could have seen")):
         curves = {name: each[key] for name, each in methods.items()}
         cards.append(_curves(f"world-{key}", title, horizons, curves, "mean squared error"))
+    told = {name: shares for name, shares in scene["seen_agreement"].items() if shares}
+    if told:
+        title = "Whether it knows what it invented"
+        cards.append(_curves("world-agreement", title, horizons, told, "share of cells it is right about"))
     cards.append(_curves("world-seen", "Share that had been seen", horizons, {"trained": scene["seen_share"]}, "share"))
     held = facts_table([(name, _held(each["iou_horizon"])) for name, each in methods.items()])
     caption = (

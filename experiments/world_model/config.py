@@ -126,7 +126,7 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
         RecordOptions(length=250, sticky_action_probability=0.02),
         backbone=CellsConfig(),
         memory=MemoryConfig(core=GeometricConfig(), gaussians=1),
-        training=replace(_CONVERGING, epochs=12, patience=12, imagination_steps=16),
+        training=replace(_CONVERGING, epochs=12, patience=12, length=32, streams=16, imagination_steps=8),
     ),
     "maze": WorldModelExperiment(
         MazeDomain(),

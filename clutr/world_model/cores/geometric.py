@@ -1,6 +1,7 @@
 """The geometric core: it predicts its own motion, carries along what it saw, and invents what it did not.
 
-A recurrent network predicts the motion of a step from latents and actions, and learns it from true odometry. What was
+A recurrent network predicts the motion of a step from the latents that are no cells, such as indicators, and actions,
+and learns it from true odometry. What was
 seen lies on a map around the viewer, aligned with the world, so that it is resampled once when it is put down and once
 when it is looked at, however many steps lie between. Where the map is empty, a few convolutions paint what belongs
 there. Which cells of a prediction were seen and which were invented is known, by construction.
@@ -24,6 +25,8 @@ from clutr.world_model.cores.base import CORES, Parts
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.views import CarView, Geometry, MazeView, compose
 
+GLANCE = 32
+"""Numbers by which the heads are told what the next view shows."""
 KNOWN = 0.5
 """A cell counts as known if so much of what it is read from is."""
 
@@ -99,21 +102,23 @@ class GeometricCore(nn.Module):
         )
         reach = float(self.places.norm(dim=-1).max()) + config.map_cell
         self.side = 2 * math.ceil(reach / config.map_cell) + 1
-        self.network = GRUConfig(config.width).build(inputs, rng)
-        self.turn = linear(config.width, 3, rng, gain=0.1)
+        self.outside = inputs - self.cells
+        self.network = GRUConfig(config.width).build(self.outside, rng)
+        self.turn = linear(config.width + self.outside, 3, rng, gain=0.1)
+        self.glance = linear(self.cells, GLANCE, rng)
         kinds = config.channels + 3, config.painter, config.painter, config.painter
         self.painter = nn.ModuleList(
             [_convolution(kinds[i], kinds[i + 1], 1 << i, rng) for i in range(3)]
             + [_convolution(config.painter, config.channels, 1, rng)]
         )
-        self.rest = linear(config.width, inputs - self.cells, rng, gain=0.1)
+        self.rest = linear(config.width, self.outside, rng, gain=0.1)
         self.register_buffer("latent_mean", torch.zeros(inputs))
         self.register_buffer("latent_std", torch.ones(inputs))
         self.register_buffer("motion_mean", torch.zeros(3))
         self.register_buffer("motion_std", torch.ones(3))
         self.inputs = inputs
         self.map_numbers = (config.channels + 2) * self.side**2
-        self.head_width = config.width + config.rows * config.columns
+        self.head_width = config.width + config.rows * config.columns + GLANCE
         self.width = self.head_width + inputs + 3
 
     def use_scale(self, mean: Tensor, std: Tensor) -> None:
@@ -152,8 +157,9 @@ class GeometricCore(nn.Module):
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """One input `[N, I]`."""
         area, pose, asleep, units = self._unpack(state)
-        units, _ = self.network.step(units, x)
-        motion = self.turn(units)
+        outside = x[:, self.cells :]
+        units, _ = self.network.step(units, outside)
+        motion = self.turn(torch.cat([units, outside], -1))
         area, pose = self._move(area, pose, asleep, x, motion)
         view = self._look(area, pose)
         painted = self._paint(view)
@@ -171,8 +177,9 @@ class GeometricCore(nn.Module):
                 state, feature = self.step(state, x)
                 features.append(feature)
             return state, torch.stack(features)
-        last, all_units = self.network.scan(units, xs)
-        motions, views = self.turn(all_units), []
+        outside = xs[..., self.cells :]
+        last, all_units = self.network.scan(units, outside)
+        motions, views = self.turn(torch.cat([all_units, outside], -1)), []
         for x, motion in zip(xs, motions, strict=True):
             area, pose = self._move(area, pose, asleep, x, motion)
             views.append(self._look(area, pose))
@@ -261,7 +268,8 @@ class GeometricCore(nn.Module):
         present = x[..., : self.cells].unflatten(-1, self.grid)
         cells = torch.where(own, present, painted).flatten(-3)
         rest = x[..., self.cells :] + self.rest(units)
-        return torch.cat([units, view[..., -2, :, :].flatten(-2), cells, rest, motion], -1)
+        glance = torch.tanh(self.glance(cells))
+        return torch.cat([units, view[..., -2, :, :].flatten(-2), glance, cells, rest, motion], -1)
 
 
 def _convolution(inputs: int, outputs: int, dilation: int, rng: torch.Generator) -> nn.Conv2d:

@@ -21,7 +21,7 @@ from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe, fit_read_out, r2
 from clutr.world_model.memory import MemoryConfig
 from clutr.world_model.scene import Palette, iou, split_error, surface_iou, visible_quantities
-from clutr.world_model.scene_evaluation import Scene, ordinary_driving, scene_curves
+from clutr.world_model.scene_evaluation import Scene, ordinary_driving, scene_curves, seen_agreement
 from clutr.world_model.training import scale_of
 from clutr.world_model.views import Carried, CarView
 
@@ -114,6 +114,15 @@ def test_scene_curves_of_a_dream_that_drifts_off() -> None:
     assert dream["iou_horizon"] == {"value": 4, "interval": [4, 4]}
     assert dream["mse_unseen"] == [None] * 5
     assert found["seen_share"] == [1.0] * 5
+
+
+def test_who_knows_what_it_invented_agrees_with_what_was_seen() -> None:
+    """Of 14x16 cells of 4x4 pixels the upper seven rows had been seen; the model thinks the upper eight."""
+    seen, told = torch.zeros(2, 1, 64, 64, dtype=torch.bool), torch.zeros(2, 1, 14, 16)
+    seen[:, :, :28] = True
+    told[0, :, :8], told[1, :, :7] = 1.0, 0.9
+    assert seen_agreement(told, seen, VIEW) == [pytest.approx(13 / 14, abs=1e-5), 1.0]
+    assert seen_agreement(torch.zeros(2, 1, 5, 5), seen, VIEW) is None
 
 
 def windows() -> Windows:
