@@ -1,6 +1,7 @@
 """Actor and critic that see the last few pictures (arXiv 2110.02439, CarRacing)."""
 
 import math
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.agents.distributions import ScaledBeta
+from clutr.agents.kernels.pictures import average_squares, stack_frames
 from clutr.agents.networks import Network, linear
 from clutr.envs.domain import Observation
+from clutr.envs.workers import run_parts
 
 FRAMES = 4
 """Pictures that the network sees at once: the newest and the three before it."""
@@ -34,6 +37,8 @@ TORSOS: dict[Torso, Convolutions] = {
 }
 """By name. A picture of 96x96 becomes a single position in both; the light one takes two fifths of the arithmetic and a
 quarter of the memory."""
+STACKS_A_PART = 64
+"""Pictures that a thread prepares at once."""
 CHUNK_BYTES = 28 * 2**20
 """Of float32 pictures whose gradients a processor computes at once. Tensors of up to 32 MiB stay with the allocator (of
 glibc), while the 221 MB of a published minibatch would be fetched from the system, page by page, in each gradient step.
@@ -77,11 +82,23 @@ class Stacks:
     def pixels(self) -> Tensor:
         """The stacks themselves, `[L * M, height, width, 3 * FRAMES]` float32 in 0..255: a copy."""
         index, known = self.index.flatten(0, 1), self.known.flatten(0, 1)
+        if self.frames.device.type == "cpu":
+            return stacked(self.frames, index, known)
         stacks = self.frames.new_empty(len(index), *self.frames.shape[1:3], FRAMES, 3, dtype=torch.float32)
         for position, part in enumerate(stacks.unbind(3)):
             part.copy_(self.frames.index_select(0, index[:, position]))
             part.index_fill_(0, (~known[:, position]).nonzero().squeeze(1), 0.0)
         return stacks.flatten(3)
+
+
+def stacked(frames: Tensor, index: Tensor, known: Tensor) -> Tensor:
+    """`[B, height, width, 3 * FRAMES]` float32 of `[F, height, width, 3]`, by `index` and `known` `[B, FRAMES]`."""
+    height, width, channels = frames.shape[1:]
+    pixels = torch.empty(len(index), height, width, index.shape[1] * channels)
+    given = frames.contiguous().numpy(), index.contiguous().numpy(), known.contiguous().numpy()
+    bounds = [*range(0, len(index), STACKS_A_PART), len(index)]
+    run_parts(lambda part: stack_frames(*given, *part, pixels.numpy()), list(pairwise(bounds)))
+    return pixels
 
 
 def convolution(inputs: int, filters: int, side: int, rng: torch.Generator) -> nn.Parameter:
@@ -99,11 +116,22 @@ def shrink(pictures: Tensor, side: int) -> Tensor:
     """Averages of squares of `side` pixels, rounded: `[..., height, width, 3]` uint8 in and out."""
     if side == 1:
         return pictures
+    if pictures.device.type == "cpu":
+        return compiled_shrink(pictures, side)
     height, width = (size // side for size in pictures.shape[-3:-1])
     pixels = pictures[..., : height * side, : width * side, :].to(torch.int16)
     corners = [pixels[..., row::side, column::side, :] for row in range(side) for column in range(side)]
     total = torch.stack(corners).sum(0, dtype=torch.int16).add_(side * side // 2)
     return total.div(side * side, rounding_mode="floor").to(torch.uint8)
+
+
+def compiled_shrink(pictures: Tensor, side: int) -> Tensor:
+    """`shrink` on a processor."""
+    flat = pictures.reshape(-1, *pictures.shape[-3:]).contiguous()
+    small = torch.empty(len(flat), flat.shape[1] // side, flat.shape[2] // side, flat.shape[3], dtype=torch.uint8)
+    parts = list(zip(flat.split(STACKS_A_PART), small.split(STACKS_A_PART), strict=True))
+    run_parts(lambda part: average_squares(part[0].numpy(), side, part[1].numpy()), parts)
+    return small.view(*pictures.shape[:-3], *small.shape[1:])
 
 
 class PixelTorso(nn.Module):
@@ -222,7 +250,11 @@ class PixelActorCritic(Network):
     def step(self, observation: Observation, state: Tensor) -> tuple[ScaledBeta, Tensor, Tensor]:
         """See `Network`; the state is the frames before this one, `[N, FRAMES - 1, height, width, 3]` uint8."""
         stacks = torch.cat([state, self.torso.see(observation["image"]).unsqueeze(1)], 1)
-        pixels = stacks.permute(0, 2, 3, 1, 4).float().flatten(3)
+        if stacks.device.type == "cpu":
+            every = torch.arange(len(stacks) * FRAMES).view(-1, FRAMES)
+            pixels = stacked(stacks.flatten(0, 1), every, torch.ones_like(every, dtype=torch.bool))
+        else:
+            pixels = stacks.permute(0, 2, 3, 1, 4).float().flatten(3)
         return *self._heads(self.torso(pixels)), stacks[:, 1:]
 
     def _heads(self, features: Tensor) -> tuple[ScaledBeta, Tensor]:

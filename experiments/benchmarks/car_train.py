@@ -22,6 +22,7 @@ from clutr.envs.workers import worker_count
 from clutr.experiments.benchmarks.maze_train import matrix_multiply_peak
 from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.training.presets import LIGHT_CAR_STUDENT
+from clutr.experiments.training.threads import use_cores
 
 NUM_ENVS = 16
 UPDATES = 3
@@ -104,7 +105,7 @@ class Seconds:
 
 def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure full updates: sampling tracks, driving, learning. Needs about a minute."""
-    torch.set_num_threads(1)
+    use_cores()
     cores = worker_count()
     progress("matrix multiplication")
     peak = matrix_multiply_peak(cores)

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
 from clutr.envs.workers import worker_count
 from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.training.presets import LIGHT_STUDENT
+from clutr.experiments.training.threads import use_cores
 
 SIZES = (32, 128, 512, 2_048, 16_384)
 """Numbers of environments; the peak of memory never falls, so they go up."""
@@ -38,7 +37,7 @@ class Point:
 
 def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure every size. Needs about six minutes."""
-    torch.set_num_threads(1)
+    use_cores()
     points = []
     for num_envs in SIZES:
         progress(f"{num_envs:,} environments")

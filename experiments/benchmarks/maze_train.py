@@ -22,6 +22,7 @@ from clutr.envs.randomness import named_generator
 from clutr.envs.workers import run_parts, use_workers, worker_count
 from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.training.presets import LIGHT_STUDENT
+from clutr.experiments.training.threads import use_cores
 
 NUM_ENVS = 32
 UPDATES = 6
@@ -50,7 +51,7 @@ class LoopedLSTM(LSTM):
 
 def run(progress: Callable[[str], None]) -> list[Measurement]:
     """Measure full updates: sampling levels, rolling out, learning. Needs about two minutes."""
-    torch.set_num_threads(1)
+    use_cores()
     cores = worker_count()
     progress("matrix multiplication")
     peak = matrix_multiply_peak(cores)

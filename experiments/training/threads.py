@@ -1,5 +1,7 @@
 """How many threads work: torch's own, which wait for each other often, and those that work on parts of their own."""
 
+import contextlib
+import ctypes
 import os
 
 import torch
@@ -21,6 +23,19 @@ def use_cores(cores: int | None = None) -> None:
         raise RunError(f"threads must be at least 1, got {cores}")
     torch.set_num_threads(1)
     use_workers(cores)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the allocator keep what tensors free for the next ones.
+
+    Every gradient step frees tensors of some megabytes. By default, glibc gives them back to the system, thread by
+    thread, and has them fetched again page by page.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library, or none that can be asked
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never
+        c_library.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD: the highest that is allowed
 
 
 def use_threads(threads: int | None = None) -> None:

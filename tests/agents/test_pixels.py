@@ -125,6 +125,8 @@ def test_shrinking_averages_squares() -> None:
     assert small.dtype == torch.uint8
     squares = picture[:, :, :, :6].float().unflatten(3, (3, 2)).unflatten(2, (3, 2)).mean((3, 5))
     assert torch.equal(small, (squares + 0.5).floor().to(torch.uint8))
+    by_threes = picture[:, :, :, :6].float().unflatten(3, (2, 3)).unflatten(2, (2, 3)).mean((3, 5))
+    assert torch.equal(shrink(picture, 3), (by_threes + 0.5).floor().to(torch.uint8))
     assert shrink(picture, 1) is picture
 
 
