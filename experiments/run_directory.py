@@ -4,7 +4,7 @@ import fcntl
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +42,11 @@ class ProposalRecord:
     latents: Tensor | None
     scores: dict[str, Tensor]
     """`[B]` by name: the curriculum's own ("regret") and the students' ("protagonist/mean_return", ...)."""
+
+
+def count_students(columns: Iterable[str]) -> int:
+    """How many students the columns of a metrics.csv are about."""
+    return sum(name.count("/") == 1 and name.endswith("/mean_return") for name in columns)
 
 
 class RunDirectory:
@@ -119,6 +124,10 @@ class RunDirectory:
     def metrics(self) -> dict[str, np.ndarray]:
         """The columns of metrics.csv; NaN where a row lacks a value."""
         return MetricsFile(self.path / "metrics.csv").columns()
+
+    def students(self) -> int:
+        """How many students have trained: each of them has played the steps that metrics.csv counts."""
+        return max(1, count_students(self.metrics()))
 
     def timing(self) -> dict[str, np.ndarray]:
         """The columns of timing.csv: update, seconds and evaluation_seconds so far, steps_per_second in training."""

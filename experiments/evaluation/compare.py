@@ -56,6 +56,8 @@ class MethodResult:
     mean_return: float
     improvement: Interval | None
     """P(this method > baseline), a tie counting half; None for the baseline itself."""
+    students: int = 1
+    """How many students its runs train, each of which plays as many steps."""
 
     def intervals(self) -> list[Interval]:
         """All of them."""
@@ -69,6 +71,7 @@ class MethodResult:
         return {
             "method": self.method,
             "runs": list(self.runs),
+            "students": self.students,
             "resampled": self.resampled,
             "levels": {level: interval.to_json() for level, interval in self.levels.items()},
             **means,
@@ -112,6 +115,11 @@ class Comparison:
             f"{count} seeds of {result.method}: such intervals hold the truth in about {COVERAGE[count]} % of cases."
             for result in self.methods
             if (count := len(result.runs)) in COVERAGE
+        ]
+        sentences += [
+            f"Steps are those of one student: {result.method} trains {result.students}, which play as many each."
+            for result in self.methods
+            if result.students > 1
         ]
         single = [result.method for result in self.methods if len(result.runs) == 1]
         if single:
@@ -248,6 +256,7 @@ def _summarise(
         mean_solved=_plain_mean(runs, "solved"),
         mean_return=_plain_mean(runs, "return_mean"),
         improvement=improvement,
+        students=max(run.get("students", 1) for run in runs),
     )
 
 
@@ -273,7 +282,7 @@ def group_by_method(
     chosen = choose(kept, suite, deterministic=deterministic, any_steps=any_steps)
     groups: dict[str, list[tuple[RunDirectory, EvaluationJson]]] = {}
     for run, evaluation in zip(runs, chosen, strict=True):
-        result = {**evaluation.result, "run": str(run.path)}  # it may have been moved since
+        result = {**evaluation.result, "run": str(run.path), "students": run.students()}  # it may have been moved
         groups.setdefault(repr(method_of(run.config)), []).append((run, result))
     methods: dict[str, list[EvaluationJson]] = {}
     for group in groups.values():

@@ -136,9 +136,11 @@ def _headlines(
     """Headline numbers: (what, value, a remark or nothing)."""
     config, timing = run.config, run.timing()
     steps, seconds = _last(columns, "steps"), _last(timing, "seconds")
-    planned = float(config.get("total_steps", "nan"))
+    planned, students = float(config.get("total_steps", "nan")), len(students_in(columns))
+    remarks = [f"of {short_count(planned)} planned"] if steps < planned else []
+    remarks += [f"of each of {students} students"] if students > 1 else []
     facts = [
-        ("Environment steps", short_count(steps), f"of {short_count(planned)} planned" * (steps < planned)),
+        ("Environment steps", short_count(steps), ", ".join(remarks)),
         ("Updates", number(_last(columns, "update")), f"{number(config.get('num_envs'))} levels each"),
         ("Training time", duration(seconds), f"{number(round(steps / seconds))} steps/s" if seconds > 0 else ""),
         ("Seed", str(config.get("seed", "unknown")), ""),

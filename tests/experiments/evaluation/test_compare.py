@@ -9,6 +9,7 @@ from rich.console import Console
 
 from clutr.experiments.evaluation.compare import Comparison, compare
 from clutr.experiments.evaluation.tables import comparison_table
+from clutr.experiments.run_directory import count_students
 from clutr.experiments.storage import RunError
 
 LEVELS = ["Labyrinth", "Maze", "SixteenRooms", "[bold]Corridor"]
@@ -202,3 +203,16 @@ def test_the_returns_of_a_single_run_are_resampled() -> None:
     assert dr.mean.high - dr.mean.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
     assert dr.levels["Maze"].low < 200 < dr.levels["Maze"].high
     assert "Wilson" not in comparison.uncertainty
+
+
+def test_steps_of_several_students_are_said() -> None:
+    alone, pair = evaluation("dr", [0.5] * 4), evaluation("paired", [0.5] * 4) | {"students": 2}
+    comparison = compare({"dr": [alone], "paired": [pair]}, seeded())
+    assert "Steps are those of one student: paired trains 2, which play as many each." in comparison.uncertainty
+    assert "dr trains" not in comparison.uncertainty
+    assert [method["students"] for method in comparison.to_json()["methods"]] == [1, 2]
+
+
+def test_students_are_counted_by_their_columns() -> None:
+    columns = ["update", "protagonist/mean_return", "antagonist/mean_return", "evaluation/small/mean_return"]
+    assert count_students(columns) == 2
