@@ -55,7 +55,9 @@ def _renew(package: Path, folder: Path) -> None:
 
 @cache
 def _digest(package: Path) -> str:
-    return digest_of(package)
+    """Of a folder's sources; elsewhere than here also of the environments', which its functions may call."""
+    here = Path(__file__).parent
+    return digest_of(package) + ("" if package.is_relative_to(here) else digest_of(here))
 
 
 def digest_of(package: Path) -> str:

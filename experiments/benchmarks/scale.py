@@ -15,6 +15,7 @@ from clutr.agents.ppo import PPOConfig
 from clutr.agents.rllib import RLlibBackend, require_ray
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
+from clutr.envs.workers import use_workers
 from clutr.experiments.benchmarks.maze_train import training_flops
 from clutr.experiments.benchmarks.measurement import Measurement
 from clutr.experiments.benchmarks.plain_rllib import minigrids_maze, our_maze, plain_rllib
@@ -115,10 +116,12 @@ def run(progress: Callable[[str], None]) -> list[Measurement]:
     threads = torch.get_num_threads()
     start_ray(RLlibBackend(runners=RUNNERS[-1], learners=1))
     torch.set_num_threads(1)  # as Ray does in a runner that has one processor
+    use_workers(1)
     try:
         return _measure(progress, LIGHT_STUDENT, MazeDomain())
     finally:
         torch.set_num_threads(threads)
+        use_workers(None)
         ray.shutdown()
 
 

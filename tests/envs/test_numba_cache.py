@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clutr.envs import numba_cache
 from clutr.envs.numba_cache import STAMP, digest_of, forget_stale_kernels, njit, will_compile
 
 
@@ -31,6 +32,13 @@ def test_what_was_compiled_from_other_sources_is_removed(tmp_path: Path) -> None
     (tmp_path / "three.py").write_text("")
     assert stale()
     assert not stale()
+
+
+def test_code_elsewhere_is_renewed_with_the_environments_that_it_may_call(tmp_path: Path) -> None:
+    (tmp_path / "student.py").write_text("a = 1\n")
+    environments = Path(numba_cache.__file__).parent
+    assert numba_cache._digest(tmp_path) == digest_of(tmp_path) + digest_of(environments)
+    assert numba_cache._digest(environments / "maze") == digest_of(environments / "maze")
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
