@@ -134,7 +134,7 @@ def load_state(path: Path) -> dict[str, Any]:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
     if metadata.get("format") != "clutr-state-1":
         raise CorruptFileError(f"{path} is a safetensors file, but not one that this program wrote")
-    if _digest(tensors, metadata["state"]) != metadata["sha256"]:
+    if _digest(tensors, metadata.get("state", "")) != metadata.get("sha256"):
         raise CorruptFileError(f"{path} is damaged: its checksum does not match")
     state: dict[str, Any] = _unpack(json.loads(metadata["state"]), tensors)
     return state

@@ -119,6 +119,15 @@ def test_a_mutated_checkpoint_is_read_as_it_was_or_refused(
     assert path.read_bytes() == content, "nobody repaired or removed it"
 
 
+@pytest.mark.parametrize("name", ["state", "sha256"])
+def test_a_damaged_name_in_the_header_is_reported(saved: Path, name: str) -> None:
+    content = saved.read_bytes()
+    assert content.count(f'"{name}":'.encode()) == 1
+    saved.write_bytes(content.replace(f'"{name}":'.encode(), f'"{name[:-1]}?":'.encode()))
+    with pytest.raises(CorruptFileError, match="checksum does not match"):
+        load_state(saved)
+
+
 def test_foreign_safetensors_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}))
