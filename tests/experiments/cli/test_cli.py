@@ -111,7 +111,7 @@ def test_list_names_a_shelf_with_a_word_about_each(shelf: str, names: list[str],
 def test_list_shows_every_shelf(clutr: Run) -> None:
     titles = [line.strip() for line in clutr("list").splitlines() if not line.startswith(" ")]
     assert [title for title in titles if title] == [
-        "domains", "presets", "curricula", "manifolds", "students", "suites", "backbones", "cores",
+        "domains", "presets", "curricula", "manifolds", "students", "suites", "world-presets", "backbones", "cores",
         "probes", "backends", "benches",
     ]  # fmt: skip
 
