@@ -65,14 +65,23 @@ def memory_path(run: WorldModelRun, name: str) -> Path:
     return run.path / f"memory-{name.replace(' ', '-')}.safetensors"
 
 
-def _train(training: Resumable, path: Path, progress: Progress) -> None:
+def _train(training: Resumable, path: Path, progress: Progress, log: TrainingLog | None) -> None:
     """Run a training from wherever an earlier one stopped, saving it now and then and at the end.
+
+    What was measured is written first: after a kill between the two, it is measured again.
 
     Args:
         training: what is trained.
         path: where it is kept.
         progress: told of every step that the training tells of.
+        log: keeps what it measures.
     """
+
+    def save() -> None:
+        if log is not None:
+            log.write()
+        save_state(path, training.state_dict())
+
     if path.exists():
         try:
             load_into(training, path)
@@ -84,11 +93,11 @@ def _train(training: Resumable, path: Path, progress: Progress) -> None:
         nonlocal saved
         progress(done, total, metrics)
         if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-            save_state(path, training.state_dict())
+            save()
             saved = time.monotonic()
 
     training.run(report)
-    save_state(path, training.state_dict())
+    save()
 
 
 def load_into(part: Any, path: Path, state: Any = None) -> None:
@@ -150,7 +159,7 @@ def fit_backbone(
     if isinstance(backbone, nn.Module):
         backbone.to(place)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    _train(fitting, backbone_path(run), _logged(log, "backbone", progress))
+    _train(fitting, backbone_path(run), _logged(log, "backbone", progress), log)
     fitted: Backbone = backbone
     return fitted
 
@@ -210,7 +219,7 @@ def train_memories(
             training = MemoryTraining(memory, run.experiment.training, train, valid, run.experiment.seed)
         except ValueError as error:
             raise RunError(str(error)) from None
-        _train(training, memory_path(run, name), _logged(log, name, progress_of(name)))
+        _train(training, memory_path(run, name), _logged(log, name, progress_of(name)), log)
         found[name] = training.convergence
     return found
 

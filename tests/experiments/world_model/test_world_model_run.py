@@ -10,11 +10,11 @@ import torch
 from clutr.experiments.cli.main import main
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import RunError
+from clutr.experiments.storage import RunError, save_state
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
 from clutr.experiments.world_model.run_directory import WorldModelRun, disk_use, record
-from clutr.experiments.world_model.training import fit_backbone, in_words
-from clutr.experiments.world_model.training_log import TrainingLog
+from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories
+from clutr.experiments.world_model.training_log import TrainingLog, training_log
 from clutr.world_model.training import Convergence
 
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
@@ -109,6 +109,25 @@ def test_what_training_measured_is_kept_and_replaced_by_a_later_training(tmp_pat
         {"update": "1", "trained/loss": "1.0", "untrained core/loss": "5.0"},
         {"update": "2", "trained/loss": "9.0", "untrained core/loss": ""},
     ]
+
+
+def test_a_kill_after_a_part_was_saved_loses_none_of_its_measurements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
+    record(made)
+    table: list[str] = []
+
+    def save(path: Path, state: object) -> None:
+        table.append((tmp_path / "metrics.csv").read_text())
+        save_state(path, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("clutr.experiments.world_model.training.save_state", save)
+    with training_log(tmp_path, print) as log:
+        backbone = fit_backbone(made, made.dataset(), log=log)
+        train_memories(made, made.dataset(), backbone, log=log)
+    assert table[-1] == (tmp_path / "metrics.csv").read_text(), "the last part's measurements were there before it"
+    assert "untrained core/" not in table[-2]
 
 
 def test_training_tells_its_memories_by_name_and_whether_they_converged(
