@@ -14,6 +14,7 @@ from clutr.curricula.base import Context, Outcome, Proposal
 class UndecidedConfig:
     """Half of the levels are new, the others are drawn from the last rollout by p (1 - p) for the solve rate p."""
 
+    environments: int = 4  # in which each level is played: one alone would solve it always or never
     floor: float = 0.01  # added to each level's weight, so that every level can come back
 
     def build(self, context: Context) -> "Undecided":
@@ -31,10 +32,12 @@ class Undecided:
         self.levels, self.weights = self.domain.sample(1, self.rng), torch.ones(1)
 
     def propose(self, n: int) -> Proposal:
-        """N levels, on each of which the student plays and learns."""
-        again = self.levels[torch.multinomial(self.weights, n // 2, replacement=True, generator=self.rng)]
-        fresh = self.domain.sample(n - len(again), self.rng)
-        return Proposal.everyone(self.domain.level_type.concatenate([again, fresh]), students=1)
+        """Levels, on each of which the student plays and learns in some of its N environments."""
+        size = max(n // self.config.environments, 1)
+        again = self.levels[torch.multinomial(self.weights, size // 2, replacement=True, generator=self.rng)]
+        levels = self.domain.level_type.concatenate([again, self.domain.sample(size - len(again), self.rng)])
+        assignment = torch.arange(n).remainder(size).unsqueeze(0)
+        return Proposal(levels, assignment, train=torch.ones(size, dtype=torch.bool))
 
     def observe(self, outcome: Outcome) -> dict[str, torch.Tensor]:
         """Weigh the levels that were just played."""

@@ -4,7 +4,6 @@ Domain randomisation is the baseline of every paper on curricula (PAIRED, arXiv 
 are CLUTR's ablation of its teacher (arXiv 2210.10243): what is left when the task manifold stays and the regret goes.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from clutr.curricula.base import CURRICULA, Context, Outcome, Proposal
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.envs.state import Stateful
+from clutr.envs.validation import require_at_least
 from clutr.manifold.base import Manifold
 
 
@@ -123,10 +123,11 @@ class MatchedRandomisationConfig:
     """What of a level must match, by its name in the domain's `describe` (mazes: wall_count, path_length, solvable)."""
     least: float = 1.0
     """Least value that is played."""
-    most: float = math.inf
+    most: float = 1.0
     """Greatest value that is played."""
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "least", "most")
         if not self.least <= self.most:
             raise ValueError(f"least must be at most most ({self.most:g}), got {self.least:g}")
 

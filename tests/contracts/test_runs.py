@@ -113,7 +113,9 @@ def assert_equal(first: Any, second: Any, where: str = "state") -> None:
 def test_an_interrupted_run_ends_as_if_it_had_not_been(name: str, domain: str, tmp_path: Path) -> None:
     chosen = experiment(domain, name)
     if (name, domain) == ("pace", "maze with sb3-dqn"):
-        with pytest.raises(RunError, match="the curriculum 'pace' trains the students ppo and pixel-ppo, not a SB3DQN"):
+        with pytest.raises(
+            RunError, match="the curriculum 'pace' trains the students ppo and pixel-ppo, not a DQNStudent"
+        ):
             require_trainable(chosen)
         return
     whole = RunDirectory.create(tmp_path / "whole", chosen)

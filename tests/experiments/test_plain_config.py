@@ -68,7 +68,7 @@ def test_a_wrong_value_is_one_error_that_names_file_field_and_value(case: str, t
 
 
 def test_a_number_with_an_exponent_is_a_number() -> None:
-    read = from_yaml(MAZE.replace("learning_rate: 0.001", "learning_rate: 1e-4"))
+    read = from_yaml(MAZE.replace("learning_rate: 0.0005", "learning_rate: 1e-4"))
     assert read.student.learning_rate == 1e-4  # type: ignore[attr-defined]
 
 

@@ -30,5 +30,5 @@ def test_messages() -> None:
         MatchedRandomisationConfig(least=2, most=1)
     with pytest.raises(ValueError, match="property must be one of wall_count, path_length, solvable, got 'size'"):
         MatchedRandomisationConfig(property="size").build(CONTEXT).propose(4)
-    with pytest.raises(ValueError, match="of 4,000 random levels only 0 have a wall_count from 51 to inf"):
-        MatchedRandomisationConfig(property="wall_count", least=51).build(CONTEXT).propose(4)
+    with pytest.raises(ValueError, match="of 4,000 random levels only 0 have a wall_count from 51 to 60"):
+        MatchedRandomisationConfig(property="wall_count", least=51, most=60).build(CONTEXT).propose(4)

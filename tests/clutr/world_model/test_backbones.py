@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clutr.world_model.backbones import haar
 from clutr.world_model.backbones.base import BACKBONES, Backbone, Fitting
+from clutr.world_model.backbones.cells import CellsConfig
 from clutr.world_model.backbones.haar import HaarConfig
 from clutr.world_model.backbones.locality import locality
 from clutr.world_model.backbones.patch_pca import PatchPCABackbone, PatchPCAConfig, cut, paste
@@ -35,6 +36,7 @@ def moving_frames(n: int = 300, seed: int = 0) -> Tensor:
 
 FRAMES = moving_frames()
 CONFIGS: dict[str, Any] = {
+    "cells": CellsConfig(latents=8, rows=2, columns=2, channels=1, fitted_on=300),
     "haar": HaarConfig(latents=8, levels=3),
     "ppca": PPCAConfig(latents=8),
     "patch-pca": PatchPCAConfig(latents=8, channels=(6, 8)),
