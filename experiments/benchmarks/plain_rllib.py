@@ -44,12 +44,16 @@ def _as_vector(environment: Any) -> Any:
     return gymnasium.wrappers.DtypeObservation(environment, np.float32)
 
 
-def plain_rllib(make: Callable[[Any], Any], config: PPOConfig, envs: int, epochs: int) -> tuple[float, float]:
+def plain_rllib(
+    make: Callable[[Any], Any], config: PPOConfig, envs: int, epochs: int, recurrent: bool = False
+) -> tuple[float, float]:
     """Environment steps per second of RLlib's own PPO with one runner: of sampling alone, and of whole iterations.
 
-    The network is RLlib's default for vectors, without memory. Needs Ray to be running.
+    The network is RLlib's default for vectors, without memory; or, if `recurrent`, RLlib's LSTM with the torso, width
+    and heads of `config`'s network. Needs Ray to be running.
     """
     from ray.rllib.algorithms.ppo import PPOConfig as PlainConfig  # noqa: PLC0415 (Ray is an extra)
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig  # noqa: PLC0415
     from ray.tune.registry import register_env  # noqa: PLC0415
 
     register_env("plain-maze", make)
@@ -58,7 +62,21 @@ def plain_rllib(make: Callable[[Any], Any], config: PPOConfig, envs: int, epochs
     settings = settings.env_runners(
         num_env_runners=1, num_envs_per_env_runner=envs, rollout_fragment_length=config.rollout_steps
     )
-    settings = settings.training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=epochs)
+    settings = settings.training(
+        train_batch_size_per_learner=batch, minibatch_size=batch // config.minibatches, num_epochs=epochs
+    )
+    if recurrent:
+        network = DefaultModelConfig(
+            fcnet_hiddens=[config.torso_width],
+            fcnet_activation="relu",
+            use_lstm=True,
+            lstm_cell_size=config.hidden,
+            max_seq_len=config.rollout_steps,
+            head_fcnet_hiddens=[config.head],
+            head_fcnet_activation="tanh",
+            vf_share_layers=True,
+        )
+        settings = settings.rl_module(model_config=network)
     algorithm: Any = settings.build_algo()
     try:
         runners = algorithm.env_runner_group  # the timers among RLlib's results are means that hardly leave the first

@@ -153,6 +153,9 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         figures.append(Measurement.beside(f"{label}: per core", per_core, "steps/s", "one process", native_speed))
     speed, wide_speed = steps / rollouts[0].seconds, WIDE * config.rollout_steps / wide.seconds
     update = steps / (rollouts[0].seconds + learning)
+    native = steps / (here.seconds + learning)
+    what = f"update, 1 runner, {ENVS} mazes, {config.epochs} epochs: per core"
+    figures.append(Measurement.beside(what, update, "steps/s", "one process on one core", native))
     for mazes, make in (("clutr/Maze-v0", our_maze(domain)), ("minigrid's mazes", minigrids_maze(domain))):
         progress(f"plain RLlib on {mazes}")
         plain = f"RLlib's own PPO, 1 runner, no memory, {{}} x {mazes}"
@@ -162,6 +165,12 @@ def _measure(progress: Callable[[str], None], config: PPOConfig, domain: MazeDom
         )
         what = f"update, 1 runner, {ENVS} mazes, {config.epochs} epochs, the driver learns"
         figures.append(Measurement.beside(what, update, "steps/s", plain.format(ENVS), training))
+        progress(f"plain RLlib with a recurrent network on {mazes}")
+        recurrent = f"RLlib's own PPO, 1 runner, LSTM of the same size, {ENVS} x {mazes}"
+        sampling, training = plain_rllib(make, config, ENVS, config.epochs, recurrent=True)
+        what_rollout = f"rollout, 1 runner, {ENVS} mazes"
+        figures.append(Measurement.beside(what_rollout, speed, "steps/s", recurrent, sampling))
+        figures.append(Measurement.beside(what, update, "steps/s", recurrent, training))
         sampling, _ = plain_rllib(make, config, WIDE, 1)
         figures.append(
             Measurement.beside(f"rollout, 1 runner, {WIDE} mazes", wide_speed, "steps/s", plain.format(WIDE), sampling)

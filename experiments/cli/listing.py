@@ -8,7 +8,7 @@ from typing import Any
 from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, first_line, run
 
-BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "buffers", "maze-scale", "scale", "world")
+BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "buffers", "maze-scale", "scale", "gpu", "world")
 
 
 def _bench(name: str) -> Any:
