@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -163,7 +164,7 @@ def _now(device: torch.device) -> float:
 
 def _moved(played: Trajectories, device: torch.device) -> Trajectories:
     """The same trajectories on another device."""
-    columns = {
+    columns: dict[str, Any] = {
         name: {key: one.to(device) for key, one in value.items()} if isinstance(value, dict) else value.to(device)
         for name, value in vars(played).items()
     }
