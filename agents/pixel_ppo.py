@@ -7,7 +7,7 @@ import gymnasium
 import torch
 
 from clutr.agents.losses import ValueLoss
-from clutr.agents.pixels import TORSOS, PixelActorCritic, Torso
+from clutr.agents.pixels import TORSOS, PictureNetwork, PixelActorCritic, Torso
 from clutr.agents.ppo import PPOOptions
 from clutr.agents.student import STUDENTS
 from clutr.envs.validation import require_at_least, require_one_of
@@ -39,6 +39,6 @@ class PixelPPOConfig(PPOOptions):
 
     def network(
         self, observation_space: gymnasium.spaces.Dict, action_space: gymnasium.Space[Any], rng: torch.Generator
-    ) -> PixelActorCritic:
+    ) -> PictureNetwork:
         """See `PPOOptions`."""
         return PixelActorCritic(observation_space, action_space, self.torso, self.head, rng)

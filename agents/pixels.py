@@ -142,6 +142,7 @@ class PixelTorso(nn.Module):
         width: of a picture.
         name: which convolutions.
         rng: draws the initial weights.
+        frames: pictures in a stack.
 
     Raises:
         ValueError: if the picture is too small for the convolutions.
@@ -149,11 +150,11 @@ class PixelTorso(nn.Module):
 
     BIAS = 0.1
 
-    def __init__(self, height: int, width: int, name: Torso, rng: torch.Generator) -> None:
+    def __init__(self, height: int, width: int, name: Torso, rng: torch.Generator, frames: int = FRAMES) -> None:
         super().__init__()
         self.shrink, self.layers = TORSOS[name]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        inputs, rows, columns = 3 * FRAMES, height // self.shrink, width // self.shrink
+        inputs, rows, columns = 3 * frames, height // self.shrink, width // self.shrink
         self.picture = rows, columns, 3
         for filters, side, stride in self.layers:
             self.weights.append(convolution(inputs, filters, side, rng))
@@ -168,7 +169,7 @@ class PixelTorso(nn.Module):
         return shrink(pictures, self.shrink)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features `[B, width]` of stacked pictures `[B, height, width, 3 * FRAMES]` float32 in 0..255."""
+        """Features `[B, width]` of stacked pictures `[B, height, width, 3 * frames]` float32 in 0..255."""
         features = pixels.permute(0, 3, 1, 2)
         weights: list[Tensor] = list(self.weights)
         biases: list[Tensor] = list(self.biases)
@@ -183,8 +184,58 @@ class PixelTorso(nn.Module):
         return features.permute(0, 2, 3, 1).flatten(1)
 
 
-class PixelActorCritic(Network):
-    """Convolutions, then one hidden layer each for the actor, which draws from Beta distributions, and the critic.
+class PictureNetwork(Network):
+    """What networks on pictures share: convolutions, and Beta distributions over bounded actions.
+
+    Args:
+        observation_space: of one environment, with a picture `image`.
+        action_space: a bounded box `[A]`.
+        torso: which convolutions.
+        frames: pictures that they see at once.
+        rng: draws the initial weights.
+
+    Raises:
+        ValueError: if it cannot see or act in these spaces.
+    """
+
+    def __init__(
+        self,
+        observation_space: gymnasium.spaces.Dict,
+        action_space: gymnasium.Space[Any],
+        torso: Torso,
+        frames: int,
+        rng: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if not isinstance(action_space, gymnasium.spaces.Box) or len(action_space.shape) != 1:
+            raise ValueError(f"this student takes continuous actions [A], not {action_space}")
+        if not action_space.is_bounded():
+            raise ValueError(f"this student takes actions within bounds, not {action_space}")
+        image = observation_space.spaces.get("image")
+        if not isinstance(image, gymnasium.spaces.Box) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise ValueError(f"this student sees `image`, uint8 [height, width, 3], not {observation_space}")
+        self.torso = PixelTorso(image.shape[0], image.shape[1], torso, rng, frames)
+        self.register_buffer("low", torch.as_tensor(action_space.low), persistent=False)
+        self.register_buffer("high", torch.as_tensor(action_space.high), persistent=False)
+        self.low: Tensor
+        self.high: Tensor
+
+    def _make_heads(self, features: int, head: int, rng: torch.Generator) -> None:
+        """One hidden layer each for the actor and the critic, over so many features."""
+        actions = len(self.low)
+        # Small last weights: at first, actions hardly depend on what is seen.
+        self.actor = linear(features, head, rng, math.sqrt(2))
+        self.alpha, self.beta = linear(head, actions, rng, 0.01), linear(head, actions, rng, 0.01)
+        self.critic = nn.Sequential(linear(features, head, rng, math.sqrt(2)), nn.ReLU(), linear(head, 1, rng))
+
+    def _heads(self, features: Tensor) -> tuple[ScaledBeta, Tensor]:
+        hidden = F.relu(self.actor(features))
+        alpha, beta = F.softplus(self.alpha(hidden)) + 1, F.softplus(self.beta(hidden)) + 1
+        return ScaledBeta(alpha, beta, self.low, self.high), self.critic(features).squeeze(-1)
+
+
+class PixelActorCritic(PictureNetwork):
+    """Convolutions over stacked pictures, then one hidden layer each for the actor and the critic, without memory.
 
     Args:
         observation_space: of one environment, with a picture `image`.
@@ -205,24 +256,8 @@ class PixelActorCritic(Network):
         head: int,
         rng: torch.Generator,
     ) -> None:
-        super().__init__()
-        if not isinstance(action_space, gymnasium.spaces.Box) or len(action_space.shape) != 1:
-            raise ValueError(f"this student takes continuous actions [A], not {action_space}")
-        if not action_space.is_bounded():
-            raise ValueError(f"this student takes actions within bounds, not {action_space}")
-        image = observation_space.spaces.get("image")
-        if not isinstance(image, gymnasium.spaces.Box) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-            raise ValueError(f"this student sees `image`, uint8 [height, width, 3], not {observation_space}")
-        self.torso = PixelTorso(image.shape[0], image.shape[1], torso, rng)
-        actions = action_space.shape[0]
-        # Small last weights: at first, actions hardly depend on what is seen.
-        self.actor = linear(self.torso.width, head, rng, math.sqrt(2))
-        self.alpha, self.beta = linear(head, actions, rng, 0.01), linear(head, actions, rng, 0.01)
-        self.critic = nn.Sequential(linear(self.torso.width, head, rng, math.sqrt(2)), nn.ReLU(), linear(head, 1, rng))
-        self.register_buffer("low", torch.as_tensor(action_space.low), persistent=False)
-        self.register_buffer("high", torch.as_tensor(action_space.high), persistent=False)
-        self.low: Tensor
-        self.high: Tensor
+        super().__init__(observation_space, action_space, torso, FRAMES, rng)
+        self._make_heads(self.torso.width, head, rng)
 
     @property
     def chunk(self) -> int | None:
@@ -256,8 +291,3 @@ class PixelActorCritic(Network):
         else:
             pixels = stacks.permute(0, 2, 3, 1, 4).float().flatten(3)
         return *self._heads(self.torso(pixels)), stacks[:, 1:]
-
-    def _heads(self, features: Tensor) -> tuple[ScaledBeta, Tensor]:
-        hidden = F.relu(self.actor(features))
-        alpha, beta = F.softplus(self.alpha(hidden)) + 1, F.softplus(self.beta(hidden)) + 1
-        return ScaledBeta(alpha, beta, self.low, self.high), self.critic(features).squeeze(-1)

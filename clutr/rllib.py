@@ -160,6 +160,8 @@ def _take(runner: Any, payloads: None) -> list[Episode]:  # noqa: ARG001
 def statistics_of(keys: Sequence[str], episodes: Sequence[Episode]) -> EpisodeStatistics:
     """Summarise episodes by level; those of other levels, such as the last proposal's, do not count.
 
+    Here every finished episode counts, since environments of RLlib's runners are not told apart: where a batch cuts
+    long episodes, quick ones weigh more.
     A level that several environments share has the same statistics in each, and its episodes counted in the first.
     """
     rows = []

@@ -34,6 +34,8 @@ class CLUTRReplayConfig(CLUTROptions):
     """How often a batch is replayed instead of new."""
     minimum_fill: float = 0.5
     """Nothing is replayed before the buffer is filled to this fraction."""
+    replacement: bool = True
+    """Whether a task may be drawn for several environments of a batch while others are left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,7 +43,15 @@ class CLUTRReplayConfig(CLUTROptions):
 
     def replay(self) -> ReplayOptions:
         """The buffer's options. Raises `ValueError` if one is out of its range."""
-        names = ("capacity", "priority", "temperature", "staleness", "replay_probability", "minimum_fill")
+        names = (
+            "capacity",
+            "priority",
+            "temperature",
+            "staleness",
+            "replay_probability",
+            "minimum_fill",
+            "replacement",
+        )
         return ReplayOptions(**{name: getattr(self, name) for name in names})
 
     def build(self, context: Context) -> "CLUTRReplay":

@@ -1,13 +1,13 @@
-"""How the presets' students should update: the same processor time for each, domain randomisation, three seeds.
+"""How the presets' students should update: the same processor time for each, domain randomisation.
 
-    python -m clutr.experiments.studies.student_updates maze|car SECONDS
+    python -m clutr.experiments.studies.student_updates maze|car SECONDS [--seeds 1,2,3] [--only NAME ...]
 
-Results are added to `experiments/results/student-updates.json`. Processor time is that of the training alone, so other
-programs and pauses do not count.
+Results are added to `experiments/results/student-updates.json`; a row at another budget is a row of its own. Processor
+time is that of the training alone, so other programs and pauses do not count. What is there is not measured again.
 """
 
+import argparse
 import json
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
-from clutr.agents.ppo import PPOOptions
+from clutr.agents.pixel_ppo import PixelPPOConfig
+from clutr.agents.ppo import PPOConfig, PPOOptions
 from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
+from clutr.envs.workers import use_workers
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.storage import write_atomically
-from clutr.experiments.training.presets import LIGHT_CAR_STUDENT, LIGHT_STUDENT, PRESETS
+from clutr.experiments.training.presets import LIGHT_CAR_STUDENT, LIGHT_STUDENT, PRESETS, RECURRENT_CAR_STUDENT
 
 RESULTS = Path(__file__).parent.parent / "results" / "student-updates.json"
-SEEDS = (1, 2, 3)
 EPISODES = 10
 LAST = 10
 """Updates at the end whose training returns are averaged."""
@@ -33,10 +34,20 @@ ROWS: dict[str, dict[str, PPOOptions]] = {
     "maze": {
         "one step a pass, 1e-3": replace(LIGHT_STUDENT, learning_rate=1e-3, minibatches=1),
         "four steps a pass, 5e-4": LIGHT_STUDENT,
+        "four steps a pass, 1e-3": replace(LIGHT_STUDENT, learning_rate=1e-3),
+        "two steps a pass, 7e-4": replace(LIGHT_STUDENT, learning_rate=7e-4, minibatches=2),
+        "eight steps a pass, 5e-4": replace(LIGHT_STUDENT, minibatches=8),
+        "two epochs, eight steps a pass, 7e-4": replace(LIGHT_STUDENT, epochs=2, minibatches=8, learning_rate=7e-4),
+        "rollouts of 128 of 64 mazes": replace(LIGHT_STUDENT, rollout_steps=128),
+        "width 64": replace(LIGHT_STUDENT, hidden=64),
+        "width 256": replace(LIGHT_STUDENT, hidden=256),
+        "published": PPOConfig(),
     },
     "car": {
         "1e-3": replace(LIGHT_CAR_STUDENT, learning_rate=1e-3, target_kl=0.0),
         "3e-4, passes end at a KL of 0.03": LIGHT_CAR_STUDENT,
+        "published": PixelPPOConfig(),
+        "recurrent": RECURRENT_CAR_STUDENT,
     },
 }
 """Students by domain and name."""
@@ -74,20 +85,37 @@ def measure(domain: Domain, num_envs: int, config: PPOOptions, seed: int, second
 
 def main() -> None:
     """Measure the rows of a domain."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("domain", choices=tuple(ROWS))
+    arguments.add_argument("seconds", type=int, help="of processor time of each run")
+    arguments.add_argument("--seeds", default="1,2,3", help="separated by commas")
+    arguments.add_argument("--only", nargs="*", help="names of rows; all of them without it")
+    given = arguments.parse_args()
     torch.set_num_threads(1)
-    kind, seconds = sys.argv[1], float(sys.argv[2])
-    preset = PRESETS[f"{kind}-dr"]
-    num_envs = 32 if kind == "maze" else preset.num_envs
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known |= {"machine": describe_machine(), "episodes": EPISODES}
-    rows = known.setdefault(kind, {})
-    for seed in SEEDS:
-        for name, config in ROWS[kind].items():
-            run = measure(preset.domain, num_envs, config, seed, seconds, SUITES[kind])
+    use_workers(1)
+    preset = PRESETS[f"{given.domain}-dr"]
+    for seed in map(int, given.seeds.split(",")):
+        for name in given.only or ROWS[given.domain]:
+            config = ROWS[given.domain][name]
+            # the same steps in a rollout whatever its length
+            num_envs = 8_192 // config.rollout_steps if given.domain == "maze" else preset.num_envs
+            runs = _row(_known(), given, name, num_envs, config)["runs"]
+            if any(run["seed"] == seed for run in runs):
+                continue
+            run = measure(preset.domain, num_envs, config, seed, given.seconds, SUITES[given.domain])
             print(name, run, flush=True)
-            row = rows.setdefault(name, {"num_envs": num_envs, "student": asdict(config), "runs": []})
-            row["runs"] = [each for each in row["runs"] if each["seed"] != seed] + [run]
+            known = _known() | {"machine": describe_machine(), "episodes": EPISODES}
+            _row(known, given, name, num_envs, config)["runs"].append(run)
             write_atomically(RESULTS, json.dumps(known, indent=1).encode())
+
+
+def _known() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def _row(known: dict[str, Any], given: argparse.Namespace, name: str, num_envs: int, config: PPOOptions) -> Any:
+    rows = known.setdefault(f"{given.domain}, {given.seconds} s", {})
+    return rows.setdefault(name, {"num_envs": num_envs, "student": asdict(config), "runs": []})
 
 
 if __name__ == "__main__":

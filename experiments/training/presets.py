@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.ppo import PPOConfig
+from clutr.agents.recurrent_pixels import RecurrentPixelPPOConfig
 from clutr.curricula.accel import ACCELConfig
 from clutr.curricula.alp_gmm import ALPGMMConfig
 from clutr.curricula.base import CurriculumConfig
@@ -99,6 +100,11 @@ LIGHT_CAR_STUDENT = PixelPPOConfig(torso="light", learning_rate=3e-4, epochs=5, 
 """A lighter network on pictures of half the size. The published learning rate, and updates that end at a KL of 0.03: at
 1e-3 without a limit the KL over its 80 gradient steps was 0.16 to 0.40."""
 
+RECURRENT_CAR_STUDENT = RecurrentPixelPPOConfig(
+    torso="light", learning_rate=3e-4, epochs=5, minibatches=4, target_kl=0.03
+)
+"""One picture and a memory instead of four pictures; a minibatch is of whole environments."""
+
 MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "dr": DomainRandomisationConfig(),
     "dr-matched": MatchedRandomisationConfig(property="wall_count", least=12, most=28),
@@ -128,7 +134,7 @@ MAZE_LATENT_CURRICULA: dict[str, CurriculumConfig] = {
     "clutr": STRONG_TEACHER,
     "clutr-flexible": replace(STRONG_TEACHER, regret="flexible"),
     "clutr-joint": CLUTRJointConfig(**_TEACHER),
-    "clutr-replay": CLUTRReplayConfig(**_TEACHER),
+    "clutr-replay": CLUTRReplayConfig(**_TEACHER, replacement=False),
     "latent-accel": LatentACCELConfig(),
     "latent-alp-gmm": ALPGMMConfig(space="latent"),
     "latent-learnability": LatentLearnabilityConfig(),
@@ -257,9 +263,15 @@ PRESETS: dict[str, Experiment] = {
         manifold=None,
     ),
     "car-dr": replace(_CAR, curriculum=DomainRandomisationConfig(), manifold=None),
+    "car-dr-recurrent": replace(
+        _CAR, curriculum=DomainRandomisationConfig(), student=RECURRENT_CAR_STUDENT, manifold=None
+    ),
     **{f"car-{name}": replace(_CAR, curriculum=each, manifold=None) for name, each in CAR_CURRICULA.items()},
     "car-clutr-replay": replace(
-        _CAR, curriculum=CLUTRReplayConfig(**_TEACHER, noise=4, normalise_regret=True, value_loss="smooth-l1")
+        _CAR,
+        curriculum=CLUTRReplayConfig(
+            **_TEACHER, replacement=False, noise=4, normalise_regret=True, value_loss="smooth-l1"
+        ),
     ),
     "car-latent-accel": replace(_CAR, curriculum=LatentACCELConfig(**_CAR_REPLAY)),
     "car-latent-learnability": replace(_CAR, curriculum=LatentLearnabilityConfig(target="return")),
