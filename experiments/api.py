@@ -1,6 +1,7 @@
 """What the command line does, one call each, for scripts and notebooks: `import clutr` offers these functions.
 
-Wherever a run is asked for, its directory will do as well. What a user can mend is raised as a `RunError`.
+Wherever a run is asked for, its directory will do as well, and so will the name of a model that ships. What a user can
+mend is raised as a `RunError`.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, re
 from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
+from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -34,7 +36,7 @@ from clutr.experiments.training.extend import extend
 from clutr.experiments.training.presets import entry, manifold_experiment, named_experiment, override
 from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.train import train as train_run
-from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.run_directory import open_world_model
 from clutr.experiments.world_model.training import WorldModel
 from clutr.experiments.world_model.training import load_world_model as load_trained
 from clutr.manifold.base import Manifold
@@ -255,8 +257,20 @@ def load_manifold(run: Run) -> Manifold:
 
 
 def load_world_model(path: Path | str) -> WorldModel:
-    """The trained world model of a directory that `clutr world` made. Raises `RunError` if it is not trained."""
-    return load_trained(WorldModelRun(Path(path)))
+    """The trained world model of a directory that `clutr world` made, or of one that ships (`car-world@best`).
+
+    Raises:
+        RunError: if it is not trained, or no model has this name.
+    """
+    return load_trained(open_world_model(path, lambda title: _shown(False, title)))
+
+
+def models() -> dict[str, Card]:
+    """The models that ship, by name: what each is, how it was trained and how good it is.
+
+    Their names stand for runs: `clutr.load_student("maze-dr@best")`, `clutr.evaluate("car-dr@best", "f1")`.
+    """
+    return cards()
 
 
 # --- levels

@@ -26,6 +26,7 @@ from clutr.experiments.evaluation_files import (
 )
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
+from clutr.experiments.pretrained import located
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 
 KEPT_CHECKPOINTS = 3
@@ -50,7 +51,7 @@ def count_students(columns: Iterable[str]) -> int:
 
 
 class RunDirectory:
-    """Reads and writes a run's directory.
+    """Reads and writes a run's directory; the name of a model that ships, such as `maze-dr@best`, is one, too.
 
     `config.yaml` (complete), `metrics.csv` (bit-exact across resumes), `timing.csv`, `events.*` (TensorBoard),
     `levels/` (what the curriculum proposed, sampled), `checkpoints/`, `manifold.safetensors`, `evaluations/`,
@@ -58,7 +59,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = as_directory(path)
+        self.path = located(as_directory(path))
         if (self.path / "world.yaml").is_file():
             raise RunError(
                 f"{self.path} is a world model, not a run: `clutr world train --run {self.path}` goes on with it, "

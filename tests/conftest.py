@@ -24,5 +24,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 @pytest.fixture(autouse=True, scope="session")
 def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Manifolds that tests pretrain are shared among them, and stay out of the user's cache."""
+    """Manifolds that tests pretrain are shared among them and, like unpacked models, stay out of the user's cache."""
     os.environ["CLUTR_MANIFOLDS"] = str(tmp_path_factory.mktemp("manifold-cache"))
+    os.environ["CLUTR_MODELS"] = str(tmp_path_factory.mktemp("models-cache"))

@@ -1,12 +1,13 @@
-"""`clutr list` and `clutr bench`: what there is, and how fast it is."""
+"""`clutr list`, `clutr models` and `clutr bench`: what there is, how good it is, and how fast."""
 
 import importlib
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from json import dumps
 from typing import Any
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli.arguments import Arguments, UsageError, choose, first_line, run
+from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run
 
 BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "buffers", "maze-scale", "scale", "gpu", "world")
 
@@ -78,6 +79,12 @@ def _probes() -> Iterable[tuple[str, str]]:
     yield "students", first_line(probe)
 
 
+def _models() -> Iterable[tuple[str, str]]:
+    from clutr.experiments.pretrained import cards, in_words
+
+    return ((name, f"{found.about}; {in_words(found.measured)}") for name, found in cards().items())
+
+
 SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "domains": _registered("DOMAINS", "clutr.envs.domain"),
     "presets": _presets,
@@ -89,6 +96,7 @@ SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
     "backbones": _registered("BACKBONES", "clutr.world_model.backbones.base"),
     "cores": _registered("CORES", "clutr.world_model.cores.base"),
     "probes": _probes,
+    "models": _models,
     "backends": _registered("BACKENDS", "clutr.agents.backend"),
     "benches": lambda: ((name, first_line(_bench(name))) for name in BENCHES),
 }
@@ -114,6 +122,26 @@ def list_names(args: Arguments) -> None:
         for name, about in SHELVES[shelf]():
             table.add_row(f"  {name}", about)
         console.print(table)
+
+
+@command("models")
+def models(name: str | None = None, /, *, json: bool = False) -> None:
+    """The pretrained task manifolds, students and world models that ship: what, how trained, how good.
+
+    Args:
+        name: Of one model: its whole card.
+        json: Print one JSON object for machines: the cards by name.
+    """
+    from clutr.experiments.pretrained import card, cards
+
+    found = cards() if name is None else {name: card(name)}
+    if json:
+        print(dumps({each: asdict(about) for each, about in found.items()}))
+        return
+    from clutr.experiments.cli.cards import cards_table, whole_card
+    from clutr.experiments.display import console
+
+    console.print(cards_table(found) if name is None else whole_card(found[name]))
 
 
 def bench(args: Arguments) -> None:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "eval": runs.evaluate,
     "compare": runs.compare,
     "report": runs.report,
+    "models": listing.models,
     "bench": listing.bench,
     "world": world.world,
     "probe": runs.probe,

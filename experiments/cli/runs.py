@@ -187,7 +187,8 @@ def _evaluate_runs(
     `clutr eval --sb3 MODEL.zip` tests a model of Stable-Baselines3 instead of a run.
 
     Args:
-        runs: The runs' directories; several are shown side by side, and --json prints a line for each.
+        runs: The runs' directories, or names of models that ship; several are shown side by side, and --json prints a
+            line for each.
         options: How the suite is played.
         cvar_levels: With --suite random: also the solve rate on the worst of this many levels.
         checkpoint: Environment steps of the checkpoint that plays; by default the newest.
@@ -376,7 +377,7 @@ def inspect(
     """A live page on world models and curriculum runs: dream, steer, change latents, decode tasks, watch students.
 
     Args:
-        runs: Directories of world models and of curriculum runs, a tab each.
+        runs: Directories of world models and of curriculum runs, or names of models that ship, a tab each.
         port: Where the page is served.
         host: The address; others than this machine's own need --remote.
         remote: Allow an address that other machines can reach: whoever reaches the page can use it.
@@ -387,12 +388,13 @@ def inspect(
         raise UsageError("name at least one run: `clutr inspect RUN`")
     if find_spec("nicegui") is None:
         raise UsageError('the live page needs NiceGUI: pip install "clutr[inspect]"')
+    from clutr.experiments.cli.world import directory_of
     from clutr.experiments.display import say
     from clutr.experiments.live.page import open_session, require_address, serve
     from clutr.experiments.training.manifolds import manifold_cache
 
     require_address(host, port, remote)
-    sessions = [open_session(path, manifolds or manifold_cache()) for path in runs]
+    sessions = [open_session(directory_of(path), manifolds or manifold_cache()) for path in runs]
     address = f"[{host}]" if ":" in host else host
     say(f"open http://{address}:{port} (Ctrl+C ends it)")
     serve(sessions, host, port, browser, remote)

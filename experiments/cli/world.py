@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
     from clutr.experiments.world_model.probing import ProbeOptions
+    from clutr.experiments.world_model.run_directory import WorldModelRun
 
 WORLD = Path("runs") / "world"
 
@@ -22,6 +23,22 @@ def world(args: Arguments) -> None:
     """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
     parts = {"record": _record, "train": _train, "dream": _dream, "report": _report, "probe": _probe}
     parts[choose("part", parts, lambda name: first_line(parts[name]), "world", args)](args[1:])
+
+
+def opened(path: Path) -> "WorldModelRun":
+    """A world model by its directory, or by the name of one that ships."""
+    from clutr.experiments.display import work_display
+    from clutr.experiments.world_model.run_directory import open_world_model
+
+    return open_world_model(path, work_display)
+
+
+def directory_of(path: Path) -> Path:
+    """The directory of a run or a world model; the name of a model that ships is unpacked, ready to be inspected."""
+    from clutr.experiments.pretrained import is_name, located
+
+    found = located(path)
+    return opened(path).path if is_name(path) and (found / "world.yaml").is_file() else found
 
 
 def _record(args: Arguments) -> None:
@@ -107,13 +124,12 @@ def _dream(options: "DreamOptions", run: Path = WORLD) -> None:
 
     Args:
         options: What is dreamt.
-        run: The world model's directory.
+        run: The world model's directory, or the name of one that ships.
     """
     from clutr.experiments.display import say
     from clutr.experiments.reports.dream_report import dream_on
-    from clutr.experiments.world_model.run_directory import WorldModelRun
 
-    say(f"open {dream_on(WorldModelRun(run), options)}")
+    say(f"open {dream_on(opened(run), options)}")
 
 
 @command("world report")
@@ -121,14 +137,13 @@ def _report(run: Path = WORLD) -> None:
     """Measure dreams on episodes that nobody trained on, and write one self-contained HTML file.
 
     Args:
-        run: The world model's directory.
+        run: The world model's directory, or the name of one that ships.
     """
     from clutr.experiments.display import say
     from clutr.experiments.reports.world_model_report import build_world_model_report
-    from clutr.experiments.world_model.run_directory import WorldModelRun
 
-    path = build_world_model_report(WorldModelRun(run))
-    say(f"open {path}; the numbers are in {run / 'dreams.json'}")
+    path = build_world_model_report(made := opened(run))
+    say(f"open {path}; the numbers are in {made.path / 'dreams.json'}")
 
 
 @command("world probe", "clutr.experiments.world_model.probing:ProbeOptions")
@@ -141,9 +156,8 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
     """
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.reports.probe_report import build_probe_page, probe_world_model, sanity_check_table
-    from clutr.experiments.world_model.run_directory import WorldModelRun
 
-    made = WorldModelRun(run)
+    made = opened(run)
     with ExitStack() as shown:
 
         def section(name: str) -> "Progress":
@@ -153,4 +167,4 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
         probe_world_model(made, options, section)
     path = build_probe_page(made)
     console.print(sanity_check_table(made))
-    say(f"open {path}; the numbers are in {run / 'probes'}")
+    say(f"open {path}; the numbers are in {made.path / 'probes'}")

@@ -55,7 +55,8 @@ def student_of(run: RunDirectory, state: Mapping[str, Any]) -> tuple[Student, in
     except ImportError as error:  # an extra that is not installed
         raise RunError(f"{run.path} cannot be evaluated: {error}") from error
     with run.loading(state):
-        student.load_state_dict(state["students"][name])
+        # a model that ships holds its weights alone: the rest stays as it was built
+        student.load_state_dict({**student.state_dict(), **state["students"][name]})
     return student, state["steps"]
 
 

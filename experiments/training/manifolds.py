@@ -4,7 +4,6 @@ A file is named after a hash of all that the manifold depends on (`manifold_id`)
 of date, and removing it costs no more than the time to pretrain again.
 """
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.experiments.config import Experiment, manifold_id, to_plain
+from clutr.experiments.pretrained import shipped_manifold, user_cache
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import (
     CorruptFileError,
     RunError,
-    as_directory,
     load_state,
     save_state,
     write_atomically,
@@ -34,10 +33,7 @@ def manifold_cache() -> Path:
 
     That cache is `$XDG_CACHE_HOME`, or `~/.cache` where it is not set or is no absolute path.
     """
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return as_directory(chosen)
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "clutr" / "manifolds"
+    return user_cache(CACHE_VARIABLE, "manifolds")
 
 
 def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
@@ -52,6 +48,8 @@ def pretrain(
     experiment: Experiment, manifolds: Path, progress: Progress, say: Callable[[str], None] = lambda _: None
 ) -> tuple[Path, dict[str, Any]]:
     """Pretrain the manifold of `experiment` unless it is there already; an interrupted pretraining goes on.
+
+    One that ships with the package is copied: it is what this pretraining gave, in full precision.
 
     Args:
         experiment: whose manifold.
@@ -69,6 +67,9 @@ def pretrain(
         except (CorruptFileError, KeyError):
             say(f"{path} is damaged; the manifold is pretrained again")
             path.unlink()
+    if (shipped := shipped_manifold(path.name)) is not None:
+        save_state(path, shipped)
+        return path, shipped["measured"]
     assert experiment.manifold is not None
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
     pretraining = experiment.manifold.pretraining(manifold, experiment.domain, experiment.manifold_seed)

@@ -32,7 +32,8 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry, no_such
-from clutr.experiments.config import REGISTRIES, Experiment, from_plain, read, to_plain
+from clutr.experiments import pretrained
+from clutr.experiments.config import REGISTRIES, Experiment, from_plain, from_yaml, read, to_plain
 from clutr.experiments.plain_config import to_plain as part_to_plain
 from clutr.experiments.storage import RunError
 from clutr.manifold.ariel import ArielConfig
@@ -374,6 +375,17 @@ def override(experiment: Experiment, **fields: Any) -> Experiment:
     return from_plain(plain | {name: _part(experiment, name, value) for name, value in fields.items()})
 
 
+def _shipped(experiment: Experiment, name: str) -> Any:
+    """The options of a manifold that ships: runs with these find it instead of pretraining. It has its own domain."""
+    found = pretrained.card(name, "manifold")
+    made = from_yaml(found.config)
+    if made.domain != experiment.domain:
+        raise RunError(f"{name} was trained on another domain than this experiment's: {made.domain}")
+    if made.manifold_seed != experiment.manifold_seed:
+        raise RunError(f"{name} was trained with --manifold-seed {made.manifold_seed}, not {experiment.manifold_seed}")
+    return to_plain(made)["manifold"]
+
+
 def _part(experiment: Experiment, name: str, value: Any) -> Any:
     if name not in REGISTRIES:
         return value
@@ -388,6 +400,8 @@ def _part(experiment: Experiment, name: str, value: Any) -> Any:
     if name == "manifold":
         if present is None:
             raise RunError("there is no manifold to replace: the curriculum chooses no latents")
+        if pretrained.is_name(value):
+            return _shipped(experiment, value)
         known = _manifolds(DOMAINS.name_of(type(experiment.domain)))
         return part_to_plain(entry(name, known, value), REGISTRIES, name)
     config = entry(name, REGISTRIES[name], value)

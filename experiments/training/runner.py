@@ -108,6 +108,8 @@ class Runner:
         if state is None and self.run.checkpoints():
             self._say("no checkpoint can be read; starting from the beginning")
         if state is not None:
+            if "curriculum" not in state:
+                raise RunError(f"{self.run.path.name} is a model that ships: without its curriculum it cannot train on")
             with self.run.loading(state):
                 self.load_state_dict(state)
             self._say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from clutr.envs.capabilities import SIDE
 from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.experiments.evaluation.runs import load_student, student_of
+from clutr.experiments.pretrained import is_name, located
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_yaml
@@ -33,7 +35,7 @@ class WorldModelRun:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = as_directory(path)
+        self.path = located(as_directory(path))
         if (self.path / "config.yaml").is_file():
             raise RunError(f"{self.path} is a curriculum run, not a world model: `clutr report {self.path}` shows it")
         if not (self.path / "world.yaml").is_file():
@@ -73,6 +75,23 @@ class WorldModelRun:
                 f"{self.dataset_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
             )
         return found
+
+
+def open_world_model(path: Path | str, display: Callable[[str], AbstractContextManager[Progress]]) -> WorldModelRun:
+    """A world model by its directory, or by the name of one that ships: then a few episodes on new roads are recorded.
+
+    Args:
+        path: the directory or the name.
+        display: shows the progress of what a title says.
+
+    Raises:
+        RunError: if there is no such world model, or its file is damaged.
+    """
+    run = WorldModelRun(path)
+    if is_name(path):
+        with display("recording a few episodes on new levels") as progress:
+            record(run, progress)
+    return run
 
 
 def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeDataset:

@@ -239,7 +239,7 @@ def load_world_model(run: WorldModelRun) -> WorldModel:
         raise RunError(f"{run.path} is not trained: `clutr world train --run {run.path}` does it")
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    load_into(fitting, paths[0])
+    load_into(fitting, paths[0], {**fitting.state_dict(), **load_state(paths[0])})  # one that ships: weights alone
     metrics: dict[str, Any] = {"backbone": fitting.metrics}
     dreamers = {}
     for name in MEMORIES:

@@ -71,7 +71,11 @@ def test_the_wheel_holds_one_package_without_results(distributions: dict[str, Pa
     assert {"envs", "agents", "experiments", "curricula", "manifold", "world_model", "probes"} <= rooms
     assert not [name for name in names if name.startswith(("clutr/experiments/results", "clutr/experiments/studies"))]
     assert {"clutr/py.typed", "clutr/experiments/live/page.css", "clutr/experiments/plots/page.js"} <= set(names)
-    assert wheel.stat().st_size < 1_000_000
+    models = [entry for entry in zipfile.ZipFile(wheel).infolist() if entry.filename.startswith("clutr/models/")]
+    assert {Path(entry.filename).name for entry in models} == {path.name for path in (ROOT / "clutr/models").iterdir()}
+    packed = sum(entry.compress_size for entry in models)
+    assert packed < 15_000_000
+    assert wheel.stat().st_size - packed < 1_000_000
 
 
 def test_the_sdist_holds_what_builds_the_same_wheel(distributions: dict[str, Path], tmp_path: Path) -> None:

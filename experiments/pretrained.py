@@ -1,0 +1,200 @@
+"""Models that ship: a card, which says how a model was made and how good it is, beside its weights.
+
+A name such as `maze-dr@best` stands wherever the directory of a run or a world model may. It is unpacked once into the
+user's cache as such a directory, so that everything that reads runs reads models, too. A file whose hash is not the
+card's is refused, and loading never runs code (`clutr.experiments.storage`).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from clutr.envs.registry import no_such
+from clutr.experiments.storage import RunError, as_directory, load_state, save_state, write_atomically
+
+Kind = Literal["manifold", "student", "world-model"]
+Precision = Literal["float32", "float16"]
+CACHE_VARIABLE = "CLUTR_MODELS"
+STEPS: dict[Kind, str] = {
+    "manifold": "gradient steps",
+    "student": "environment steps a student",
+    "world-model": "passes",
+}
+"""What the steps on a card are."""
+CHECKPOINT = "checkpoints/update-000000"
+"""A student's file in the directory of a run, without its suffix."""
+CONFIGURATIONS: dict[Kind, str] = {"manifold": "config.yaml", "student": "config.yaml", "world-model": "world.yaml"}
+
+
+def models_folder() -> Path:
+    """Where the models are that were installed with the package."""
+    return Path(str(resources.files("clutr"))) / "models"
+
+
+def user_cache(variable: str, name: str) -> Path:
+    """A folder of the user's cache: `$variable`, else `clutr/name` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    `$XDG_CACHE_HOME` counts only if it is an absolute path.
+    """
+    if chosen := os.environ.get(variable):
+        return as_directory(chosen)
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "clutr" / name
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a model: `NAME.json` in the folder of the models."""
+
+    name: str
+    kind: Kind
+    domain: str
+    about: str
+    """A sentence: what it is, trained on what."""
+    command: str
+    """What made it."""
+    seed: int
+    steps: int
+    """Environment steps of one student; gradient steps of a manifold; passes of a world model's memory."""
+    commit: str
+    """Of the code that trained it."""
+    config: str
+    """The text of `config.yaml` or `world.yaml`: with the seed it reproduces the training."""
+    measured: dict[str, Any]
+    """How good it is: `what` in words, `value`, `interval` (95 %), `suite`, `episodes` a level, `more` figures."""
+    note: str
+    """What one should know before relying on it; nothing: as expected."""
+    precision: Precision
+    """Of the weights in the file; in use they are float32."""
+    size: int
+    """Bytes of the weights' file."""
+    sha256: str
+    """Of the weights' file."""
+    identity: str = ""
+    """Of a manifold: the name under which runs share it (`manifold_path`)."""
+    manifold: str = ""
+    """Of a student that was taught on a manifold that ships: that model's name."""
+    licence: str = "MIT"
+
+    @property
+    def weights(self) -> Path:
+        """The weights' file."""
+        return models_folder() / f"{self.name}.safetensors"
+
+
+def cards() -> dict[str, Card]:
+    """The cards of all models that are installed, by name. Raises `RunError` if one is damaged."""
+    return {path.stem: read_card(path) for path in sorted(models_folder().glob("*.json"))}
+
+
+def read_card(path: Path) -> Card:
+    """A card. Raises `RunError` if it is damaged."""
+    try:
+        return Card(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"the card {path} is damaged ({error}): install the package again") from None
+
+
+def card(name: str, kind: Kind | None = None) -> Card:
+    """The card of a model by name. Raises `RunError` if there is none of that name, or of that kind."""
+    known = cards()
+    if kind is not None:
+        known = {each: found for each, found in known.items() if found.kind == kind}
+    if name not in known:
+        raise RunError(no_such("model" if kind is None else kind, name, known))
+    return known[name]
+
+
+def is_name(path: Path | str) -> bool:
+    """Whether this is meant as the name of a model: it has an `@`, no folder, and no file or folder is called so."""
+    return "@" in str(path) and os.sep not in str(path) and not Path(path).exists()
+
+
+def located(path: Path | str) -> Path:
+    """The directory of the model that `path` names, unpacked if need be; any other path as it is.
+
+    Raises:
+        RunError: if no model has this name, its file is damaged, or it cannot be unpacked.
+    """
+    return unpack(str(path)) if is_name(path) else Path(path)
+
+
+@cache
+def checked(weights: Path, sha256: str, _changed: int) -> Path:
+    """The file, whose hash is right. Raises `RunError` if it is not. A file is read once while it does not change."""
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != sha256:
+        raise RunError(f"{weights} is damaged: its hash is not the one on its card. Install the package again")
+    return weights
+
+
+def weights_of(found: Card) -> Path:
+    """The weights' file of a model. Raises `RunError` if it is missing or damaged."""
+    try:
+        changed = found.weights.stat().st_mtime_ns
+    except OSError as error:
+        raise RunError(f"the model {found.name} cannot be read: {error.strerror}: {found.weights}") from None
+    return checked(found.weights, found.sha256, changed)
+
+
+def unpack(name: str) -> Path:
+    """A model as a directory of the user's cache (`$CLUTR_MODELS`, else `~/.cache/clutr/models`).
+
+    Raises:
+        RunError: if no model has this name, its file is damaged, or the cache cannot be written.
+    """
+    found = card(name)
+    weights = weights_of(found)
+    described = hashlib.sha256(json.dumps(asdict(found), sort_keys=True).encode()).hexdigest()
+    path = user_cache(CACHE_VARIABLE, "models") / described[:12] / name
+    configuration = path / CONFIGURATIONS[found.kind]
+    if configuration.exists():  # it is written last
+        return path
+    for part, state in load_state(weights).items():
+        save_state(path / f"{part}.safetensors", full_precision(state))
+    if found.manifold:
+        save_state(path / "manifold.safetensors", load_state(weights_of(card(found.manifold)))["manifold"])
+    write_atomically(configuration, found.config.encode())
+    return path
+
+
+def shipped_manifold(identity: str) -> dict[str, Any] | None:
+    """The state of the manifold that runs share under this name, if it ships. Raises `RunError` if it is damaged."""
+    found = next((each for each in cards().values() if each.identity == identity), None)
+    state: dict[str, Any] | None = None if found is None else load_state(weights_of(found))["manifold"]
+    return state
+
+
+def half_precision(state: Any) -> Any:
+    """The same with float16 in place of float32 in every tensor of more than one number; nested dicts and lists."""
+    return _with_type(state, torch.float32, torch.float16)
+
+
+def full_precision(state: Any) -> Any:
+    """The same with float32 in place of float16, nested dicts and lists."""
+    return _with_type(state, torch.float16, torch.float32)
+
+
+def _with_type(state: Any, before: torch.dtype, after: torch.dtype) -> Any:
+    if isinstance(state, Mapping):
+        return {name: _with_type(part, before, after) for name, part in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_with_type(part, before, after) for part in state)
+    return state.to(after) if isinstance(state, Tensor) and state.dtype == before and state.ndim else state
+
+
+def in_words(measured: Mapping[str, Any]) -> str:
+    """What was measured, as a phrase: `solved 0.81 [0.79, 0.83] on accel12, 100 episodes a level`."""
+    low, high = measured.get("interval") or (None, None)
+    interval = "" if low is None else f" [{low:.3g}, {high:.3g}]"
+    where = f" on {measured['suite']}" if measured.get("suite") else ""
+    episodes = f", {measured['episodes']} episodes a level" if measured.get("episodes") else ""
+    return f"{measured['what']} {measured['value']:.3g}{interval}{where}{episodes}"

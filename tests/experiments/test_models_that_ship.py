@@ -1,0 +1,65 @@
+"""Each model that ships is what its card says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import clutr
+from clutr.experiments.config import from_yaml
+from clutr.experiments.pretrained import Card, cards, located
+from clutr.experiments.studies.model_cards import models_page
+from clutr.experiments.studies.pack_models import RECIPES
+
+CARDS = cards()
+OF_KIND = {
+    kind: [card for card in CARDS.values() if card.kind == kind] for kind in ("manifold", "student", "world-model")
+}
+FEW = 2
+"""Episodes a level."""
+
+
+def name_of(card: Card) -> str:
+    return card.name
+
+
+def test_the_page_is_made_from_the_cards() -> None:
+    assert (Path(__file__).parents[2] / "docs" / "models.md").read_text() == models_page(CARDS)
+
+
+def test_they_are_small_and_have_a_recipe_each() -> None:
+    assert sum(card.size for card in CARDS.values()) < 15_000_000
+    assert set(CARDS) <= set(RECIPES)
+    for name, card in CARDS.items():
+        assert (card.name, card.weights.stat().st_size) == (name, card.size)
+
+
+@pytest.mark.parametrize("card", OF_KIND["student"], ids=name_of)
+def test_a_student_is_as_good_as_its_card_says(card: Card) -> None:
+    found = clutr.evaluate(card.name, card.measured["suite"], FEW)
+    value, levels = card.measured["value"], len(found["levels"])
+    if card.measured["what"] == "solved":
+        deviation = (value * (1 - value) / (FEW * levels)) ** 0.5
+        assert abs(found["summary"]["mean_solved"] - value) <= 4 * deviation + 0.02
+    else:
+        spread = sum(level["return_std"] ** 2 for level in found["levels"]) ** 0.5 / levels
+        assert abs(found["summary"]["mean_return"] - value) <= 4 * spread + 20
+
+
+@pytest.mark.parametrize("card", OF_KIND["manifold"], ids=name_of)
+def test_a_manifold_is_as_good_as_its_card_says(card: Card) -> None:
+    manifold = clutr.load_manifold(card.name)
+    domain = from_yaml(card.config).domain
+    levels = clutr.sample_levels(200, domain, seed=7)
+    tokens, decoded = (domain.to_tokens(each) for each in (levels, manifold.decode(manifold.encode(levels))))  # type: ignore[attr-defined]
+    value, whole = card.measured["value"], float((tokens == decoded).all(1).float().mean())
+    assert abs(whole - value) <= 4 * (value * (1 - value) / 200) ** 0.5 + 0.01
+
+
+@pytest.mark.parametrize("card", OF_KIND["world-model"], ids=name_of)
+def test_a_world_model_is_ready(card: Card) -> None:
+    """Its dreams are measured when it is packed; here its weights fit, and it decodes what it encodes."""
+    model = clutr.load_world_model(card.name)
+    frames = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    assert torch.isfinite(model.backbone.decode(model.backbone.encode(frames)[0])).all()
+    assert (located(card.name) / "recording" / "recording.json").is_file()
