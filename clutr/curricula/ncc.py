@@ -29,6 +29,11 @@ class NCCConfig(ScreeningOptions):
     """Step of the gradient ascent on the distribution."""
     entropy: float = 0.05
     """Weight alpha of the distribution's entropy."""
+    adaptive: bool = False
+    """Whether a level's step shrinks with the gradients that it has had, as in the released code (`adapted_step`)."""
+    rescore: bool = False
+    """Whether the whole buffer is played, without learning, and scored anew after each update, as in the released code:
+    `kept` times `environments` rollouts an update, which count as steps."""
     floor: float = 0.1
     """Least probability of a level, as a fraction of the uniform one: at 0 the entropy's gradient is unbounded."""
 
@@ -56,10 +61,25 @@ def project(point: Tensor, floor: float) -> Tensor:
     return (point - floor - thresholds[support - 1]).clamp(min=0) + floor
 
 
-def ascend(distribution: Tensor, scores: Tensor, step: float, entropy: float, floor: float) -> Tensor:
-    """One step of projected gradient ascent on y . s + entropy H(y) from `distribution` `[K]`. `[K]` float64."""
-    gradient = scores - entropy * (distribution.log() + 1)
-    return project(distribution + step * gradient, floor)
+def gradient_of(distribution: Tensor, scores: Tensor, entropy: float) -> Tensor:
+    """Of the objective y . s + entropy H(y) at `distribution` `[K]`. `[K]`."""
+    return scores - entropy * (distribution.log() + 1)
+
+
+def ascend(distribution: Tensor, scores: Tensor, step: float | Tensor, entropy: float, floor: float) -> Tensor:
+    """One step of projected gradient ascent on y . s + entropy H(y) from `distribution` `[K]`. `[K]` float64.
+
+    `step` is one for all, or each level's own, `[K]`.
+    """
+    return project(distribution + step * gradient_of(distribution, scores, entropy), floor)
+
+
+def adapted_step(step: float, squares: Tensor) -> Tensor:
+    """TiAda's step of the maximising player (arXiv 2210.17478, algorithm 1): step / (0.1 + sum of squares)^0.4. `[K]`.
+
+    The exponent, and the 0.1 that the sum starts from, are those of the released code of arXiv 2505.20659.
+    """
+    return step * (0.1 + squares).pow(-0.4)
 
 
 class NCC(Stateful):
@@ -71,7 +91,7 @@ class NCC(Stateful):
     """
 
     students: tuple[str, ...] = ("protagonist",)
-    saved = ("_pending", "levels", "scores", "distribution", "trained", "screening", "rng")
+    saved = ("_pending", "levels", "scores", "distribution", "squares", "trained", "unscored", "screening", "rng")
 
     def __init__(self, config: NCCConfig, context: Context) -> None:
         self.config = config
@@ -85,13 +105,22 @@ class NCC(Stateful):
         """Their last scores `[K]`."""
         self.distribution = torch.zeros(0, dtype=torch.float64)
         """The adversary's strategy y `[K]`."""
+        self.squares = torch.zeros(0, dtype=torch.float64)
+        """Sum of the squared gradients that each level has had, `[K]`."""
         self.trained = 0
         """Updates since the last screening."""
+        self.unscored = 0
+        """How many of the buffer's levels, its last ones, are still to be scored anew."""
         self._pending: Pending[Tensor] = Pending()  # the rows that are played, none while screening
 
     def propose(self, n: int) -> Proposal:
-        """Candidates while a screening is due, else draws from the distribution to train on."""
+        """Levels to score anew, or candidates, while they are due; else draws from the distribution to train on."""
         self._pending.require_none()
+        if self.levels is not None and self.unscored:
+            rows = torch.arange(len(self.levels))[-self.unscored :][: max(1, n // self.config.environments)]
+            self._pending.put(rows)
+            looked_at = torch.zeros(len(rows), dtype=torch.bool)
+            return Proposal(self.levels[rows], (torch.arange(n) % len(rows))[None], looked_at)
         if self.levels is None or self.trained >= self.config.train_updates:
             self._pending.put(torch.zeros(0, dtype=torch.int64))
             return self.screening.propose(n)
@@ -115,15 +144,23 @@ class NCC(Stateful):
         statistics = outcome.by_level()
         score = self.score(outcome.proposal.levels, statistics, statistics.best_return)
         self.scores[rows] = score
-        self._ascend()
-        self.trained += 1
+        if self.unscored:
+            self.unscored -= len(rows)
+        else:
+            self.trained += 1
+            self.unscored = len(self.scores) if self.config.rescore else 0
+        if not self.unscored:
+            self._ascend()
         return {"screening": torch.tensor(0.0), "score": score, "entropy": self._entropy()}
 
     def _ascend(self) -> None:
-        config, levels = self.config, len(self.distribution)
-        floor = config.floor / levels
-        scores = self.scores.double()
-        self.distribution = ascend(self.distribution, scores, config.learning_rate, config.entropy, floor)
+        config = self.config
+        scores, step = self.scores.double(), torch.tensor(config.learning_rate, dtype=torch.float64)
+        if config.adaptive:
+            self.squares = self.squares + gradient_of(self.distribution, scores, config.entropy).square()
+            step = adapted_step(config.learning_rate, self.squares)
+        floor = config.floor / len(self.distribution)
+        self.distribution = ascend(self.distribution, scores, step, config.entropy, floor)
 
     def _entropy(self) -> Tensor:
         levels = len(self.distribution)
@@ -133,14 +170,16 @@ class NCC(Stateful):
     def _refresh(self) -> None:
         """Keep the best of old and new levels, each key once; newcomers start at the uniform probability.
 
-        A level that was screened again keeps its probability and has the newest of its scores.
+        A level that was screened again keeps its probability and its past gradients, and has the newest of its scores.
         """
         levels, scores = self.screening.take()
         chances = torch.full((len(levels),), 1 / self.config.kept, dtype=torch.float64)
+        squares = torch.zeros_like(chances)
         if self.levels is not None:
             levels = self.level_type.concatenate([self.levels, levels])
             scores = torch.cat([self.scores, scores])
             chances = torch.cat([self.distribution, chances])
+            squares = torch.cat([self.squares, squares])
         first: dict[str, int] = {}
         newest: dict[str, int] = {}
         for row, key in enumerate(levels.key()):
@@ -150,4 +189,5 @@ class NCC(Stateful):
         order = scores.argsort(descending=True, stable=True)[: self.config.kept]
         best = different[order]
         self.levels, self.scores, self.trained = levels[best], scores[order], 0
+        self.squares = squares[best]
         self.distribution = project(chances[best], self.config.floor / len(best))

@@ -122,7 +122,7 @@ MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "traced": TRACEDConfig(replacement=False, start="simple"),
     "pace": PACEConfig(),
     "sfl": SFLConfig(),
-    "ncc": NCCConfig(score="regret", learning_rate=0.005, entropy=0.032),
+    "ncc": NCCConfig(score="regret", learning_rate=0.005, entropy=0.032, adaptive=True),
     "alp-gmm": ALPGMMConfig(),
 }
 """Curricula of mazes that need no task manifold, as published but for what `docs/method.md` says of replay and NCC."""

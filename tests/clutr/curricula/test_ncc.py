@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics
 from clutr.curricula.base import Context, Outcome, Proposal
-from clutr.curricula.ncc import NCC, NCCConfig, ascend, project
+from clutr.curricula.ncc import NCC, NCCConfig, adapted_step, ascend, gradient_of, project
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.level import MazeLevels
 
@@ -60,6 +60,13 @@ def test_ascent_by_hand_on_the_floor() -> None:
     assert ascend(doubles(0.2, 0.3, 0.5), doubles(-10, 0, 1), 1.0, 0.0, 0.05).tolist() == pytest.approx(
         [0.05, 0.05, 0.9]
     )
+
+
+def test_adapted_steps_by_hand() -> None:
+    """(0.1 + 0.9)^-0.4 = 1, and (0.1 + 31.9)^-0.4 = 32^-0.4 = 2^-2."""
+    assert adapted_step(0.5, doubles(0.9, 31.9)).tolist() == pytest.approx([0.5, 0.125])
+    found = ascend(doubles(0.5, 0.5), doubles(1, 0), doubles(0.2, 0.1), 0.0, 0.01)
+    assert found.tolist() == pytest.approx([0.6, 0.4])  # (0.7, 0.5), and the sum is mended by halves
 
 
 @pytest.mark.parametrize("floor", [0.001, 0.1, 0.2])
@@ -174,6 +181,43 @@ def test_the_distribution_moves_towards_what_scores_more() -> None:
     best = curriculum.levels.key().index(keys[1])
     assert float(curriculum.distribution[best]) > 0.65
     assert float(curriculum.distribution.min()) >= 0.05  # a tenth of the uniform chance
+
+
+def test_an_adaptive_step_remembers_the_gradients_of_levels_that_stay() -> None:
+    curriculum, keys = ncc([0, 1, 2, 3, 1, 4, 5, 6], adaptive=True, learning_rate=0.01)
+    screen(curriculum, [0.2, 0.9, 0.1, 0.4])
+    proposal = curriculum.propose(4)
+    observe(curriculum, proposal, [0.0] * 4)
+    gradient = gradient_of(doubles(1 / 3, 1 / 3, 1 / 3), curriculum.scores.double(), 0.05)
+    torch.testing.assert_close(curriculum.squares, gradient.square())
+    assert curriculum.levels is not None
+    before = dict(zip(curriculum.levels.key(), curriculum.squares.tolist(), strict=True))
+    screen(curriculum, [0.9, 0.8, 0.0, 0.0])
+    after = dict(zip(curriculum.levels.key(), curriculum.squares.tolist(), strict=True))
+    assert after[keys[1]] == before[keys[1]]
+    assert after[keys[4]] == 0
+
+
+def test_the_whole_buffer_is_scored_anew_before_the_distribution_moves() -> None:
+    curriculum, keys = ncc([0, 1, 2, 3], rescore=True, train_updates=100)
+    screen(curriculum, [0.2, 0.9, 0.1, 0.4])
+    observe(curriculum, curriculum.propose(4), [0.5] * 4)
+    uniform = curriculum.distribution.clone()
+    seen: list[str] = []
+    for _ in range(2):  # three levels, two at a time
+        assert torch.equal(curriculum.distribution, uniform)
+        proposal = curriculum.propose(4)
+        assert not proposal.train.any()
+        names = proposal.levels.key()
+        seen += names
+        observe(
+            curriculum, proposal, [0.7 if names[row] == keys[3] else 0.1 for row in proposal.assignment[0].tolist()]
+        )
+    assert sorted(seen) == sorted([keys[0], keys[1], keys[3]])
+    assert held(curriculum) == pytest.approx({keys[0]: 0.1, keys[1]: 0.1, keys[3]: 0.7})
+    assert curriculum.levels is not None
+    assert int(curriculum.distribution.argmax()) == curriculum.levels.key().index(keys[3])
+    assert curriculum.propose(4).train.all()
 
 
 def test_bad_steps_are_refused() -> None:
