@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,22 +133,29 @@ def pairs_per_second(config: PPOConfig, domain: MazeDomain, engine: Engine) -> f
 
 def jaxued_steps_per_second() -> tuple[str, float | None]:
     """The peer's name with its versions, and its steps per second; None, and how to get it, where it is missing."""
+    name, found = run_jaxued("the same on JaxUED's mazes in JAX, all compiled", "--updates", str(UPDATES))
+    return name, found["steps_per_second"] if found else None
+
+
+def run_jaxued(name: str, *arguments: str) -> tuple[str, dict[str, Any] | None]:
+    """Run the peer's program: its `name` with its versions, and what it printed.
+
+    Where it is missing or fails: what to do or what went wrong, and None.
+    """
     python = os.environ.get(PEERS_PYTHON)
     if python is None and not all(importlib.util.find_spec(name) for name in ("jaxued", "optax")):
         return f'JaxUED is not installed: pip install "clutr[peers]", or {PEERS_PYTHON}=PYTHON of another place', None
     script = Path(__file__).with_name("jaxued_peer.py")
-    command = [python or sys.executable, "-P", str(script), "--updates", str(UPDATES)]  # -P: not what lies beside it
+    command = [python or sys.executable, "-P", str(script), *arguments]  # -P: not what lies beside it
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         return f"JaxUED did not run: {error}", None
     if done.returncode:
         return f"JaxUED did not run: {(done.stderr.strip() or 'no message').splitlines()[-1]}", None
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     versions = ", ".join(f"{name} {found[name]}" for name in ("jax", "flax", "jaxued"))
-    return f"the same on JaxUED's mazes in JAX, all compiled ({versions}; {found['backend']})", found[
-        "steps_per_second"
-    ]
+    return f"{name} ({versions}; {found['backend']})", found
 
 
 def _student(config: PPOConfig, engine: Engine, name: str = "bench") -> PPOStudent:

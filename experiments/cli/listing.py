@@ -9,7 +9,18 @@ from typing import Any
 from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run
 
-BENCHES = ("maze-engine", "maze-train", "car-engine", "car-train", "buffers", "maze-scale", "scale", "gpu", "world")
+BENCHES = (
+    "maze-engine",
+    "maze-train",
+    "car-engine",
+    "car-train",
+    "buffers",
+    "maze-scale",
+    "scale",
+    "gpu",
+    "world",
+    "learning",
+)
 
 
 def _bench(name: str) -> Any:
@@ -148,18 +159,23 @@ def bench(args: Arguments) -> None:
     """The project's own measurements, each beside a peer in the same run."""
     name = choose("name", BENCHES, lambda known: first_line(_bench(known)), "bench", args)
 
-    def measure(*, json: bool = False) -> None:
+    def measure(*, json: bool = False, minutes: float | None = None, only: tuple[str, ...] = ()) -> None:
         """The project's own measurements, each beside a peer in the same run.
 
         Args:
             json: Print one JSON object for machines.
+            minutes: Of `learning`: how long each student trains; by default 10.
+            only: Of `learning`: names of what is trained; by default everything.
         """
         from rich.table import Table
 
         from clutr.experiments.benchmarks.measurement import to_json
         from clutr.experiments.display import console, say
 
-        figures = _bench(name).run((lambda _: None) if json else say)
+        options = {what: value for what, value in (("minutes", minutes), ("only", only)) if value}
+        if options and name != "learning":
+            raise UsageError(f"--{next(iter(options))} is an option of `clutr bench learning`, not of {name}")
+        figures = _bench(name).run((lambda _: None) if json else say, **options)
         if json:
             print(dumps(to_json(name, figures)))
             return
