@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         sample_levels,
         suites,
         train,
+        write_figures,
     )
     from clutr.experiments.config import Experiment
     from clutr.experiments.storage import RunError
@@ -67,6 +68,7 @@ __all__ = [
     "sample_levels",
     "suites",
     "train",
+    "write_figures",
 ]
 
 _ELSEWHERE = {

@@ -4,7 +4,7 @@ Wherever a run is asked for, its directory will do as well, and so will the name
 mend is raised as a `RunError`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.pretrained import Card, cards
+from clutr.experiments.plots.paper import Format
+from clutr.experiments.reports.paper_figures import write_paper_figures
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -227,6 +229,27 @@ def compare(
             evaluate_missing(directories, name, deterministic=deterministic, any_steps=any_steps, progress=told)
     methods = comparing.group_by_method(directories, suite, deterministic=deterministic, any_steps=any_steps)
     return comparing.compare(methods, torch.Generator().manual_seed(0))
+
+
+def write_figures(
+    comparison: Comparison,
+    folder: Path | str,
+    *,
+    formats: Sequence[Format] = ("pdf", "svg", "png"),
+    command: str = "clutr.write_figures",
+) -> list[Path]:
+    """Write figures and tables of a comparison for papers: aggregates, profiles, improvement, curves, risk.
+
+    Args:
+        comparison: what `compare` gives.
+        folder: where the files go; its `captions.md` says what they show.
+        formats: of the figures.
+        command: what made them; it goes into the files' metadata.
+
+    Raises:
+        RunError: if a file cannot be written.
+    """
+    return write_paper_figures(comparison, Path(folder), command, formats)
 
 
 def report(run: Run, beside: Iterable[Run] = ()) -> Path:

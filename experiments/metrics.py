@@ -13,6 +13,9 @@ import numpy as np
 
 from clutr.experiments.storage import RunError, write_atomically
 
+_TAIL = 65_536
+"""Bytes at the end of a file in which its newest values are looked for."""
+
 
 class MetricsFile:
     """A CSV file with the column `update` first; rows are appended, new columns are added to the right.
@@ -71,6 +74,25 @@ class MetricsFile:
         if problem:
             _warn_once(f"{self.path}: {problem}; what could be read is used")
         return rows
+
+    def latest(self) -> dict[str, float]:
+        """The newest value of every column, from the last rows alone: cheap enough to ask for again and again."""
+        try:
+            with self.path.open("rb") as file:
+                header = file.readline()
+                file.seek(max(len(header), os.fstat(file.fileno()).st_size - _TAIL))
+                tail = file.read()
+        except OSError:
+            return {}
+        lines = tail.decode("utf-8-sig", errors="replace").split("\n")[:-1]
+        columns = _cells(header.decode("utf-8-sig", errors="replace").rstrip("\r\n"), ",")
+        found: dict[str, float] = {}
+        for line in lines:
+            cells = _cells(line, ",")
+            if len(cells) == len(columns):  # the first line may be cut
+                values = {name: _number(cell) for name, cell in zip(columns, cells, strict=False)}
+                found |= {name: value for name, value in values.items() if math.isfinite(value)}
+        return found
 
     def replace(self, rows: Iterable[Mapping[str, float | int]]) -> None:
         """Write the whole file anew, with a column for every name. Raises `RunError` if it cannot be written."""

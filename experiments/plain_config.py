@@ -142,6 +142,11 @@ def to_yaml(config: Any, registries: Registries) -> str:
 
 def from_yaml(text: str, registries: Registries, config: Any, file: str) -> Any:
     """The inverse of `to_yaml` for the text of `file`. Raises `RunError` naming `file` and what is wrong."""
+    return from_plain(options_in(text, file), registries, config, file)
+
+
+def options_in(text: str, file: str) -> dict[str, Any]:
+    """The options by name in the YAML of `file`, unchecked. Raises `RunError` naming `file` if it holds no such."""
     try:
         plain = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -150,18 +155,22 @@ def from_yaml(text: str, registries: Registries, config: Any, file: str) -> Any:
         raise RunError(f"{file} is not valid YAML: {error}") from None  # PyYAML lets these pass: a 32nd of May
     if not isinstance(plain, dict):
         raise RunError(f"{file} does not hold options by name")
-    return from_plain(plain, registries, config, file)
+    return plain
 
 
 def read_yaml(path: Path, registries: Registries, config: Any) -> Any:
     """The configuration that a file holds. Raises `RunError` naming the file and what is wrong."""
+    return from_yaml(read_text(path), registries, config, str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises `RunError` if it cannot be read or is not UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from None
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from None
-    return from_yaml(text, registries, config, str(path))
 
 
 class _Loader(yaml.SafeLoader):

@@ -19,6 +19,9 @@ from clutr.envs.registry import no_such
 
 Arguments = Sequence[str]
 
+_UNNAMED = ("options", "many")
+"""Parameters whose options are offered as the command's own."""
+
 
 class UsageError(Exception):
     """Arguments that do not fit; the message is one line."""
@@ -51,7 +54,7 @@ def run(name: str, function: Callable[..., None], args: Arguments, **defaults: A
         function: its positional-only parameters are arguments, all others options.
         args: what was typed after `name`.
         defaults: dataclasses, by parameter: the command line offers exactly the options of their parts. Those of the
-            parameter `options` are offered as if they were the command's own.
+            parameters `options` and `many` are offered as if they were the command's own.
 
     Raises:
         UsageError: if they do not fit.
@@ -81,7 +84,7 @@ def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callab
     parameters = dict(signature.parameters)
     for name, value in defaults.items():
         kind: Any = _narrowed(type(value), value)
-        option = tyro.conf.arg(name="" if name == "options" else None)
+        option = tyro.conf.arg(name="" if name in _UNNAMED else None)
         default = kind(**{field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
         parameters[name] = parameters[name].replace(annotation=Annotated[kind, option], default=default)
 
@@ -125,7 +128,7 @@ def _first_paragraph(box: str) -> str:
     groups = itertools.groupby(lines, lambda line: line[:1] in ("╭", "╰") or set(line) <= set("─-"))
     paragraphs = [" ".join(group) for is_rule, group in groups if not is_rule]
     titled_in_frame = "╭" in box  # where the output has no such characters the title is a paragraph of its own
-    return paragraphs[0 if titled_in_frame else 1].replace("options.", "")
+    return paragraphs[0 if titled_in_frame else 1].replace("options.", "").replace("many.", "")
 
 
 def take(option: str, args: Arguments) -> tuple[str | None, list[str]]:

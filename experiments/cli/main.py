@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli import listing, runs, world
+from clutr.experiments.cli import listing, many, runs, world
 from clutr.experiments.cli.arguments import Arguments, UsageError, first_line
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
@@ -19,6 +19,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "list": listing.list_names,
     "pretrain": runs.pretrain,
     "train": runs.train,
+    "sweep": many.sweep,
     "resume": runs.resume,
     "eval": runs.evaluate,
     "compare": runs.compare,

@@ -1,5 +1,7 @@
 """The commands for curriculum runs: pretrain, train, resume, evaluate, compare, show, probe, inspect."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
@@ -80,13 +82,19 @@ def train(args: Arguments) -> None:
         choose("preset", clutr.PRESETS, preset_in_words, "train", args)
     name, experiment = named_experiment(args[0])
     preset, rest = with_parts(experiment, args[1:])
+    seeds, rest = take("seeds", rest)
+    if seeds is not None:
+        from clutr.experiments.cli.many import train_seeds
+
+        train_seeds(args[0], name, preset, seeds, rest)
+        return
 
     def launch(options: "Experiment", run: Path | None = None, threads: int | None = None) -> None:
         """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden.
 
         `--manifold NAME` puts another task manifold under a curriculum that chooses latents, `--student NAME` lets
         another student play (`clutr list students`), `--backend rllib --address auto --runners N --learners M` trains
-        on a cluster.
+        on a cluster. `--seeds 1-5 --jobs 2` trains a run for each seed, two at a time (`--seeds 1-5 --help`).
 
         Args:
             options: What is trained.
@@ -297,6 +305,7 @@ def compare(
     any_steps: bool = False,
     evaluate: bool = False,
     output: Path | None = None,
+    figures: Path | None = None,
     json: bool = False,
 ) -> None:
     """Methods side by side, with confidence intervals. Runs that differ in their seed alone are one method.
@@ -310,6 +319,7 @@ def compare(
         any_steps: Compare each run's newest evaluation, though the runs have trained for different numbers of steps.
         evaluate: Evaluate runs first whose newest checkpoint has not been.
         output: Also write a self-contained HTML page with table and curves here.
+        figures: Also write figures (PDF, SVG, PNG) and tables (LaTeX, Markdown, CSV) for papers into this directory.
         json: Print one JSON object for machines.
     """
     import clutr
@@ -321,6 +331,8 @@ def compare(
     comparison = clutr.compare(runs, suite, evaluate=evaluate, progress=evaluate and not json, **options)
     if output is not None:
         build_comparison(comparison.to_json(), [clutr.load_run(path) for path in runs], output)
+    if figures is not None:
+        written = clutr.write_figures(comparison, figures, command=shlex.join(["clutr", *sys.argv[1:]]))
     if json:
         print(dumps(comparison.to_json()))
         return
@@ -329,6 +341,8 @@ def compare(
         console.print(cvar_table(comparison.cvar))
     if output is not None:
         say(f"open {output}")
+    if figures is not None:
+        say(f"{len(written)} files in {figures}; {figures / 'captions.md'} says what they show")
 
 
 @command("report")

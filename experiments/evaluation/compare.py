@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -93,6 +93,8 @@ class Comparison:
     """Steps, mode and seeds of the evaluations, in words."""
     cvar: dict[str, dict[str, Any]]
     """What `mean_cvar` gives for those methods whose runs all measured it."""
+    evaluations: Mapping[str, Sequence[EvaluationJson]] = field(default_factory=dict, repr=False)
+    """What was compared, by method."""
 
     @property
     def metric(self) -> Metric:
@@ -171,13 +173,14 @@ def compare(evaluations: Mapping[str, Sequence[EvaluationJson]], rng: torch.Gene
         for run in runs:
             _check_alike(first, run)
     levels = [row["level"] for row in first["levels"]]
-    baseline = _sample(next(iter(evaluations.values())), metric_of(first))
+    baseline = sample_of(next(iter(evaluations.values())), metric_of(first))
     results = [
         _summarise(method, runs, levels, baseline if index else None, rng)
         for index, (method, runs) in enumerate(evaluations.items())
     ]
     told = in_words([run for runs in evaluations.values() for run in runs])
-    return Comparison(first["suite"], first["levels"][0]["episodes"], tuple(results), told, mean_cvar(evaluations))
+    played = first["levels"][0]["episodes"]
+    return Comparison(first["suite"], played, tuple(results), told, mean_cvar(evaluations), evaluations)
 
 
 def _check_alike(first: EvaluationJson, run: EvaluationJson) -> None:
@@ -211,8 +214,8 @@ def _successes(row: Mapping[str, Any]) -> int:
     return round(float(row["solved"]) * episodes)
 
 
-def _sample(runs: Sequence[EvaluationJson], metric: Metric) -> Sample:
-    """The scores of all episodes, `[runs, episodes, levels]`; means over them where returns were not kept."""
+def sample_of(runs: Sequence[EvaluationJson], metric: Metric) -> Sample:
+    """The scores of a method's episodes, `[runs, episodes, levels]`; means over them where returns were not kept."""
 
     def episodes(row: Mapping[str, Any]) -> NDArray[np.float64]:
         if metric == "return":
@@ -226,7 +229,7 @@ def _summarise(
     method: str, runs: Sequence[EvaluationJson], levels: Sequence[str], baseline: Sample | None, rng: torch.Generator
 ) -> MethodResult:
     metric = metric_of(runs[0])
-    sample = _sample(runs, metric)
+    sample = sample_of(runs, metric)
     played = len(runs) * runs[0]["levels"][0]["episodes"] if metric == "solved" else None
     if len(runs) > 1 or metric == "return":
         scores = [

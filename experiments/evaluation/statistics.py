@@ -63,6 +63,17 @@ def probability_of_improvement(x: Scores, y: Scores) -> Scores:
     return np.asarray(((ranks - n * (n + 1) / 2) / (n * m)).mean(axis=-1))
 
 
+def performance_profile(scores: Scores, thresholds: Scores) -> Scores:
+    """The share of all runs x tasks whose score is above each threshold (section 4.3 there), `[..., thresholds]`.
+
+    Args:
+        scores: `[..., runs, tasks]`.
+        thresholds: `[K]`.
+    """
+    flat = scores.reshape(*scores.shape[:-2], 1, -1)
+    return np.asarray((flat > thresholds[:, None]).mean(axis=-1))
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate and its confidence interval."""
@@ -156,6 +167,17 @@ def estimate(
     if units is not None and np.isclose(low, high, rtol=0, atol=1e-9):
         return bound(value, units, confidence)
     return Interval(value, float(low), float(high))
+
+
+def profile_band(
+    sample: Sample, thresholds: Scores, rng: torch.Generator, resamples: int = RESAMPLES
+) -> tuple[Scores, Scores, Scores]:
+    """A performance profile with its pointwise hierarchical bootstrap interval: value, low and high, each `[K]`."""
+    size = max(1, _BLOCK // max(sample.size, sample.scores.size * len(thresholds)))
+    blocks = [performance_profile(sample.resample(n, rng), thresholds) for n in _blocks(resamples, size)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(blocks), [tail, 1 - tail], axis=0)
+    return performance_profile(sample.scores, thresholds), low, high
 
 
 def bound(value: float, units: int, confidence: float = CONFIDENCE) -> Interval:
