@@ -29,6 +29,7 @@ from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.plots.paper import Format
+from clutr.experiments.reports.film import make_film
 from clutr.experiments.reports.paper_figures import write_paper_figures
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
@@ -250,6 +251,22 @@ def write_figures(
         RunError: if a file cannot be written.
     """
     return write_paper_figures(comparison, Path(folder), command, formats)
+
+
+def film(runs: Iterable[Run], output: Path | str, suite: str | None = None, **options: Any) -> Path:
+    """A film (GIF, WebP, MP4) of the students of some runs on a suite, side by side.
+
+    Args:
+        runs: the runs, whose domain is the same.
+        output: the file.
+        suite: its name; by default the first of the domain.
+        options: `levels`, `paths`, `values`, `saliency`, `side`, `fps` and `seed` of `clutr film`.
+
+    Raises:
+        RunError: if a name is unknown, a run has no student, or the film cannot be written.
+    """
+    make_film([load_run(run) for run in runs], Path(output), suite, **options)
+    return Path(output)
 
 
 def report(run: Run, beside: Iterable[Run] = ()) -> Path:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli import listing, many, runs, world
+from clutr.experiments.cli import film, listing, many, runs, world
 from clutr.experiments.cli.arguments import Arguments, UsageError, first_line
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "compare": runs.compare,
     "report": runs.report,
     "models": listing.models,
+    "film": film.film,
     "bench": listing.bench,
     "world": world.world,
     "probe": runs.probe,

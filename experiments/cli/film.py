@@ -1,0 +1,51 @@
+"""`clutr film`: students on any suite as moving pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clutr.experiments.cli.arguments import UsageError, command
+
+
+@dataclass(frozen=True)
+class FilmCommandOptions:
+    """What a film shows."""
+
+    suite: str | None = None
+    """The suite; by default the domain's first. `clutr list suites` names them."""
+    levels: tuple[str, ...] = ()
+    """Which of its levels, in this order; by default the first three."""
+    output: Path = Path("film.gif")
+    """The file; it ends with .gif, .webp or .mp4 (which needs clutr[film])."""
+    paths: bool = False
+    """Show the way so far."""
+    values: bool = False
+    """Show the return that the student expects."""
+    saliency: bool = False
+    """Show which parts of the observation matter to the next action."""
+    side: int = 240
+    """Height of a player's picture in pixels."""
+    fps: float | None = None
+    """Steps a second; by default those of the environment."""
+    seed: int = 1
+    """Seed of levels and actions."""
+
+
+@command("film", options="clutr.experiments.cli.film:FilmCommandOptions")
+def film(runs: tuple[Path, ...], /, options: FilmCommandOptions) -> None:
+    """A film (GIF, WebP, MP4) of students on a suite, several runs side by side.
+
+    Args:
+        runs: The runs' directories.
+        options: What it shows.
+    """
+    if not runs:
+        raise UsageError("name at least one run: `clutr film RUN`")
+    from dataclasses import asdict
+
+    from clutr.experiments.display import say, work_display
+    from clutr.experiments.reports.film import make_film
+
+    with work_display("filming") as progress:
+        frames = make_film(runs, **asdict(options), progress=progress)
+    size = options.output.stat().st_size
+    say(f"open {options.output}: {frames} pictures, {size / 1e6:.2f} MB")

@@ -1,0 +1,145 @@
+"""Episodes as moving pictures: what happened step by step, what the student expected, and what it looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clutr.agents.student import Policy
+from clutr.envs.capabilities import PathDrawing
+from clutr.envs.domain import Domain, LevelBatch, Observation, Task
+from clutr.experiments.storage import RunError
+
+BLOCKS = 12
+"""Squares along a side of a picture that are hidden one by one; a smaller observation is hidden cell by cell."""
+
+Pictures = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """What a film shows beside the environment."""
+
+    paths: bool = False
+    """The way so far, instead of what the environment shows."""
+    values: bool = False
+    """The return that the student expects, as a curve."""
+    saliency: bool = False
+    """How much each part of the observation matters to the next action."""
+
+
+@dataclass(frozen=True)
+class FilmedEpisode:
+    """One episode of one player."""
+
+    player: str
+    level: str
+    frames: Pictures
+    """`[T + 1, H, W, 3]`: before each of T steps, and at the end."""
+    solved: bool
+    value: float
+    """The episode's return."""
+    fps: float
+    expected: NDArray[np.float64] | None = None
+    """`[T + 1]`, the student's values, if they were asked for."""
+    saliency: NDArray[np.float64] | None = None
+    """`[T + 1, h, w]` in [0, 1], if it was asked for."""
+
+
+@torch.no_grad()
+def film(
+    player: str, policy: Policy, domain: Domain, task: Task, level: LevelBatch, rng: torch.Generator, show: FilmOptions
+) -> FilmedEpisode:
+    """Play one episode and keep its pictures.
+
+    Args:
+        player: what the policy is called.
+        policy: plays, sampling its actions.
+        domain: draws the paths.
+        task: makes the engine.
+        level: one level.
+        rng: draws the actions.
+        show: what to show.
+
+    Raises:
+        RunError: if the environment cannot be drawn, or the policy has no values to show.
+    """
+    engine: Any = task.engine(1)
+    if not hasattr(engine, "render"):
+        raise RunError(f"{task.name} cannot be filmed: its environment draws no pictures")
+    network: Any = getattr(policy, "network", None)
+    if (show.values or show.saliency) and not hasattr(network, "step"):
+        raise RunError(
+            f"values and saliency need a student of this library's PPO; {player} is a {type(policy).__name__}"
+        )
+    observation, state = engine.reset(level), policy.initial_state(1)
+    frames, positions, expected, saliency = [], [engine.agent_position.clone()], [], []
+    total, ended = 0.0, False
+    while True:
+        frames.append(_picture(domain, engine, level, positions if show.paths else None))
+        if show.values:
+            expected.append(float(network.step(observation, state)[1]))
+        if show.saliency:
+            saliency.append(occlusion_saliency(network, observation, state))
+        if ended:
+            break
+        action, state = policy.act(observation, state, rng)
+        observation, reward, terminated, truncated = engine.step(action)
+        total += float(reward)
+        ended = bool(terminated | truncated)
+        positions.append(engine.agent_position.clone())
+    return FilmedEpisode(
+        player,
+        task.name,
+        np.stack(frames),
+        bool(engine.solved[0]),
+        total,
+        float(getattr(engine, "render_fps", 10.0)),
+        np.array(expected) if show.values else None,
+        np.stack(saliency) if show.saliency else None,
+    )
+
+
+def _picture(domain: Domain, engine: Any, level: LevelBatch, positions: Sequence[Tensor] | None) -> Pictures:
+    """The environment as it is now `[H, W, 3]`, with the way so far if there are `positions`."""
+    if positions is not None and isinstance(domain, PathDrawing):
+        present = {"agent": positions[-1], "heading": getattr(engine, "heading", None)}
+        here: Any = level  # mazes are drawn with the agent where it is
+        if set(present) <= {field.name for field in fields(here)}:
+            here = replace(here, **present)
+        drawn = domain.draw_paths(here, torch.stack(list(positions), 1))
+        if drawn is not None:
+            return np.array(drawn.pictures[0])
+    return np.array(engine.render()[0])
+
+
+def occlusion_saliency(network: Any, observation: Observation, state: Tensor) -> NDArray[np.float64]:
+    """How much hiding a part of the picture changes the distribution of the next action, `[h, w]` in [0, 1].
+
+    Each part of the observation `image` is set to zero, which is "unseen" in mazes and black on roads, and the total
+    variation between the distributions is taken (Greydanus et al. 2018, arXiv 1711.00138, with a square for a blur).
+    Where actions are continuous, it is the change of the most probable action, relative to the largest one.
+    """
+    image = observation["image"]
+    height, width = image.shape[1:3]
+    block = max(1, height // BLOCKS)
+    rows, columns = -(-height // block), -(-width // block)
+    hidden = image.repeat(1 + rows * columns, *(1,) * (image.ndim - 1))
+    for part in range(rows * columns):
+        top, left = block * (part // columns), block * (part % columns)
+        hidden[1 + part, top : top + block, left : left + block] = 0
+    batch = {name: value.expand(len(hidden), *value.shape[1:]) for name, value in observation.items()}
+    actions, _, _ = network.step({**batch, "image": hidden}, state.expand(len(hidden), *state.shape[1:]))
+    log_probs = getattr(actions, "log_probs", None)
+    if log_probs is not None:
+        likely = log_probs.exp()
+        change = (likely[1:] - likely[:1]).abs().sum(-1) / 2
+    else:
+        best = actions.mode().flatten(1)
+        change = (best[1:] - best[:1]).abs().sum(-1)
+        change = change / change.max().clamp(min=1e-9)
+    return np.asarray(change.view(rows, columns).double().cpu())
