@@ -27,8 +27,8 @@ from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, re
 from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
-from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.plots.paper import Format
+from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.reports.film import make_film
 from clutr.experiments.reports.paper_figures import write_paper_figures
 from clutr.experiments.reports.run_report import build_report

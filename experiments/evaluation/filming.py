@@ -73,9 +73,8 @@ def film(
         raise RunError(f"{task.name} cannot be filmed: its environment draws no pictures")
     network: Any = getattr(policy, "network", None)
     if (show.values or show.saliency) and not hasattr(network, "step"):
-        raise RunError(
-            f"values and saliency need a student of this library's PPO; {player} is a {type(policy).__name__}"
-        )
+        kind = type(policy).__name__
+        raise RunError(f"values and saliency need a student of this library's PPO; {player} is a {kind}")
     observation, state = engine.reset(level), policy.initial_state(1)
     frames, positions, expected, saliency = [], [engine.agent_position.clone()], [], []
     total, ended = 0.0, False
@@ -113,7 +112,7 @@ def _picture(domain: Domain, engine: Any, level: LevelBatch, positions: Sequence
             here = replace(here, **present)
         drawn = domain.draw_paths(here, torch.stack(list(positions), 1))
         if drawn is not None:
-            return np.array(drawn.pictures[0])
+            return drawn.pictures[0].cpu().numpy()
     return np.array(engine.render()[0])
 
 

@@ -80,7 +80,7 @@ def _fitted(frame: Picture, side: int) -> Image.Image:
 
 def _heat(saliency: NDArray[np.float64], side: int) -> Image.Image:
     """Saliency as a picture: white where nothing matters, red where hiding changes the action."""
-    strength = np.clip(saliency, 0, 1)[..., None]
+    strength = np.sqrt(np.clip(saliency, 0, 1))[..., None]  # so that small changes can be seen, too
     shown = (255 * (1 - strength) + np.array(_BAD) * strength).astype(np.uint8)
     image = Image.fromarray(shown).resize((side, side), Image.Resampling.NEAREST)
     ImageDraw.Draw(image).rectangle((0, 0, side - 1, side - 1), outline=_MUTED)
@@ -122,22 +122,29 @@ def write_film(frames: Sequence[Picture], path: Path, fps: float) -> None:
     require_kind(path)
     height, width = (max(frame.shape[axis] for frame in frames) for axis in (0, 1))
     height, width = height + height % 2, width + width % 2  # as videos want it
-    padded = [
-        np.pad(f, ((0, height - f.shape[0]), (0, width - f.shape[1]), (0, 0)), constant_values=255) for f in frames
-    ]
+    missing = [(height - frame.shape[0], width - frame.shape[1]) for frame in frames]
+    pads = [((0, below), (0, right), (0, 0)) for below, right in missing]
+    padded = [np.pad(frame, pad, constant_values=255) for frame, pad in zip(frames, pads, strict=True)]
     if path.suffix == ".mp4":
         _write_mp4(padded, path, fps)
         return
     images = [Image.fromarray(frame) for frame in padded]
     options: dict[str, Any] = {"lossless": True, "method": 4} if path.suffix == ".webp" else {"optimize": True}
     if path.suffix == ".gif":
-        palette = Image.fromarray(np.concatenate(padded[:: max(1, len(padded) // 8)])).quantize(COLOURS)
+        palette = _palette(padded)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     first, *rest = images
     duration = max(20, round(1000 / fps))  # browsers slow faster ones down
     first.save(buffer, path.suffix[1:], save_all=True, append_images=rest, duration=duration, loop=0, **options)
     write_atomically(path, buffer.getvalue())
+
+
+def _palette(frames: Sequence[Picture]) -> Image.Image:
+    """Colours for a GIF: each distinct one counts once, so that a small agent is not lost to a large wall."""
+    seen = np.concatenate([frame.reshape(-1, 3) & 0xF8 for frame in frames[:: max(1, len(frames) // 16)]])
+    distinct = np.unique(seen, axis=0)
+    return Image.fromarray(distinct[None] | 0x04).quantize(COLOURS)
 
 
 def require_kind(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_the_newest_values_are_read_from_the_end_of_a_file(tmp_path: Path, monke
 def test_a_command_in_a_process_of_its_own_writes_its_log_and_ends_with_its_status(tmp_path: Path) -> None:
     log = str(tmp_path / "log")
     code = "import os, sys; print(os.environ['WORD']); sys.exit(3)"
-    assert run_command([many_runs.sys.executable, "-c", code], log, {"WORD": "hello"}) == 3
+    assert run_command([sys.executable, "-c", code], log, {"WORD": "hello"}) == 3
     assert Path(log).read_text() == "hello\n"
 
 
@@ -168,7 +169,7 @@ def test_a_process_of_this_machine_is_interrupted_and_followed(tmp_path: Path, m
     code = (
         "import time\nprint('begun', flush=True)\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  print('ended')"
     )
-    monkeypatch.setattr(many_runs, "command", lambda *_: [many_runs.sys.executable, "-c", code])
+    monkeypatch.setattr(many_runs, "command", lambda *_: [sys.executable, "-c", code])
     run = RunDirectory(tmp_path / "run")
     process = many_runs.on_this_machine(1)(run)
     while last_words(run) != "begun":
