@@ -16,7 +16,7 @@ import torch
 from captum.attr import FeatureAblation, IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.open_lstm import OpenLSTM, lrp
+from clutr.probes.open_lstm import OpenLSTM, lrp_slopes
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lstm_gru import LSTMCore
 from clutr.world_model.latents import LatentEpisode
@@ -25,6 +25,8 @@ from clutr.world_model.memory import Memory, Scale
 
 STEPS = 32
 """Points of the path of integrated gradients."""
+ABLATED = 256
+"""Sequences that occlusion looks at side by side."""
 
 
 class Past(NamedTuple):
@@ -38,6 +40,10 @@ class Past(NamedTuple):
     """`[I]`: the mean latent, which is 0, and the mean action."""
     origins: list[tuple[int, int]]
     """Of each sequence its episode and its last step there."""
+
+    def first(self, count: int) -> "Past":
+        """The first `count` sequences, or all."""
+        return Past(self.inputs[:count], self.state[:count], self.baseline, self.origins[:count])
 
 
 @torch.no_grad()
@@ -110,7 +116,10 @@ class Target:
         return weights.expand_as(features), constant.expand(len(features))
 
     def value(self, memory: Memory, features: Tensor) -> Tensor:
-        """The number `[N]` for features `[N, W]`, differentiable."""
+        """The number `[N]` for features `[N, W]`, differentiable; a core that proposes latents is asked for those."""
+        if self.probe is None and memory.proposing is not None:
+            parts = memory.proposing.parts(features, memory.latents)
+            return parts.proposal[:, self.latent] if self.latent is not None else memory.outcome(parts.features)[:, 0]
         weights, constant = self.read(memory, features)
         return (features * weights).sum(-1) + constant
 
@@ -177,13 +186,25 @@ def occlusion(explained: AttributionInput) -> Tensor:
     past = explained.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
     found: Tensor = FeatureAblation(explained.predict_from).attribute(
-        past.inputs, baselines=baseline, additional_forward_args=(past.state,)
+        past.inputs,
+        baselines=baseline,
+        additional_forward_args=(past.state,),
+        perturbations_per_eval=max(1, ABLATED // len(past.inputs)),
     )
     return found.detach()
 
 
 def layerwise_relevance(explained: AttributionInput) -> Tensor:
     """Layer-wise relevance through an LSTM: what passes through gates counts, what sets them does not.
+
+    Raises:
+        TypeError: for another core.
+    """
+    return layerwise_slopes(explained) * (explained.past.inputs - explained.past.baseline)
+
+
+def layerwise_slopes(explained: AttributionInput) -> Tensor:
+    """Layer-wise relevance of each input for one unit of its difference from the baseline, `[N, T, I]`.
 
     Raises:
         TypeError: for another core.
@@ -196,7 +217,7 @@ def layerwise_relevance(explained: AttributionInput) -> Tensor:
     xs = past.inputs.transpose(0, 1)
     with torch.no_grad():
         read, constant = target.read(memory, opened.run(xs, h, c).h[-1])
-    return lrp(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
+    return lrp_slopes(opened, xs, read, constant, start=(h, c)).transpose(0, 1)
 
 
 def attention(explained: AttributionInput) -> Tensor:

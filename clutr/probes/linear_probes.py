@@ -1,66 +1,50 @@
-"""Linear probes with their controls: a control task, and a causal test of whether the model uses what is read.
+"""Linear probes with their controls, and intervals over levels.
 
-A probe is ridge regression, its penalty chosen on validation groups. A good score alone says little: a control task
-(random values that depend on the group, Hewitt & Liang, arXiv 1909.03368) shows how much the probe could have
-memorised, and the causal test pushes the representation along the probe's direction and looks whether what the model
-says moves by as much.
+A probe is ridge regression. Scores are cross-validated: every level is read by a probe that was fitted, and whose
+penalty was chosen, on other levels. A good score alone says little: a control task (random values that depend on the
+place, Hewitt & Liang, arXiv 1909.03368) shows how much the probe could have memorised. Whether the model uses what is
+read asks `clutr.probes.causal`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from clutr.probes.intervals import Interval, interval_of, r2_draws
 from clutr.world_model.linear_probe import LinearProbe, fit_probe, r2
 
 PENALTIES = (1e-4, 1e-2, 1.0, 1e2)
 """Ridge penalties that are tried, relative to the mean variance of the representation."""
-
-
-class Split(NamedTuple):
-    """Rows of a data set by purpose; no group is in two of them."""
-
-    train: Tensor
-    valid: Tensor
-    test: Tensor
-
-
-def split_by_group(groups: Tensor, rng: torch.Generator, shares: Sequence[float] = (0.7, 0.15)) -> Split:
-    """Split rows so that all rows of a group (an episode, a level) stay together.
-
-    Args:
-        groups: `[n]` int64.
-        rng: shuffles the groups.
-        shares: of training and validation; the rest is for the test.
-
-    Raises:
-        ValueError: if there are fewer than three groups.
-    """
-    names = groups.unique()
-    if len(names) < 3:
-        raise ValueError(f"a split by group needs at least 3 groups, got {len(names)}")
-    order = names[torch.randperm(len(names), generator=rng)]
-    first = max(1, min(len(names) - 2, round(shares[0] * len(names))))
-    second = max(first + 1, min(len(names) - 1, first + round(shares[1] * len(names))))
-    parts = order[:first], order[first:second], order[second:]
-    return Split(*(torch.isin(groups, part).nonzero().flatten() for part in parts))
+FOLDS = 5
+"""Parts into which levels are cut; each is read by a probe of the others."""
 
 
 class LinearProbeResult(NamedTuple):
     """What a probe found, and what it is worth."""
 
     probe: LinearProbe
-    score: Tensor
-    """`[Q]`: R^2 on test groups."""
-    control: Tensor
-    """`[Q]`: R^2 on the same groups for a control task, learnt on all rows but those that are tested."""
-    selectivity: Tensor
-    """`[Q]`: score - control."""
+    """Fitted on all rows."""
+    read: Tensor
+    """`[n, Q]`: each row as a probe reads it that was fitted on other groups; NaN where it does not count."""
+    score: list[Interval]
+    """R^2 of each quantity over groups."""
+    control: list[Interval]
+    """R^2 for a control task."""
+    selectivity: list[Interval]
+    """Score beyond the control's, or beyond 0."""
 
 
-def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: torch.Generator) -> LinearProbeResult:
-    """Fit a probe, choose its penalty on validation groups, and test it beside a control task.
+def probe(
+    states: Tensor,
+    targets: Tensor,
+    groups: Tensor,
+    cells: Tensor,
+    rng: torch.Generator,
+    counted: Tensor | None = None,
+) -> LinearProbeResult:
+    """Fit a probe and test it on other groups, beside a control task.
 
     The control gives each cell (a stretch of track, a place in a maze) a random value drawn from the target's own:
     a probe with a good score on it has memorised cells.
@@ -71,78 +55,101 @@ def probe(states: Tensor, targets: Tensor, groups: Tensor, cells: Tensor, rng: t
         groups: `[n]` int64: episodes or levels.
         cells: `[n]` int64: where each row is, for the control task.
         rng: of split and control.
+        counted: `[n, Q]` bool: where a quantity is to be read at all; None: everywhere. A quantity that counts in fewer
+            than three groups is not read: scores of 0, and NaN in `read`.
+
+    Raises:
+        ValueError: if there are fewer than three groups.
     """
-    split = split_by_group(groups, rng)
-
-    def chosen(wanted: Tensor) -> LinearProbe:
-        tried = [fit_probe(states[split.train], wanted[split.train], penalty) for penalty in PENALTIES]
-        scores = torch.stack([r2(each(states[split.valid]), wanted[split.valid]) for each in tried])
-        return _best_of(tried, scores)
-
-    best = chosen(targets)
-    score = r2(best(states[split.test]), targets[split.test])
+    folds = folds_of(groups, rng)
+    read, penalties = cross_validated(states, targets, folds, counted)
     names, places = cells.unique(return_inverse=True)
-    drawn = torch.randint(len(targets), (len(names),), generator=rng)
-    labels = targets[drawn][places]
-    control = r2(chosen(labels)(states[split.test]), labels[split.test])
-    return LinearProbeResult(best, score, control, score - control.clamp(min=0))
-
-
-def _best_of(tried: Sequence[LinearProbe], scores: Tensor) -> LinearProbe:
-    """For each quantity the probe with the best of the scores `[P, Q]`."""
-    best = scores.argmax(0).tolist()
-    return LinearProbe(
-        weights=torch.stack([tried[row].weights[:, column] for column, row in enumerate(best)], 1),
-        constant=torch.stack([tried[row].constant[column] for column, row in enumerate(best)]),
-        penalty=max(tried[row].penalty for row in best),
+    labels = targets[torch.randint(len(targets), (len(names),), generator=rng)][places]
+    memorised, _ = cross_validated(states, labels, folds, counted)
+    score, draws = r2_draws(read, targets, groups)
+    control, control_draws = r2_draws(memorised, labels, groups)
+    apart = draws - control_draws.clamp(min=0)
+    best = [_fit(states, targets, column, penalty, counted) for column, penalty in enumerate(penalties)]
+    return LinearProbeResult(
+        _side_by_side(best),
+        read,
+        _intervals(score, draws),
+        _intervals(control, control_draws),
+        _intervals(score - control.clamp(min=0), apart),
     )
 
 
-class CausalTest(NamedTuple):
-    """Whether what a probe reads is what the model uses."""
-
-    slope: float
-    """Change of what the model says over the change that was made, in the target's units: about 1 if it is used."""
-    correlation: float
-    control_slope: float
-    """The same for random directions of equal length: about 0."""
+def _intervals(values: Tensor, draws: Tensor) -> list[Interval]:
+    return [interval_of(value, draws[:, column]) for column, value in enumerate(values.tolist())]
 
 
-def causal_test(
-    found: LinearProbe,
-    quantity: int,
-    states: Tensor,
-    says: Callable[[Tensor], Tensor],
-    amounts: Tensor,
-    rng: torch.Generator,
-    along: Tensor | None = None,
-) -> CausalTest:
-    """Push states along a probe's direction and see what the model then says.
+def beyond(mine: Tensor, other: Tensor, targets: Tensor, groups: Tensor) -> list[Interval]:
+    """By how much R^2 of one reading `[n, Q]` exceeds that of another one, or 0, over the same groups."""
+    (a, a_draws), (b, b_draws) = (r2_draws(read, targets, groups) for read in (mine, other))
+    return _intervals(a - b.clamp(min=0), a_draws - b_draws.clamp(min=0))
+
+
+def folds_of(groups: Tensor, rng: torch.Generator, folds: int = FOLDS) -> Tensor:
+    """The part `[n]` int64 of each row; all rows of a group are in one. Raises `ValueError` for fewer than 3 groups."""
+    names, places = groups.unique(return_inverse=True)
+    if len(names) < 3:
+        raise ValueError(f"a split by group needs at least 3 groups, got {len(names)}")
+    part = torch.arange(len(names)) % min(folds, len(names))
+    return part[torch.randperm(len(names), generator=rng)][places]
+
+
+def cross_validated(
+    states: Tensor, targets: Tensor, folds: Tensor, counted: Tensor | None = None
+) -> tuple[Tensor, list[float]]:
+    """Read every row by a probe of other folds.
+
+    The penalty is chosen on one of those folds, with the others to fit on.
 
     Args:
-        found: the probe.
-        quantity: which of its quantities.
         states: `[n, H]`.
-        says: from states to the quantity as the model's own output tells it, `[n]`.
-        amounts: `[K]`: changes to make, in the target's units.
-        rng: draws the random directions.
-        along: `[H]`: the direction to push in; None: the probe's weights.
+        targets: `[n, Q]`.
+        folds: `[n]` int64, of `folds_of`.
+        counted: `[n, Q]` bool; None: everywhere.
+
+    Returns:
+        `[n, Q]`, NaN where a quantity does not count; and of each quantity the penalty that was chosen most.
     """
-    direction = found.weights[:, quantity]
-    way = direction if along is None else along
-    unit = way / (way @ direction)  # along it the probe's reading changes by one
-    noise = torch.randn(len(direction), generator=rng)
-    noise = noise - (noise @ direction) * direction / direction.square().sum()
-    noise = noise / noise.norm() * unit.norm()
-    before = says(states)
+    count = int(folds.max()) + 1
+    found = torch.full_like(targets, torch.nan)
+    everywhere = torch.ones_like(targets, dtype=torch.bool) if counted is None else counted
+    chosen: list[list[int]] = [[] for _ in range(targets.shape[1])]
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(targets.shape[1]):  # quantities that count on the same rows are read together
+        patterns.setdefault(everywhere[:, column].numpy().tobytes(), []).append(column)
+    for columns in patterns.values():
+        rows = everywhere[:, columns[0]]
+        if len(folds[rows].unique()) < 3:
+            continue
+        for fold in range(count):
+            tested, valid = rows & (folds == fold), rows & (folds == (fold + 1) % count)
+            train = rows & ~tested & ~valid
+            if not tested.any() or not valid.any() or not train.any():
+                continue
+            tried = [fit_probe(states[train], targets[train][:, columns], penalty) for penalty in PENALTIES]
+            scores = torch.stack([r2(each(states[valid]), targets[valid][:, columns]) for each in tried])
+            best = scores.argmax(0).tolist()
+            for place, column in enumerate(columns):
+                one = tried[best[place]]
+                found[tested, column] = states[tested] @ one.weights[:, place] + one.constant[place]
+                chosen[column].append(best[place])
+    return found, [PENALTIES[max(set(each), key=each.count)] if each else PENALTIES[-1] for each in chosen]
 
-    def response(way: Tensor) -> tuple[Tensor, Tensor]:
-        made = amounts[:, None].expand(-1, len(states))
-        seen = torch.stack([says(states + amount * way) - before for amount in amounts])
-        return made.flatten().double(), seen.flatten().double()
 
-    made, seen = response(unit)
-    _, elsewhere = response(noise)
-    power = made.square().sum()
-    correlation = torch.corrcoef(torch.stack([made, seen]))[0, 1] if seen.std() > 0 else torch.tensor(0.0)
-    return CausalTest(float(made @ seen / power), float(correlation), float(made @ elsewhere / power))
+def _fit(states: Tensor, targets: Tensor, column: int, penalty: float, counted: Tensor | None) -> LinearProbe:
+    rows = torch.ones(len(states), dtype=torch.bool) if counted is None else counted[:, column]
+    rows = rows if int(rows.sum()) > 1 else torch.ones_like(rows)
+    return fit_probe(states[rows], targets[rows, column : column + 1], penalty)
+
+
+def _side_by_side(parts: Sequence[LinearProbe]) -> LinearProbe:
+    """Probes of one quantity each as one."""
+    return LinearProbe(
+        weights=torch.cat([part.weights for part in parts], 1),
+        constant=torch.cat([part.constant for part in parts]),
+        penalty=max(part.penalty for part in parts),
+    )

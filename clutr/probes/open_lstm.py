@@ -118,9 +118,24 @@ def lrp(
     epsilon: float = EPSILON,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Relevance of each input for s = read . h_T + constant: `[T, ..., I]`.
+    """Relevance of each input for s = read . h_T + constant: `[T, ..., I]`, against a baseline of 0.
 
-    It is input times gradient of a graph whose values are the LSTM's and whose slopes are the rule's: gates are
+    See `lrp_slopes` for the arguments.
+    """
+    return xs.detach() * lrp_slopes(lstm, xs, read, constant, epsilon, start)
+
+
+def lrp_slopes(
+    lstm: OpenLSTM,
+    xs: Tensor,
+    read: Tensor,
+    constant: float | Tensor = 0.0,
+    epsilon: float = EPSILON,
+    start: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """What relevance multiplies each input with: `[T, ..., I]`. Against a baseline, multiply differences from it.
+
+    It is the gradient of a graph whose values are the LSTM's and whose slopes are the rule's: gates are
     constants; a linear node n passes n / stable(n) on, tanh its value over its argument. Own construction.
 
     Args:
@@ -146,4 +161,4 @@ def lrp(
     total = (h * read).sum(-1) + constant
     total = _with_slope(total, total / _stable(total, epsilon), total)
     (slope,) = torch.autograd.grad(total.sum(), inputs)
-    return inputs.detach() * slope
+    return slope

@@ -1,7 +1,7 @@
 """Attribution of predictions to the pixels of the present frame.
 
-Through a linear backbone the relevance of latents is propagated to pixels exactly, through another one by gradients.
-Occlusion needs neither.
+The relevance of latents is propagated to pixels: exactly through a linear backbone, through another one by integrated
+gradients of the encoder. Occlusion needs neither.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
-from clutr.probes.attribution import AttributionInput, layerwise_relevance, predict
+from clutr.probes.attribution import AttributionInput, layerwise_slopes, predict
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.memory import Scale
 
@@ -67,6 +67,12 @@ class PixelAttributionInput:
         """The same for other frames."""
         return PixelAttributionInput(self.latents_input, self.encode, self.scale, frames, self.baseline)
 
+    def first(self, count: int) -> "PixelAttributionInput":
+        """The first `count` predictions, or all."""
+        inner = self.latents_input
+        few = AttributionInput(inner.memory, inner.target, inner.past.first(count))
+        return PixelAttributionInput(few, self.encode, self.scale, self.frames[:count], self.baseline)
+
     def put_to(self, latents_input: AttributionInput, encode: Callable[[Tensor], Tensor]) -> "PixelAttributionInput":
         """The same frames for another memory or encoder."""
         return PixelAttributionInput(latents_input, encode, self.scale, self.frames, self.baseline)
@@ -110,27 +116,25 @@ def occluded_pixels(explained: PixelAttributionInput) -> Tensor:
     return found
 
 
-def propagate_to_pixels(explained: PixelAttributionInput, relevance: Tensor) -> Tensor:
-    """Propagate the relevance `[N, D]` of the present latents to pixels `[N, H, W]`.
+def propagate_to_pixels(explained: PixelAttributionInput, slopes: Tensor, steps: int = 8) -> Tensor:
+    """Relevance `[N, H, W]` of pixels, by slopes `[N, D]` that tell what a unit of each present latent is worth.
 
-    Each pixel gets of a latent what it contributes to the latent's difference from that of the mean frame. Exact for a
-    linear encoder: nothing is lost, and the map is the sum of the latents' pixel filters, weighted by relevance. For
-    another one contributions are gradients times differences, scaled to the latents' true differences.
+    Each pixel gets of a latent's difference from that of the mean frame what it contributes, by integrated gradients of
+    the encoder: contributions add up to the difference, for any encoder, and nothing is divided by it. Latents and
+    pixels so have the same baseline, the mean frame. A linear encoder needs one step.
     """
-    frames = explained.frames.clone().requires_grad_()
-    latents = explained.latents(frames)
-    with torch.no_grad():
-        difference = latents - explained.latents(explained.baseline[None])
-    ratio = relevance / torch.where(difference.abs() > 1e-4, difference, torch.inf)
-    (slope,) = torch.autograd.grad((latents * ratio).sum(), frames)
-    return (slope * (explained.frames - explained.baseline)).sum(-1)
+    away, found = explained.frames - explained.baseline, torch.zeros_like(explained.frames)
+    for step in range(steps):
+        frames = (explained.baseline + (step + 0.5) / steps * away).requires_grad_()
+        (slope,) = torch.autograd.grad((explained.latents(frames) * slopes).sum(), frames)
+        found += slope / steps
+    return (found * away).sum(-1)
 
 
 def layerwise_pixels(explained: PixelAttributionInput) -> Tensor:
     """Layer-wise relevance of the present latents, propagated to pixels."""
-    return propagate_to_pixels(
-        explained, layerwise_relevance(explained.latents_input)[:, -1, : explained.latents_input.memory.latents]
-    )
+    inner = explained.latents_input
+    return propagate_to_pixels(explained, layerwise_slopes(inner)[:, -1, : inner.memory.latents])
 
 
 PIXEL_METHODS: dict[str, ExplainPixels] = {

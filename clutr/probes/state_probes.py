@@ -3,7 +3,8 @@
 Probed are the backbone's latents and the memory's features, states and cells; beside them the features of a memory
 whose core was never trained, and as many principal modes of the pixels as there are latents. Splits are by level. A
 control task gives each cell a random value; what can be read of it was memorised (Hewitt & Liang, arXiv 1909.03368).
-The causal test moves the memory's state along a probe's direction and reads from its dream, in the quantity's units.
+A quantity that one frame cannot show, such as the offset from a road that is out of view, counts only where it can be
+seen. Whether the memory uses what it tells asks `clutr.probes.causal`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,24 @@ import torch
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
-from clutr.probes.linear_probes import CausalTest, LinearProbeResult, causal_test, probe
+from clutr.probes.intervals import Interval
+from clutr.probes.linear_probes import beyond, probe
 from clutr.world_model.backbones.base import visible
 from clutr.world_model.backbones.covariance import principal_components
 from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
-from clutr.world_model.dream import Dreamer, LatentState
+from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe
+from clutr.world_model.scene import visible_quantities
 
-READABLE = 0.1
-"""R^2 below which a probe or a read-out tells too little to ask whether what it reads is used."""
+VISIBLE = 0.02
+"""Share of steps in which a quantity must be in view to be asked for."""
+ROWS = 30
+"""Steps in which it must be."""
+WORTH = 0.05
+"""R^2 beyond the controls that is worth mentioning."""
+TRAINED, UNTRAINED = "features, trained", "features, untrained core"
+"""Representations: the memory's, and (all names that begin so) those of memories whose cores were only drawn."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class StateProbeData:
     rows: Tensor
     """`[n]` int64: of the dataset."""
     horizon: int
+    visible: Tensor
+    """`[n, Q]` bool: which quantities can be seen in the step's picture."""
+    visible_ahead: Tensor
+    """`[n, Q]` bool: the same `horizon` steps later; False past an episode's end."""
 
 
 def grid_cells(privileged_state: Tensor, quantities: Sequence[str], bins: int = 8) -> Tensor:
@@ -64,6 +77,7 @@ def collect(
     horizon: int,
     most: int,
     rng: torch.Generator,
+    needs: Mapping[str, str] | None = None,
 ) -> StateProbeData:
     """Let memories observe episodes, and keep random steps of them.
 
@@ -74,6 +88,7 @@ def collect(
         horizon: steps ahead at which the true state is also taken.
         most: steps, at most.
         rng: chooses them.
+        needs: quantities that can be seen only where an object is in view, and which; see `visible_quantities`.
     """
     columns: dict[str, list[Tensor]] = {}
     privileged_state, ahead, groups, rows = [], [], [], []
@@ -100,22 +115,39 @@ def collect(
                 columns.setdefault(f"cells, {name}", []).append(torch.stack(cells)[chosen])
         every = dataset.column("privileged_state", torch.arange(episode.first, episode.first + count + 1))
         privileged_state.append(every[:-1][chosen])
-        later = torch.full_like(every[:-1], torch.nan)
+        after = torch.full_like(every[:-1], torch.nan)
         if count + 1 > horizon:
-            later[: count + 1 - horizon] = every[horizon:][:count]
-        ahead.append(later[chosen])
+            after[: count + 1 - horizon] = every[horizon:][:count]
+        ahead.append(after[chosen])
         groups.append(torch.full((len(chosen),), keys[episode.key]))
         rows.append(episode.first + chosen)
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    true = torch.cat(privileged_state)
+    true, later, every = torch.cat(privileged_state), torch.cat(ahead), torch.cat(rows)
+    inside = ~later.isnan().any(1)
+    then = torch.zeros_like(later, dtype=torch.bool)
+    then[inside] = _visible(dataset, every[inside] + horizon, needs)
     return StateProbeData(
         joined,
         true,
-        torch.cat(ahead),
+        later,
         torch.cat(groups),
         grid_cells(true, dataset.quantities),
-        torch.cat(rows),
+        every,
         horizon,
+        _visible(dataset, every, needs),
+        then,
+    )
+
+
+def _visible(dataset: EpisodeDataset, rows: Tensor, needs: Mapping[str, str] | None) -> Tensor:
+    """`[n, Q]` bool: which quantities can be seen in the pictures of `rows` `[n]`."""
+    if not needs or not len(rows):
+        return torch.ones(len(rows), len(dataset.quantities), dtype=torch.bool)
+    return torch.cat(
+        [
+            visible_quantities(dataset.column("masks", part), dataset.objects, dataset.quantities, needs)
+            for part in rows.split(2_000)
+        ]
     )
 
 
@@ -139,172 +171,93 @@ class ProbeScore:
     quantity: str
     when: str
     """"now", or so many steps ahead."""
-    score: float
-    """R^2 on levels that no probe was fitted on."""
+    score: Interval
+    """R^2 on levels that the probe was not fitted on."""
     control: float
     """The same for the control task."""
-    selectivity: float
+    selectivity: Interval
+    """Score beyond the control's."""
+    beyond: Interval | None
+    """Score beyond that of the best untrained core; None for representations that it is no control of."""
+    visible: float
+    """Share of the steps in which the quantity can be seen, now or then; the others do not count."""
     rows: int
+    """Steps that count."""
     levels: int
+
+    @property
+    def seen(self) -> bool:
+        """Whether the quantity can be seen often enough to ask."""
+        return self.visible >= VISIBLE and self.rows >= ROWS
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        beyond = None if self.beyond is None else list(self.beyond)
+        told = {"score": list(self.score), "selectivity": list(self.selectivity), "beyond": beyond, "seen": self.seen}
+        return vars(self) | told | {"known": is_known(self), "why": in_words(self)}
 
 
 def probe_state(
     found: StateProbeData, quantities: Sequence[str], seed: int
 ) -> tuple[list[ProbeScore], dict[str, LinearProbe]]:
-    """Probe every representation for the true state now and ahead, all with the same split.
+    """Probe every representation for the true state now and ahead, all with the same folds.
 
     Returns:
         The scores, and the probes by representation and when ("latents now").
     """
     readings, probes = [], {}
-    later = ~found.ahead.isnan().any(1)
+    inside = ~found.ahead.isnan().any(1)
     levels = len(found.groups.unique())
-    for when, targets, kept in (
-        ("now", found.privileged_state, torch.ones_like(later)),
-        (f"{found.horizon} ahead", found.ahead, later),
+    for when, targets, kept, seen in (
+        ("now", found.privileged_state, torch.ones_like(inside), found.visible),
+        (f"{found.horizon} ahead", found.ahead, inside, found.visible_ahead),
     ):
-        if len(found.groups[kept].unique()) < 3:
+        groups = found.groups[kept]
+        if len(groups.unique()) < 3:
             continue  # episodes too short to look ahead
+        made = {}
         for name, states in found.representations.items():
-            rng = named_generator(seed, "probe", when)  # the same split and control for all
-            made = probe(states[kept], targets[kept], found.groups[kept], found.cells[kept], rng)
-            probes[f"{name} {when}"] = made.probe
-            columns = zip(
-                quantities, made.score.tolist(), made.control.tolist(), made.selectivity.tolist(), strict=True
-            )
-            readings += [
-                ProbeScore(name, quantity, when, score, control, selectivity, int(kept.sum()), levels)
-                for quantity, score, control, selectivity in columns
-            ]
+            rng = named_generator(seed, "probe", when)  # the same folds and control for all
+            made[name] = probe(states[kept], targets[kept], groups, found.cells[kept], rng, seen[kept])
+            probes[f"{name} {when}"] = made[name].probe
+        controls = [each.read for name, each in made.items() if name.startswith(UNTRAINED)]
+        beyond_each = [beyond(made[TRAINED].read, each, targets[kept], groups) for each in controls]
+        for name, each in made.items():
+            for column, quantity in enumerate(quantities):
+                told = [others[column] for others in beyond_each] if name == TRAINED else []
+                counted = seen[kept][:, column]
+                readings.append(
+                    ProbeScore(
+                        name, quantity, when, each.score[column], each.control[column].value,
+                        each.selectivity[column], min(told, key=lambda one: one.low, default=None),
+                        float(counted.float().mean()), int(counted.sum()), levels,
+                    )
+                )  # fmt: skip
     return readings, probes
 
 
-@dataclass(frozen=True)
-class CausalEffect:
-    """Whether the memory goes on with what a probe reads from its state."""
+def is_known(reading: ProbeScore) -> bool:
+    """Whether the memory holds what is read.
 
-    quantity: str
-    steps: int
-    """Of dreaming before the change is read."""
-    score: float
-    """R^2 of the probe of the state on other levels: a push along a probe that reads nothing says nothing."""
-    test: CausalTest
-    """Pushed along the probe's weights."""
-    typical: CausalTest
-    """Pushed along how states typically differ where the quantity does (their covariance with the reading; Haufe et al.
-    2014): the same change of the reading, along directions in which states vary."""
-
-
-@torch.no_grad()
-def causal_effects(
-    dreamer: Dreamer,
-    starts: LatentState,
-    actions: Tensor,
-    state_probe: LinearProbeResult,
-    read_out: LinearProbe,
-    quantities: Sequence[str],
-    spreads: Tensor,
-    rng: torch.Generator,
-) -> list[CausalEffect]:
-    """Push states along the directions in which quantities are read from them, dream on, and read what came of it.
-
-    Args:
-        dreamer: the memory.
-        starts: `[n]` latent states to start from.
-        actions: `[H, n, A]`: taken meanwhile; the same with and without the push.
-        state_probe: reads the quantities from states.
-        read_out: reads them from latents, in the backbone's units.
-        quantities: their names.
-        spreads: `[Q]`: standard deviations of the true quantities; pushes are of half and of all of it, either way.
-        rng: draws the random directions of the control.
+    The intervals of R^2, of the score beyond the control task and beyond the best untrained core are above 0, and the
+    last is worth mentioning: 0.05.
     """
-    horizon, reader = len(actions), state_probe.probe
-    covariance = torch.cov(starts.state.T)
-    found = []
-    for column, quantity in enumerate(quantities):
-        if float(spreads[column]) <= 0 or float(reader.weights[:, column].norm()) <= 1e-9:
-            continue
-
-        def says(states: Tensor, column: int = column) -> Tensor:
-            dreamt = dreamer.dream(LatentState(states, starts.latent), actions, horizon)
-            return read_out(dreamt.latents[-1])[:, column]
-
-        amounts = float(spreads[column]) * torch.tensor([-1.0, -0.5, 0.5, 1.0])
-        typical = covariance @ reader.weights[:, column]
-        tests = (causal_test(reader, column, starts.state, says, amounts, rng, along=way) for way in (None, typical))
-        found.append(CausalEffect(quantity, horizon, float(state_probe.score[column]), *tests))
-    return found
-
-
-@torch.no_grad()
-def fit_causal_probe(
-    dataset: EpisodeDataset,
-    episodes: Sequence[tuple[EpisodeInfo, LatentEpisode]],
-    dreamer: Dreamer,
-    horizon: int,
-    most: int,
-    rng: torch.Generator,
-) -> tuple[LinearProbeResult, LatentState, Tensor]:
-    """A probe of the memory's whole state on some episodes, and states to push, with the actions that followed.
-
-    The state is the one before the present frame is taken in. Returns the probe, latent states `[n]` and actions
-    `[horizon, n, A]`. Raises `ValueError` if too few levels are long enough.
-    """
-    states, privileged_state, latents, actions, levels = [], [], [], [], []
-    for number, (episode, seen) in enumerate(episodes):
-        count = len(seen) - horizon + 1
-        if count < 2:
-            continue
-        memory = dreamer.memory
-        normal = dreamer.scale.normalise(seen.mean[:-1])
-        state = memory.initial_state(1)
-        every = dataset.column("privileged_state", torch.arange(episode.first, episode.first + count))
-        for step in range(count):
-            if step and step % 3 == 0:
-                states.append(state[0])
-                privileged_state.append(every[step])
-                latents.append(normal[step])
-                actions.append(seen.actions[step : step + horizon])
-                levels.append(number)
-            state, _ = memory.core.step(state, torch.cat([normal[step], seen.actions[step]])[None])
-        if len(states) >= 20 * most:
-            break
-    if len(set(levels)) < 3:
-        raise ValueError(f"fewer than 3 episodes have enough steps to dream {horizon} on")
-    joined, groups = torch.stack(states), torch.tensor(levels)
-    found = probe(joined, torch.stack(privileged_state), groups, groups, rng)
-    chosen = torch.linspace(0, len(states) - 1, min(most, len(states))).long()
-    starts = LatentState(joined[chosen], torch.stack(latents)[chosen])
-    return found, starts, torch.stack(actions)[chosen].transpose(0, 1)
-
-
-def to_plain(readings: Sequence[ProbeScore], causal: Sequence[CausalEffect]) -> dict[str, Any]:
-    """Both as plain values."""
-    return {
-        "readings": [vars(reading) for reading in readings],
-        "causal": [
-            {"quantity": each.quantity, "steps": each.steps, "score": each.score}
-            | each.test._asdict()
-            | {f"typical_{name}": value for name, value in each.typical._asdict().items()}
-            for each in causal
-        ],
-    }
-
-
-def is_known(reading: Mapping[str, Any], untrained: float) -> bool:
-    """Whether the memory holds what is read: selectivity above 0.1, and R^2 0.05 above that of the untrained core."""
-    return bool(reading["selectivity"] > 0.1 and reading["score"] > max(untrained, 0.0) + 0.05)
-
-
-def is_used(causal: Mapping[str, Any]) -> bool:
-    """Whether a state that is pushed along a probe that reads something, answers in a dream that can be read.
-
-    Along the probe's weights or as states typically differ, by half of the push, and thrice as much as at random.
-    """
-    if min(causal["score"], causal["read_out"]) < READABLE:
+    best = reading.beyond
+    if best is None or not reading.seen:
         return False
-    return any(
-        causal[f"{kind}slope"] > max(0.5, 3 * abs(causal[f"{kind}control_slope"]))
-        and causal[f"{kind}correlation"] > 0.5
-        for kind in ("", "typical_")
-    )
+    return reading.score.low > 0 and reading.selectivity.low > 0 and best.low > 0 and best.value > WORTH
+
+
+def in_words(reading: ProbeScore) -> str:
+    """What was compared."""
+    if not reading.seen:
+        return f"cannot be seen: in view in {reading.visible:.0%} of the steps"
+    if reading.beyond is None:
+        return f"R^2 {reading.score}"
+    if is_known(reading):
+        return f"known: {reading.beyond} beyond the best untrained core"
+    if not reading.score.low > 0:
+        return f"not told: R^2 {reading.score}"
+    if not reading.selectivity.low > 0:
+        return f"not beyond a control task: {reading.selectivity}"
+    return f"told, but not beyond an untrained core: {reading.beyond}"

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
 from clutr.experiments.plots.html import (
     MISSING,
-    badge,
     card,
     grid,
     heading,
@@ -18,7 +17,9 @@ from clutr.experiments.plots.html import (
     table,
     text,
     two_decimals,
+    verdict,
     wide_picture,
+    with_interval,
 )
 from clutr.experiments.plots.images import strip, with_relevance
 from clutr.experiments.plots.page import Panel, join_caption
@@ -44,17 +45,17 @@ def attribution_panels(values: Mapping[str, Any], arrays: Arrays, source: str) -
 def checks(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table of sanity checks with their numbers."""
     return table(
-        ("prediction", "method", "sanity check", "gap to chance", "ABPC", "like shuffled", "infidelity", "sensitivity"),
+        ("prediction", "method", "gap to chance", "infidelity", "like shuffled", "ABPC", "sensitivity", "so"),
         [
             [
                 text(row["target"]),
                 left_aligned(text(row["method"])),
-                f'<span title="{text(row["why"])}">{badge(row["passed"])}</span>',
-                f"{row['random_gap']:.3f} ± {row['gap_error']:.3f}",
+                f"{row['random_gap']:.2f} ± {row['gap_error']:.2f}",
+                with_interval(row["infidelity"]),
+                with_interval(row["alike"]),
                 two_decimals(row["abpc"]),
-                two_decimals(row["similarity"]["everything"]),
-                two_decimals(row["infidelity"]),
                 two_decimals(row["sensitivity"]),
+                left_aligned(verdict(row["passed"], "" if row["passed"] else row["why"])),
             ]
             for row in rows
         ],
@@ -88,13 +89,13 @@ def when(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     count = rows[0]["predictions"] if rows else 0
     caption = join_caption(
         "Shows how much of each prediction's absolute relevance lies how far back, against a baseline of the mean "
-        + "latent and mean action; dotted: the method failed its checks for this prediction. It does not show causes "
-        + "in the environment, only what this model's number depends on.",
+        + "latent and mean action; dotted: the method did not pass its checks for this prediction. It does not show "
+        + "causes in the environment, only what this model's number depends on.",
         "Gap to chance and ABPC are shares of what the whole past does to the prediction. Layer-wise relevance "
         + "gives inputs that act through gates alone nothing, so occlusion stands beside it.",
-        "Infidelity: 0 predicts what removing a fifth of the inputs does, 1 says nothing. Sensitivity: largest "
-        + "relative change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation with the "
-        + "same map of a model whose weights were shuffled.",
+        "Infidelity: 0 predicts what removing a fifth of the inputs does, an empty map scores 1. Sensitivity: largest "
+        + "relative change under disturbances of 0.05 standard deviations. Like shuffled: rank correlation, lag and "
+        + "sizes of inputs taken out, with the maps of models whose every parameter was shuffled.",
         f"n = {count} predictions, {values['past']} steps each; {source}.",
     )
     return Panel("attribution", "What predictions are made of", legend(shown) + grid(cards) + checks(rows), caption)
@@ -110,7 +111,8 @@ def where(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
             if row["target"] == target:
                 maps = arrays[f"pixels/{target}/{row['method']}"]
                 pictures = [with_relevance(frame, each) for each, frame in zip(maps, arrays["frames"], strict=True)]
-                remark = f"{'passed' if row['passed'] else 'FAILED'}, gap {row['random_gap']:.2f}"
+                passed = "passed its checks" if row["passed"] else "did not pass"
+                remark = f"{passed}; infidelity {two_decimals(row['infidelity'][0])}"
                 cards.append(
                     card(row["method"], wide_picture(strip(pictures), f"{row['method']} for {target}"), remark)
                 )

@@ -122,9 +122,17 @@ def note(message: str) -> str:
     return f'<p class="note">{text(message)}</p>'
 
 
-def badge(passed: bool) -> str:
-    """Whether a check was passed, as a coloured word."""
-    return f'<b class="{"solved" if passed else "failed"}">{"passed" if passed else "failed"}</b>'
+def verdict(passed: bool, words: str) -> str:
+    """What was compared, marked only where a check was passed: a number below a limit is no fault of the model."""
+    return f'<b class="solved">passed</b> <small>{text(words)}</small>' if passed else f"<small>{text(words)}</small>"
+
+
+def with_interval(told: Sequence[float] | None) -> str:
+    """A number and its 95 % interval, [value, low, high], or a dash."""
+    if told is None:
+        return MISSING
+    value, low, high = (two_decimals(each) for each in told)
+    return f"{value} <small>{low} to {high}</small>"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ Every function takes a section's values and arrays (`clutr.experiments.reports.p
 words for the caption; the report and the live page draw with the same ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from clutr.experiments.plots.attribution import Arrays
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
 from clutr.experiments.plots.html import (
     MISSING,
-    badge,
     card,
     facts_table,
     grid,
@@ -27,11 +26,15 @@ from clutr.experiments.plots.html import (
     table,
     text,
     two_decimals,
+    verdict,
     wide_picture,
+    with_interval,
 )
 from clutr.experiments.plots.images import grey, strip
 from clutr.experiments.plots.page import Panel, join_caption
-from clutr.probes.state_probes import READABLE, is_known, is_used
+from clutr.probes.randomisation import SIMILAR
+from clutr.probes.state_probes import TRAINED, UNTRAINED
+from clutr.probes.student_probes import UNTRAINED as UNTRAINED_STUDENT
 from clutr.probes.student_probes import is_remembered
 
 MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
@@ -51,23 +54,18 @@ def sanity_check_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> 
             words += ("; otherwise " if good and bad else "") + " / ".join(bad)
             rows.append(_row(f"{method}, by {of}", len(mine), len(good), words, method == "chance"))
     told, causal = sections["state_probes"][0]["readings"], sections["state_probes"][0]["causal"]
-    control = _scores(told, "features, untrained core")
-    mine = [each for each in told if each["representation"] == "features, trained"]
-    good = [each for each in mine if is_known(each, control.get((each["quantity"], each["when"]), 0.0))]
+    mine = [each for each in told if each["representation"] == TRAINED and each["seen"]]
+    good = [each for each in mine if each["known"]]
     names = ", ".join(f"{each['quantity'].replace('_', ' ')} ({each['when']})" for each in good)
-    rows.append(_row("linear probes of the memory", len(mine), len(good), names))
-    asked = [each for each in causal if min(each["score"], each["read_out"]) >= READABLE]
-    used = [each["quantity"].replace("_", " ") for each in asked if is_used(each)]
-    rows.append(_row("what probes read is used", len(asked), len(used), ", ".join(used)))
+    rows.append(_row("what the memory knows, beyond controls", len(mine), len(good), names))
+    asked = [each for each in causal if each["asked"]]
+    used = [each["quantity"].replace("_", " ") for each in asked if each["passed"]]
+    rows.append(_row("what it knows is used", len(asked), len(used), ", ".join(used)))
     return rows
 
 
 def _row(what: str, checked: int, passed: int, words: str, control: bool = False) -> dict[str, Any]:
     return {"what": what, "checked": checked, "passed": passed, "words": words, "control": control}
-
-
-def _scores(readings: Sequence[Mapping[str, Any]], name: str) -> dict[tuple[str, str], float]:
-    return {(each["quantity"], each["when"]): each["score"] for each in readings if each["representation"] == name}
 
 
 def sanity_checks_panel(sections: Mapping[str, tuple[Mapping[str, Any], Any]], source: str) -> Panel:
@@ -80,66 +78,72 @@ def sanity_checks_panel(sections: Mapping[str, tuple[Mapping[str, Any], Any]], s
         rows.append([text(row["what"]), f"{row['passed']} of {row['checked']}", left_aligned(words)])
     caption = (
         "A map of relevance passes if removing what it calls relevant changes the prediction more than removing "
-        + "inputs in random order (by two standard errors), and if its rank correlation with the map of a model with "
-        + "shuffled weights is below 0.5. A probe holds with a selectivity above 0.1 and an R^2 of at least 0.05 "
-        + "above that of the "
-        + f"untrained core. {source}."
+        + "inputs in random order (by two standard errors), if it predicts what removing inputs does better than an "
+        + f"empty map, if maps of models with shuffled weights are less than {SIMILAR} like it, each with its "
+        + "interval, and if the prediction itself tells something. A quantity is known if its R^2 beats a control "
+        + f"task and the best untrained core beyond the interval over levels. {source}."
     )
     return Panel("checks", "Which explanations passed", table(("explanation", "passed", ""), rows), caption)
 
 
 # --- state probes
 
-_CAUSAL = {
-    "score": "state R^2", "read_out": "read-out R^2", "slope": "slope", "correlation": "correlation",
-    "control_slope": "random", "typical_slope": "slope, typical", "typical_control_slope": "random",
-}  # fmt: skip
-"""What is told of each quantity that was pushed, with the headings of its columns."""
+_CAUSAL = {"score": "memory and latent R^2", "read_out": "read-out R^2", "slope": "left of a push"}
+"""What is told of each quantity that was pushed, with the headings of its columns: numbers with intervals."""
 
 
 def _score(reading: Mapping[str, Any]) -> str:
-    return f"{reading['score']:.2f} <small>sel. {reading['selectivity']:.2f}</small>"
+    return with_interval(reading["score"])
 
 
 def state_probe_panel(values: Mapping[str, Any], source: str) -> Panel:
     """What is known of the true state."""
     readings = values["readings"]
-    names = list(dict.fromkeys(each["representation"] for each in readings))
+    names = [
+        name
+        for name in dict.fromkeys(each["representation"] for each in readings)
+        if not name.startswith(f"{UNTRAINED} ")  # the first of them stands for all
+    ]
     body = ""
     for when in dict.fromkeys(each["when"] for each in readings):
         mine = {(e["quantity"], e["representation"]): e for e in readings if e["when"] == when}
         rows = []
         for quantity in dict.fromkeys(each["quantity"] for each in readings):
+            told = mine.get((quantity, TRAINED))
             cells = [text(quantity.replace("_", " "))]
             for name in names:
                 each = mine.get((quantity, name))
-                cells.append(MISSING if each is None else _score(each))
-            told, control = (mine.get((quantity, f"features, {m}")) for m in ("trained", "untrained core"))
-            holds = told is not None and is_known(told, control["score"] if control else 0.0)
-            rows.append([*cells, badge(holds)])
+                cells.append(MISSING if each is None or not each["seen"] else _score(each))
+            words = left_aligned(verdict(told["known"], told["why"])) if told is not None else MISSING
+            rows.append([*cells, words])
         title = "Now" if when == "now" else f"{when.split()[0]} steps ahead"
-        body += heading(title) + table(("R^2 of", *names, "the memory's"), rows)
+        body += heading(title) + table(("R^2 of", *names, "so the memory"), rows)
     causal = values["causal"]
     if causal:
         rows = [
             [
                 text(each["quantity"].replace("_", " ")),
-                *(two_decimals(each[name]) for name in _CAUSAL),
-                badge(is_used(each)) if min(each["score"], each["read_out"]) >= READABLE else "cannot tell",
+                *(with_interval(each[name]) for name in _CAUSAL),
+                two_decimals(each["recorded"]),
+                two_decimals(each["control"]),
+                left_aligned(verdict(each["passed"], each["why"])),
             ]
             for each in causal
         ]
-        body += heading(f"Is it used? The state pushed, read {causal[0]['steps']} dreamt steps on")
-        body += table(("quantity", *_CAUSAL.values(), "used"), rows)
-    count = readings[0]["rows"] if readings else 0
+        body += heading(f"Is it used? Memory and latent pushed, read {causal[0]['steps']} dreamt steps on")
+        body += table(("quantity", *_CAUSAL.values(), "in recordings", "random", "so"), rows)
+    elif "no_causal" in values:
+        body += note(f"Whether it is used was not asked: {values['no_causal']}.")
     levels = readings[0]["levels"] if readings else 0
+    steps = max((each["rows"] for each in readings), default=0)
     caption = join_caption(
         "Shows how well ridge regression reads the true state from what is seen (latents) and remembered (features, "
-        + "cells), on levels that neither probe nor model was fitted on; sel. is the score beyond that of a control "
-        + "task with random values by place. It does not show that the model uses what can be read: the lower table "
-        + "does. Slope: change of what the dream shows over the change that was pushed, in the quantity's units; 1 if "
-        + "it is fully used; typical: pushed as states usually differ where the quantity does, not by weight.",
-        f"n = {number(count)} steps of {levels} levels, split by level; {source}.",
+        + "cells), on levels that neither probe nor model was fitted on, with 95 % intervals over levels. Steps in "
+        + "which a quantity cannot be seen do not count. Known: beyond a control task with random values by place, and "
+        + "beyond the best of several untrained cores. It does not show that the model uses what can be read: the "
+        + "lower table does. Left of a push: change of what the dream shows over the change that was pushed, in the "
+        + "quantity's units; passed if it is more than half of what lasts in the recordings.",
+        f"n = up to {number(steps)} steps of {levels} levels; {source}.",
     )
     return Panel("state", "State probes", body or note("No readings."), caption)
 
@@ -360,25 +364,24 @@ def health_panel(values: Mapping[str, Any], source: str) -> Panel:
 
 def students_panel(values: Mapping[str, Any], source: str) -> Panel:
     """What a maze student remembers."""
-    names = list(dict.fromkeys(each["representation"] for each in values["readings"]))
+    names = [
+        name
+        for name in dict.fromkeys(each["representation"] for each in values["readings"])
+        if not name.startswith(f"{UNTRAINED_STUDENT} ")  # the first of them stands for all
+    ]
     mine = {(each["quantity"], each["representation"]): each for each in values["readings"]}
     rows = []
     for quantity, memory in values["memory"].items():
-        cells = [text(quantity.replace("_", " "))]
-        for name in names:
-            each = mine[quantity, name]
-            cells.append(f"{each['score']:.2f} <small>sel. {each['selectivity']:.2f}</small>")
-        holds = is_remembered(memory)
-        rows.append(
-            [*cells, two_decimals(memory["beyond_view"]), two_decimals(memory["beyond_untrained"]), badge(holds)]
-        )
+        cells = [with_interval(mine[quantity, name]["score"]) for name in names]
+        view, untrained = (with_interval(memory[name]) for name in ("beyond_view", "beyond_untrained"))
+        words = "" if is_remembered(memory) else "not beyond both"
+        rows.append([text(quantity.replace("_", " ")), *cells, view, untrained, verdict(is_remembered(memory), words)])
     headings = ("R^2 of", *names, "beyond the view", "beyond untrained", "remembered")
     caption = (
         "Shows how well ridge regression reads the true state from the student's core, on levels that the probe was "
         + "not fitted on; beside it what can be read from the present view, and from the core of a student with "
-        + "random weights that walked the same way. Remembered: at least 0.05 more than both. sel. is the score "
-        + "beyond a control task with random values by place and heading. It does not show that the student acts on "
-        + "it. "
+        + "random weights that walked the same way. Remembered: at least 0.05 more than both, the best of several "
+        + "untrained cores, beyond the interval over levels. It does not show that the student acts on it. "
         + f"n = {number(values['rows'])} steps on {values['levels']} random levels, split by level; {source}."
     )
     return Panel("memory", "What the student remembers", table(headings, rows), caption)

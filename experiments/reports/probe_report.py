@@ -104,10 +104,10 @@ def build_probe_page(run: WorldModelRun) -> Path:
     rows = [row for row in sanity_check_rows(sections) if not row["control"]]
     maps = [row for row in sections["attribution"][0]["rows"] if row["method"] != "chance"]
     lost = [each for each in sections["features"][0]["objects"] if each["lost_in"]]
-    held = next(row for row in rows if row["what"] == "linear probes of the memory")
+    held = next(row for row in rows if row["what"] == "what the memory knows, beyond controls")
     facts = [
         ("Maps that passed", f"{sum(row['passed'] for row in maps)} of {len(maps)}", "of what they call relevant"),
-        ("Probes that hold", f"{held['passed']} of {held['checked']}", "beyond controls"),
+        ("Known", f"{held['passed']} of {held['checked']}", "quantities, beyond controls"),
         ("Objects lost", str(len(lost)), ", ".join(each["thing"] for each in lost) or "none before the latents"),
         ("Levels", str(sections["attribution"][0]["about"]["levels"]), "that the model was not trained on"),
     ]

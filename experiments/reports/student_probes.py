@@ -13,6 +13,9 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.probes.student_probes import collect_steps, probe_memory
 
+CONTROLS = 3
+"""Untrained students beside each one."""
+
 
 def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Probe each student of a run's newest checkpoint, and keep the numbers as `probes/students.json`.
@@ -36,11 +39,11 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
     engine = domain.engine(1)
     require_seed(seed)
     drawn = int(named_generator(seed, "probe", "untrained").initial_seed() % 2**31)
+    seeds = (run.experiment.seed, *(drawn + number for number in range(CONTROLS)))
     found: dict[str, Any] = {}
     for name, kept in state["students"].items():
-        student, untrained = (
-            config.build(engine.observation_space, engine.action_space, each, name)
-            for each in (run.experiment.seed, drawn)
+        student, *untrained = (
+            config.build(engine.observation_space, engine.action_space, each, name) for each in seeds
         )
         student.load_state_dict(kept)
         try:
@@ -83,8 +86,9 @@ def build_student_page(run: RunDirectory) -> Path:
         for quantity in ("visited cells", goal):
             if quantity in values["memory"]:
                 score = values["memory"][quantity]
-                remark = f"R^2; {score['beyond_view']:+.2f} beyond the view"
-                facts.append((f"{name}: {quantity.replace('_', ' ')}", f"{score['hidden']:.2f}", remark))
+                value, low, high = score["beyond_view"]
+                remark = f"R^2; {value:+.2f} [{low:.2f}, {high:.2f}] beyond the view"
+                facts.append((f"{name}: {quantity.replace('_', ' ')}", f"{score['hidden'][0]:.2f}", remark))
     lead = "What can be read of the true state from the students' memory, beside controls that know nothing of it."
     page = render_page(run.path.name, "Probes of students", lead, student_panels(run), facts)
     path = run.path / "probes.html"

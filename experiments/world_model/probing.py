@@ -16,12 +16,22 @@ from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
 from clutr.manifold.posterior import kl_to_standard_normal
-from clutr.probes import attribution, feature_maps, latent_health, latent_traversals, memory_dynamics, state_probes
+from clutr.probes import (
+    attribution,
+    causal,
+    feature_maps,
+    latent_health,
+    latent_traversals,
+    memory_dynamics,
+    state_probes,
+)
 from clutr.probes import pixel_attribution as pixels
 from clutr.probes.attribution import Past, Target, cut_pasts
+from clutr.probes.intervals import interval_of, r2_draws
+from clutr.probes.mask_agreement import mask_agreement
 from clutr.probes.memory_dynamics import fixed_points
 from clutr.probes.open_lstm import OpenLSTM, gate_statistics
-from clutr.probes.sanity_checks import check_latents, check_pixels, check_steps, mask_agreement
+from clutr.probes.sanity_checks import Skill, check_latents, check_pixels, check_steps
 from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.cores.aaren import AarenCore
 from clutr.world_model.cores.lmu import LMUCore
@@ -30,12 +40,17 @@ from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe, fit_probe
+from clutr.world_model.views import view_of
 
 ProbeResult = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """A section's plain values, and its arrays by name."""
 
 EXAMPLES = 3
 """Predictions of which pictures are kept."""
+CONTROLS = 3
+"""Untrained cores beside the trained one, the model's own control among them."""
+CAUSAL_STEPS, CAUSAL_STARTS = 3, 400
+"""Steps that are dreamt after a push, and moments that are pushed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,8 @@ class ProbeOptions:
     """Predictions that are explained by past latents."""
     pictured: int = 16
     """Of those, how many are explained by pixels."""
+    shuffles: int = 16
+    """Shuffled models with whose maps each map is compared."""
     quantities: int = 2
     """True quantities whose expectation is explained, beside the reward and a latent."""
     ahead: int = 10
@@ -88,7 +105,7 @@ class ProbeOptions:
             "starts",
         )
         require_above(self, self.warm_up, "steps")
-        require_at_least(self, 2, "beyond")
+        require_at_least(self, 2, "beyond", "shuffles")
 
 
 @dataclass
@@ -100,6 +117,8 @@ class ProbeContext:
     dataset: EpisodeDataset
     options: ProbeOptions
     progress: Progress = field(default=lambda *_: None)
+    skills: dict[str, Skill] = field(default_factory=dict)
+    """Of each target by name, once `targets` was asked."""
 
     @cached_property
     def episodes(self) -> list[tuple[EpisodeInfo, LatentEpisode]]:
@@ -142,14 +161,25 @@ class ProbeContext:
         """Probed steps, scores and probes of the true state."""
         options = self.options
         longest = max(len(seen) for seen in self.seen)
-        rng = self.rng("knowledge")
-        found = state_probes.collect(
-            self.dataset, self.episodes, self.model.dreamers, min(options.ahead, longest // 2), options.samples, rng
-        )
+        rng, ahead = self.rng("knowledge"), min(options.ahead, longest // 2)
+        view = view_of(self.run.experiment.domain, self.dataset.quantities)
+        needs = None if view is None else view.needs
+        dreamers = self.model.dreamers | self._controls()
+        found = state_probes.collect(self.dataset, self.episodes, dreamers, ahead, options.samples, rng, needs)
         backbone = self.model.backbone
         components = state_probes.pixel_pca(self.dataset, found.rows, backbone.latents, backbone.masked_rows)
         found.representations["pixel PCA"] = components
         return found, *state_probes.probe_state(found, self.dataset.quantities, options.seed)
+
+    def _controls(self) -> dict[str, Dreamer]:
+        """More cores that are only drawn: one alone may be lucky or unlucky."""
+        trained, made = self.dreamer, {}
+        for number in range(2, CONTROLS + 1):
+            seed = self.run.experiment.seed + 1_000 * number
+            memory = self.run.experiment.memory.build(trained.memory.latents, trained.memory.actions, seed)
+            memory.use_scale(trained.scale)
+            made[f"{MEMORIES[1]} {number}"] = Dreamer(memory, trained.scale)
+        return made
 
     def past(self) -> Past:
         """Stretches of the past that predictions are explained by."""
@@ -170,8 +200,10 @@ class ProbeContext:
         scale, memory = self.dreamer.scale, f"features, {MEMORIES[0]}"
         latent = int((scale.signal_std / scale.latent_std).argmax())
         targets = [Target("the reward"), Target(f"the change of latent {latent}", latent=latent)]
-        read = [each for each in readings if each.representation == memory]
-        read.sort(key=lambda each: (each.score > state_probes.READABLE, each.when != "now", each.score), reverse=True)
+        read = [each for each in readings if each.representation == memory and each.seen]
+        read.sort(
+            key=lambda each: (each.score.value > causal.READABLE, each.when != "now", each.score.value), reverse=True
+        )
         names: list[str] = []
         for each in read:
             if each.quantity in names or len(names) == self.options.quantities:
@@ -180,12 +212,37 @@ class ProbeContext:
             when = "now" if each.when == "now" else f"in {found.horizon} steps"
             targets.append(
                 Target(
-                    f"{each.quantity.replace('_', ' ')} {when} (R^2 {each.score:.2f})",
+                    f"{each.quantity.replace('_', ' ')} {when} (R^2 {each.score.value:.2f})",
                     probe=probes[f"{memory} {each.when}"],
                     column=self.dataset.quantities.index(each.quantity),
                 )
             )
+            assert each.beyond is not None, "the trained memory has controls"
+            self.skills[targets[-1].name] = Skill(each.beyond, "its R^2 beyond the best untrained core's")
+        for target in targets[:2]:
+            self.skills[target.name] = self._skill(target)
         return targets
+
+    @torch.no_grad()
+    def _skill(self, target: Target) -> Skill:
+        """How well the memory predicts the reward, or the next change of a latent, one step ahead."""
+        memory, scale = self.dreamer.memory, self.dreamer.scale
+        read, true, groups = [], [], []
+        keys = sorted({episode.key for episode, _ in self.episodes})
+        for episode, seen in self.episodes:
+            normal = scale.normalise(seen.mean)
+            inputs = torch.cat([normal[:-1], seen.actions], 1)[:, None]
+            features = memory.core.scan(memory.initial_state(1), inputs)[1][:, 0]
+            read.append(target.value(memory, features))
+            if target.latent is None:
+                true.append(seen.rewards / scale.reward_std)
+            else:
+                told = normal[:, target.latent]
+                changes = memory.config.residual and memory.proposing is None
+                true.append(told[1:] - told[:-1] if changes else told[1:])
+            groups.append(torch.full((len(seen),), keys.index(episode.key)))
+        score, draws = r2_draws(torch.cat(read)[:, None], torch.cat(true)[:, None], torch.cat(groups))
+        return Skill(interval_of(float(score[0]), draws[:, 0]))
 
 
 def attributions(context: ProbeContext) -> ProbeResult:
@@ -198,33 +255,30 @@ def attributions(context: ProbeContext) -> ProbeResult:
         on_pixels.pop("layer-wise relevance")
     of_steps = {"attention": attribution.attention} if isinstance(memory.core, AarenCore) else {}
     total = len(targets) * (len(methods) + len(of_steps) + 1 + len(on_pixels))
-    few = past._replace(
-        inputs=past.inputs[: context.options.pictured],
-        state=past.state[: context.options.pictured],
-        origins=past.origins[: context.options.pictured],
-    )
+    few, shuffles = past.first(context.options.pictured), context.options.shuffles
     present = torch.tensor([context.episodes[number][0].first + step for number, step in few.origins])
     frames, masks = (context.dataset.column(name, present) for name in ("frames", "masks"))
     encode = pixels.differentiable(context.model.backbone)
     arrays["frames"], arrays["masks"] = frames[:EXAMPLES].numpy(), masks[:EXAMPLES].numpy()
     for target in targets:
-        asked = attribution.AttributionInput(memory, target, past)
+        asked, skill = attribution.AttributionInput(memory, target, past), context.skills[target.name]
+        told = {"target": target.name, "skill": list(skill.score), "skill_of": skill.of}
         drawn_as = target.name.replace(" steps (", " moments (")  # part of the generators' names: other draws otherwise
         rng = context.rng(f"chance {drawn_as}")
         chance: dict[str, attribution.Explain] = {"chance": partial(attribution.random_relevance, rng=rng)}
         for name, explain in {**methods, **chance}.items():
-            relevance, checks = check_latents(asked, explain, context.rng(f"{drawn_as} {name}"))
-            complete = attribution.completeness(asked, relevance)
-            rows.append(
-                {"target": target.name, "method": name, "of": "past latents", "left_out": complete} | checks.plain()
+            relevance, checks = check_latents(
+                asked, explain, context.rng(f"{drawn_as} {name}"), shuffles=shuffles, skill=skill
             )
+            complete = attribution.completeness(asked, relevance)
+            rows.append(told | {"method": name, "of": "past latents", "left_out": complete} | checks.plain())
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             arrays[f"map/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
             context.progress(done, total, {})
         for name, explain in of_steps.items():
-            relevance, checks = check_steps(asked, explain, context.rng(f"{drawn_as} {name}"))
-            rows.append({"target": target.name, "method": name, "of": "past steps"} | checks.plain())
+            relevance, checks = check_steps(asked, explain, context.rng(f"{drawn_as} {name}"), shuffles, skill)
+            rows.append(told | {"method": name, "of": "past steps"} | checks.plain())
             arrays[f"by_lag/{target.name}/{name}"] = attribution.by_lag(relevance).numpy()
             done += 1
             context.progress(done, total, {})
@@ -232,9 +286,11 @@ def attributions(context: ProbeContext) -> ProbeResult:
         seen = pixels.PixelAttributionInput(inner, encode, context.dreamer.scale, frames.float(), context.mean_frame)
         for name, explain_pixels in on_pixels.items():
             rng = context.rng(f"{drawn_as} {name} pixels")
-            relevance, checks = check_pixels(seen, context.model.backbone, explain_pixels, rng)
+            relevance, checks = check_pixels(
+                seen, context.model.backbone, explain_pixels, rng, shuffles=shuffles, skill=skill
+            )
             objects = mask_agreement(relevance, masks, context.dataset.objects)
-            rows.append({"target": target.name, "method": name, "of": "pixels", "objects": objects} | checks.plain())
+            rows.append(told | {"method": name, "of": "pixels", "objects": objects} | checks.plain())
             arrays[f"pixels/{target.name}/{name}"] = relevance[:EXAMPLES].detach().numpy()
             done += 1
             context.progress(done, total, {})
@@ -264,23 +320,17 @@ def _recall(core: LMUCore, past: Past) -> list[float]:
 
 def true_state(context: ProbeContext) -> ProbeResult:
     """What can be read of the true state from latents and memory, now and ahead, and whether the memory uses it."""
-    found, readings, probes = context.state_probe_data
-    quantities, dreamer = context.dataset.quantities, context.dreamer
-    rng, steps = context.rng("causal"), 3
+    found, readings, _ = context.state_probe_data
+    known = [each.quantity for each in readings if each.when == "now" and state_probes.is_known(each)]
+    rng, values = context.rng("causal"), {"readings": [each.plain() for each in readings], "ahead": found.horizon}
     try:
-        state_probe, starts, actions = state_probes.fit_causal_probe(
-            context.dataset, context.episodes, dreamer, steps, 200, rng
+        starts = causal.collect_starts(
+            context.dataset, context.episodes, context.dreamer, CAUSAL_STEPS, CAUSAL_STARTS, rng
         )
-    except ValueError:
-        causal: list[state_probes.CausalEffect] = []
-    else:
-        read_out, spreads = probes["latents now"], found.privileged_state.std(0)
-        causal = state_probes.causal_effects(dreamer, starts, actions, state_probe, read_out, quantities, spreads, rng)
-    values = state_probes.to_plain(readings, causal)
-    read = {each.quantity: each.score for each in readings if (each.representation, each.when) == ("latents", "now")}
-    for answer in values["causal"]:
-        answer["read_out"] = read[answer["quantity"]]
-    return values | {"ahead": found.horizon}, {}
+    except ValueError as error:
+        return values | {"causal": [], "no_causal": str(error)}, {}
+    effects = causal.causal_effects(context.dreamer, starts, context.dataset.quantities, rng, known)
+    return values | {"causal": [each.plain() for each in effects], "pushed": len(starts.groups)}, {}
 
 
 def features(context: ProbeContext) -> ProbeResult:

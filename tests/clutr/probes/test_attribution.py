@@ -24,7 +24,7 @@ from clutr.probes.attribution import (
     predict,
     random_relevance,
 )
-from clutr.probes.open_lstm import OpenLSTM, lrp
+from clutr.probes.open_lstm import OpenLSTM, lrp_slopes
 from clutr.probes.pixel_attribution import (
     PixelAttributionInput,
     differentiable,
@@ -133,7 +133,8 @@ def test_layer_wise_relevance_is_that_of_each_sequence_alone(target: Target) -> 
         h, c = asked.past.state[n].chunk(2)
         features = opened.run(asked.past.inputs[n], h, c).h[-1]
         read, constant = (part[0].detach() for part in target.read(asked.memory, features[None]))
-        alone = lrp(opened, asked.past.inputs[n], read, float(constant), start=(h, c))
+        alone = lrp_slopes(opened, asked.past.inputs[n], read, float(constant), start=(h, c))
+        alone = alone * (asked.past.inputs[n] - asked.past.baseline)
         torch.testing.assert_close(found[n], alone, atol=1e-5, rtol=1e-3)
     with pytest.raises(TypeError, match="layer-wise relevance is for LSTMs, not for GRUCore"):
         layerwise_relevance(explained(GRUConfig(width=4)))
@@ -239,7 +240,7 @@ def test_through_a_transparent_backbone_pixels_are_exact(config: object) -> None
         made = asked(asked.frames) - asked(asked.baseline.expand_as(asked.frames))
         latents = asked.latents(asked.frames) - asked.latents(asked.baseline[None])
     weights = asked.latents_input.memory.outcome.weight[0, :D].detach()
-    exact = propagate_to_pixels(asked, weights * latents)
+    exact = propagate_to_pixels(asked, weights.expand_as(latents))
     torch.testing.assert_close(exact.sum((1, 2)), made, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(gradient_times_pixels(asked), exact, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(integrated_pixels(asked), exact, atol=1e-5, rtol=1e-3)
@@ -258,7 +259,7 @@ def test_what_is_shared_out_is_the_sum_of_the_filters() -> None:
     filters = state["directions"] * ((state["variances"] - state["noise"]).sqrt() / state["variances"])[:, None]
     away = ((asked.frames - asked.baseline) / 255).flatten(1)
     parts = away[:, None] * filters  # [N, D, pixels]
-    expected = ((wanted / parts.sum(-1))[..., None] * parts).sum(1).view(N, 16, 16, 3).sum(-1)
+    expected = (wanted[..., None] * parts).sum(1).view(N, 16, 16, 3).sum(-1)
     torch.testing.assert_close(propagate_to_pixels(asked, wanted), expected, atol=1e-4, rtol=1e-3)
 
 
@@ -274,4 +275,9 @@ def test_through_a_black_box_integrated_gradients_add_up(config: object) -> None
         made = asked(asked.frames) - asked(asked.baseline.expand_as(asked.frames))
     found = integrated_pixels(asked)
     assert float((found.sum((1, 2)) - made).abs().mean() / made.abs().mean()) < 0.1
+    slopes = torch.randn(N, D, generator=generator())
+    with torch.no_grad():
+        parts = slopes * (asked.latents(asked.frames) - asked.latents(asked.baseline[None]))
+    shared = propagate_to_pixels(asked, slopes, 32).sum((1, 2))
+    torch.testing.assert_close(shared, parts.sum(1), atol=0.02 * float(parts.abs().sum(1).max()), rtol=0.02)
     assert layerwise_pixels(asked).shape == (N, 16, 16)

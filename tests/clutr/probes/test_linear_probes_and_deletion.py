@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from clutr.probes.linear_probes import causal_test, probe, split_by_group
-from clutr.probes.sanity_checks import agreement, perturb, randomisation
+from clutr.probes.faithfulness import infidelity, perturb
+from clutr.probes.linear_probes import beyond, folds_of, probe
+from clutr.probes.mask_agreement import agreement
+from clutr.probes.randomisation import randomisation, similarity
 from clutr.world_model.linear_probe import fit_probe, r2
 
 
@@ -31,18 +33,16 @@ def test_a_probe_is_ridge_regression() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(groups=st.lists(st.integers(0, 9), min_size=3, max_size=60).filter(lambda g: len(set(g)) >= 3))
-def test_no_group_is_on_two_sides(groups: list[int]) -> None:
+def test_no_group_is_in_two_folds(groups: list[int]) -> None:
     known = torch.tensor(groups)
-    split = split_by_group(known, generator())
-    sides = [set(known[rows].tolist()) for rows in split]
-    assert sum(map(len, sides)) == len(set(groups))
-    assert all(sides)
-    assert sorted(torch.cat(list(split)).tolist()) == list(range(len(groups)))
+    folds = folds_of(known, generator())
+    assert all(len(folds[known == group].unique()) == 1 for group in set(groups))
+    assert folds.unique().tolist() == list(range(min(5, len(set(groups)))))
 
 
-def test_splits_need_groups() -> None:
+def test_folds_need_groups() -> None:
     with pytest.raises(ValueError, match="needs at least 3 groups, got 2"):
-        split_by_group(torch.tensor([0, 1, 1]), generator())
+        folds_of(torch.tensor([0, 1, 1]), generator())
 
 
 def test_what_is_there_is_found_and_what_is_not_is_not() -> None:
@@ -51,34 +51,40 @@ def test_what_is_there_is_found_and_what_is_not_is_not() -> None:
     targets = torch.stack([2 * states[:, 0] - states[:, 3], torch.randn(600, generator=rng)], 1)
     groups, cells = torch.arange(600) // 20, torch.randint(0, 12, (600,), generator=rng)
     found = probe(states, targets, groups, cells, rng)
-    assert float(found.score[0]) > 0.99
-    assert abs(float(found.score[1])) < 0.15
-    assert (found.control < 0.1).all(), "random states do not know their cells"
-    assert float(found.selectivity[0]) > 0.9
+    assert found.score[0].low > 0.99
+    assert found.score[1].low < 0.02, "nothing tells it, and the interval says so"
+    assert all(control.value < 0.1 for control in found.control), "random states do not know their cells"
+    assert found.selectivity[0].low > 0.9
+    better, worse = beyond(found.read, torch.zeros_like(targets), targets, groups)
+    assert better.low > 0.9
+    assert worse.low < 0.02
     # states that tell the cell can be read for any label of cells: a score of such a probe says nothing
     telling = torch.nn.functional.one_hot(cells, 12).float()
     memorised = probe(telling, telling[:, :1], groups, cells, generator(3))
-    assert float(memorised.control[0]) > 0.95 or memorised.control[0] == 0  # a label that never changes scores 0
-    assert float(memorised.selectivity[0]) < 0.1 or memorised.control[0] == 0
+    assert memorised.control[0].value > 0.95 or memorised.control[0].value == 0  # a label that never changes scores 0
+    assert memorised.selectivity[0].low < 0.1 or memorised.control[0].value == 0
+
+
+def test_rows_that_do_not_count_are_neither_fitted_nor_scored() -> None:
+    rng = generator(3)
+    states = torch.randn(300, 4, generator=rng)
+    targets = states[:, :2].clone()
+    counted = torch.ones(300, 2, dtype=torch.bool)
+    counted[::2, 0] = False
+    targets[::2, 0] = 1e6  # were they fitted or scored, nothing would be told
+    groups = torch.arange(300) // 10
+    found = probe(states, targets, groups, groups % 7, rng, counted)
+    assert found.score[0].low > 0.99
+    assert bool(found.read[::2, 0].isnan().all())
+    assert not bool(found.read[:, 1].isnan().any())
+    nowhere = probe(states, targets, groups, groups % 7, rng, torch.zeros_like(counted))
+    assert [each.value for each in nowhere.score] == [0.0, 0.0]
 
 
 def test_r_squared_by_hand() -> None:
     targets = torch.tensor([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
     read = torch.tensor([[1.0, 5.0], [2.0, 5.0], [4.0, 9.0]])
     assert r2(read, targets).tolist() == [0.5, 0.0]
-
-
-def test_a_direction_that_is_used_answers_one_to_one() -> None:
-    rng = generator(4)
-    states = torch.randn(50, 5, generator=rng)
-    used = torch.tensor([0.0, 3.0, 0.0, 4.0, 0.0])
-    found = fit_probe(states, (states @ used)[:, None], 1e-6)
-    result = causal_test(found, 0, states, lambda s: s @ used, torch.tensor([-2.0, -1.0, 1.0, 2.0]), rng)
-    assert result.slope == pytest.approx(1, abs=1e-3)
-    assert result.correlation == pytest.approx(1, abs=1e-4)
-    assert abs(result.control_slope) < 1e-3
-    idle = causal_test(found, 0, states, lambda s: s[:, 0], torch.tensor([-1.0, 1.0]), rng)
-    assert abs(idle.slope) < 0.01, "what the probe reads is there, but this output does not use it"
 
 
 # --- faithfulness, on a linear model whose oracle is known
@@ -112,12 +118,46 @@ def test_an_oracle_beats_chance_and_its_opposite_loses() -> None:
 
 def test_a_map_that_does_not_notice_the_weights_fails() -> None:
     maps = torch.rand(10, 30, generator=generator(6))
-    assert not randomisation(maps, maps).passed
-    assert randomisation(maps, maps).similarity == pytest.approx(1)
-    other = randomisation(maps, torch.rand(10, 30, generator=generator(7)))
-    assert other.passed
-    assert not randomisation(maps, -maps).passed, "signs alone make no other map"
-    assert randomisation(maps, torch.ones(10, 30)).similarity == 0.0
+    same = randomisation(maps, [maps] * 4)
+    assert not same.passed
+    assert same.similarity == pytest.approx((1, 1, 1))
+    others = [torch.rand(10, 30, generator=generator(seed)) for seed in range(7, 15)]
+    assert randomisation(maps, others).passed
+    flips = randomisation(maps, [maps, -maps] * 4)
+    assert not flips.passed, "signs alone make no other map"
+    assert flips.similarity.value == pytest.approx(0)
+    assert float(similarity(maps, torch.ones(10, 30)).abs().max()) == 0.0
+    with pytest.raises(ValueError, match="needs at least 2 of them, got 1"):
+        randomisation(maps, [maps])
+
+
+def test_what_inputs_and_lag_explain_is_taken_out() -> None:
+    rng = generator(8)
+    size, lag = torch.rand(10, 30, generator=rng), torch.arange(30.0).expand(10, 30)
+    controls = torch.stack([size, lag], -1)
+    mine, theirs = (size * 3 + lag / 30 + 0.5 * torch.randn(10, 30, generator=rng) for _ in range(2))
+    assert float(similarity(mine, theirs).mean()) > 0.6
+    assert abs(float(similarity(mine, theirs, controls).mean())) < 0.2
+    told = similarity(size, theirs, controls)
+    assert told.tolist() == [1.0] * 10, "a map that is its inputs' sizes is every model's"
+
+
+def test_infidelity_of_maps_with_and_without_sign() -> None:
+    inputs = torch.ones(30, 6)
+    empty = infidelity(linear, inputs, torch.zeros(30, 6), torch.zeros(1), generator())
+    assert empty == pytest.approx((1, 1, 1)), "an empty map misses all of it"
+    exact = infidelity(linear, inputs, WEIGHTS.expand(30, 6), torch.zeros(1), generator())
+    assert exact == pytest.approx((0, 0, 0), abs=1e-9)
+    assert infidelity(linear, inputs, -WEIGHTS.expand(30, 6), torch.zeros(1), generator()).value == pytest.approx(4)
+
+    def size(x: Tensor) -> Tensor:
+        return x @ WEIGHTS.abs()
+
+    for scale in (1.0, 7.0):  # what has no sign has no unit either
+        told = infidelity(size, inputs, scale * WEIGHTS.abs().expand(30, 6), torch.zeros(1), generator(), signed=False)
+        assert told.value == pytest.approx(0, abs=1e-6)
+    even = infidelity(size, inputs, torch.ones(30, 6), torch.zeros(1), generator(), signed=False)
+    assert even.value == pytest.approx(1)
 
 
 def test_agreement_with_masks() -> None:

@@ -7,27 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
 
 from clutr.agents.ppo import PPOConfig
 from clutr.envs.maze.domain import MazeDomain
-from clutr.probes.linear_probes import causal_test
-from clutr.probes.state_probes import (
-    StateProbeData,
-    causal_effects,
-    collect,
-    fit_causal_probe,
-    grid_cells,
-    pixel_pca,
-    probe_state,
-    to_plain,
-)
-from clutr.probes.student_probes import StudentSteps, collect_steps, probe_memory
+from clutr.probes.causal import causal_effects, collect_starts
+from clutr.probes.state_probes import StateProbeData, collect, grid_cells, is_known, pixel_pca, probe_state
+from clutr.probes.student_probes import StudentSteps, collect_steps, is_remembered, probe_memory
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.dataset import EpisodeDataset, Part, describe, write_part
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode
-from clutr.world_model.linear_probe import LinearProbe, fit_probe
 from clutr.world_model.memory import MemoryConfig, Scale
 
 D, EPISODES, LENGTH = 3, 8, 12
@@ -99,8 +88,8 @@ def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> N
     found = collect(dataset, pairs, {"trained": dreamer}, 4, 1_000, generator())
     readings, probes = probe_state(found, dataset.quantities, 1)
     by_name = {(each.representation, each.quantity, each.when): each for each in readings}
-    assert by_name["latents", "speed", "now"].score > 0.999
-    assert by_name["latents", "speed", "4 ahead"].score < 0.2
+    assert by_name["latents", "speed", "now"].score.low > 0.999
+    assert by_name["latents", "speed", "4 ahead"].score.low < 0.05
     assert by_name["latents", "speed", "now"].levels == EPISODES
     assert by_name["latents", "speed", "4 ahead"].rows == EPISODES * (LENGTH - 3)
     assert set(probes) == {
@@ -108,9 +97,26 @@ def test_what_is_there_is_read(world: tuple[EpisodeDataset, list, Dreamer]) -> N
     }
     short = StateProbeData(
         found.representations, found.privileged_state, torch.full_like(found.ahead, math.nan), found.groups,
-        found.cells, found.rows, 50,
+        found.cells, found.rows, 50, found.visible, found.visible_ahead,
     )  # fmt: skip
     assert {each.when for each in probe_state(short, dataset.quantities, 1)[0]} == {"now"}
+    hidden = found.visible.clone()
+    hidden[:, 2] = False
+    blind = StateProbeData(**vars(found) | {"visible": hidden})
+    told = {
+        (each.representation, each.quantity, each.when): each for each in probe_state(blind, dataset.quantities, 1)[0]
+    }
+    speed = told["latents", "speed", "now"]
+    assert speed.plain()["why"] == "cannot be seen: in view in 0% of the steps"
+    assert not is_known(speed)
+    assert told["latents", "x", "now"].score.low > 0.999
+
+
+def test_what_can_be_seen_is_said_by_the_masks(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
+    dataset, pairs, dreamer = world
+    everything = collect(dataset, pairs, {"trained": dreamer}, 4, 1_000, generator(), {"speed": "ground"})
+    assert bool(everything.visible.all()), "masks are all ground"
+    assert torch.equal(everything.visible_ahead.any(1), ~everything.ahead.isnan().any(1))
 
 
 def test_grid_cells() -> None:
@@ -121,31 +127,24 @@ def test_grid_cells() -> None:
     assert grid_cells(privileged_state, ("speed", "row", "column"), bins=2).tolist() == found.tolist()
 
 
-def test_pushes_are_answered_where_the_memory_adds_them(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
+def test_moments_to_push_are_recorded_ones(world: tuple[EpisodeDataset, list, Dreamer]) -> None:  # type: ignore[type-arg]
     dataset, pairs, dreamer = world
-    found, starts, actions = fit_causal_probe(dataset, pairs, dreamer, 2, 5, generator())
-    assert starts.state.shape == (5, 12)
-    assert actions.shape == (2, 5, 1)
-    read_out = fit_probe(torch.randn(50, D, generator=generator()), torch.randn(50, 3, generator=generator()), 1.0)
-    answers = causal_effects(dreamer, starts, actions, found, read_out, dataset.quantities, torch.ones(3), generator())
-    assert [each.quantity for each in answers] == ["x", "y", "speed"]
-    told = to_plain([], answers)["causal"][0]
-    assert set(told) >= {"quantity", "score", "slope", "typical_slope", "control_slope"}
-    with pytest.raises(ValueError, match="fewer than 3 episodes have enough steps to dream 12 on"):
-        fit_causal_probe(dataset, pairs, dreamer, 12, 5, generator())
-
-
-def test_a_push_along_another_direction_changes_the_reading_as_much() -> None:
-    found = LinearProbe(torch.tensor([[1.0], [0.0]]), torch.zeros(1), 0.1)
-    states, amounts = torch.zeros(3, 2), torch.tensor([-1.0, 1.0])
-
-    def says(s: Tensor) -> Tensor:
-        return s[:, 0] + 3 * s[:, 1]
-
-    plain_push = causal_test(found, 0, states, says, amounts, generator())
-    assert plain_push.slope == pytest.approx(1)
-    typical = causal_test(found, 0, states, says, amounts, generator(), along=torch.tensor([2.0, 2.0]))
-    assert typical.slope == pytest.approx(4), "one unit of the reading, and as much of what goes with it"
+    starts = collect_starts(dataset, pairs, dreamer, 2, 40, generator())
+    assert starts.states.shape == (40, 12)
+    assert starts.actions.shape == (2, 40, 1)
+    torch.testing.assert_close(starts.quantities, starts.latents), "the latents are the truth here"
+    every = torch.cat([seen.mean for _, seen in pairs])
+    row = int((every == starts.latents[0]).all(1).nonzero())
+    torch.testing.assert_close(starts.before[0], every[row - 1])
+    torch.testing.assert_close(starts.later[0], every[row + 2])
+    effects = causal_effects(dreamer, starts, dataset.quantities, generator(), known=("speed",))
+    assert [each.quantity for each in effects] == ["x", "y", "speed"]
+    assert not any(each.passed for each in effects), "white noise does not last"
+    assert effects[0].why == "not asked: the memory tells no more of it than its controls"
+    assert effects[2].why.endswith("of it lasts so long in the recordings")
+    assert set(effects[2].plain()) >= {"quantity", "score", "slope", "recorded", "control", "copied", "asked"}
+    with pytest.raises(ValueError, match="fewer than 3 levels have enough steps to dream 12 on"):
+        collect_starts(dataset, pairs, dreamer, 12, 5, generator())
 
 
 # --- students
@@ -155,8 +154,8 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     domain = MazeDomain(height=5, width=5, max_obstacles=5, max_steps=20)
     engine = domain.engine(1)
     config = PPOConfig(hidden=8, head=8, torso="symbols", torso_width=8)
-    student, untrained = (
-        config.build(engine.observation_space, engine.action_space, seed, "student") for seed in (1, 2)
+    student, *untrained = (
+        config.build(engine.observation_space, engine.action_space, seed, "student") for seed in (1, 2, 3)
     )
     found = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert len(found.groups.unique()) == 12
@@ -174,7 +173,9 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     again = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert torch.equal(again.representations["hidden"], found.representations["hidden"])
     result = probe_memory(found, 1)
-    assert {each["representation"] for each in result["readings"]} == {"view", "hidden", "cells", "untrained hidden"}
+    assert {each["representation"] for each in result["readings"]} == {
+        "view", "hidden", "cells", "untrained hidden", "untrained hidden 2",
+    }  # fmt: skip
     assert result["levels"] == 12
     with pytest.raises(ValueError, match="only recurrent students of mazes"):
         collect_steps(domain, SimpleNamespace(network=None), untrained, 4, 1)
@@ -198,8 +199,11 @@ def test_memory_is_what_neither_view_nor_chance_tells() -> None:
         torch.randint(0, 10, (400,), generator=rng),
     )
     found = probe_memory(walks, 1)["memory"]
-    assert found["place"]["hidden"] > 0.99
-    assert found["place"]["beyond_view"] > 0.9
-    assert abs(found["in_view"]["beyond_view"]) < 0.01
-    assert found["in_view"]["beyond_untrained"] > 0.9
-    assert found["visited cells"]["beyond_view"] > 0.4
+    assert found["place"]["hidden"][1] > 0.99
+    assert found["place"]["beyond_view"][1] > 0.9
+    assert abs(found["in_view"]["beyond_view"][0]) < 0.01
+    assert found["in_view"]["beyond_untrained"][1] > 0.9
+    assert found["visited cells"]["beyond_view"][1] > 0.4
+    assert is_remembered(found["place"])
+    assert not is_remembered(found["in_view"])
+    assert not is_remembered(found["place"] | {"beyond_untrained": [0.2, -0.01, 0.4]}), "the interval decides"

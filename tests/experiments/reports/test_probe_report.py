@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.plots.probes import sanity_check_rows, sanity_checks_panel
@@ -16,18 +17,18 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.probing import PROBES, ProbeOptions
+from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, attributions, true_state
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
-from clutr.experiments.world_model.training import fit_backbone, train_memories
-from clutr.probes.state_probes import is_known, is_used
+from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, fit_backbone, train_memories
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.aaren import AarenConfig
 from clutr.world_model.cores.lmu import LMUConfig
-from clutr.world_model.memory import MemoryConfig
+from clutr.world_model.dream import Dreamer
+from clutr.world_model.memory import MemoryConfig, Scale
 
 SMALL = ProbeOptions(
-    past=5, predictions=4, pictured=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2, exponents=2,
-    steps=30, warm_up=5, starts=2, search=50, beyond=3,
+    past=5, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
+    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3,
 )  # fmt: skip
 PANELS = ("checks", "attribution", "pixels", "state", "features", "dynamics", "latents", "health")
 
@@ -107,30 +108,49 @@ def test_sanity_checks_by_hand() -> None:
         {"of": "pixels", "method": "occlusion", "target": "speed", "passed": False, "why": "it looks (rank .9)"},
         {"of": "pixels", "method": "chance", "target": "speed", "passed": False, "why": "no more than chance"},
     ]
-    reading = {"quantity": "speed", "when": "now", "score": 0.6, "selectivity": 0.5}
-    readings = [
-        reading | {"representation": "features, trained"},
-        reading | {"representation": "features, untrained core", "score": 0.5},
-    ]
-    answer = {"score": 0.5, "read_out": 0.5, "slope": 0.9, "correlation": 0.9, "control_slope": 0.1}
-    answer |= {f"typical_{name}": 0.0 for name in ("slope", "correlation", "control_slope")}
+    reading = {"representation": "features, trained", "quantity": "speed", "when": "now", "seen": True, "known": True}
+    answer = {"quantity": "yaw_rate", "asked": True, "passed": True}
     sections: Any = {
         "attribution": ({"rows": rows}, {}),
-        "state_probes": ({"readings": readings, "causal": [answer | {"quantity": "yaw_rate"}]}, {}),
+        "state_probes": (
+            {
+                "readings": [reading, reading | {"quantity": "hidden", "seen": False, "known": False}],
+                "causal": [answer, answer | {"quantity": "x", "asked": False, "passed": False}],
+            },
+            {},
+        ),
     }
     found = {row["what"]: row for row in sanity_check_rows(sections)}
     assert (found["occlusion, by pixels"]["passed"], found["occlusion, by pixels"]["checked"]) == (1, 2)
     assert found["occlusion, by pixels"]["words"] == "of the reward; otherwise it looks"
     assert found["chance, by pixels"]["control"]
-    assert found["linear probes of the memory"]["words"] == "speed (now)"
-    assert found["what probes read is used"]["words"] == "yaw rate"
+    known = found["what the memory knows, beyond controls"]
+    assert (known["words"], known["passed"], known["checked"]) == ("speed (now)", 1, 1), "what is unseen is not counted"
+    used = found["what it knows is used"]
+    assert (used["words"], used["passed"], used["checked"]) == ("yaw rate", 1, 1)
     assert "a control, which ought to fail" in sanity_checks_panel(sections, "run").body
-    assert not is_known(reading, 0.58)
-    assert not is_known(reading | {"selectivity": 0.05}, 0.0)
-    assert not is_used(answer | {"score": 0.05})
-    assert not is_used(answer | {"read_out": 0.05})
-    assert not is_used(answer | {"control_slope": 0.4})
-    assert is_used(answer | {"slope": 0.0, "typical_slope": 0.8, "typical_correlation": 0.9})
+
+
+def test_an_untrained_model_passes_nothing(tmp_path: Path) -> None:
+    preset = WORLD_PRESETS["maze-debug"]
+    run = WorldModelRun.create(tmp_path, replace(preset, backbone=PPCAConfig(latents=5)))
+    dataset = record(run)
+    backbone = fit_backbone(run, dataset)
+    seen = encoded(dataset, backbone, "train")
+    scale = Scale.of(
+        *(torch.cat([getattr(each, name) for each in seen]) for name in ("mean", "log_variance", "rewards"))
+    )
+    dreamers = {
+        name: Dreamer(run.experiment.memory.build(5, dataset.action_width, seed), scale)
+        for seed, name in enumerate(MEMORIES)
+    }
+    context = ProbeContext(run, WorldModel(backbone, dreamers, {}), dataset, SMALL)
+    rows = attributions(context)[0]["rows"]
+    assert len(rows) > 10
+    assert [row["why"] for row in rows if row["passed"]] == []
+    values, _ = true_state(context)
+    assert [(each["quantity"], each["why"]) for each in values["readings"] if each["known"]] == []
+    assert [each["quantity"] for each in values["causal"] if each["passed"]] == []
 
 
 def test_students_are_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
