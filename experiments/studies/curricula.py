@@ -47,16 +47,20 @@ class Study:
     base: Experiment
     """What all methods share."""
     methods: dict[str, dict[str, Any]]
-    """The parts of the experiment that each method replaces, as in a config.yaml."""
+    """The parts of the experiment that each method replaces, as in a config.yaml. `preset` stands for the curriculum,
+    student and manifold of a preset, which the parts beside it replace; `seeds` are the method's own."""
     seeds: tuple[int, ...]
     steps: int
     """Environment steps of one student after which a run is tested."""
-    seconds: float
-    """Training time after which a run is tested, as `Clock` counts it."""
     suite: str
     episodes: int
-    cvar_suite: str
-    cvar_levels: int
+    seconds: float = 0.0
+    """Training time after which a run is tested, as `Clock` counts it; 0: it is tested at `steps` alone."""
+    cvar_suite: str = "random"
+    cvar_levels: int = 0
+    """Random levels on which the worst are looked for; 0: this is left out."""
+    also: tuple[str, ...] = ()
+    """More suites, with as many episodes."""
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -65,15 +69,27 @@ class Study:
         base = to_plain(PRESETS[plain.pop("preset")])
         for name, value in plain.pop("experiment").items():
             base[name] = base[name] | value if isinstance(base.get(name), dict) and "kind" not in value else value
-        seeds = tuple(plain.pop("seeds"))
-        return cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), seeds=seeds, **plain)
+        seeds, also = tuple(plain.pop("seeds")), tuple(plain.pop("also", ()))
+        return cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), seeds=seeds, also=also, **plain)
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """At which budgets each run is tested: "steps", "seconds"."""
+        return ("steps", "seconds") if self.seconds else ("steps",)
+
+    def seeds_of(self, method: str) -> tuple[int, ...]:
+        """The seeds of one method, which may have its own."""
+        return tuple(self.methods[method].get("seeds", self.seeds))
 
     def experiment(self, method: str, seed: int) -> Experiment:
         """The experiment of one method and seed. Raises `RunError` if the method is unknown."""
         if method not in self.methods:
             raise RunError(f"{self.path} has no method {method!r}; it has: {', '.join(self.methods)}")
-        plain = to_plain(self.base) | {"manifold": None, "seed": seed} | self.methods[method]
-        return from_plain(plain)
+        parts = {name: value for name, value in self.methods[method].items() if name not in ("seeds", "preset")}
+        if (preset := self.methods[method].get("preset")) is not None:
+            whole = to_plain(PRESETS[preset])
+            parts = {name: whole[name] for name in ("curriculum", "student", "manifold")} | parts
+        return from_plain(to_plain(self.base) | {"manifold": None, "seed": seed} | parts)
 
 
 def run_path(out: Path, method: str, seed: int) -> Path:
@@ -127,7 +143,8 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
     runner = Runner(run, manifold)
     clock = Clock(runner)
     reached = {"steps": lambda: runner.steps >= study.steps, "seconds": lambda: clock.seconds >= study.seconds}
-    missing = [budget for budget in reached if not result_path(out, method, seed, budget).exists()]
+    missing = [budget for budget in study.budgets if not result_path(out, method, seed, budget).exists()]
+    parent = os.getppid()
 
     def report(now: UpdateReport) -> None:
         clock.stop(now.update)
@@ -135,7 +152,9 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
             if reached[budget]():
                 _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}", clock.seconds)
                 missing.remove(budget)
-        runner.stop_requested = not missing
+        runner.stop_requested = (
+            not missing or os.getppid() != parent
+        )  # the study was killed: it goes on by itself later
         clock.start()
 
     if missing:
@@ -145,37 +164,43 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
 def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -> None:
     """Test the student as it is, on seeds that are the same for all methods."""
     suites, seed = runner.experiment.domain.suites(), runner.experiment.seed
-    tested = evaluate(runner.protagonist, suites[study.suite], study.episodes, torch.Generator().manual_seed(seed))
-    (task,) = suites[study.cvar_suite].tasks
-    rng = torch.Generator().manual_seed(seed)
-    alphas, tries = alphas_for(study.cvar_levels, (1.0, 0.1, 0.01)), 5
-    risk = cvar(
-        runner.protagonist,
-        task,
-        study.cvar_levels,
-        rng=rng,
-        alphas=alphas,
-        episodes_select=tries,
-        episodes_score=tries,
+    tested, *others = (
+        evaluate(runner.protagonist, suites[suite], study.episodes, torch.Generator().manual_seed(seed)).to_json(name)
+        for suite in (study.suite, *study.also)
     )
-    result = tested.to_json(name) | {
+    result = tested | {
         "update": runner.update,
         "steps": runner.steps,
         "seconds": seconds,
-        "cvar": risk.to_json(),
+        "also": others,
         "machine": describe_machine(),
     }
+    if study.cvar_levels:
+        (task,) = suites[study.cvar_suite].tasks
+        rng = torch.Generator().manual_seed(seed)
+        alphas, tries = alphas_for(study.cvar_levels, (1.0, 0.1, 0.01)), 5
+        risk = cvar(
+            runner.protagonist,
+            task,
+            study.cvar_levels,
+            rng=rng,
+            alphas=alphas,
+            episodes_select=tries,
+            episodes_score=tries,
+        )
+        result["cvar"] = risk.to_json()
     write_atomically(path, json.dumps(result, indent=1).encode())
 
 
-def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[int], jobs: int) -> None:
-    """Train and test all runs, seed by seed, each in a process with one thread."""
+def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[int] | None, jobs: int) -> None:
+    """Train and test all runs, seed by seed, each in a process with one thread; of these seeds, or of the study's."""
     for method in methods:
-        experiment = study.experiment(method, seeds[0])
+        experiment = study.experiment(method, 1)
         if experiment.manifold is not None:
             pretrain(experiment, out / "manifolds", lambda *_: None)
-    waiting = [(method, seed) for seed in seeds for method in methods]
-    waiting = [each for each in waiting if not all(result_path(out, *each, b).exists() for b in ("steps", "seconds"))]
+    waiting = [(method, seed) for method in methods for seed in seeds or study.seeds_of(method)]
+    waiting.sort(key=lambda run: run[1])  # so that a study that is stopped has whole seeds
+    waiting = [each for each in waiting if not all(result_path(out, *each, b).exists() for b in study.budgets)]
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -212,7 +237,7 @@ def main() -> None:
         train_one(study, arguments.out, arguments.one[0], int(arguments.one[1]))
     else:
         methods = arguments.methods or list(study.methods)
-        train_all(study, arguments.out, methods, arguments.seeds or study.seeds, arguments.jobs)
+        train_all(study, arguments.out, methods, arguments.seeds, arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.studies.curricula import Study, result_path, run_path
 from clutr.experiments.studies.curricula_pictures import draw_curriculum, draw_risk, draw_scores
 
-BUDGETS = ("steps", "seconds")
 POINTS = 40
 """Points in time at which a run's curriculum is told."""
 WATCHED = ("levels/wall_count", "levels/path_length", "levels/solvable", "trained", "protagonist/solved")
@@ -34,18 +33,21 @@ def collect(study: Study, out: Path) -> None:
     """Write the CSV files of everything that is done. Raises `RunError` if nothing is."""
     runs, risks, times = [], [], []
     for method in study.methods:
-        for seed in study.seeds:
-            for budget in BUDGETS:
+        for seed in study.seeds_of(method):
+            for budget in study.budgets:
                 path = result_path(out, method, seed, budget)
                 if not path.exists():
                     continue
                 result = json.loads(path.read_text())
                 known = {"method": method, "seed": seed, "budget": budget}
                 spent = {"steps": result["steps"], "seconds": round(result["seconds"], 1)}
-                for row in result["levels"]:
-                    kept = {name: row[name] for name in ("level", "episodes", "solved", "return_mean")}
-                    runs.append(known | spent | kept)
-                for alpha, solved in result["cvar"]["worst"].items():
+                for suite in (result, *result.get("also", ())):
+                    for row in suite["levels"]:
+                        kept = {name: row[name] for name in ("level", "episodes", "solved", "return_mean")}
+                        runs.append(
+                            known | spent | {"suite": suite["suite"], "metric": suite["summary"]["metric"]} | kept
+                        )
+                for alpha, solved in result.get("cvar", {}).get("worst", {}).items():
                     risks.append(known | {"alpha": alpha, "levels": result["cvar"]["levels"], "solved": solved})
                 if budget == "steps":
                     times += [
@@ -54,7 +56,8 @@ def collect(study: Study, out: Path) -> None:
     if not runs:
         raise RunError(f"{out} holds no finished run of {study.path}")
     for name, rows in (("runs", runs), ("cvar", risks), ("curriculum", times)):
-        _write(study.path.parent / f"{name}.csv", rows)
+        if rows:
+            _write(study.path.parent / f"{name}.csv", rows)
 
 
 def _curriculum(run: RunDirectory, steps: int) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def _curriculum(run: RunDirectory, steps: int) -> list[dict[str, Any]]:
     for point in range(1, POINTS + 1):
         inside = stretch == point
         if inside.any():
-            means = {name: round(float(np.nanmean(metrics[name][inside])), 4) for name in WATCHED}
+            means = {name: round(float(np.nanmean(metrics[name][inside])), 4) for name in WATCHED if name in metrics}
             rows.append({"point": int(steps * point / POINTS)} | means)
     return rows
 
@@ -77,13 +80,17 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read(path: Path) -> Rows:
-    """The rows of a CSV file."""
+    """The rows of a CSV file; none if it is not there."""
+    if not path.exists():
+        return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def comparison(rows: Rows, study: Study, budget: str) -> Comparison | None:
-    """All methods at one budget, domain randomisation (or the first) as the baseline; None if there are no runs."""
+def comparison(rows: Rows, study: Study, budget: str, suite: str | None = None) -> Comparison | None:
+    """All methods at one budget on a suite, by default the study's, beside the first; None if there are no runs."""
+    suite = suite or study.suite
+    rows = [row for row in rows if row.get("suite", study.suite) == suite]
     evaluations: dict[str, list[dict[str, Any]]] = {}
     for method in study.methods:
         for seed in sorted({int(row["seed"]) for row in rows}):
@@ -98,8 +105,8 @@ def comparison(rows: Rows, study: Study, budget: str) -> Comparison | None:
                     }
                     for row in mine
                 ]
-                summary = {"steps": int(mine[0]["steps"]), "seed": seed}
-                run = {"run": f"{method}-s{seed}", "suite": study.suite, "levels": levels, "summary": summary}
+                summary = {"steps": int(mine[0]["steps"]), "seed": seed, "metric": mine[0].get("metric", "solved")}
+                run = {"run": f"{method}-s{seed}", "suite": suite, "levels": levels, "summary": summary}
                 evaluations.setdefault(method, []).append(run)
     return compare(evaluations, torch.Generator().manual_seed(1)) if evaluations else None
 
@@ -109,26 +116,33 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
     parts = [f"# {study.about}\n"]
     parts.append(
         f"Made by `python -m clutr.experiments.studies.curricula_tables {study.path.name}` from the CSV files "
-        + "beside it; `study.yaml` is the whole configuration. Figures in per cent, with 95 % bootstrap intervals "
+        + "beside it; `study.yaml` is the whole configuration. Solve rates in per cent, with 95 % bootstrap intervals "
         + "over seeds and their episodes.\n"
     )
     for budget, words in (
         ("steps", f"{study.steps:,} environment steps of one student"),
         ("seconds", f"{study.seconds:g} s of training on one core (processor time)"),
     ):
-        found = comparison(rows, study, budget)
-        if found is None:
-            continue
-        parts.append(f"## At equal {budget}: {words}\n")
-        parts += [_summary(found, rows, risks, budget), _levels(found)]
-    parts.append("![solve rates](scores.svg)\n\n![worst levels](cvar.svg)\n\n![curricula](curriculum.svg)\n")
+        for suite in (study.suite, *study.also):
+            found = comparison(rows, study, budget, suite)
+            if found is None:
+                continue
+            where = f", {suite}" if study.also else ""
+            parts.append(f"## At equal {budget}: {words}{where}\n")
+            parts += [_summary(found, rows, risks, budget), _levels(found)]
+    if risks:
+        parts.append("![solve rates](scores.svg)\n\n![worst levels](cvar.svg)\n\n![curricula](curriculum.svg)\n")
     return "\n".join(parts)
 
 
-def _say(interval: Interval | None) -> str:
+def _say(interval: Interval | None, scale: float = 100.0) -> str:
     if interval is None:
         return "-"
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{scale * interval.value:.1f} [{scale * interval.low:.1f}, {scale * interval.high:.1f}]"
+
+
+def _scale(found: Comparison) -> float:
+    return 100.0 if found.metric == "solved" else 1.0
 
 
 def _summary(found: Comparison, rows: Rows, risks: Rows, budget: str) -> str:
@@ -141,7 +155,8 @@ def _summary(found: Comparison, rows: Rows, risks: Rows, budget: str) -> str:
         mine = [row for row in rows if (row["method"], row["budget"]) == (method.method, budget)]
         spent = [f"{np.mean([float(row[name]) for row in mine]):,.0f}" for name in ("steps", "seconds")]
         tails = [_say(risk(risks, method.method, budget, alpha)) for alpha in alphas]
-        cells = [method.method, str(len(method.runs)), _say(method.mean), _say(method.iqm), _say(method.improvement)]
+        values = [_say(each, _scale(found)) for each in (method.mean, method.iqm)]
+        cells = [method.method, str(len(method.runs)), *values, _say(method.improvement)]
         lines.append("| " + " | ".join(cells + tails + spent) + " |")
     return "\n".join(lines) + "\n"
 
@@ -157,25 +172,31 @@ def _levels(found: Comparison) -> str:
     levels = list(found.methods[0].levels)
     lines = ["| method | " + " | ".join(levels) + " |", "|" + "---|" * (len(levels) + 1)]
     for method in sorted(found.methods, key=lambda method: -method.mean.value):
-        cells = [f"{100 * method.levels[level].value:.0f}" for level in levels]
+        cells = [f"{_scale(found) * method.levels[level].value:.0f}" for level in levels]
         lines.append(f"| {method.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def write_all(study: Study, out: Path | None) -> None:
+    """Tables and pictures beside the study's file; with `out`, what is done there is collected before."""
+    if out is not None:
+        collect(study, out)
+    folder = study.path.parent
+    rows, risks, times = (read(folder / f"{name}.csv") for name in ("runs", "cvar", "curriculum"))
+    write_atomically(folder / "results.md", page(study, rows, risks).encode())
+    if not risks:
+        return
+    comparisons = {budget: found for budget in study.budgets if (found := comparison(rows, study, budget))}
+    write_atomically(folder / "scores.svg", draw_scores(comparisons))
+    write_atomically(folder / "cvar.svg", draw_risk(risks, list(study.methods)))
+    write_atomically(folder / "curriculum.svg", draw_curriculum(times, list(study.methods), WATCHED))
 
 
 def main() -> None:
     """Collect, if there is something to collect, and draw."""
     if not 2 <= len(sys.argv) <= 3:
         raise RunError("usage: python -m clutr.experiments.studies.curricula_tables STUDY.yaml [OUT]")
-    study = Study.read(Path(sys.argv[1]))
-    if len(sys.argv) == 3:
-        collect(study, Path(sys.argv[2]))
-    folder = study.path.parent
-    rows, risks, times = (read(folder / f"{name}.csv") for name in ("runs", "cvar", "curriculum"))
-    write_atomically(folder / "results.md", page(study, rows, risks).encode())
-    comparisons = {budget: found for budget in BUDGETS if (found := comparison(rows, study, budget))}
-    write_atomically(folder / "scores.svg", draw_scores(comparisons))
-    write_atomically(folder / "cvar.svg", draw_risk(risks, list(study.methods)))
-    write_atomically(folder / "curriculum.svg", draw_curriculum(times, list(study.methods), WATCHED))
+    write_all(Study.read(Path(sys.argv[1])), Path(sys.argv[2]) if len(sys.argv) == 3 else None)
 
 
 if __name__ == "__main__":
