@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import logging
 import math
 import os
@@ -52,7 +53,7 @@ class MetricsFile:
             fits = len(cells) <= len(columns) and math.isfinite(_number(row.get("update", "")))
             if fits:
                 found.append(row | {"update": str(int(float(row["update"])))})
-            strange += not fits or any(cell and math.isnan(_number(cell)) and cell != "nan" for cell in cells)
+            strange += not fits or any(cell and not _is_number(cell) for cell in cells)
         return columns, found, f"{strange} of its {len(lines)} rows do not fit its first line" if strange else ""
 
     def append(self, row: Mapping[str, float | int]) -> None:
@@ -107,8 +108,9 @@ class MetricsFile:
         """
         columns, rows, problem = self._read()
         if problem:
-            kept = self.path.with_suffix(f"{self.path.suffix}.unread")
+            kept = _free(self.path.with_suffix(f"{self.path.suffix}.unread"))
             write_atomically(kept, self.path.read_bytes())
+            rows = [{name: cell for name, cell in row.items() if _is_number(cell)} for row in rows]
             _warn_once(f"{self.path}: {problem}; what could be read is used, the whole file is kept as {kept.name}")
         if columns or problem:
             self._rewrite([row for row in rows if int(row["update"]) <= update], columns)
@@ -134,6 +136,16 @@ def _number(cell: str) -> float:
         return float(cell)
     except ValueError:
         return math.nan
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "nan" or not math.isnan(_number(cell))
+
+
+def _free(path: Path) -> Path:
+    """This path, or with a number behind it if it is taken."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], others) if not each.exists())
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What all tests share: one thread, the same property tests each time, and the circuits if they are there."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -22,8 +23,53 @@ hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+LONGEST_FIRST = (
+    "test_rllib_cut_off.py",
+    "test_rllib_faults.py",
+    "test_rllib_agreement.py",
+    "test_killed_phases.py",
+    "test_resume.py",
+    "test_live_browser_world_model.py",
+    "test_broken_output.py",
+    "test_packaging.py",
+    "test_live_browser_input.py",
+    "test_live_browser.py",
+    "test_runs.py",
+    "test_world_model_report.py",
+    "test_probe_report.py",
+    "test_cli.py",
+    "test_threads.py",
+    "test_world_model_run.py",
+    "test_sb3_students.py",
+    "test_students.py",
+)
+"""Files that take minutes, or wait for something for as long: the last worker would be alone with one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; `make test` gives each to one process."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, since some tests wait for a machine that is cut off, or for a browser."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """No test pulls the plug: what is written is there for whoever reads it, also after SIGKILL, without `fsync`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Manifolds that tests pretrain are shared among them and, like unpacked models, stay out of the user's cache."""
-    os.environ["CLUTR_MANIFOLDS"] = str(tmp_path_factory.mktemp("manifold-cache"))
+    """Manifolds that tests pretrain are shared by all and, like unpacked models, stay out of the user's cache."""
+    folder = tmp_path_factory.getbasetemp()
+    whole = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # the worker's folder lies in that of all
+    os.environ["CLUTR_MANIFOLDS"] = str(whole / "manifold-cache")
     os.environ["CLUTR_MODELS"] = str(tmp_path_factory.mktemp("models-cache"))

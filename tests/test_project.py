@@ -78,6 +78,12 @@ def test_private_words_do_not_come_back() -> None:
         assert not (found := words.findall(path.read_text())), f"{path}: {found}"
 
 
+def test_the_files_that_are_tested_first_are_there(pytestconfig: pytest.Config) -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    longest = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "LONGEST_FIRST"))
+    assert set(longest.LONGEST_FIRST) <= names
+
+
 def test_no_file_is_long() -> None:
     """Long files are two modules in one; data files of test levels are not meant."""
     for path in source_files():

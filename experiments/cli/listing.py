@@ -17,6 +17,7 @@ BENCHES = (
     "buffers",
     "maze-scale",
     "scale",
+    "side-by-side",
     "gpu",
     "world",
     "learning",

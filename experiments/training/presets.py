@@ -199,8 +199,8 @@ _DEBUG = Experiment(
     num_envs=8,
     total_steps=8 * 32 * 6,
     evaluate_every=3,
-    evaluate_suite="small",
-    evaluate_episodes=2,
+    evaluate_suite="random",
+    evaluate_episodes=20,
     checkpoint_every=2,
     record_every=2,
 )

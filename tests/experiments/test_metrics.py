@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from longer import examples
 
@@ -98,6 +98,16 @@ def test_stray_rows_are_left_out_and_said_once(tmp_path: Path, caplog: pytest.Lo
     assert MetricsFile(file.path).columns()["update"].tolist() == [1, 2, 3, 4]
 
 
+def test_what_was_kept_is_not_lost_to_what_is_kept_next(tmp_path: Path) -> None:
+    for number in (1, 2):
+        read(tmp_path / "m.csv", f"{WHOLE}{number};\n").truncate(2)
+        assert MetricsFile(tmp_path / "m.csv").rows() == [
+            {"update": "1", "steps": "10", "a": "0.5"}, {"update": "2", "steps": "20", "a": "nan"}
+        ]  # fmt: skip
+    assert (tmp_path / "m.csv.unread").read_text() == f"{WHOLE}1;\n"
+    assert (tmp_path / "m.csv.unread-2").read_text() == f"{WHOLE}2;\n"
+
+
 def test_a_file_without_updates_is_kept_and_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = read(tmp_path / "m.csv", "shopping\nmilk\n")
     assert file.columns() == {}
@@ -118,18 +128,28 @@ MUTATIONS = st.lists(
 
 
 @pytest.mark.mutations
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutations=MUTATIONS)
-def test_no_mutated_file_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, mutations: Any) -> None:
+def test_of_a_mutated_file_whole_lines_are_read_as_they_were(tmp_path: Path, mutations: Any) -> None:
     content = WHOLE.encode()
     for at, cut, added in mutations:
         content = content[:at] + added + content[at + cut :]
-    file = read(tmp_path_factory.mktemp("m") / "m.csv", content)
-    lengths = {len(values) for values in file.columns().values()}
-    assert len(lengths) <= 1
+    file = read(tmp_path / "m.csv", content)
+    first, *untouched = WHOLE.encode().splitlines()
+    header, *lines = content.split(b"\n")[:-1] or [b""]
+    if header == first:
+        kept = [dict(zip(first.decode().split(","), line.decode().split(","), strict=True)) for line in untouched
+                if line in lines]  # fmt: skip
+        rows = [{name: row.get(name, "") for name in first.decode().split(",")} for row in file.rows()]
+        assert all(row in rows for row in kept)
+        assert len(rows) <= len(lines)
+    assert len({len(values) for values in file.columns().values()}) <= 1
     file.truncate(2)
     assert all(update <= 2 for update in file.columns().get("update", []))
     file.append({"update": 3, "steps": 30, "a": 0.75})
     again = MetricsFile(file.path).columns()
     assert (again["update"][-1], again["a"][-1]) == (3, 0.75)
     MetricsFile(file.path).truncate(2)
+    for unread in tmp_path.glob("m.csv.unread*"):
+        assert unread.read_bytes() == content, "what could not be read is kept, once"
+        unread.unlink()

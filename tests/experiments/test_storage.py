@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from longer import examples
 
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
@@ -88,7 +88,7 @@ def test_flipped_bit_is_reported(saved: Path) -> None:
 
 
 @pytest.mark.mutations
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.sampled_from(["cut", "flip", "insert", "repeat"]), st.integers(0, 2000), st.binary(max_size=9)),
@@ -97,9 +97,9 @@ def test_flipped_bit_is_reported(saved: Path) -> None:
     )
 )
 def test_a_mutated_checkpoint_is_read_as_it_was_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, mutations: list[tuple[str, int, bytes]]
+    tmp_path: Path, mutations: list[tuple[str, int, bytes]]
 ) -> None:
-    path = tmp_path_factory.mktemp("mutated") / "state.safetensors"
+    path = tmp_path / "state.safetensors"
     state = {"weights": torch.arange(100.0), "step": 7, "options": {"kind": "adam", "betas": (0.9, 0.999)}}
     save_state(path, state)
     content = path.read_bytes()

@@ -7,6 +7,7 @@ import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def environment(
 ) -> Callable[[str], tuple[Path, Path]]:
     """The folder of a new environment's programs and its site-packages: dependencies are there, and CLUTR by itself."""
 
+    @cache
     def make(kind: str) -> tuple[Path, Path]:
         root = tmp_path_factory.mktemp(f"environment-{kind}")
         run(sys.executable, "-m", "venv", "--without-pip", root, cwd=root)
@@ -99,6 +101,13 @@ def test_the_sdist_holds_what_builds_the_same_wheel(distributions: dict[str, Pat
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_no_other_name_is_taken(kind: str, environment: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
+    programs, _ = environment(kind)
+    code = "import importlib.util as u; print([n for n in ('envs', 'agents', 'experiments') if u.find_spec(n)])"
+    assert run(programs / "python", "-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_works_beside_rooms_of_the_same_names(
     kind: str, environment: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -110,13 +119,6 @@ def test_it_works_beside_rooms_of_the_same_names(
     (tmp_path / "script.py").write_text(PROGRAM)
     assert "maze" in run(programs / "python", "script.py", cwd=tmp_path).stdout
     assert "maze" in run(programs / "clutr", "list", "domains", cwd=tmp_path).stdout
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_other_name_is_taken(kind: str, environment: Callable[[str], tuple[Path, Path]], tmp_path: Path) -> None:
-    programs, _ = environment(kind)
-    code = "import importlib.util as u; print([n for n in ('envs', 'agents', 'experiments') if u.find_spec(n)])"
-    assert run(programs / "python", "-c", code, cwd=tmp_path).stdout.strip() == "[]"
 
 
 def test_the_metadata_is_complete(distributions: dict[str, Path]) -> None:

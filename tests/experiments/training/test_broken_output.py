@@ -2,10 +2,12 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,29 +19,48 @@ CODE = "import sys; from clutr.experiments.cli.main import main; sys.exit(main()
 TRAIN = ["train", "maze-dr-debug", "--evaluate-every", "0", "--run"]
 
 
-def _shell(line: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: PLW1510 (callers look at the status)
-        ["bash", "-c", line, sys.executable],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
+def test_training_survives_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
+    """From a shell, with an interpreter that begins and ends."""
+    line = f"set -o pipefail; \"$0\" -c '{CODE}' {' '.join(TRAIN)} {tmp_path / 'run'} | head -1"
+    done = subprocess.run(["bash", "-c", line, sys.executable], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stderr == ""
+    assert clutr.load_run(tmp_path / "run").metrics()["update"][-1] == 6
 
 
-@pytest.mark.parametrize("into", ["| head -1", "> /dev/full", ">&-"])
-def test_training_survives_its_reader(into: str, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    done = _shell(f"set -o pipefail; \"$0\" -c '{CODE}' {' '.join(TRAIN)} {run} {into}")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert clutr.load_run(run).metrics()["update"][-1] == 6
+def _print_to(stream: TextIO | None, args: list[str], errors: Path) -> None:
+    sys.stdout, sys.stderr = stream, errors.open("w")  # type: ignore[assignment]  # None if there is no output
+    os.dup2(sys.stderr.fileno(), 2)
+    status = main(args)
+    for each in (sys.stdout, sys.stderr):
+        if each is not None:
+            each.flush()  # as the interpreter does at its end
+    os._exit(status)
+
+
+def _survives(stream: TextIO | None, run: Path) -> bool:
+    """Whether a training in another process ends well and says nothing of its output being what it is."""
+    errors = run.with_name("errors")
+    process = multiprocessing.get_context("fork").Process(target=_print_to, args=(stream, [*TRAIN, str(run)], errors))
+    process.start()
+    process.join(300)
+    return process.exitcode == 0 and errors.read_text() == "" and clutr.load_run(run).metrics()["update"][-1] == 6
+
+
+def test_training_survives_a_full_disk_behind_its_output(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert _survives(full, tmp_path / "run")
+
+
+def test_training_survives_without_an_output(tmp_path: Path) -> None:
+    assert _survives(None, tmp_path / "run")
 
 
 def test_a_terminal_without_our_signs_is_no_reason_to_stop(tmp_path: Path) -> None:
-    done = _shell(f"\"$0\" -c '{CODE}' {' '.join(TRAIN)} {tmp_path / 'rün'}", PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "r?n: `clutr resume" not in done.stdout
-    assert "steps/s, return" in done.stdout
+    with (tmp_path / "out").open("w", encoding="ascii") as stream:
+        assert _survives(stream, tmp_path / "rün")
+    printed = (tmp_path / "out").read_text(encoding="ascii")
+    assert "r?n: `clutr resume" not in printed
+    assert "steps/s, return" in printed
 
 
 def test_events_are_what_tensorboard_reads(tmp_path: Path) -> None:

@@ -1,21 +1,19 @@
 """A run that is killed and resumed equals the undisturbed run, bit for bit."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from killing import Command
 
 from clutr.agents.ppo import PPOConfig
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
+from clutr.experiments.training.manifolds import manifold_cache
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.runner import Runner, UpdateReport
 from clutr.experiments.training.train import train
@@ -54,8 +52,8 @@ def ignore(_: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def manifolds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("manifolds")
+def manifolds() -> Path:
+    return manifold_cache()
 
 
 @pytest.fixture(scope="module")
@@ -69,45 +67,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, manifolds: Path) -> di
 
 @pytest.mark.parametrize("name", DEBUG)
 def test_killed_with_sigkill_at_random_times(name: str, undisturbed: dict[str, RunDirectory], tmp_path: Path) -> None:
-    """Real processes, killed at random times of the training."""
-    rng = random.Random(name)
+    """Real processes, killed at random times of the training: so many updates are done, and a part of the next."""
+    rng, whole = random.Random(name), undisturbed[name]
     run = RunDirectory.create(tmp_path / name, PRESETS[name])
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from clutr.experiments.cli.main import main; sys.exit(main())",
-        "resume",
-    ]
-    kills = 0
-    for attempt in range(12):
-        process = subprocess.Popen(
-            [*command, str(run.path)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        if attempt < 2:
-            _wait_for_first_files(run, process)
-            time.sleep(rng.uniform(0.0, 0.6))
-            process.kill()
-        _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, errors.decode()
-        kills += 1
+    updates, pace = len(whole.metrics_file.rows()), float(np.diff(whole.timing()["seconds"]).mean())
+    metrics, kills, last = run.path / "metrics.csv", 0, 0
+    for latest in (updates // 2, updates - 1):
+        last = rng.randint(last, latest)
+
+        def played(done: int = last) -> bool:
+            return metrics.exists() and metrics.read_bytes().count(b"\n") > done
+
+        command = Command(tmp_path, ["resume", str(run.path)])
+        command.wait_until(played)
+        kills += not command.wait(rng.uniform(0, pace))
     assert kills >= 1, "the run ended before it could be killed"
-    assert_same_run(run, undisturbed[name])
-
-
-def _wait_for_first_files(run: RunDirectory, process: "subprocess.Popen[bytes]") -> None:
-    """Python takes seconds to start; a kill before the training begins would test nothing."""
-    begun = len(run.metrics_file.rows()) if (run.path / "metrics.csv").exists() else 0
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        metrics = run.path / "metrics.csv"
-        if metrics.exists() and metrics.read_text().count("\n") - 1 > begun - 2:
-            return
-        time.sleep(0.02)
+    assert Command(tmp_path, ["resume", str(run.path)]).wait()
+    assert_same_run(run, whole)
 
 
 @pytest.mark.parametrize("name", ["maze-clutr-debug", "maze-paired-debug"])
