@@ -71,10 +71,10 @@ def watch(paths: Sequence[Path], processes: "Sequence[subprocess.Popen[bytes]]")
         for path, process, seen in zip(paths, processes, samples, strict=True):
             if process.poll() is not None:
                 raise RunError(f"a run ended with status {process.returncode} while it was measured")
-            steps = MetricsFile(path / "metrics.csv").columns().get("steps", ())
+            steps = [float(row["steps"]) for row in MetricsFile(path / "metrics.csv").rows()]
             enough = len(steps) >= 2 if begun is None else len(steps) > 0
             if enough and (not seen or steps[-1] > seen[-1][1]):
-                seen.append((time.perf_counter(), float(steps[-1])))
+                seen.append((time.perf_counter(), steps[-1]))
         if begun is None and all(samples):
             begun = time.perf_counter()
             samples = [seen[-1:] for seen in samples]

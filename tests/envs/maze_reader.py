@@ -40,11 +40,10 @@ def read_json(source: str) -> list[Drawing] | None:
     except (ValueError, RecursionError):
         return None
     levels = value if isinstance(value, list) else [value]
-    found = [_of_json(level) for level in levels]
-    sizes = {(level["width"], level["height"]) for level, drawn in zip(levels, found, strict=True) if drawn}
-    if len(sizes) != 1 or None in found or len(found) * len(found[0][1]) > 2**24:
+    found = [drawn for level in levels if (drawn := _of_json(level))]
+    if not found or len(found) < len(levels) or len(found) * len(found[0][1]) > 2**24:
         return None
-    return [drawn for drawn in found if drawn]
+    return found if len({(level["width"], level["height"]) for level in levels}) == 1 else None
 
 
 def _of_json(level: Any) -> Drawing | None:

@@ -11,6 +11,7 @@ from longer import examples
 from maze_reader import assert_read_or_refused
 
 import clutr
+from clutr.envs.capabilities import Text, require
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import LevelError
 from clutr.envs.level_files import read_levels
@@ -72,7 +73,9 @@ def test_any_bytes_are_a_level_or_a_level_error(tmp_path: Path, kind: str, conte
         assert refusal.isprintable()
     else:
         assert len(levels) > 0
-        assert clutr.DOMAINS[kind]().parse(content.decode("utf-8-sig")).key() == levels.key()
+        assert (
+            require(clutr.DOMAINS[kind](), Text, "this test").parse(content.decode("utf-8-sig")).key() == levels.key()
+        )
 
 
 @given(

@@ -1,10 +1,14 @@
-"""What the tests with Ray share: a tiny domain, tiny students, and how to kill processes."""
+"""What the tests with Ray share: a tiny domain, tiny students, and when their processes are at work."""
 
 import dataclasses
 import os
-import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from clutr.agents.backend import NativeBackend
@@ -14,6 +18,8 @@ from clutr.agents.rllib import RLlibBackend
 from clutr.agents.student import Trajectories
 from clutr.envs.domain import Domain
 from clutr.envs.maze.domain import MazeDomain
+
+ray = pytest.importorskip("ray")
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
 
@@ -64,6 +70,29 @@ def processes(student: Any) -> list[int]:
     return found
 
 
-def kill_after(seconds: float, process: int) -> "subprocess.Popen[bytes]":
-    """SIGKILL a process, a while from now."""
-    return subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -9 {process}"])
+def machines(student: Any) -> dict[int, str]:
+    """The processes of the runners, and the Ray node of each."""
+    where = student.cluster.runners.foreach_env_runner(
+        lambda _: (os.getpid(), ray.get_runtime_context().get_node_id()), local_env_runner=False
+    )
+    return dict(where)
+
+
+def processor_seconds(process: int) -> float:
+    """What a process has used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def once_at_work(runner: int, act: Callable[[], object]) -> threading.Thread:
+    """Do something as soon as a runner, which is idle now, has worked for a while; join what is returned."""
+    begun = processor_seconds(runner)
+
+    def watch() -> None:
+        while processor_seconds(runner) < begun + 0.1:
+            time.sleep(0.005)
+        act()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    return watcher

@@ -1,6 +1,7 @@
 """Processes and machines die in the middle of their work, and nothing is lost, doubled or changed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ ray = pytest.importorskip("ray")
 pytest.importorskip("ray.rllib")
 
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray_environments import MAZES, RECURRENT, distributed, kill_after, native, play, processes, unequal  # noqa: E402
+from ray_environments import MAZES, RECURRENT, distributed, machines, native, once_at_work, play, processes, unequal  # noqa: E402
 
 from clutr.agents.rllib import RLlibBackend  # noqa: E402
 from clutr.curricula.plr import PLRConfig  # noqa: E402
@@ -44,16 +45,17 @@ def test_a_runner_killed_in_mid_rollout(head: Any) -> None:
     student = distributed(LONG, address=head.address, runners=2, shards=1)
     expected = native(LONG)
     victims = processes(student)
-    killer = kill_after(0.2, victims[0])
+    killer = once_at_work(victims[0], lambda: os.kill(victims[0], signal.SIGKILL))
     played = play(student)
-    killer.wait()
+    killer.join()
     assert unequal(played, play(expected)) == []
     ledger = student.cluster.ledger
     assert ledger.lost == 1
     assert ledger.balanced
     assert unequal(play(student, 1), play(expected, 1)) == []
-    deadline = time.monotonic() + 60
-    while student.cluster.runners.num_healthy_remote_env_runners() < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while student.cluster.runners.num_healthy_remote_env_runners() < 2:
+        assert time.monotonic() < deadline, "the runner was not started again"
         student.cluster._probe()
         time.sleep(0.1)
     assert len(set(processes(student)) - {victims[0]}) == 2
@@ -63,11 +65,12 @@ def test_a_runner_killed_in_mid_rollout(head: Any) -> None:
 def test_a_machine_killed_in_mid_rollout(head: Any) -> None:
     node = head.add_node(num_cpus=2, object_store_memory=100 * 2**20)
     student = distributed(LONG, address=head.address, runners=4)
-    processes(student)
     raylet = node.all_processes["raylet"][0].process
-    killer = kill_after(0.2, raylet.pid)
+    there = [process for process, machine in machines(student).items() if machine == node.node_id]
+    assert len(there) == 2
+    killer = once_at_work(there[0], raylet.kill)
     played = play(student)
-    killer.wait()
+    killer.join()
     ledger = student.cluster.ledger
     assert ledger.lost == 2, ledger
     assert ledger.balanced
@@ -98,9 +101,10 @@ def test_a_driver_killed_and_resumed(head: Any, tmp_path: Path) -> None:
     driver = subprocess.Popen(
         [*command, str(run.path)], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    deadline = time.monotonic() + 100
-    while not run.checkpoints() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not run.checkpoints():
         assert driver.poll() is None
+        assert time.monotonic() < deadline, "it hangs"
         time.sleep(0.01)
     driver.kill()
     driver.wait()

@@ -28,7 +28,7 @@ def test_training_survives_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
 
 
 def _print_to(stream: TextIO | None, args: list[str], errors: Path) -> None:
-    sys.stdout, sys.stderr = stream, errors.open("w")  # type: ignore[assignment]  # None if there is no output
+    sys.stdout, sys.stderr = stream, errors.open("w")  # None if there is no output
     os.dup2(sys.stderr.fileno(), 2)
     status = main(args)
     for each in (sys.stdout, sys.stderr):
