@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clutr.envs.registry import Registry
     from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
+    from clutr.experiments.world_model.dream_training import DreamTrainOptions
     from clutr.experiments.world_model.probing import ProbeOptions
     from clutr.experiments.world_model.run_directory import WorldModelRun
 
@@ -21,7 +22,14 @@ WORLD = Path("runs") / "world"
 
 def world(args: Arguments) -> None:
     """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
-    parts = {"record": _record, "train": _train, "dream": _dream, "report": _report, "probe": _probe}
+    parts = {
+        "record": _record,
+        "train": _train,
+        "dream": _dream,
+        "dream-train": _dream_train,
+        "report": _report,
+        "probe": _probe,
+    }
     parts[choose("part", parts, lambda name: first_line(parts[name]), "world", args)](args[1:])
 
 
@@ -130,6 +138,30 @@ def _dream(options: "DreamOptions", run: Path = WORLD) -> None:
     from clutr.experiments.reports.dream_report import dream_on
 
     say(f"open {dream_on(opened(run), options)}")
+
+
+@command("world dream-train", "clutr.experiments.world_model.dream_training:DreamTrainOptions")
+def _dream_train(run: Path = WORLD, /, *, options: "DreamTrainOptions") -> None:
+    """Train a student in the dream only, and test it in the environment beside one that was trained there.
+
+    Args:
+        run: The world model's directory.
+        options: How both are trained and tested.
+    """
+    from clutr.experiments.display import console, say, work_display
+    from clutr.experiments.world_model.dream_training import DreamTraining, in_words, result_table
+    from clutr.experiments.world_model.run_directory import WorldModelRun
+
+    training = DreamTraining(WorldModelRun(run), options)
+    with ExitStack() as shown:
+
+        def display(place: str) -> "Progress":
+            shown.close()
+            return shown.enter_context(work_display(f"training in the {place}"))
+
+        found = training.run(display)
+    console.print(result_table(found))
+    say(f"{in_words(found)}; the numbers are in {training.path}")
 
 
 @command("world report")
