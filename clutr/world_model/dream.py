@@ -99,9 +99,13 @@ class Dreamer:
         state, expected = self.memory.step(latent_state.state, latent_state.latent, actions)
         state = self.memory.dreaming(state, True)  # the first latent was seen, those to come are its own
         if temperature is None:
-            return LatentState(state, clip_latents(expected.latent.mean())), expected
+            return LatentState(state, self.clip(expected.latent.mean())), expected
         drawn = expected.latent.sample(rng or torch.Generator(), temperature)
-        return LatentState(state, clip_latents(drawn)), expected
+        return LatentState(state, self.clip(drawn)), expected
+
+    def clip(self, latent: Tensor) -> Tensor:
+        """Normalised latents `[..., D]`, clipped unless they are classes, which cannot grow."""
+        return latent if self.memory.config.classes else clip_latents(latent)
 
     @torch.no_grad()
     def dream(

@@ -17,7 +17,7 @@ from torch import Tensor
 from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.domain import LevelBatch, Observation, Step
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.dream import Dreamer, LatentState, clip_latents
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.dream_engine import DreamEngine
 from clutr.world_model.latent_student import LATENT
 from clutr.world_model.latents import LatentEpisode
@@ -86,7 +86,7 @@ class LatentEngine:
 
     def _look(self) -> Observation:
         latents = self._dreamer.scale.normalise(self._backbone.encode(self._observer.pictures())[0])
-        self._now = LatentState(self._state, clip_latents(latents))
+        self._now = LatentState(self._state, self._dreamer.clip(latents))
         return observation(self._now, self._sees)
 
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:

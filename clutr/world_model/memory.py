@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from clutr.agents.networks import linear
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least
-from clutr.world_model.cores.base import Core, CoreConfig, ProposingCore
+from clutr.world_model.categories import Categories
+from clutr.world_model.cores.base import Core, CoreConfig, MovingCore, ProposingCore
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.mixture import GaussianMixture
 
@@ -30,9 +31,12 @@ class MemoryConfig:
     """Of each dimension's mixture."""
     residual: bool = True
     """Whether means are predicted as changes of the present latent."""
+    classes: int = 0
+    """Classes of each group of categorical latents, whose probabilities are predicted; 0: latents are numbers."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "gaussians")
+        require_at_least(self, 0, "classes")
 
     def build(self, latents: int, actions: int, seed: int) -> "Memory":
         """Make the model for `latents` dimensions and `actions` numbers an action."""
@@ -42,7 +46,7 @@ class MemoryConfig:
 class Prediction(NamedTuple):
     """What is expected of the next step."""
 
-    latent: GaussianMixture
+    latent: GaussianMixture | Categories
     reward: Tensor
     """`[...]`, in the scale's units."""
     termination: Tensor
@@ -118,19 +122,37 @@ class Memory(nn.Module):
         rng: draws the initial weights.
     """
 
+    latent_mean: Tensor
+    latent_std: Tensor
+
     def __init__(self, config: MemoryConfig, latents: int, actions: int, rng: torch.Generator) -> None:
         super().__init__()
         self.config, self.latents, self.actions = config, latents, actions
         self.core: Core = config.core.build(latents + actions, rng)
         self._proposes = isinstance(self.core, ProposingCore)  # asked once, since it is looked up slowly
+        self._moves = isinstance(self.core, MovingCore)
         width = self.proposing.head_width if self.proposing is not None else self.core.width
-        self.mixture = linear(width, 3 * latents * config.gaussians, rng, gain=0.1)
+        if config.classes:
+            if self.proposing is not None or latents % config.classes:
+                raise ValueError(
+                    f"{latents} latents are no groups of {config.classes} classes, or the core's latents are numbers"
+                )
+            self.categories = linear(width, latents, rng, gain=0.1)
+            self.register_buffer("latent_mean", torch.zeros(latents))
+            self.register_buffer("latent_std", torch.ones(latents))
+        else:
+            self.mixture = linear(width, 3 * latents * config.gaussians, rng, gain=0.1)
         self.outcome = linear(width, 2, rng, gain=0.1)
 
     @property
     def proposing(self) -> ProposingCore | None:
         """The core, if it is one that proposes what comes next."""
         return cast("ProposingCore", self.core) if self._proposes else None
+
+    @property
+    def moving(self) -> MovingCore | None:
+        """The core, if it is one that predicts its motion."""
+        return cast("MovingCore", self.core) if self._moves else None
 
     def initial_state(self, n: int) -> Tensor:
         """`[n, S]`: the state at an episode's start."""
@@ -143,6 +165,10 @@ class Memory(nn.Module):
             mixture = mixture._replace(means=parts.proposal[..., None].expand_as(mixture.means))
             reward, termination = self.outcome(parts.features).unbind(-1)
             return Prediction(mixture, reward, termination, parts.motion)
+        if self.config.classes:
+            numbers, classes = self.categories(features), self.config.classes
+            expected = Categories.from_numbers(numbers, classes, self.latent_mean, self.latent_std)
+            return Prediction(expected, *self.outcome(features).unbind(-1))
         mixture = GaussianMixture.from_numbers(self.mixture(features), self.latents)
         if self.config.residual:
             mixture = mixture._replace(means=mixture.means + latent[..., None])
@@ -150,17 +176,20 @@ class Memory(nn.Module):
         return Prediction(mixture, reward, termination)
 
     def use_scale(self, scale: Scale) -> None:
-        """Tell a core that wants to know of the latents' scale."""
-        if self.proposing is not None:
-            self.proposing.use_scale(scale.latent_mean, scale.latent_std)
+        """Tell whoever wants to know of the latents' scale."""
+        if self.config.classes:
+            self.latent_mean.copy_(scale.latent_mean)
+            self.latent_std.copy_(scale.latent_std)
+        if self.moving is not None:
+            self.moving.use_scale(scale.latent_mean, scale.latent_std)
 
     def dreaming(self, state: Tensor, on: bool) -> Tensor:
         """The state `[N, S]` of a memory that from here on is fed with its own predictions, or no longer is."""
-        return state if self.proposing is None else self.proposing.dreaming(state, on)
+        return state if self.moving is None else self.moving.dreaming(state, on)
 
     def seen(self, state: Tensor) -> Tensor | None:
         """`[N, rows, columns]`: how much of each cell of the view was seen; None if the core cannot tell."""
-        return None if self.proposing is None else self.proposing.seen(state)
+        return None if self.moving is None else self.moving.seen(state)
 
     def step(self, state: Tensor, latent: Tensor, action: Tensor) -> tuple[Tensor, Prediction]:
         """One step: normalised latents `[N, D]` and actions `[N, A]`. The next state, and what is expected."""

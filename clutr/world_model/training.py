@@ -20,7 +20,6 @@ from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
-from clutr.world_model.mixture import GaussianMixture
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,8 @@ def _named(split: str, parts: Tensor) -> dict[str, float]:
 
 def _join(found: Sequence[Prediction], how: Callable[[list[Tensor]], Tensor]) -> Prediction:
     """Predictions one after the other in time: chunks concatenated, or steps stacked."""
-    mixture = GaussianMixture(*(how(list(column)) for column in zip(*(each.latent for each in found), strict=True)))
+    columns = (how(list(column)) for column in zip(*(each.latent for each in found), strict=True))
+    mixture: Any = type(found[0].latent)(*columns)
     motions = [each.motion for each in found if each.motion is not None]
     rewards, terminations = (how([getattr(each, name) for each in found]) for name in ("reward", "termination"))
     return Prediction(mixture, rewards, terminations, how(motions) if motions else None)
@@ -180,11 +180,11 @@ class MemoryTraining:
         self.device = next(memory.parameters()).device
         self.scale = scale_of(train).to(self.device)
         memory.use_scale(self.scale)
-        if memory.proposing is not None:
+        if memory.moving is not None:
             motions = [episode.motion for episode in train if episode.motion is not None]
             if not motions:
                 raise ValueError("this core learns from true motion, which is known of cars and mazes only")
-            memory.proposing.use_motion(torch.cat(motions).to(self.device))
+            memory.moving.use_motion(torch.cat(motions).to(self.device))
         self.train, self.valid = train, valid
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, options.learning_rate)
@@ -244,8 +244,8 @@ class MemoryTraining:
         chunks = Streams(episodes, options.streams, options.length, rng, options.sample and learn, offsets).epoch()
         for number, recorded in enumerate(chunks):
             chunk = recorded.to(self.device)
-            if memory.proposing is not None:
-                chunk = replace(chunk, motion=memory.proposing.in_deviations(chunk.motion))
+            if memory.moving is not None:
+                chunk = replace(chunk, motion=memory.moving.in_deviations(chunk.motion))
             before = torch.where(chunk.first[:, None], memory.initial_state(options.streams), state.detach())
             state, parts = self._losses(chunk, before)
             state = self._without_padding(chunk, before, state)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clutr.experiments.cli.arguments import Arguments, choose, command, first_line, run, take
+from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
 
 if TYPE_CHECKING:
     from clutr.envs.progress import Progress
@@ -63,7 +63,9 @@ def _record(args: Arguments) -> None:
     default = WORLD_PRESETS[preset]
     backbone, rest = take("backbone", rest)
     if backbone is not None:
-        default = replace(default, backbone=_registered("backbone", BACKBONES, backbone))
+        chosen_backbone = _registered("backbone", BACKBONES, backbone)
+        memory = replace(default.memory, classes=getattr(chosen_backbone, "classes", 0))
+        default = replace(default, backbone=chosen_backbone, memory=memory)
     core, rest = take("core", rest)
     if core is not None:
         default = replace(default, memory=replace(default.memory, core=_registered("core", CORES, core)))
@@ -150,9 +152,8 @@ def _dream_train(run: Path = WORLD, /, *, options: "DreamTrainOptions") -> None:
     """
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model.dream_training import DreamTraining, in_words, result_table
-    from clutr.experiments.world_model.run_directory import WorldModelRun
 
-    training = DreamTraining(WorldModelRun(run), options)
+    training = DreamTraining(opened(run), options)
     with ExitStack() as shown:
 
         def display(place: str) -> "Progress":
@@ -190,6 +191,8 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
     from clutr.experiments.reports.probe_report import build_probe_page, probe_world_model, sanity_check_table
 
     made = opened(run)
+    if made.experiment.memory.classes:
+        raise UsageError(f"{run} has categorical latents: probes explain predictions by mixtures of Gaussians only")
     with ExitStack() as shown:
 
         def section(name: str) -> "Progress":

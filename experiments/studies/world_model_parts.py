@@ -93,7 +93,7 @@ def rows() -> dict[str, Row]:
         found[f"ppca-residual-{k}"] = Row(ResidualConfig(base=transparent["ppca"]), LSTMConfig())
         found[f"vae-{k}"] = Row(VAEConfig(latents=k, channels=CHANNELS), LSTMConfig())
     for core in CORES:
-        if core not in ("lstm", "geometric"):  # the latter needs latents that lie in a grid
+        if core not in ("lstm", "geometric", "conv-gru"):  # the latter two need latents that lie in a grid
             found[f"vae-32-{core}"] = Row(VAEConfig(latents=32, channels=CHANNELS), CORES[core]())
     return found
 

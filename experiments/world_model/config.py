@@ -12,10 +12,13 @@ from clutr.envs.registry import Registry
 from clutr.envs.validation import require_at_least, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
+from clutr.world_model.backbones.categorical import CategoricalConfig
 from clutr.world_model.backbones.cells import CellsConfig
 from clutr.world_model.backbones.ppca import PPCAConfig
+from clutr.world_model.backbones.spatial_vae import SpatialVAEConfig
 from clutr.world_model.backbones.vae import VAEConfig
 from clutr.world_model.cores.base import CORES
+from clutr.world_model.cores.conv_gru import ConvGRUConfig
 from clutr.world_model.cores.geometric import GeometricConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.evaluation import EvaluationOptions
@@ -128,10 +131,37 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
         memory=MemoryConfig(core=GeometricConfig(), gaussians=1),
         training=replace(_CONVERGING, epochs=12, patience=12, length=32, streams=16, imagination_steps=8),
     ),
+    # latents in a grid, each of whose places has a small memory and sees its neighbours
+    "car-spatial": WorldModelExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(length=250, sticky_action_probability=0.02),
+        backbone=SpatialVAEConfig(),
+        memory=MemoryConfig(core=ConvGRUConfig(), gaussians=1),
+        training=replace(_CONVERGING, epochs=12, patience=12, length=32, streams=16, imagination_steps=16),
+    ),
+    # classes instead of numbers, drawn whole in dreams
+    "car-categorical": WorldModelExperiment(
+        CarDomain(shaped=False, action_repeat=2),
+        RecordOptions(length=250, sticky_action_probability=0.02),
+        backbone=CategoricalConfig(),
+        memory=MemoryConfig(classes=CategoricalConfig().classes),
+        training=_CONVERGING,
+    ),
     "maze": WorldModelExperiment(
         MazeDomain(),
         RecordOptions(episodes=1_280, num_envs=64, length=100),
         backbone=_LIGHT_VAE,
+        evaluation=EvaluationOptions(context=10, horizon=50, horizons=(1, 2, 5, 10, 20, 35, 50)),
+    ),
+    # motion in mazes is exact: what was seen stays where it is, and the rest is invented
+    "maze-geometric": WorldModelExperiment(
+        MazeDomain(),
+        RecordOptions(episodes=640, num_envs=64, length=100),
+        backbone=CellsConfig(latents=75, rows=5, columns=5, channels=3, box=(2, 2, 62, 62), smooth=False),
+        memory=MemoryConfig(
+            core=GeometricConfig(width=64, view="maze", rows=5, columns=5, channels=3, map_cell=1.0), gaussians=1
+        ),
+        training=replace(_CONVERGING, epochs=12, patience=12, length=32, streams=16, imagination_steps=12),
         evaluation=EvaluationOptions(context=10, horizon=50, horizons=(1, 2, 5, 10, 20, 35, 50)),
     ),
     "car-debug": WorldModelExperiment(

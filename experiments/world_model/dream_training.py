@@ -168,7 +168,7 @@ class DreamTraining:
             hidden=self.options.hidden,
             learning_rate=self.options.learning_rate,
         )
-        return config.build(engine.observation_space, engine.action_space, self.options.seed, "dream-train")  # type: ignore[arg-type]
+        return config.build(engine.observation_space, engine.action_space, self.options.seed, "dream-train")
 
     def engine(self, place: str, update: int, num_envs: int) -> Engine:
         """Environments, or dreams whose chances are those of an update."""

@@ -156,7 +156,11 @@ class VAETraining:
             if self.iteration % 20 == 0 or self.iteration == self.config.iterations:
                 progress(self.iteration, self.config.iterations, {name: float(value) for name, value in parts.items()})
         if not self.metrics:
-            self.metrics = measure(self.backbone, self.frames)
+            self.metrics = self.measured()
+
+    def measured(self) -> dict[str, Any]:
+        """What became of the latents: see `measure`."""
+        return measure(self.backbone, self.frames)
 
     def step(self) -> dict[str, Tensor]:
         """One gradient step; the parts of the loss."""
@@ -164,6 +168,17 @@ class VAETraining:
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.iteration / config.iterations))
         frames = self.frames[torch.randint(len(self.frames), (config.batch_size,), generator=self.rng)]
+        loss, parts = self.loss(frames)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.backbone.parameters(), 100.0)
+        self.optimiser.step()
+        self.iteration += 1
+        return {name: value.detach() for name, value in parts.items()}
+
+    def loss(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, latents drawn, and its parts."""
+        config = self.config
         mean, log_variance = self.backbone.posterior_of(frames)
         latents = sample_posterior(mean, log_variance, self.rng)
         wrong = squared_error(self.backbone, self.backbone.picture(latents), frames)
@@ -173,12 +188,7 @@ class VAETraining:
             loss = 0.5 * pixels * (wrong + 1e-6).log() + kl
         else:
             loss = pixels * wrong + kl.clamp(min=config.free_nats * config.latents)
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.backbone.parameters(), 100.0)
-        self.optimiser.step()
-        self.iteration += 1
-        return {"mse": wrong.detach(), "kl": kl.detach()}
+        return loss, {"mse": wrong, "kl": kl}
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, generator and place."""

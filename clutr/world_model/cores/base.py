@@ -53,13 +53,13 @@ class Parts(NamedTuple):
     """`[..., F]`: what reward, termination and uncertainty are predicted from."""
     proposal: Tensor
     """`[..., D]`: the next normalised latent."""
-    motion: Tensor
-    """`[..., 3]`: right, ahead and turn of the step, in standard deviations."""
+    motion: Tensor | None
+    """`[..., 3]`: right, ahead and turn of the step, in standard deviations; None of a core that predicts none."""
 
 
 @runtime_checkable
 class ProposingCore(Core, Protocol):
-    """A core that says itself what comes next, from the motion that it predicts; learnt from true motion."""
+    """A core that says itself what comes next, since its latents lie in a grid; heads say how sure it is."""
 
     head_width: int
     """Numbers of `Parts.features`."""
@@ -67,6 +67,11 @@ class ProposingCore(Core, Protocol):
     def parts(self, features: Tensor, latents: int) -> Parts:
         """What features `[..., W]` mean, for so many latents."""
         ...
+
+
+@runtime_checkable
+class MovingCore(ProposingCore, Protocol):
+    """A core that proposes by the motion that it predicts, which it learns from true motion."""
 
     def use_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take note of the latents' means and standard deviations `[D]`."""

@@ -1,10 +1,11 @@
 """The geometric core: it predicts its own motion, carries along what it saw, and invents what it did not.
 
 A recurrent network predicts the motion of a step from the latents that are no cells, such as indicators, and actions,
-and learns it from true odometry. What was
-seen lies on a map around the viewer, aligned with the world, so that it is resampled once when it is put down and once
-when it is looked at, however many steps lie between. Where the map is empty, a few convolutions paint what belongs
-there. Which cells of a prediction were seen and which were invented is known, by construction.
+and learns it from true odometry. In mazes it is also told the cell ahead, which may be a wall, and moves by whole cells
+and quarter turns. What was seen lies on a map around the viewer, aligned with the world, so that it is resampled once
+when it is put down and once when it is looked at, however many steps lie between. Where the map is empty, a few
+convolutions paint what belongs there. Which cells of a prediction were seen and which were invented is known, by
+construction.
 
 Its latents are those of the backbone `cells`, whose places are known. Sources of the idea: Gupta et al. 2017 (arXiv
 1702.03920), who warp a learned map by the motion; Henriques & Vedaldi 2018, "MapNet".
@@ -54,6 +55,8 @@ class GeometricConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "width", "rows", "columns", "channels", "painter")
         require_one_of(self, ("car", "maze"), "view")
+        if self.view == "maze":
+            require_at_least(self, 2, "rows")
         if not self.map_cell > 0:
             raise ValueError(f"map_cell must be above 0, got {self.map_cell}")
 
@@ -103,8 +106,11 @@ class GeometricCore(nn.Module):
         reach = float(self.places.norm(dim=-1).max()) + config.map_cell
         self.side = 2 * math.ceil(reach / config.map_cell) + 1
         self.outside = inputs - self.cells
-        self.network = GRUConfig(config.width).build(self.outside, rng)
-        self.turn = linear(config.width + self.outside, 3, rng, gain=0.1)
+        ahead_of_it = (config.rows - 2) * config.columns + config.columns // 2
+        told = config.channels if config.view == "maze" else 0
+        self.ahead = [ahead_of_it + channel * config.rows * config.columns for channel in range(told)]
+        self.network = GRUConfig(config.width).build(self.outside + told, rng)
+        self.turn = linear(config.width + self.outside + told, 3, rng, gain=0.1)
         self.glance = linear(self.cells, GLANCE, rng)
         kinds = config.channels + 3, config.painter, config.painter, config.painter
         self.painter = nn.ModuleList(
@@ -157,7 +163,7 @@ class GeometricCore(nn.Module):
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """One input `[N, I]`."""
         area, pose, asleep, units = self._unpack(state)
-        outside = x[:, self.cells :]
+        outside = self._told(x)
         units, _ = self.network.step(units, outside)
         motion = self.turn(torch.cat([units, outside], -1))
         area, pose = self._move(area, pose, asleep, x, motion)
@@ -177,7 +183,7 @@ class GeometricCore(nn.Module):
                 state, feature = self.step(state, x)
                 features.append(feature)
             return state, torch.stack(features)
-        outside = xs[..., self.cells :]
+        outside = self._told(xs)
         last, all_units = self.network.scan(units, outside)
         motions, views = self.turn(torch.cat([all_units, outside], -1)), []
         for x, motion in zip(xs, motions, strict=True):
@@ -188,6 +194,10 @@ class GeometricCore(nn.Module):
         return torch.cat([area.flatten(1), pose, asleep, last], 1), self._features(
             all_units, view, painted, xs, motions
         )
+
+    def _told(self, x: Tensor) -> Tensor:
+        """What motion is predicted from, of inputs `[..., I]`: what is no cell, and in mazes the cell ahead."""
+        return torch.cat([x[..., self.cells :], x[..., self.ahead]], -1) if self.ahead else x[..., self.cells :]
 
     def _unpack(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The map `[N, C + 2, M, M]`, the pose on it, whether it dreams `[N, 1]`, and the network's units."""

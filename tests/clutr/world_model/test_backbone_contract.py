@@ -20,6 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "patch-pca": {"channels": (5, 7)},
     "cells": {"rows": 2, "columns": 2, "channels": 1, "box": (0, 0, 48, 64)},
     "vae": {"channels": (4, 8), "iterations": 45, "batch_size": 8},
+    "spatial-vae": {"channels": (4, 8, 8, 8), "iterations": 45, "batch_size": 8},
+    "categorical": {"classes": 3, "channels": (4, 8), "iterations": 45, "batch_size": 8},
     "residual": {"base": HaarConfig(latents=K, levels=3), "width": 4, "iterations": 45, "batch_size": 8},
 }
 """Options that make a backbone small, where its own are not small enough."""

@@ -18,7 +18,7 @@ from clutr.world_model.cores.ssm import KoopmanConfig
 
 NAMES = list(CORES)
 INPUTS = 5
-OPTIONS: dict[str, Any] = {"geometric": {"rows": 2, "columns": 2, "channels": 1}}
+OPTIONS: dict[str, Any] = {name: {"rows": 2, "columns": 2, "channels": 1} for name in ("geometric", "conv-gru")}
 """Options that a core needs for so few inputs."""
 
 
@@ -37,7 +37,7 @@ def sequence(steps: int, n: int = 3) -> Tensor:
 
 
 def test_all_cores_are_there() -> None:
-    assert set(NAMES) == {"lstm", "gru", "lmu", "ssm", "koopman", "aaren", "geometric"}
+    assert set(NAMES) == {"lstm", "gru", "lmu", "ssm", "koopman", "aaren", "geometric", "conv-gru"}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 33])

@@ -197,3 +197,25 @@ def test_messages() -> None:
     blind = [LatentEpisode(e.mean, e.log_variance, e.actions, e.rewards, e.terminated) for e in (episode(1),)]
     with pytest.raises(ValueError, match="learns from true motion, which is known of cars and mazes only"):
         MemoryTraining(memory, MemoryTrainingOptions(), blind, blind, seed=1)
+
+
+def test_in_mazes_a_wall_ahead_stops_it() -> None:
+    """The action says ahead; whether a step comes of it, only the cell ahead tells."""
+
+    def walk(seed: int) -> LatentEpisode:
+        cells = torch.randn(31, 5, 5, generator=torch.Generator().manual_seed(seed))
+        cells[:, 3, 2] = (cells[:, 3, 2] > 0).float()
+        free = 1 - cells[:-1, 3, 2]
+        mean, nothing = cells.flatten(1), torch.zeros(30)
+        motion = torch.stack([nothing, free, nothing], 1)
+        return LatentEpisode(mean, torch.full_like(mean, -9.0), torch.ones(30, 1), nothing, nothing, motion)
+
+    memory = MemoryConfig(core=GeometricConfig(**MAZE), gaussians=1).build(25, 1, seed=1)
+    options = MemoryTrainingOptions(
+        epochs=4, streams=4, length=10, learning_rate=2e-2, imagination_steps=0, sample=False
+    )
+    run = MemoryTraining(memory, options, [walk(seed) for seed in range(12)], [walk(99)], seed=1)
+    with torch.no_grad():
+        before = float(run._pass([walk(99)], learn=False)[0, 3])
+    run.run()
+    assert run.history[-1]["valid_motion"] < 0.1 * before

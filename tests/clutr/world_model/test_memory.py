@@ -8,11 +8,12 @@ import torch
 from clutr.world_model.cores.base import CORES
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.memory import Memory, MemoryConfig, Scale
+from clutr.world_model.mixture import GaussianMixture
 
 
 def memory(name: str = "gru", residual: bool = True) -> Memory:
     config: Any = CORES[name]
-    core = config(width=10, **({"rows": 2, "columns": 2, "channels": 1} if name == "geometric" else {}))
+    core = config(width=10, **({"rows": 2, "columns": 2, "channels": 1} if name in ("geometric", "conv-gru") else {}))
     return MemoryConfig(core=core, gaussians=3, residual=residual).build(4, 2, seed=1)
 
 
@@ -24,10 +25,13 @@ def test_scans_are_steps(name: str) -> None:
     state = model.initial_state(5)
     for t in range(9):
         state, now = model.step(state, latents[t], actions[t])
+        assert isinstance(now.latent, GaussianMixture)
+        assert isinstance(whole.latent, GaussianMixture)
         torch.testing.assert_close(now.latent.means, whole.latent.means[t], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(now.reward, whole.reward[t], atol=2e-5, rtol=1e-4)
         torch.testing.assert_close(now.termination, whole.termination[t], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(state, end, atol=2e-5, rtol=1e-4)
+    assert isinstance(now.latent, GaussianMixture)
     assert now.latent.means.shape == (5, 4, 3)
     assert now.reward.shape == now.termination.shape == (5,)
 

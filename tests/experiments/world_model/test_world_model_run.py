@@ -165,6 +165,20 @@ def test_messages() -> None:
             RecordOptions(**options)  # type: ignore[arg-type]
 
 
+def test_categorical_latents_come_with_their_classes_and_are_not_probed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WorldModelRun.create(tmp_path, WORLD_PRESETS["car-categorical"])
+    assert WorldModelRun(tmp_path).experiment.memory.classes == 16
+    assert main(["world", "probe", "--run", str(tmp_path)]) == 2
+    assert (
+        "has categorical latents: probes explain predictions by mixtures of Gaussians only" in capsys.readouterr().err
+    )
+    small = ["--preset", "maze-debug", "--backbone", "categorical", "--record.episodes", "4", "--record.num-envs", "4"]
+    assert main(["world", "record", *small, "--record.length", "3", "--run", str(tmp_path / "mine")]) == 0
+    assert WorldModelRun(tmp_path / "mine").experiment.memory.classes == 16
+
+
 def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(tmp_path / "world")
     assert main(["world", "record", "--preset", "maze-debug", "--run", run]) == 0
@@ -173,7 +187,8 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"kept as {run}/recording" in said
     assert main(["world", "record", "--preset", "quilt"]) == 2
     assert (
-        "no preset is called 'quilt'; there are: car, car-fast, car-geometric, maze, car-debug, maze-debug"
+        "no preset is called 'quilt'; there are: car, car-fast, car-geometric, car-spatial, car-categorical, maze, "
+        + "maze-geometric, car-debug, maze-debug"
         in capsys.readouterr().err
     )
     assert main(["world", "paint"]) == 2
