@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import torch
+
+from clutr.envs.maze import suites
 
 # Their tensors are tiny, and threads that wait for each other would cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
@@ -52,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores, since some tests wait for a machine that is cut off, or for a browser."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -73,3 +77,17 @@ def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     whole = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # the worker's folder lies in that of all
     os.environ["CLUTR_MANIFOLDS"] = str(whole / "manifold-cache")
     os.environ["CLUTR_MODELS"] = str(tmp_path_factory.mktemp("models-cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where suites are only played, not tested, mazes end after 40 steps: nobody there solves them, or is asked to."""
+    make = suites._engines
+
+    def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:
+        return make(size, min(max_steps, 40), *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door")):
+            patch.setattr(suites, "_engines", shortened)
+        yield

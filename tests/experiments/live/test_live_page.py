@@ -25,6 +25,9 @@ from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
 
+PATIENCE = 600
+"""Looks at the page, ten a second, until something that a timer does has happened: the machine may be busy."""
+
 
 def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -> None:
     """Open the page with these sessions and do something on it."""
@@ -90,8 +93,8 @@ def test_play_goes_on_until_the_recording_ends(maze_world: WorldModelRun) -> Non
 
     async def steps(user: User) -> None:
         user.find(marker="play").click()
-        await user.should_see(f"frame {len(session.episode.frames)} of {len(session.episode.frames)}", retries=40)
-        for _ in range(40):
+        await user.should_see(f"frame {len(session.episode.frames)} of {len(session.episode.frames)}", retries=PATIENCE)
+        for _ in range(PATIENCE):
             if element(user, "play").text == "Play":
                 break
             await asyncio.sleep(0.1)
@@ -112,7 +115,7 @@ def test_two_tabs_and_the_curriculum(maze_world: WorldModelRun, curriculum_run: 
         element(user, "colour").value = "time of the proposal"
         assert element(user, "map").content != before
         user.find(marker="watch").click()
-        await user.should_see("return 0.", retries=40)
+        await user.should_see("return 0.", retries=PATIENCE)
         user.find(marker="stop").click()
         assert element(user, "student").source.startswith("data:image/png")
 
