@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clutr.agents.onnx_export import export as export_onnx
+from clutr.agents.predictor import Predictor
 from clutr.agents.student import Policy, Student
 from clutr.envs import level_files
 from clutr.envs.capabilities import Text, require
 from clutr.envs.domain import DOMAINS, Domain, LevelBatch, Suite
 from clutr.envs.progress import Progress
-from clutr.experiments.config import Experiment
+from clutr.experiments.config import Experiment, to_yaml
 from clutr.experiments.display import say, work_display
 from clutr.experiments.evaluation import compare as comparing
 from clutr.experiments.evaluation.compare import Comparison
@@ -33,7 +35,7 @@ from clutr.experiments.reports.film import make_film
 from clutr.experiments.reports.paper_figures import write_paper_figures
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import RunError
+from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.training import manifolds as manifold_files
 from clutr.experiments.training.extend import extend
 from clutr.experiments.training.presets import entry, manifold_experiment, named_experiment, override
@@ -286,6 +288,39 @@ def load_student(run: Run) -> Student:
     """The evaluated student of a run as of its newest checkpoint. Raises `RunError` if it has none."""
     student, _ = newest_student(load_run(run))
     return student
+
+
+def load_predictor(run: Run, seed: int = 0) -> Predictor:
+    """The evaluated student of a run with the `predict` of Stable-Baselines3, for one environment or a batch.
+
+    Args:
+        run: the run.
+        seed: of actions that are sampled.
+
+    Raises:
+        RunError: if it has no student.
+    """
+    run = load_run(run)
+    spaces = run.domain().engine(1).observation_space
+    return Predictor(load_student(run), {name: len(space.shape or ()) for name, space in spaces.items()}, seed)
+
+
+def export(run: Run, output: Path | str) -> Path:
+    """Write the evaluated student of a maze run as an ONNX file, checked against the student on onnxruntime.
+
+    Raises:
+        RunError: if the run has no student, it cannot be exported, an extra is missing, or the file cannot be written.
+    """
+    run, output = load_run(run), Path(output)
+    student, steps = newest_student(run)
+    image = run.domain().engine(1).observation_space["image"]
+    about = {"run": run.path.name, "steps": str(steps), "config": to_yaml(run.experiment)}
+    try:
+        content = export_onnx(student, (image.shape or (0,))[0], about)
+    except (ValueError, ImportError) as error:
+        raise RunError(f"{run.path} cannot be exported: {error}") from error
+    write_atomically(output, content)
+    return output
 
 
 def load_manifold(run: Run) -> Manifold:

@@ -190,3 +190,13 @@ def test_what_is_no_level_or_no_domain_is_said(tmp_path: Path) -> None:
     assert clutr.draw_levels(small).shape[0] == 1, "mazes of any size"
     with pytest.raises(clutr.RunError):
         clutr.load_world_model(tmp_path)
+
+
+def test_a_runs_student_plays_elsewhere(runs: list[RunDirectory], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    player = clutr.load_predictor(runs[0])
+    observation, _ = gymnasium.make("clutr/Maze-v0").reset(seed=1)
+    action, state = player.predict(observation)
+    assert (action.shape, state.shape) == ((), (1, 2 * runs[0].experiment.student.hidden))  # type: ignore[attr-defined]
+    path = clutr.export(runs[0].path, tmp_path / "student.onnx")
+    assert b"rollout_steps: 32" in path.read_bytes(), "the configuration is in its metadata"

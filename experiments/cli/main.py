@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli import film, listing, many, runs, world
+from clutr.experiments.cli import film, levels, listing, many, runs, world
 from clutr.experiments.cli.arguments import Arguments, UsageError, first_line
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
@@ -26,6 +26,8 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "report": runs.report,
     "models": listing.models,
     "film": film.film,
+    "levels": levels.levels,
+    "export": runs.export,
     "bench": listing.bench,
     "world": world.world,
     "probe": runs.probe,

@@ -359,6 +359,21 @@ def report(run: Path, /, beside: tuple[Path, ...] = ()) -> None:
     say(f"open {clutr.report(run, beside)}")
 
 
+@command("export")
+def export(run: Path, /, output: Path = Path("student.onnx")) -> None:
+    """Write a maze student as an ONNX file, which runs without this library, checked against the student.
+
+    Args:
+        run: The run's directory.
+        output: The file.
+    """
+    import clutr
+    from clutr.experiments.display import say
+
+    path = clutr.export(run, output)
+    say(f"{path}: {path.stat().st_size / 1e6:.2f} MB, checked on onnxruntime against the student")
+
+
 @command("probe")
 def probe(run: Path, /, levels: int = 512, seed: int = 1) -> None:
     """Probe what a run's students remember of their mazes, and write one self-contained HTML file.
