@@ -40,6 +40,7 @@ from clutr.experiments.training import manifolds as manifold_files
 from clutr.experiments.training.extend import extend
 from clutr.experiments.training.presets import entry, manifold_experiment, named_experiment, override
 from clutr.experiments.training.runner import UpdateReport, require_trainable
+from clutr.experiments.training.trackers import Tracker, trackers_of
 from clutr.experiments.training.train import train as train_run
 from clutr.experiments.world_model.run_directory import open_world_model
 from clutr.experiments.world_model.training import WorldModel
@@ -60,6 +61,7 @@ def train(
     *,
     run: Path | str | None = None,
     progress: bool | Callable[[UpdateReport], None] = False,
+    trackers: Sequence[Tracker | str] = (),
     **overrides: Any,
 ) -> RunDirectory:
     """Train a curriculum experiment: `clutr.train("maze-clutr", seed=2, run="runs/mine", progress=True)`.
@@ -70,6 +72,7 @@ def train(
         experiment: the name of a preset, an experiment, or the path of a file like a run's `config.yaml`.
         run: the directory of the new run; by default `runs/PRESET-sSEED`, or with the name of the file or its folder.
         progress: True shows progress as the command line does; a function is called after each update.
+        trackers: are told about every update, too: `wandb`, `mlflow`, or objects with `begin`, `update` and `end`.
         overrides: fields of the experiment. A part such as `student` is a value, the name of a registered one, or a
             mapping with the options that change: `student={"learning_rate": 1e-3}`.
 
@@ -78,8 +81,12 @@ def train(
         KeyboardInterrupt: if it was stopped.
     """
     name, chosen = ("run", experiment) if isinstance(experiment, Experiment) else named_experiment(experiment)
-    chosen = override(chosen, **overrides)
-    return resume(new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}"), progress=progress)
+    chosen, told = override(chosen, **overrides), _trackers(trackers)
+    return resume(new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}"), progress=progress, trackers=told)
+
+
+def _trackers(trackers: Sequence[Tracker | str]) -> list[Tracker]:
+    return [each for one in trackers for each in (trackers_of([one]) if isinstance(one, str) else [one])]
 
 
 def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
@@ -91,7 +98,11 @@ def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
 
 
 def resume(
-    run: Run, *, total_steps: int | None = None, progress: bool | Callable[[UpdateReport], None] = False
+    run: Run,
+    *,
+    total_steps: int | None = None,
+    progress: bool | Callable[[UpdateReport], None] = False,
+    trackers: Sequence[Tracker | str] = (),
 ) -> RunDirectory:
     """Continue a run from its newest checkpoint to the end of its budget; see `train` for `progress` and interrupts.
 
@@ -99,6 +110,7 @@ def resume(
         run: the run.
         total_steps: another budget, in environment steps of one student: a run that has finished goes on.
         progress: as in `train`.
+        trackers: as in `train`.
 
     Raises:
         RunError: if the run has played as many steps already, or cannot go on.
@@ -108,7 +120,8 @@ def resume(
     if total_steps is not None:
         run = extend(run, total_steps, say if progress else lambda _: None)
     report = {True: None, False: lambda _: None}[progress] if isinstance(progress, bool) else progress
-    if not train_run(run, manifold_files.manifold_cache(), say if progress else lambda _: None, report):
+    line, cache = say if progress else lambda _: None, manifold_files.manifold_cache()
+    if not train_run(run, cache, line, report, _trackers(trackers)):
         raise KeyboardInterrupt
     return run
 

@@ -15,6 +15,7 @@ from clutr.experiments.display import console, say
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.evaluation.runs import evaluate_run
 from clutr.experiments.evaluation.tables import evaluation_table
+from clutr.experiments.reports.demo_page import build_demo_page
 from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.manifolds import manifold_cache
@@ -46,7 +47,10 @@ def run_demo(root: Path, seed: int) -> None:
     runs["clutr"].save_evaluation(results["untrained"], name=f"{SUITE}-untrained")  # so that the report shows it too
     console.print(evaluation_table(results))
     report = build_report(runs["clutr"], [runs["dr"]])
-    say(f"\nopen {report} : curves, the curriculum, the task manifold, the student's paths")
+    say("\nfilming the students ...")
+    page = build_demo_page(runs, results, root / "index.html", SUITE)
+    say(f"\nopen {page} : results, a film, the curriculum, the task manifold, and where to go from there")
+    say(f"{report} has more: curves, paths, every option")
     minutes = (time.perf_counter() - started) / 60
     say(f"the demo took {minutes:.1f} minutes. One seed each: which method is ahead may be luck.")
 

@@ -15,6 +15,7 @@ from clutr.experiments.cli.listing import preset_in_words
 if TYPE_CHECKING:
     from clutr.experiments.config import Experiment
     from clutr.experiments.run_directory import RunDirectory
+    from clutr.experiments.training.trackers import Tracker
 
 RUNS = Path("runs")
 """Where runs are kept unless told otherwise."""
@@ -89,7 +90,9 @@ def train(args: Arguments) -> None:
         train_seeds(args[0], name, preset, seeds, rest)
         return
 
-    def launch(options: "Experiment", run: Path | None = None, threads: int | None = None) -> None:
+    def launch(
+        options: "Experiment", run: Path | None = None, threads: int | None = None, track: tuple[str, ...] = ()
+    ) -> None:
         """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden.
 
         `--manifold NAME` puts another task manifold under a curriculum that chooses latents, `--student NAME` lets
@@ -100,10 +103,13 @@ def train(args: Arguments) -> None:
             options: What is trained.
             run: The run's directory; by default runs/PRESET-sSEED, or with the name of the file or its folder.
             threads: Cores to train on; by default all that there are. Results do not depend on it.
+            track: Also send metrics to trackers: wandb, mlflow.
         """
         from clutr.experiments.api import new_run
+        from clutr.experiments.training.trackers import trackers_of
 
-        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"), threads)
+        trackers = trackers_of(track)
+        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"), threads, trackers)
 
     run(f"train {args[0]}", launch, rest, options=preset)
 
@@ -128,25 +134,29 @@ def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", lis
 
 
 @command("resume")
-def resume(run: Path, /, total_steps: int | None = None, threads: int | None = None) -> None:
+def resume(
+    run: Path, /, total_steps: int | None = None, threads: int | None = None, track: tuple[str, ...] = ()
+) -> None:
     """Continue a run from its newest checkpoint.
 
     Args:
         run: The run's directory.
         total_steps: Another budget, in environment steps of one student: a run that has finished goes on.
         threads: Cores to train on; by default all that there are. Results do not depend on it.
+        track: Also send metrics to trackers: wandb, mlflow.
     """
     import clutr
     from clutr.experiments.display import say
     from clutr.experiments.training.extend import extend
+    from clutr.experiments.training.trackers import trackers_of
 
-    directory = clutr.load_run(run)
+    directory, trackers = clutr.load_run(run), trackers_of(track)
     if total_steps is not None:
         directory = extend(directory, total_steps, say)
-    _train_on(directory, threads)
+    _train_on(directory, threads, trackers)
 
 
-def _train_on(run: "RunDirectory", threads: int | None = None) -> None:
+def _train_on(run: "RunDirectory", threads: int | None, trackers: "Sequence[Tracker]") -> None:
     from clutr.experiments.display import say
     from clutr.experiments.evaluation.runs import require_suite
     from clutr.experiments.training.manifolds import manifold_cache
@@ -154,7 +164,7 @@ def _train_on(run: "RunDirectory", threads: int | None = None) -> None:
     from clutr.experiments.training.train import train
 
     use_cores(threads)
-    if train(run, manifold_cache(), say):
+    if train(run, manifold_cache(), say, trackers=trackers):
         suite = require_suite(run.domain(), None).name
         say(f"done: `clutr eval {run.path} --suite {suite}` tests it, `clutr report {run.path}` shows it")
     else:

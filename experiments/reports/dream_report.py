@@ -17,7 +17,7 @@ from torch import Tensor
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
 from clutr.experiments.plots.dreams import player
-from clutr.experiments.plots.page import render_page
+from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.experiments.world_model.run_directory import WorldModelRun
@@ -68,6 +68,19 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     Raises:
         RunError: if there is no such step, or the actions cannot be read.
     """
+    panel, dream, actions, name = dream_panel(run, options)
+    folder = run.path / "dreams"
+    folder.mkdir(exist_ok=True)
+    _keep(folder / f"{name}.npz", dream, actions)
+    lead = "One recorded step, dreamt on several times: what the branches share, the memory is sure of."
+    page = render_page(f"{run.path.name}: {name}", "Dream", lead, [panel], _headlines(options, dream))
+    path = folder / f"{name}.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def dream_panel(run: WorldModelRun, options: DreamOptions) -> tuple[Panel, Dream, Tensor, str]:
+    """A dream to step through; what was dreamt, under which actions `[H, B, A]`; and its name. Raises as `dream_on`."""
     model, dataset = load_world_model(run), run.dataset()
     dreamer = model.dreamers[MEMORIES[0]]
     episode = _episode(dataset, options)
@@ -82,18 +95,10 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     warm = options.temperature or None
     dream = dreamer.dream(state, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
     name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
-    folder = run.path / "dreams"
-    folder.mkdir(exist_ok=True)
-    _keep(folder / f"{name}.npz", dream, actions)
     video = _video(model.backbone, episode.frames, means, dream, options.start)
     kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
     source = f"{run.path.name}: seed {options.seed}"
-    panel = player([video], options.start, source, kinds)
-    lead = "One recorded step, dreamt on several times: what the branches share, the memory is sure of."
-    page = render_page(f"{run.path.name}: {name}", "Dream", lead, [panel], _headlines(options, dream))
-    path = folder / f"{name}.html"
-    write_atomically(path, page.encode())
-    return path
+    return player([video], options.start, source, kinds), dream, actions, name
 
 
 def _episode(dataset: EpisodeDataset, options: DreamOptions) -> RecordedEpisode:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -13,6 +13,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
 from clutr.experiments.training.runner import Runner, UpdateReport
+from clutr.experiments.training.trackers import Tracker, tracking
 
 
 def train(
@@ -20,6 +21,7 @@ def train(
     manifolds: Path,
     say: Callable[[str], None],
     report: Callable[[UpdateReport], None] | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> bool:
     """Train `run` from where it stands. Returns whether its step budget is spent.
 
@@ -28,6 +30,7 @@ def train(
         manifolds: where pretrained manifolds are shared between runs.
         say: receives lines for the user.
         report: is called after each update; None shows progress, also that of the manifold's pretraining.
+        trackers: are told about every update, too.
     """
     manifold = None
     silent = nullcontext(lambda *_: None)
@@ -41,8 +44,15 @@ def train(
     title = run.path.name
     metric = runner.suite.metric if runner.suite is not None else "solved"
     display = training_display(title, runner.curriculum.students[0], metric) if report is None else nullcontext(report)
-    with stop_on_interrupt(runner, say), display as told:
-        return runner.train(told)
+    with stop_on_interrupt(runner, say), display as told, tracking(run, trackers, say) as (track, conclude):
+
+        def both(update: UpdateReport) -> None:
+            told(update)
+            track(update)
+
+        finished = runner.train(both if trackers else told)
+        conclude(finished)
+        return finished
 
 
 @contextmanager

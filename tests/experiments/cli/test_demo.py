@@ -27,6 +27,12 @@ def test_demo_prints_the_table_and_the_report(
     page = report.read_text()
     assert page.count("</i>untrained</th>") == 1, "the untrained student has one column in the report's table"
     assert page.count("</i>clutr</th>") == 1
+    kept = (tmp_path / "demo" / "index.html").read_text()
+    for anchor in ("transfer", "film", "curriculum", "onward"):
+        assert f'<section class="panel" id="{anchor}">' in kept
+    assert "data:image/gif;base64," in kept
+    assert 'href="clutr/report.html"' in kept
+    assert kept.count("</i>untrained</th>") == 1
 
 
 def test_demo_replaces_the_runs_of_an_earlier_one(tmp_path: Path) -> None:
