@@ -23,7 +23,8 @@ def test_demo_prints_the_table_and_the_report(
     for name in ("clutr", "dr", "untrained", "Labyrinth11", "IQM"):
         assert name in printed
     report = tmp_path / "demo" / "clutr" / "report.html"
-    assert f"open {report}" in printed
+    assert f"{report} has more" in printed
+    assert f"open {tmp_path / 'demo' / 'index.html'}" in printed
     page = report.read_text()
     assert page.count("</i>untrained</th>") == 1, "the untrained student has one column in the report's table"
     assert page.count("</i>clutr</th>") == 1

@@ -85,11 +85,10 @@ def test_wandb_offline_keeps_metrics_and_goes_on_under_the_same_id(
     for report in reports():
         tracker.update(report)
     tracker.end(True)
-    assert tracker._run.summary["solved"] == pytest.approx(0.5)
     assert place(run, "wandb") == tracker._run.id
     (kept,) = (run.path / "wandb").glob(f"offline-run-*/run-{tracker._run.id}.wandb")
     content = kept.read_bytes()
-    assert b"levels/walls" in content
+    assert content.count(b"levels/walls") >= 2, "each update has its metrics"
     assert b"rollout_steps" in content, "the options are there"
 
 
