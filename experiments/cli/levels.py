@@ -37,7 +37,7 @@ def _list(source: str, /, domain: str | None = None) -> None:
     """List levels with their properties.
 
     Args:
-        source: A file, a suite (small), or a level of one (small/Labyrinth11).
+        source: A file, a suite whose levels have one size, or a level of one (small/Labyrinth11).
         domain: The domain: maze or car; by default the first that reads them.
     """
     from rich.table import Table
@@ -84,7 +84,7 @@ def _draw(source: str, /, output: Path = Path("levels.png"), columns: int = 8, d
     """Draw levels as one PNG.
 
     Args:
-        source: A file, a suite (small), or a level of one (small/Labyrinth11).
+        source: A file, a suite whose levels have one size, or a level of one (small/Labyrinth11).
         output: The picture.
         columns: Levels in a row.
         domain: The domain: maze or car; by default the first that reads them.
@@ -103,7 +103,7 @@ def _convert(source: str, output: Path, /, domain: str | None = None) -> None:
     """Write levels of a file or a suite as text, or as JSON if the new file's name ends with .json.
 
     Args:
-        source: A file, a suite (small), or a level of one (small/Labyrinth11).
+        source: A file, a suite whose levels have one size, or a level of one (small/Labyrinth11).
         output: The new file.
         domain: The domain: maze or car; by default the first that reads them.
     """
@@ -137,7 +137,7 @@ def _play(source: str, /, zoom: float = 2.0, domain: str | None = None) -> None:
     """Play levels in a window, one after another, with the keys w, a, d (and s to brake).
 
     Args:
-        source: A file, a suite (small), or a level of one (small/Labyrinth11).
+        source: A file, a suite whose levels have one size, or a level of one (small/Labyrinth11).
         zoom: How much larger than drawn.
         domain: The domain: maze or car; by default the first that reads them.
     """

@@ -144,7 +144,7 @@ def _palette(frames: Sequence[Picture]) -> Image.Image:
     """Colours for a GIF: each distinct one counts once, so that a small agent is not lost to a large wall."""
     seen = np.concatenate([frame.reshape(-1, 3) & 0xF8 for frame in frames[:: max(1, len(frames) // 16)]])
     distinct = np.unique(seen, axis=0)
-    return Image.fromarray(distinct[None] | 0x04).quantize(COLOURS)
+    return Image.fromarray(distinct[None] | distinct[None] >> 5).quantize(COLOURS)
 
 
 def require_kind(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from clutr.experiments.plots.html import left_aligned, number, table, text
+from clutr.experiments.plots.html import number, text
 from clutr.experiments.plots.latent_map import latent_map
 from clutr.experiments.plots.page import Panel, join_caption, render_page
 from clutr.experiments.plots.solve_table import solve_table
@@ -91,10 +91,10 @@ def _onward(runs: Mapping[str, RunDirectory]) -> Panel:
     commands = {
         f"clutr report {first}": f'curves, paths and every option: <a href="{first.name}/report.html">the report</a>',
         f"clutr inspect {first}": "move on the task manifold and watch the student, live",
-        "clutr levels play small": "try what the students face",
+        "clutr levels play small/Labyrinth11": "try what the students face",
         f"clutr film {first} {' '.join(map(str, others))} --suite dcd7": "a film on harder mazes",
         "clutr train maze-clutr --seeds 1-3": "the full-size experiment",
         "clutr list": "everything else that there is",
     }
-    rows = [[f"<code>{text(command)}</code>", left_aligned(about)] for command, about in commands.items()]
-    return Panel("onward", "Where to go from here", table(["command", "what it does"], rows), "")
+    items = "".join(f"<li><code>{text(command)}</code><br>{about}</li>" for command, about in commands.items())
+    return Panel("onward", "Where to go from here", f"<ul>{items}</ul>", "")

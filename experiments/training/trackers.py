@@ -49,10 +49,8 @@ class WandbTracker:
 
     def begin(self, run: RunDirectory) -> None:
         """Start, or go on with, the run of the same id."""
-        known = place(run, "wandb")
-        self._run = self._wandb.init(
-            project=PROJECT, name=run.path.name, id=known, resume="allow", dir=str(run.path), config=run.config
-        )
+        where = {"dir": str(run.path), "id": place(run, "wandb"), "resume": "allow"}
+        self._run = self._wandb.init(project=PROJECT, name=run.path.name, config=run.config, **where)
         keep_place(run, "wandb", self._run.id)
 
     def update(self, report: UpdateReport) -> None:

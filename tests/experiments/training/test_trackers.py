@@ -1,6 +1,7 @@
 """Trackers get what metrics.csv gets, go on where they were, and never end a training."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,18 @@ def test_wandb_offline_keeps_metrics_and_goes_on_under_the_same_id(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = RunDirectory.create(tmp_path / "dr-s1", EXPERIMENT)
-    tracker = WandbTracker()
-    tracker.begin(run)
-    for report in reports():
+    for report, finished in zip(reports(), (False, True), strict=True):
+        tracker = WandbTracker()
+        tracker.begin(run)
         tracker.update(report)
-    tracker.end(True)
-    assert place(run, "wandb") == tracker._run.id
-    (kept,) = (run.path / "wandb").glob(f"offline-run-*/run-{tracker._run.id}.wandb")
-    content = kept.read_bytes()
-    assert content.count(b"levels/walls") >= 2, "each update has its metrics"
+        tracker.end(finished)
+        assert place(run, "wandb") == tracker._run.id
+        *_, kept = sorted((run.path / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_mtime_ns)
+        content, waited = b"", 0
+        while b"levels/walls" not in content and waited < 200:  # it is written by a process of its own
+            time.sleep(0.1)
+            content, waited = (kept / f"run-{place(run, 'wandb')}.wandb").read_bytes(), waited + 1
+        assert b"levels/walls" in content
     assert b"rollout_steps" in content, "the options are there"
 
 
