@@ -119,13 +119,36 @@ def is_name(path: Path | str) -> bool:
     return "@" in str(path) and os.sep not in str(path) and not Path(path).exists()
 
 
-def located(path: Path | str) -> Path:
+def located(path: Path | str, *kinds: Kind) -> Path:
     """The directory of the model that `path` names, unpacked if need be; any other path as it is.
 
+    Args:
+        path: the name or a path.
+        kinds: of models that do here; by default all.
+
     Raises:
-        RunError: if no model has this name, its file is damaged, or it cannot be unpacked.
+        RunError: if no model has this name, it is of another kind, its file is damaged, or it cannot be unpacked.
     """
-    return unpack(str(path)) if is_name(path) else Path(path)
+    if not is_name(path):
+        return Path(path)
+    require_kind(card(str(path)), *kinds)
+    return unpack(str(path))
+
+
+def require_kind(found: Card, *kinds: Kind) -> None:
+    """Raise `RunError` unless a model is of one of these kinds; any will do if none is named."""
+    if kinds and found.kind not in kinds:
+        fitting = [name for name, each in cards().items() if each.kind in kinds]
+        raise RunError(
+            f"{found.name} is a {found.kind.replace('-', ' ')}, not a {' or '.join(kinds).replace('-', ' ')}; "
+            + f"of these there are: {', '.join(fitting) or 'none'}"
+        )
+
+
+def unpacked(path: Path) -> Card | None:
+    """The card of the model that was unpacked to this directory; None for any other directory."""
+    inside = path.parent.parent == user_cache(CACHE_VARIABLE, "models")
+    return cards().get(path.name) if inside else None
 
 
 @cache

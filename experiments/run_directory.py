@@ -59,7 +59,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = located(as_directory(path))
+        self.path = located(as_directory(path), "student", "manifold")
         if (self.path / "world.yaml").is_file():
             raise RunError(
                 f"{self.path} is a world model, not a run: `clutr world train --run {self.path}` goes on with it, "

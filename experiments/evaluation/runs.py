@@ -10,6 +10,7 @@ from clutr.agents.student import Student
 from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
 from clutr.envs.registry import no_such
+from clutr.experiments import pretrained
 from clutr.experiments.evaluation.cvar import ALPHAS, alphas_for, cvar
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.evaluation.selection import own_evaluations
@@ -37,6 +38,8 @@ def load_student(run: RunDirectory, checkpoint: int | None = None) -> tuple[Stud
     Raises:
         RunError: if the run has no readable checkpoint, or not this one.
     """
+    if (shipped := pretrained.unpacked(run.path)) is not None:
+        pretrained.require_kind(shipped, "student")
     if checkpoint is not None:
         return student_of(run, run.checkpoint_at(checkpoint))
     state, problems = run.load_checkpoint()

@@ -22,10 +22,11 @@ import clutr
 student = clutr.load_student("maze-dr@best")
 ```
 
-`clutr train maze-clutr --manifold maze-set@best` trains on a task manifold that ships. The name of a world model, such
-as in `clutr inspect car-world@best`, first records a few episodes on levels that the model was not trained on. Weights
-are safetensors: loading checks the hash on the card and runs no code. All are MIT. The cards below are written by
-`python -m clutr.experiments.studies.pack_models`, which measures what ships.
+`clutr train car-clutr --manifold car-recurrent@best` trains on a task manifold that ships. Where the name of a world
+model is opened, a few episodes are recorded first, on levels that the model was not trained on. Weights are
+safetensors: loading checks the hash on the card and runs no code. All are MIT. The cards below are written by
+`python -m clutr.experiments.studies.pack_models`, which measures what ships. Names with a recipe there that are missing
+here are not trained yet.
 """
 
 

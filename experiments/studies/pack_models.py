@@ -38,7 +38,7 @@ from clutr.experiments.world_model.training import MEMORIES, backbone_path, memo
 from clutr.world_model.backbones.base import BACKBONES
 from clutr.world_model.cores.base import CORES
 
-PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 SUITES = {"maze": "accel12", "car": "bezier-heldout"}
 """Where students are measured."""
 EPISODES = {"maze": 100, "car": 10}

@@ -69,6 +69,7 @@ def pretrain(
             path.unlink()
     if (shipped := shipped_manifold(path.name)) is not None:
         save_state(path, shipped)
+        say("this manifold ships with the package: nothing is pretrained")
         return path, shipped["measured"]
     assert experiment.manifold is not None
     manifold = experiment.manifold.build(experiment.domain, experiment.manifold_seed)

@@ -35,7 +35,7 @@ class WorldModelRun:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = located(as_directory(path))
+        self.path = located(as_directory(path), "world-model")
         if (self.path / "config.yaml").is_file():
             raise RunError(f"{self.path} is a curriculum run, not a world model: `clutr report {self.path}` shows it")
         if not (self.path / "world.yaml").is_file():

@@ -130,6 +130,16 @@ def test_unknown_and_damaged_models_are_told_in_a_line(packed: Path, capsys: pyt
     for command in (["eval"], ["models"], ["inspect"], ["world", "report", "--run"]):
         assert main([*command, "maze-drr@best"]) == 2
         assert "no model is called 'maze-drr@best'; did you mean maze-dr@best? There are:" in capsys.readouterr().err
+    with pytest.raises(
+        RunError, match=r"maze-tiny@best is a manifold, not a student; of these there are: maze-dr@best$"
+    ):
+        clutr.load_student("maze-tiny@best")
+    with pytest.raises(
+        RunError, match="maze-dr@best is a student, not a world model; of these there are: maze-world@best"
+    ):
+        clutr.load_world_model("maze-dr@best")
+    with pytest.raises(RunError, match="maze-world@best is a world model, not a student or manifold"):
+        clutr.load_manifold("maze-world@best")
     weights = pretrained.models_folder() / "maze-dr@best.safetensors"
     whole = weights.read_bytes()
     try:
