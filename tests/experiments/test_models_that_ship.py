@@ -7,6 +7,7 @@ import torch
 
 import clutr
 from clutr.experiments.config import from_yaml
+from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.pretrained import Card, cards, located
 from clutr.experiments.studies.model_cards import models_page
 from clutr.experiments.studies.pack_models import RECIPES
@@ -36,14 +37,15 @@ def test_they_are_small_and_have_a_recipe_each() -> None:
 
 @pytest.mark.parametrize("card", OF_KIND["student"], ids=name_of)
 def test_a_student_is_as_good_as_its_card_says(card: Card) -> None:
-    found = clutr.evaluate(card.name, card.measured["suite"], FEW)
-    value, levels = card.measured["value"], len(found["levels"])
-    if card.measured["what"] == "solved":
+    suite = clutr.suites(card.domain)[card.measured["suite"]]
+    found = evaluate(clutr.load_student(card.name), suite, FEW, torch.Generator().manual_seed(1))
+    value, levels = card.measured["value"], len(found.levels)
+    if found.metric == "solved":
         deviation = (value * (1 - value) / (FEW * levels)) ** 0.5
-        assert abs(found["summary"]["mean_solved"] - value) <= 4 * deviation + 0.02
+        assert abs(found.mean_solved - value) <= 4 * deviation + 0.02
     else:
-        spread = sum(level["return_std"] ** 2 for level in found["levels"]) ** 0.5 / levels
-        assert abs(found["summary"]["mean_return"] - value) <= 4 * spread + 20
+        spread = sum(float(level.episodes.returns.var()) for level in found.levels) ** 0.5 / levels
+        assert abs(found.mean_return - value) <= 4 * spread + 20
 
 
 @pytest.mark.parametrize("card", OF_KIND["manifold"], ids=name_of)
