@@ -44,16 +44,31 @@ def similarity(relevance: Tensor, other: Tensor, controls: Tensor | None = None)
         1 where the controls explain the judged map (all but `LEFT`), for then any model's map is the same; 0 where a
         map is constant.
     """
-    mine, theirs = _ranks(relevance), _ranks(other)
-    power = mine.square().sum(1)
-    if controls is not None:
-        known = torch.stack([_ranks(controls[..., column]) for column in range(controls.shape[-1])], -1)
-        basis = torch.linalg.qr(known)[0] * (known.abs().sum(1, keepdim=True) > 0)
-        mine, theirs = (each - (basis @ (basis.mT @ each[..., None]))[..., 0] for each in (mine, theirs))
-    left = mine.square().sum(1)
-    both = (left * theirs.square().sum(1)).sqrt()
-    found = torch.where(both > 1e-9, (mine * theirs).sum(1) / both.clamp(min=1e-9), 0.0)
-    return torch.where((power > 1e-9) & (left < LEFT * power), 1.0, found)
+    basis = _basis(controls)
+    return _compare(_left(relevance, basis), _left(other, basis))
+
+
+def _basis(controls: Tensor | None) -> Tensor | None:
+    """An orthonormal basis `[N, F, C]` of the controls' ranks."""
+    if controls is None:
+        return None
+    known = torch.stack([_ranks(controls[..., column]) for column in range(controls.shape[-1])], -1)
+    found: Tensor = torch.linalg.qr(known)[0] * (known.abs().sum(1, keepdim=True) > 0)
+    return found
+
+
+def _left(relevance: Tensor, basis: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Ranks `[N, F]` without what the controls explain, and the power `[N]` that there was before."""
+    ranks = _ranks(relevance)
+    power = ranks.square().sum(1)
+    return (ranks if basis is None else ranks - (basis @ (basis.mT @ ranks[..., None]))[..., 0]), power
+
+
+def _compare(mine: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+    left = mine[0].square().sum(1)
+    both = (left * other[0].square().sum(1)).sqrt()
+    found = torch.where(both > 1e-9, (mine[0] * other[0]).sum(1) / both.clamp(min=1e-9), 0.0)
+    return torch.where((mine[1] > 1e-9) & (left < LEFT * mine[1]), 1.0, found)
 
 
 class Randomisation(NamedTuple):
@@ -73,7 +88,9 @@ def randomisation(relevance: Tensor, shuffled: Sequence[Tensor], controls: Tenso
     """
     if len(shuffled) < 2:
         raise ValueError(f"an interval over shuffles needs at least 2 of them, got {len(shuffled)}")
-    found = mean_over(torch.stack([similarity(relevance, other, controls).mean() for other in shuffled]))
+    basis = _basis(controls)
+    mine = _left(relevance, basis)
+    found = mean_over(torch.stack([_compare(mine, _left(other, basis)).mean() for other in shuffled]))
     return Randomisation(found, found.low > -SIMILAR and found.high < SIMILAR)
 
 

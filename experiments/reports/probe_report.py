@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,14 @@ from clutr.experiments.plots.probes import (
     sanity_check_rows,
     sanity_checks_panel,
     state_probe_panel,
+)
+from clutr.experiments.plots.questions import (
+    interventions_panel,
+    latent_tests_panel,
+    risk_panel,
+    seen_panel,
+    situations_panel,
+    trust_panel,
 )
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, ProbeResult
@@ -79,7 +88,16 @@ def load_sections(folder: Path) -> Mapping[str, ProbeResult]:
 
 
 def probe_panels(run: WorldModelRun) -> list[Panel]:
-    """The panels of the sections in `probes/` in reading order, the sanity checks first.
+    """The panels of the sections in `probes/`, ordered by the question that they answer.
+
+    Raises:
+        RunError: if a section is not there.
+    """
+    return [panel for asked in panels_by_question(run).items() for panel in _asked(*asked)]
+
+
+def panels_by_question(run: WorldModelRun) -> dict[str, list[Panel]]:
+    """The same by the question that they answer.
 
     Raises:
         RunError: if a section is not there.
@@ -87,15 +105,37 @@ def probe_panels(run: WorldModelRun) -> list[Panel]:
     sections = load_sections(run.path / "probes")
     about = sections["attribution"][0]["about"]
     source = f"{run.path.name}: seed {run.experiment.seed}, probes' seed {about['seed']}; {about['split']}"
-    return [
-        sanity_checks_panel(sections, source),
-        *attribution_panels(*sections["attribution"], source),
-        state_probe_panel(sections["state_probes"][0], source),
-        features_panel(*sections["features"], source),
-        dynamics_panel(*sections["dynamics"], source),
-        latents_panel(*sections["latents"], source),
-        health_panel(sections["health"][0], source),
-    ]
+    when, where = attribution_panels(*sections["attribution"], source)
+    return {
+        "Can I trust it here?": [
+            trust_panel(*sections["trust"], source),
+            sanity_checks_panel(sections, source),
+            situations_panel(*sections["situations"], source),
+        ],
+        "What did it see?": [
+            seen_panel(*sections["seen"], source),
+            features_panel(*sections["features"], source),
+            where,
+            interventions_panel(sections["interventions"][0], source),
+        ],
+        "What would happen if?": [risk_panel(*sections["risk"], source)],
+        "What does it know?": [
+            state_probe_panel(sections["state_probes"][0], source),
+            latents_panel(*sections["latents"], source),
+            latent_tests_panel(*sections["latent_tests"], source),
+        ],
+        "Why was it wrong?": [
+            when,
+            dynamics_panel(*sections["dynamics"], source),
+            health_panel(sections["health"][0], source),
+        ],
+    }
+
+
+def _asked(question: str, panels: list[Panel]) -> list[Panel]:
+    """The panels under their question, which stands above the first of them."""
+    first = panels[0]
+    return [replace(first, title=f"{question} {first.title}"), *panels[1:]]
 
 
 def build_probe_page(run: WorldModelRun) -> Path:

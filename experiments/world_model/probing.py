@@ -13,6 +13,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least
 from clutr.experiments.storage import RunError
+from clutr.experiments.world_model import questions
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
 from clutr.manifold.posterior import kl_to_standard_normal
@@ -63,6 +64,8 @@ class ProbeOptions:
     """Predictions that are explained by past latents."""
     pictured: int = 16
     """Of those, how many are explained by pixels."""
+    moments: int = 6
+    """Moments of each held-out episode from which dreams begin, for trust and risk."""
     shuffles: int = 16
     """Shuffled models with whose maps each map is compared."""
     quantities: int = 2
@@ -92,18 +95,9 @@ class ProbeOptions:
 
     def __post_init__(self) -> None:
         require_at_least(
-            self,
-            1,
-            "past",
-            "predictions",
-            "pictured",
-            "ahead",
-            "samples",
-            "frames",
-            "traversals",
-            "exponents",
-            "starts",
-        )
+            self, 1, "past", "predictions", "pictured", "ahead", "samples", "frames", "traversals", "moments",
+            "exponents", "starts",
+        )  # fmt: skip
         require_above(self, self.warm_up, "steps")
         require_at_least(self, 2, "beyond", "shuffles")
 
@@ -489,5 +483,11 @@ PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {
     "dynamics": dynamics,
     "latents": latents,
     "health": health,
+    "trust": questions.trust_now,
+    "seen": questions.seen_and_invented,
+    "risk": questions.counterfactual_risk,
+    "situations": questions.situations,
+    "interventions": questions.intervened,
+    "latent_tests": questions.latent_tests,
 }
 """Sections of a probe report by name."""

@@ -1,8 +1,12 @@
 """The checks are calibrated: what is right passes them, what is wrong does not. The longer run is a study."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from clutr.experiments.studies import probe_calibration
 from clutr.probes.calibration import PLANTED, causal_verdict, check_planted, known_rates
 from clutr.probes.intervals import mean_over, r2_draws, resamples
 from clutr.world_model.linear_probe import r2
@@ -52,3 +56,15 @@ def test_intervals_are_over_levels() -> None:
     missing = read.clone()
     missing[:, 0] = float("nan")
     assert r2_draws(missing, targets, groups)[0][0] == 0
+
+
+def test_the_committed_calibration() -> None:
+    folder = Path(__file__).parents[3] / "experiments" / "results" / "probes"
+
+    rows = json.loads((folder / "calibration.json").read_text())["rows"]
+    assert len(rows) > 20
+    for row in rows:
+        share = row["passed"] / row["cases"]
+        assert share >= 0.95 if row["right"] else share <= 0.05, row
+    page = (Path(__file__).parents[3] / "docs" / "probes.md").read_text()
+    assert probe_calibration.as_table(rows) in page, "docs/probes.md shows the committed table"

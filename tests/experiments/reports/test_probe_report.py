@@ -30,7 +30,13 @@ SMALL = ProbeOptions(
     past=5, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
     exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3,
 )  # fmt: skip
-PANELS = ("checks", "attribution", "pixels", "state", "features", "dynamics", "latents", "health")
+PANELS = (
+    "trust", "checks", "situations", "seen", "features", "pixels", "interventions", "risk", "state", "latents", "small",
+    "attribution", "dynamics", "health",
+)  # fmt: skip
+QUESTIONS = (
+    "Can I trust it here?", "What did it see?", "What would happen if?", "What does it know?", "Why was it wrong?",
+)  # fmt: skip
 
 
 def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,8 +57,11 @@ def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert all(values["about"]["seed"] == 1 for values, _ in sections.values())
     page = (Path(run) / "probes.html").read_text()
     assert not re.search(r"(?:src|href)=[\"']https?:", page), "the page needs nothing else"
-    for panel in PANELS:
-        assert f'id="{panel}"' in page
+    places = [page.index(f'id="{panel}"') for panel in PANELS]
+    assert places == sorted(places), "ordered by question"
+    asked = [page.index(question) for question in QUESTIONS]
+    assert asked == sorted(asked)
+    assert "Not measured: " in page, "episodes of 12 steps are too short for some, which is said"
     assert "nan" not in json.dumps(sections["attribution"][0]).lower()
 
 
