@@ -15,7 +15,7 @@ from clutr.probes.causal import CausalStarts, causal_effects
 from clutr.probes.sanity_checks import SanityChecks, check_map
 from clutr.probes.state_probes import TRAINED, UNTRAINED, StateProbeData, is_known, probe_state
 from clutr.world_model.dream import Dreamer
-from clutr.world_model.memory import Prediction, Scale
+from clutr.world_model.memory import MemoryConfig, Prediction, Scale
 from clutr.world_model.mixture import GaussianMixture
 
 N, SHUFFLED = 24, 16
@@ -211,7 +211,7 @@ class _CarMemory:
     """
 
     def __init__(self, moves: bool) -> None:
-        self.moves = moves
+        self.moves, self.config = moves, MemoryConfig()
 
     def step(self, state: Tensor, latent: Tensor, _: Tensor) -> tuple[Tensor, Prediction]:
         change = torch.cat([0.3 * state[:, :1], torch.zeros_like(latent[:, 1:])], 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 from clutr.probes.intervals import Interval, mean_over
 from clutr.probes.linear_probes import probe
 from clutr.world_model.dataset import EpisodeDataset, EpisodeInfo
-from clutr.world_model.dream import Dreamer, LatentState, clip_latents
+from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.linear_probe import LinearProbe
 
@@ -193,7 +193,7 @@ def _slopes(
     """Of each way and start the change of the dream's reading over that of the push: `[W, n]`."""
 
     def says(states: Tensor, latents: Tensor) -> Tensor:
-        clipped = clip_latents(latents)
+        clipped = dreamer.clip(latents)
         dreamt = dreamer.dream(LatentState(states, clipped), starts.actions, len(starts.actions)).latents
         normal = [clipped, *dreamer.scale.normalise(dreamt)]
         return seer(torch.cat(normal[-2:], 1))[:, column]
