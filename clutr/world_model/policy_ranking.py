@@ -72,6 +72,8 @@ class PolicyRanking(NamedTuple):
     """95 %, by resampling policies."""
     slope: float
     """Of the least-squares line of real over dream returns: 1 if the dream's units are right."""
+    slope_interval: tuple[float, float]
+    """95 %, by resampling policies."""
     real: list[float]
     dream: list[float]
 
@@ -82,16 +84,29 @@ def policy_ranking(real: Sequence[float], dream: Sequence[float]) -> PolicyRanki
         raise ValueError(f"a ranking needs at least 3 policies with both returns, got {len(real)} and {len(dream)}")
     x, y = np.asarray(dream, dtype=np.float64), np.asarray(real, dtype=np.float64)
     drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
-    low, high = np.quantile(_spearman(x[drawn], y[drawn]), [0.025, 0.975])
     return PolicyRanking(
         policies=len(real),
         pearson=float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
         spearman=float(_spearman(x[None], y[None])[0]),
-        spearman_interval=(float(low), float(high)),
+        spearman_interval=_interval(_spearman(x[drawn], y[drawn])),
         slope=float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0 else 0.0,
+        slope_interval=_interval(_slopes(x[drawn], y[drawn])),
         real=[float(value) for value in y],
         dream=[float(value) for value in x],
     )
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the least-squares line of each row of `[N, P]`; 0 where x does not vary."""
+    a, b = (each - each.mean(1, keepdims=True) for each in (x, y))
+    square = (a**2).sum(1)
+    found: NDArray[np.float64] = (a * b).sum(1) / np.where(square > 0, square, 1.0)
+    return found
 
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

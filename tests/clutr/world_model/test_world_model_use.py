@@ -41,6 +41,7 @@ def test_a_policy_ranking_by_hand() -> None:
     assert found.policies == 4
     assert [found.pearson, found.spearman] == pytest.approx([1, 1])
     assert found.slope == pytest.approx(2)
+    assert found.slope_interval == pytest.approx((2, 2), abs=1e-6), "whichever of them are drawn"
     assert policy_ranking([1.0, 2.0, 9.0], [3.0, 2.0, 1.0]).spearman == pytest.approx(-1)
     assert policy_ranking([1.0, 2.0, 9.0], [3.0, 3.0, 3.0]).slope == 0.0
     with pytest.raises(ValueError, match="a ranking needs at least 3 policies with both returns, got 2 and 2"):
