@@ -4,7 +4,7 @@ import fcntl
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,13 +226,17 @@ class RunDirectory:
 
     def proposals(self) -> list[ProposalRecord]:
         """The recorded proposals, oldest first."""
+        return list(self.new_proposals(()).values())
+
+    def new_proposals(self, known: Container[Path]) -> dict[Path, ProposalRecord]:
+        """The recorded proposals, oldest first, by their files, without those whose files are `known`."""
         level_type = self.domain().level_type
-        records = []
+        records = {}
         for path in sorted((self.path / "levels").glob("update-*.safetensors"), key=_update_of):
-            state = _readable(path)
+            state = None if path in known else _readable(path)
             if state is None:
                 continue
-            records.append(ProposalRecord(**{**state, "levels": level_type.from_tensors(state["levels"])}))
+            records[path] = ProposalRecord(**{**state, "levels": level_type.from_tensors(state["levels"])})
         return records
 
     # --- the manifold

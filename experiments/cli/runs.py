@@ -415,6 +415,8 @@ def inspect(
 ) -> None:
     """A live page on world models and curriculum runs: dream, steer, change latents, decode tasks, watch students.
 
+    Any run can be opened, finished or in training; one that cannot is shown with its error beside the others.
+
     Args:
         runs: Directories of world models and of curriculum runs, or names of models that ship, a tab each.
         port: Where the page is served.
@@ -429,11 +431,15 @@ def inspect(
         raise UsageError('the live page needs NiceGUI: pip install "clutr[inspect]"')
     from clutr.experiments.cli.world import directory_of
     from clutr.experiments.display import say
-    from clutr.experiments.live.page import open_session, require_address, serve
+    from clutr.experiments.live.page import require_address, serve
+    from clutr.experiments.live.sessions import Refused, open_sessions
     from clutr.experiments.training.manifolds import manifold_cache
 
     require_address(host, port, remote)
-    sessions = [open_session(directory_of(path), manifolds or manifold_cache()) for path in runs]
+    sessions = open_sessions(runs, manifolds or manifold_cache(), directory_of)
+    for each in sessions:
+        if isinstance(each, Refused):
+            say(f"not opened: {each.reason}")
     address = f"[{host}]" if ":" in host else host
     say(f"open http://{address}:{port} (Ctrl+C ends it)")
     serve(sessions, host, port, browser, remote)

@@ -1,160 +1,169 @@
-"""A curriculum under a person's hands: where tasks lie, what decodes from a point, how the student does."""
+"""A curriculum under a person's hands: where tasks lie, what decodes from a point, how students do on any level."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from clutr.envs.capabilities import PathDrawing, PrivilegedState
+from clutr.agents.student import Student
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.runs import load_student
-from clutr.experiments.plots.latent_map import LatentMapData, Plane, principal_plane
-from clutr.experiments.reports.report_data import latent_map_data
-from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.live.run_watch import RunWatch
+from clutr.experiments.live.students import Play, SelectedTask, select_task
+from clutr.experiments.live.task_map import TaskMap
+from clutr.experiments.plots.gallery import spread
+from clutr.experiments.reports.report_data import kind_of
+from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
-from clutr.manifold.base import Manifold
 
-
-@dataclass(frozen=True)
-class SelectedTask:
-    """A task that a person looks at."""
-
-    levels: LevelBatch
-    """One level."""
-    key: str
-    picture: NDArray[np.uint8]
-    """`[H, W, 3]`."""
-    about: str
-    """In a line: where it comes from, and what it is."""
-    place: tuple[float, float]
-    """On the map."""
-
-
-@dataclass(frozen=True)
-class StudentStep:
-    """One step of the student's play."""
-
-    picture: NDArray[np.uint8]
-    """`[side, side, 3]`: what the student sees, or what is around it."""
-    path: NDArray[np.uint8] | None
-    """`[H, W, 3]`: where it has been on the level; only when the episode is over."""
-    step: int
-    total: float
-    """Return so far."""
-    over: bool
-    solved: bool
+PROPOSED = "proposed"
+"""The source of levels that the curriculum recorded; the others are the suites."""
+MOST_PROPOSED = 40
+"""Recorded levels that can be chosen by their names, evenly in time; on the map all can."""
 
 
 class CurriculumSession:
-    """See the module.
+    """See the module. A run of any curriculum, at any time of its training.
 
     Args:
         run: a curriculum run.
         manifolds: where pretrained manifolds are kept.
-        seed: of the student's draws.
+        seed: of the student's draws, and of random levels.
 
     Raises:
-        RunError: if the run recorded no latents.
+        RunError: if the run cannot be read.
     """
 
     def __init__(self, run: RunDirectory, manifolds: Path, seed: int = 1) -> None:
         self.run, self.seed = run, seed
         self.domain = run.domain()
-        self.records = [record for record in run.proposals() if record.latents is not None]
-        data = latent_map_data(run, self.records, run.metrics())
-        if data is None:
-            raise RunError(f"{run.path} has no map of tasks: its curriculum chooses no latents, or recorded none yet")
-        self.map_data: LatentMapData = data
-        self.plane: Plane = principal_plane(data.latents)
-        self.places = self.plane.project(data.latents)
-        self.levels = type(self.records[0].levels).concatenate([record.levels for record in self.records])
-        self.manifold: Manifold = prepare_manifold(run, manifolds, lambda *_: None)
-        self.student, self.trained = load_student(run)
-        self.chosen = self.pick(len(self.places) - 1)
+        self.curriculum = kind_of(run.config, "curriculum")
+        self.suites = self.domain.suites()
+        self.watch = RunWatch(run.path, "steps", run.experiment.total_steps)
+        self.version = 0
+        """Grows when levels or the student are new."""
+        self._manifolds, self._records = manifolds, dict[Path, ProposalRecord]()
+        self._rng = named_generator(seed, "inspect", "levels")
+        self._checkpoint: Path | None = None
+        self.map: TaskMap | None = None
+        self.student: Student | None = None
+        self.trained, self.missing = 0, ""
+        self._reread()
+        self._anchor = 0
+        self.chosen = self._first()
+
+    # --- what the run has written
+
+    def look(self) -> bool:
+        """Read what the run has written since. Returns whether there was something."""
+        if not self.watch.look():
+            return False
+        self._reread()
+        return True
+
+    def _reread(self) -> None:
+        fresh = self.run.new_proposals(self._records)
+        if fresh:
+            self._records |= fresh
+            self._place()
+        newest = next(reversed(self.run.checkpoints()), None)
+        if self.student is None or newest != self._checkpoint:
+            self._checkpoint = newest
+            try:
+                self.student, self.trained = load_student(self.run)
+                self.missing = ""
+            except RunError as error:
+                self.missing = str(error)
+        elif not fresh:
+            return
+        self.version += 1
+
+    def _place(self) -> None:
+        """Make the map anew."""
+        records = list(self._records.values())
+        if any(record.latents is not None for record in records):
+            manifold = self.map.manifold if self.map else prepare_manifold(self.run, self._manifolds, lambda *_: None)
+            self.map = TaskMap.of(self.run, records, self.watch.columns, manifold)
+
+    def proposed(self) -> list[tuple[ProposalRecord, int]]:
+        """Recorded levels that can be chosen, the newest first: each a record and a row of it."""
+        rows = [(record, row) for record in self._records.values() for row in range(len(record.levels))]
+        return [rows[place] for place in reversed(spread(len(rows), MOST_PROPOSED))]
+
+    # --- levels
+
+    def sources(self) -> dict[str, list[str]]:
+        """Where levels come from, and how they are called there."""
+        told = [f"{record.steps:,} steps, level {row + 1}" for record, row in self.proposed()]
+        named = {name: [task.name for task in suite.tasks] for name, suite in self.suites.items()}
+        return ({PROPOSED: told} if told else {}) | named
+
+    def take(self, source: str, number: int) -> SelectedTask:
+        """Choose a level of one of the `sources`: see `task`."""
+        self.chosen = self.task(source, number)
+        return self.chosen
+
+    def task(self, source: str, number: int) -> SelectedTask:
+        """A level of one of the `sources`; a random one is drawn anew each time.
+
+        Raises:
+            RunError: if there is none, or it cannot be made here.
+        """
+        if source == PROPOSED:
+            record, row = self.proposed()[number]
+            about = f"proposed at {record.steps:,} steps"
+            return select_task(self.domain, record.levels[row], self.domain.engine, about)
+        task = self.suites[source].tasks[number]
+        try:
+            levels = task.draw(1, self._rng)
+        except Exception as error:  # a circuit that is not there, whatever a task of somebody else does
+            raise RunError(f"{task.name} of {source}: {' '.join(str(error).split())[:300]}") from error
+        return select_task(self.domain, levels, task.engine, f"{task.name} of the suite {source}")
+
+    def _first(self) -> SelectedTask:
+        if self.map is not None:
+            return self.pick(len(self.map.places) - 1)
+        for source in self.sources():
+            try:
+                return self.take(source, 0)
+            except RunError:
+                continue
+        return self._choose(self.domain.sample(1, self._rng), "a random level")
+
+    # --- the map
 
     def nearest(self, x: float, y: float) -> int:
         """The recorded point that is nearest to a place of the map."""
-        return int(((self.places - (x, y)) ** 2).sum(1).argmin())
+        return self._map().nearest(x, y)
 
     def pick(self, index: int) -> SelectedTask:
-        """Look at a recorded task."""
-        score, steps = self.map_data.scores[index], self.map_data.steps[index]
-        told = f", {self.map_data.score_name} {score:.2f}" if np.isfinite(score) else ""
-        place = (float(self.places[index, 0]), float(self.places[index, 1]))
-        self._anchor = index
-        return self._choose(self.levels[index], f"proposed at {steps:,.0f} steps{told}", place)
+        """Look at a recorded task of the map."""
+        tasks, self._anchor = self._map(), index
+        return self._choose(tasks.levels[index], tasks.about(index), tasks.place(index))
 
     def move(self, x: float, y: float) -> SelectedTask:
-        """Look at what decodes from a place of the map.
+        """Look at what decodes from a place of the map: see `TaskMap.decode`."""
+        tasks = self._map()
+        levels, place = tasks.decode(x, y, self._anchor)
+        return self._choose(levels, f"decoded from a point near task {self._anchor + 1} of {len(tasks.places)}", place)
 
-        The map shows two dimensions; in all others the latent stays that of the recorded task that was picked last.
-        """
-        anchor = self.map_data.latents[self._anchor]
-        shift = (np.array([x, y]) - self.places[self._anchor]) @ self.plane.directions
-        low, high = self.manifold.bounds
-        latent = torch.from_numpy(np.clip(anchor + shift, low, high)).float()[None]
-        levels = self.manifold.decode(latent)
-        at = self.plane.project(latent.double().numpy())[0]
-        about = f"decoded from a point near task {self._anchor + 1} of {len(self.places)}"
-        return self._choose(levels, about, (float(at[0]), float(at[1])))
+    def _map(self) -> TaskMap:
+        if self.map is None:
+            raise RunError(f"{self.run.path} has no map of tasks: its curriculum chooses no latents, or none yet")
+        return self.map
 
-    def _choose(self, levels: LevelBatch, about: str, place: tuple[float, float]) -> SelectedTask:
-        numbers = {name: float(value[0]) for name, value in self.domain.describe(levels).items()}
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in numbers.items())
-        picture = self.domain.render(levels)[0].cpu().numpy()
-        self.chosen = SelectedTask(levels, levels.key()[0], picture, f"{about}: {told}", place)
+    def _choose(self, levels: LevelBatch, about: str, place: tuple[float, float] | None = None) -> SelectedTask:
+        self.chosen = select_task(self.domain, levels, self.domain.engine, about, place)
         return self.chosen
 
-    def play(self) -> "Play":
-        """Let the student play the chosen task."""
-        return Play(self)
+    # --- the student
 
-
-class Play:
-    """An episode of the student, step by step.
-
-    Args:
-        session: whose student and task.
-    """
-
-    def __init__(self, session: CurriculumSession) -> None:
-        self._session, self.levels = session, session.chosen.levels
-        self._engine = session.domain.engine(1)
-        self._observer = session.domain.observer(self._engine) if isinstance(session.domain, PrivilegedState) else None
-        self._observation = self._engine.reset(self.levels)
-        if self._observer is not None:
-            self._observer.reset()
-        self._state = session.student.initial_state(1)
-        self._rng = named_generator(session.seed, "inspect", "student")
-        self._places: list[Tensor] = [self._engine.agent_position.clone()]
-        self._step, self._total, self._over, self._solved = 0, 0.0, False, False
-
-    @torch.no_grad()
-    def step(self) -> StudentStep:
-        """One action further, until the episode is over."""
-        if not self._over:
-            student = self._session.student
-            action, self._state = student.act(self._observation, self._state, self._rng)
-            step = self._engine.step(action)
-            self._observation = step.observation
-            self._places.append(self._engine.agent_position.clone())
-            self._step += 1
-            self._total += float(step.reward[0])
-            self._over = bool((step.terminated | step.truncated)[0])
-            self._solved = self._over and bool(self._engine.solved[0])
-        return self.scene()
-
-    def scene(self) -> StudentStep:
-        """The present step."""
-        path = None
-        domain = self._session.domain
-        if self._over and isinstance(domain, PathDrawing):
-            drawn = domain.draw_paths(self.levels, torch.stack(self._places, 1))
-            path = None if drawn is None else drawn.pictures[0].cpu().numpy()
-        shown = self._session.chosen.picture if self._observer is None else self._observer.pictures()[0].numpy()
-        return StudentStep(shown, path, self._step, self._total, self._over, self._solved)
+    def play(self, task: SelectedTask | None = None) -> Play:
+        """Let the student play a task, by default the chosen one. Raises `RunError` if it cannot."""
+        if self.student is None:
+            raise RunError(self.missing)
+        try:
+            return Play(self.student, self.domain, task or self.chosen, self.seed)
+        except RunError:
+            raise
+        except Exception as error:  # an engine that is not there, or one with other observations
+            raise RunError(f"the student cannot play this level: {' '.join(str(error).split())[:300]}") from error

@@ -1,17 +1,20 @@
 """Beside the pictures: what the latents tell of the true state, and sliders that change them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from nicegui import ui
 
+from clutr.experiments.live.parts import card
 from clutr.experiments.live.views import Reading, View
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.html import text
 
 SHOWN = 12
 """Active latents that are shown before the others are folded away."""
+MOST_FOLDED = 64
+"""Folded ones that can be moved: a grid of cells has hundreds of latents."""
 BELIEVED = 0.5
 """R² from which a reading is not grey."""
 
@@ -24,9 +27,9 @@ class ReadingsTable:
     """
 
     def __init__(self, session: WorldModelSession) -> None:
-        head = "<tr><th></th><th>true</th><th>seen</th><th>dreamt</th><th>R²</th></tr>"
-        with ui.element("div").classes("card"):
-            ui.label("What the latents tell").classes("title")
+        names = ("quantity", "true", "seen", "dreamt", "R²")
+        head = "<tr>" + "".join(f'<th scope="col">{name}</th>' for name in names) + "</tr>"
+        with card("What the latents tell"):
             with ui.element("table").classes("readings").mark("readings"):
                 ui.html(head, tag="thead", sanitize=False)
                 self._rows = ui.html("", tag="tbody", sanitize=False).mark("reading-rows")
@@ -47,7 +50,7 @@ class ReadingsTable:
         unit = f" <small>{text(reading.unit)}</small>" if reading.unit else ""
         numbers = (reading.true, reading.seen, reading.dreamt, reading.r2)
         cells = "".join(f"<td>{'' if number is None else f'{number:z.2f}'}</td>" for number in numbers)
-        return f"<tr{believed}><th>{text(reading.name)}{unit}</th>{cells}</tr>"
+        return f'<tr{believed}><th scope="row">{text(reading.name)}{unit}</th>{cells}</tr>'
 
 
 class LatentSliders:
@@ -64,15 +67,14 @@ class LatentSliders:
         known = session.known
         active = [number for number in known.order if known.active[number]]
         passive = [number for number in known.order if not known.active[number]]
-        with ui.element("div").classes("card"):
-            ui.label("Latents, by how much they tell of a frame").classes("title")
+        with card("Latents, by how much they tell of a frame"):
             for number in active[:SHOWN]:
                 self._add(number)
             if folded := [*active[SHOWN:], *passive]:
                 told = f"{len(folded)} more, of which {len(passive)} passive"
-                with ui.expansion(told).classes("w-full").mark("passive"):
-                    for number in folded:
-                        self._add(number)
+                with ui.expansion(told).classes("w-full").mark("passive") as more:
+                    self._folded = ui.column().classes("w-full gap-0")
+                more.on_value_change(lambda event: self._unfold(folded) if event.value else None)
             ui.button("As the encoder says", on_click=self._forget).mark("forget").props(
                 "outline dense no-caps"
             ).classes("self-start")
@@ -81,6 +83,17 @@ class LatentSliders:
                 + "reconstruction, or in the first dream, which goes on from it; the next step forgets a change of "
                 + "what is seen. Latents far from those of any frame decode to pictures that mean nothing."
             ).classes("note")
+
+    def _unfold(self, folded: Sequence[int]) -> None:
+        """Build what was folded away, maybe hundreds: only somebody who asks for them waits for them."""
+        if self._folded.default_slot.children:
+            return
+        with self._folded:
+            for number in folded[:MOST_FOLDED]:
+                self._add(number)
+            if len(folded) > MOST_FOLDED:
+                ui.label(f"{len(folded) - MOST_FOLDED} more tell still less and are left out.").classes("note")
+        self.show(self._session.view())
 
     def _add(self, number: int) -> None:
         with ui.row().classes("items-center w-full no-wrap gap-2 latent-row"):
@@ -106,4 +119,4 @@ class LatentSliders:
     def show(self, view: View) -> None:
         """Move the sliders to a step's latents."""
         for number, slider in self._sliders.items():
-            slider.value = round(float(np.clip(view.latents[number], -3, 3)), 2)
+            slider.value = round(float(np.clip(view.latents[number], -3, 3)), 2)  # sent only if it is another one

@@ -1,5 +1,6 @@
 // While somebody steers, the arrow keys are the wheel: they do not scroll the page, nor are they for the slider, tab or
 // closed list that was pointed at last. Whoever came to one with the Tab key means it.
+document.documentElement.lang = "en";
 let pointed = false;
 addEventListener("pointerdown", () => { pointed = true; }, true);
 for (const kind of ["keydown", "keyup"]) addEventListener(kind, event => {
@@ -14,3 +15,8 @@ for (const kind of ["keydown", "keyup"]) addEventListener(kind, event => {
     document.dispatchEvent(new KeyboardEvent(kind, event));
   } else if (!used?.closest("input,textarea,[role=slider],[role=tab]")) event.preventDefault();
 }, true);
+// what has no name of its own: the picture of which a map is made, whose map has one, and the bar of what is loading
+new MutationObserver(() => {
+  for (const image of document.querySelectorAll("img:not([alt])")) image.alt = "";
+  for (const bar of document.querySelectorAll(".q-loading-bar:not([aria-label])")) bar.setAttribute("aria-label", "loading");
+}).observe(document, { childList: true, subtree: true });

@@ -4,7 +4,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from fastapi.responses import HTMLResponse
@@ -13,29 +12,22 @@ from nicegui import app, ui
 from clutr.experiments.live.csrf import OwnRequests, is_loopback
 from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.curriculum_tab import CurriculumTab
+from clutr.experiments.live.parts import card
 from clutr.experiments.live.probes_page import has_probes, probes_page
+from clutr.experiments.live.sessions import Refused, Session, TrainingSession, path_of
+from clutr.experiments.live.side_by_side import SideBySide
+from clutr.experiments.live.training_tab import TrainingTab
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.live.world_model_tab import WorldModelTab
 from clutr.experiments.plots.charts import PALETTE
+from clutr.experiments.plots.html import text
 from clutr.experiments.plots.page import theme
-from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.run_directory import WorldModelRun
 
-Session = WorldModelSession | CurriculumSession
-
-
-def open_session(path: Path, manifolds: Path) -> Session:
-    """The session of a run of either kind.
-
-    Raises:
-        RunError: if `path` is no run, or there is nothing to inspect yet.
-    """
-    if (path / "world.yaml").is_file():
-        return WorldModelSession(WorldModelRun(path))
-    if (path / "config.yaml").is_file():
-        return CurriculumSession(RunDirectory(path), manifolds)
-    raise RunError(f"{path} is neither a world model (world.yaml) nor a curriculum run (config.yaml)")
+RECONNECT_SECONDS = 60.0
+"""For so long a page that lost its connection, such as a phone that slept, is kept as it is."""
+LOOK_SECONDS = 2.0
+"""Between two looks at what the runs have written."""
 
 
 def require_address(host: str, port: int, remote: bool) -> None:
@@ -58,22 +50,33 @@ def require_address(host: str, port: int, remote: bool) -> None:
             raise RunError(f"cannot serve at {host}:{port}: {reason}. --port chooses another port") from None
 
 
-def build(sessions: Sequence[Session]) -> None:
-    """Put sessions, a tab each, into the present page."""
+def build(sessions: list[Session]) -> None:
+    """Put sessions, a tab each, into the present page; several curriculum runs also side by side."""
     files = resources.files("clutr.experiments.live")
     style, script = ((files / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     ui.add_head_html(f"<style>{theme()}{style}</style><script>{script}</script>")
     ui.colors(primary=PALETTE["accent"][0])
     ui.label("CLUTR, live").classes("kicker")
-    ui.html(f"<h1>{', '.join(session.run.path.name for session in sessions)}</h1>", sanitize=True)
+    ui.html(text(", ".join(path_of(session).name for session in sessions)), tag="h1", sanitize=False)
     parts = list(_parts(sessions))
+    filled: list[Any] = []
     if len(parts) == 1:
-        parts[0][1]()
-        return
+        filled.append(parts[0][1]())
+    else:
+        _tabs(parts, filled)
+
+    def look() -> None:
+        for part in filled:
+            if hasattr(part, "look"):
+                part.look()
+
+    ui.timer(LOOK_SECONDS, look)
+
+
+def _tabs(parts: Sequence[tuple[str, Callable[[], Any]]], filled: list[Any]) -> None:
     with ui.tabs().props("no-caps") as tabs:
         for number, (words, _) in enumerate(parts):  # by number: two runs may have the same name
             ui.tab(str(number), words).mark(f"tab-{number + 1}")
-    filled = []
     panels = ui.tab_panels(tabs, value="0", animated=False).classes("w-full").style("background:transparent")
     with panels.props("keep-alive"):
         for number, (_, put) in enumerate(parts):
@@ -83,19 +86,35 @@ def build(sessions: Sequence[Session]) -> None:
     def listen() -> None:
         """The keys are those of the tab that is seen; a tab that was seen before would hear them too."""
         for number, tab in enumerate(filled):
-            if isinstance(tab, WorldModelTab):
-                tab.keyboard.active = str(number) == panels.value
+            if hasattr(tab, "attend"):
+                tab.attend(str(number) == panels.value)
 
     panels.on_value_change(listen)
     listen()
 
 
-def _parts(sessions: Sequence[Session]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _parts(sessions: list[Session]) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The tabs' names, and what fills them."""
+    curricula = [session for session in sessions if isinstance(session, CurriculumSession)]
+    if len(curricula) > 1:
+        yield "Side by side", partial(SideBySide, curricula)
     for number, session in enumerate(sessions):
-        yield f"{_kind(session)}: {session.run.path.name}", partial(_tab, session)
-        if has_probes(session):
-            yield f"Probes: {session.run.path.name}", partial(_probes, number)
+        name = path_of(session).name
+        if isinstance(session, Refused):
+            yield f"Not opened: {name}", partial(_refused, session)
+            continue
+        yield (
+            f"{'Curriculum' if isinstance(session, CurriculumSession) else 'World model'}: {name}",
+            partial(_tab, sessions, number),
+        )
+        if not isinstance(session, TrainingSession) and has_probes(session):
+            yield f"Probes: {name}", partial(_probes, number)
+
+
+def _refused(session: Refused) -> None:
+    with card("This run was not opened"):
+        ui.label(session.reason).classes("reason").mark("refused")
+        ui.label(str(session.path)).classes("note")
 
 
 def _probes(number: int) -> None:
@@ -103,15 +122,17 @@ def _probes(number: int) -> None:
     ui.element("iframe").props(f'src="/probes/{number}" title="probes"').classes("probes").mark("probes")
 
 
-def _kind(session: Session) -> str:
-    return "World model" if isinstance(session, WorldModelSession) else "Curriculum"
+def _tab(sessions: list[Session], number: int) -> Any:
+    session = sessions[number]
+    if isinstance(session, WorldModelSession):
+        return WorldModelTab(session)
+    if isinstance(session, CurriculumSession):
+        return CurriculumTab(session)
+    assert isinstance(session, TrainingSession)
+    return TrainingTab(sessions, number)
 
 
-def _tab(session: Session) -> Any:
-    return WorldModelTab(session) if isinstance(session, WorldModelSession) else CurriculumTab(session)
-
-
-def add_routes(sessions: Sequence[Session], remote: bool) -> None:
+def add_routes(sessions: list[Session], remote: bool) -> None:
     """Everything that the server answers, beside NiceGUI's own parts: the page, and what probes found."""
     app.add_middleware(OwnRequests, remote=remote)
 
@@ -121,12 +142,22 @@ def add_routes(sessions: Sequence[Session], remote: bool) -> None:
 
     @app.get("/probes/{number}")
     def probes(number: int) -> HTMLResponse:
-        if 0 <= number < len(sessions):
-            return HTMLResponse(probes_page(sessions[number]))
+        session = sessions[number] if 0 <= number < len(sessions) else None
+        if isinstance(session, WorldModelSession | CurriculumSession):
+            return HTMLResponse(probes_page(session))
         return HTMLResponse("there is no such run", 404)
 
 
-def serve(sessions: Sequence[Session], host: str, port: int, show: bool, remote: bool = False) -> None:
+def serve(sessions: list[Session], host: str, port: int, show: bool, remote: bool = False) -> None:
     """Serve the page until interrupted. All who open it share the sessions. No file is ever served from a run."""
     add_routes(sessions, remote)
-    ui.run(host=host, port=port, show=show, reload=False, title="CLUTR", show_welcome_message=False, dark=None)
+    ui.run(
+        host=host,
+        port=port,
+        show=show,
+        reload=False,
+        title="CLUTR",
+        show_welcome_message=False,
+        dark=None,
+        reconnect_timeout=RECONNECT_SECONDS,
+    )

@@ -1,4 +1,4 @@
-"""Reality, reconstruction, dreams and their error side by side, with an overlay on reality."""
+"""Reality, reconstruction, dreams and their error side by side, with overlays on reality and on dreams."""
 
 from typing import Any
 
@@ -6,13 +6,15 @@ import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
 
+from clutr.experiments.live.parts import Picture, card
 from clutr.experiments.live.sanity_checks import sanity_check_of
 from clutr.experiments.live.views import View
 from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
-from clutr.experiments.plots.images import png_uri, with_objects, with_relevance
+from clutr.experiments.plots.html import percent
+from clutr.experiments.plots.images import with_invented, with_objects, with_relevance
 from clutr.experiments.storage import RunError
 
-PLAIN, OBJECTS = "none", "objects"
+PLAIN, OBJECTS, INVENTED = "none", "objects", "what was invented"
 
 
 class PictureRow:
@@ -24,54 +26,51 @@ class PictureRow:
 
     def __init__(self, session: WorldModelSession) -> None:
         self._session = session
-        self._screens: dict[str, Any] = {}
         names = ["reality", "reconstruction", *(f"dream {n + 1}" for n in range(MOST_BRANCHES)), "error"]
-        with ui.element("div").classes("card"):
-            ui.label("Reality, and what the model makes of it").classes("title")
-            with ui.element("div").classes("screens"):
-                for name in names:
-                    marker = name.replace(" ", "-")
-                    with ui.element("figure").classes("screen").mark(f"figure-{marker}") as figure:
-                        picture = ui.interactive_image().classes("pixels").mark(f"picture-{marker}")
-                        label = ui.label(name.capitalize())
-                    self._screens[name] = (figure, picture, label)
+        with card("Reality, and what the model makes of it"), ui.element("div").classes("screens"):
+            self._screens = {name: Picture(name.replace(" ", "-"), name.capitalize()) for name in names}
 
-    def show(self, view: View, overlay: str, target: str) -> None:
+    def show(self, view: View, overlay: str, target: str, on_dreams: str) -> None:
         """Show a step.
 
         Args:
             view: of it.
-            overlay: `PLAIN`, `OBJECTS`, or the method of an explanation.
+            overlay: on reality: `PLAIN`, `OBJECTS`, or the method of an explanation.
             target: what is explained.
+            on_dreams: `PLAIN` or `INVENTED`.
         """
-        self._show("reality", self._overlaid(view, overlay, target), dreaming=False)
-        self._show("reconstruction", view.reconstruction, dreaming=False)
+        self._show("reality", *self._overlaid(view, overlay, target), dreaming=False)
+        self._show("reconstruction", view.reconstruction, None, dreaming=False)
+        visibilities = self._session.visibilities() if on_dreams == INVENTED else []
         for number in range(MOST_BRANCHES):
-            dream = view.dreams[number] if number < len(view.dreams) else None
-            self._show(f"dream {number + 1}", dream, dreaming=True)
-        self._show("error", view.error, view.dreaming)
-        if view.mean_error is not None:
-            compared = "dream 1" if view.dreaming else "reconstruction"
-            self._screens["error"][2].text = f"Difference of reality and {compared}: RMS {view.mean_error:.1f} of 255"
+            name = f"dream {number + 1}"
+            dream, caption = view.dreams[number] if number < len(view.dreams) else None, name.capitalize()
+            if dream is not None and number < len(visibilities):
+                visible = visibilities[number]
+                if visible.seen is None or visible.world is None:
+                    caption += f": {visible.how}"
+                else:
+                    dream = with_invented(dream, (~visible.seen & visible.world).numpy())
+                    caption += f": {percent(visible.invented)} invented (striped), {visible.how}"
+            self._show(name, dream, caption, dreaming=True)
+        compared = "dream 1" if view.dreaming else "reconstruction"
+        told = f"Difference of reality and {compared}: RMS {view.mean_error or 0:.1f} of 255"
+        self._show("error", view.error, told, view.dreaming)
 
-    def _show(self, name: str, picture: NDArray[np.uint8] | None, dreaming: bool) -> None:
-        figure, image, _ = self._screens[name]
-        figure.set_visibility(picture is not None)
-        figure.classes(add="dreaming" if dreaming else "fed", remove="fed" if dreaming else "dreaming")
-        if picture is not None:
-            image.set_source(png_uri(picture, 192))
+    def _show(self, name: str, picture: NDArray[np.uint8] | None, caption: str | None, dreaming: bool) -> None:
+        screen: Any = self._screens[name]
+        screen.figure.classes(add="dreaming" if dreaming else "fed", remove="fed" if dreaming else "dreaming")
+        screen.show(picture, caption)
 
-    def _overlaid(self, view: View, overlay: str, target: str) -> NDArray[np.uint8]:
-        caption = self._screens["reality"][2]
-        caption.text = "Reality"
+    def _overlaid(self, view: View, overlay: str, target: str) -> tuple[NDArray[np.uint8], str]:
+        """Reality and its caption."""
         if overlay == OBJECTS:
-            return with_objects(view.reality, view.masks)
+            return with_objects(view.reality, view.masks), "Reality, its objects tinted"
         if overlay == PLAIN:
-            return view.reality
+            return view.reality, "Reality"
         try:
             relevance = self._session.explain(overlay, target)
         except RunError as error:
-            caption.text = f"Reality ({error})"
-            return view.reality
-        caption.text = f"{overlay} of {target}: {sanity_check_of(self._session.run.path, overlay, target)}"
-        return with_relevance(view.reality, relevance)
+            return view.reality, f"Reality ({error})"
+        checked = sanity_check_of(self._session.run.path, overlay, target)
+        return with_relevance(view.reality, relevance), f"{overlay} of {target}: {checked}"

@@ -9,12 +9,17 @@ from torch import Tensor
 from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.manifold.posterior import kl_to_standard_normal
 from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.categories import Categories
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.linear_probe import LinearProbe, fit_probe, fit_read_out, r2
+from clutr.world_model.mixture import GaussianMixture
 
 EPISODES = 16
 """Most training episodes that read-outs are fitted on, and most test episodes that they are judged on."""
+
+SURPRISED = 8
+"""Most test episodes on which surprise is measured."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ class StateReadout:
     """The true state from the memory's features."""
     mean_frame: Tensor
     """`[side, side, 3]` in 0..255."""
+    surprises: Tensor
+    """`[n]`, ascending: what the memory thinks of held-out frames (see `surprise_of`)."""
+
+
+def surprise_of(expected: GaussianMixture | Categories, latent: Tensor, active: Tensor) -> Tensor:
+    """How little was expected of normalised latents `[..., D]`: negative log-density, a mean of the active ones."""
+    density: Tensor = expected.log_density(latent)[..., active]
+    return -density.mean(-1)
 
 
 @torch.no_grad()
@@ -55,6 +68,11 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, dataset: EpisodeDataset) -
     read_out = fit_read_out(torch.cat(means), torch.cat(truths))
     test = _some(dataset, "test") or _some(dataset, "train")
     read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
+    surprises = []
+    for episode in test[:: -(-len(test) // SURPRISED)]:
+        normal = scale.normalise(backbone.encode(episode.frames)[0])[:, None]
+        _, expected = memory.scan(memory.initial_state(1), normal[:-1], episode.actions[:, None])
+        surprises.append(surprise_of(expected.latent, normal[1:], scale.active)[:, 0])
     return StateReadout(
         kl=kl.tolist(),
         order=kl.argsort(descending=True).tolist(),
@@ -64,6 +82,7 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, dataset: EpisodeDataset) -
         frames=len(read),
         probe=fit_probe(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
         mean_frame=dataset.mean_frame(),
+        surprises=torch.cat(surprises).sort().values,
     )
 
 

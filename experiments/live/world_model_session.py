@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
-from clutr.experiments.live.state_readout import learn_about
+from clutr.experiments.live.dream_visibility import Visibility, visibility_of
+from clutr.experiments.live.outlook import Question, familiarity
+from clutr.experiments.live.state_readout import learn_about, surprise_of
 from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import OpenEpisode, RecordedEpisode, SimulatedEpisode, level_of
@@ -24,6 +26,7 @@ from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dataset import SPLITS
 from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
+from clutr.world_model.views import view_of
 
 Actions = Literal["recorded", "wheel", "random"]
 ACTIONS: tuple[Actions, ...] = ("recorded", "wheel", "random")
@@ -31,6 +34,8 @@ ACTIONS: tuple[Actions, ...] = ("recorded", "wheel", "random")
 MOST_BRANCHES = 4
 LOOK_BACK = 8
 """Steps of the past that an explanation takes in."""
+STEPS_AHEAD = 10
+"""Of looking ahead where steps have no duration; else it is a second."""
 STEERING = 0.6
 """Of a pressed key: full lock throws a car off the road at once."""
 
@@ -52,9 +57,13 @@ class WorldModelSession:
         self.dreamer = self.model.dreamers[MEMORIES[0]]
         self.domain = run.experiment.domain
         engine = self.domain.engine(1)
-        self.space, self.units = engine.action_space, self.domain.observer(engine).quantities
+        observer = self.domain.observer(engine)
+        self.space, self.units, self.objects = engine.action_space, observer.quantities, observer.objects
+        self.moves = 0
+        """Grows with everything that is done, so that what was said of a moment is known to be old."""
         self.discrete = int(self.dataset.about["discrete"])
         self.quantities: list[str] = list(self.dataset.quantities)
+        self.geometry = view_of(self.domain, self.quantities)
         self.known = learn_about(self.model.backbone, self.dreamer, self.dataset)
         self.temperature: float | None = None
         self.horizon = 100
@@ -85,6 +94,7 @@ class WorldModelSession:
     def _show(self, episode: OpenEpisode) -> None:
         self.episode = episode
         self._states = [self.dreamer.memory.initial_state(1)]
+        self._surprises: list[float | None] = [None]
         self._means = self._encode(episode.frames)
         self.frame = 0
         self.stop()
@@ -99,7 +109,10 @@ class WorldModelSession:
         while len(self._states) <= frame:
             place = len(self._states) - 1
             state, latent = self._states[place], self._means[place : place + 1]
-            self._states.append(self.dreamer.memory.step(state, latent, self.episode.actions[place : place + 1])[0])
+            state, expected = self.dreamer.memory.step(state, latent, self.episode.actions[place : place + 1])
+            self._states.append(state)
+            seen = self._means[place + 1 : place + 2]
+            self._surprises.append(float(surprise_of(expected.latent, seen, self.dreamer.scale.active)))
         return self._states[frame]
 
     def seek(self, frame: int) -> None:
@@ -113,6 +126,7 @@ class WorldModelSession:
         """End all dreams, and forget what was changed."""
         self.branches: list[Branch] = []
         self._edits: dict[int, float] = {}
+        self.moves += 1
 
     @property
     def dreaming(self) -> bool:
@@ -159,9 +173,11 @@ class WorldModelSession:
         else:
             self.branches.append(Branch(self._present(), self.frame, RandomWalk(self.space, 1)))
         self._edits = {}
+        self.moves += 1
 
     def edit(self, number: int, value: float) -> None:
         """Change a latent of the present step, in standard deviations; dreams go on from what it is changed to."""
+        self.moves += 1
         if self.dreaming:
             latent = self.branches[0].state.latent.clone()
             latent[0, number] = value
@@ -172,6 +188,7 @@ class WorldModelSession:
     def forget_edits(self) -> None:
         """Take back what was changed of the frame that is seen; a dream keeps its changes."""
         self._edits = {}
+        self.moves += 1
 
     def explain(self, method: str, target: str) -> NDArray[np.float32]:
         """Relevance `[side, side]` of the present real frame's pixels for what the memory says of a target.
@@ -217,6 +234,39 @@ class WorldModelSession:
             f"latent {number}": Target(f"latent {number}", latent=number) for number in self.known.order[:8]
         }
 
+    def visibilities(self) -> list[Visibility]:
+        """Of each dream, which pixels of its present step had been seen."""
+        found = []
+        for branch in self.branches:
+            follows = self.actions == "recorded" and branch.now == self.frame
+            about = self.episode, self.objects, self.quantities
+            found.append(visibility_of(branch, self.dreamer.memory, self.geometry, *about, follows))
+        return found
+
+    def question(self) -> Question:
+        """What the model is to be asked of the present moment: what follows each key, and of going on as now."""
+        keys = [key for key in ("left", "up", "down", "right") if key != "down" or not self.discrete]
+        actions = {"": self._real_action(self.wheel(()))} | {key: self.wheel({key}) for key in keys}
+        seconds = getattr(self.domain, "action_repeat", 0) / 50
+        wheels = None
+        if "wheels_on_road" in self.quantities:
+            wheels = self.known.read_out, self.quantities.index("wheels_on_road")
+        return Question(
+            self.dreamer,
+            self._present(),
+            actions,
+            round(1 / seconds) if seconds else STEPS_AHEAD,
+            wheels,
+            self.dreamer.scale.active,
+            self.seed,
+        )
+
+    def unfamiliar(self) -> float | None:
+        """The share of held-out frames that surprised the model less than the last one that it saw did."""
+        frame = self.branches[0].began if self.dreaming else self.frame
+        self._state(frame)
+        return familiarity(self._surprises[frame], self.known.surprises)
+
     # --- time
 
     def step(self, keys: Collection[str] = ()) -> None:
@@ -237,6 +287,7 @@ class WorldModelSession:
         elif self.frame < len(self.episode.frames) - 1:
             self.frame += 1
         self._edits = {}
+        self.moves += 1
 
     def _real_action(self, wheel: Tensor) -> Tensor:
         return self.episode.actions[self.frame] if self.frame < len(self.episode.actions) else wheel

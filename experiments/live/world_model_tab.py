@@ -6,7 +6,9 @@ from typing import Any
 from nicegui import ui
 
 from clutr.experiments.live.latent_controls import LatentSliders, ReadingsTable
-from clutr.experiments.live.picture_row import OBJECTS, PLAIN, PictureRow
+from clutr.experiments.live.outlook_card import OutlookCard
+from clutr.experiments.live.parts import card
+from clutr.experiments.live.picture_row import INVENTED, OBJECTS, PLAIN, PictureRow
 from clutr.experiments.live.views import COPIED, View
 from clutr.experiments.live.world_model_session import ACTIONS, WorldModelSession
 from clutr.experiments.plots.line_chart import small_chart
@@ -31,22 +33,28 @@ class WorldModelTab:
         self._pressed: set[str] = set()
         targets = session.targets()
         self._overlay, self._target = PLAIN, "lateral offset" if "lateral offset" in targets else next(iter(targets))
+        self._seen = True
         with ui.row().classes("w-full gap-4 items-start") as self._all:
-            with ui.column().classes("gap-3 grow").style("min-width:min(100%,560px);flex-basis:560px"):
+            with ui.column().classes("gap-3").style("min-width:min(100%,560px);flex:3 1 560px"):
                 self._screens = PictureRow(session)
                 self._build_transport()
                 self._build_dreams()
-            with ui.column().classes("gap-3 grow").style("min-width:min(100%,320px);flex-basis:320px"):
+            with ui.column().classes("gap-3").style("min-width:min(100%,320px);flex:2 1 320px"):
+                self._outlook = OutlookCard(session, lambda: self._seen)
                 self._readings = ReadingsTable(session)
                 self._latents = LatentSliders(session, lambda: self.refresh(sliders=False))
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         self.keyboard = ui.keyboard(on_key=self._key, ignore=["input", "select", "textarea"])
         self.refresh()
 
+    def attend(self, seen: bool) -> None:
+        """Whether this tab is looked at: the keys are its own, and it is asked about the future."""
+        self._seen = self.keyboard.active = seen
+
     # --- building
 
     def _build_transport(self) -> None:
-        with ui.element("div").classes("card"):
+        with card("Time, and the wheel"):
             with ui.element("div").classes("transport"):
                 with ui.row().classes("no-wrap gap-2"):
                     self._play = ui.button("Play", on_click=self._toggle).mark("play").props("unelevated dense no-caps")
@@ -55,37 +63,40 @@ class WorldModelTab:
                 self._slider = ui.slider(min=0, max=1, value=0).mark("frame").props('aria-label="frame"')
                 self._slider.on("update:model-value", self._seek, throttle=0.05)
                 self._place = ui.label().classes("note place").mark("place")
+            with ui.element("div").classes("transport"):
+                self._wheel = ui.button(on_click=self._drive).mark("drive").props("outline dense no-caps")
                 with ui.row().classes("no-wrap gap-1"):  # under the pictures, which whoever steers has to see
-                    for key, sign in self._keys():
-                        ui.button(sign, on_click=lambda _, key=key: self._nudge(key)).mark(f"key-{key}").props(
-                            f'flat dense aria-label="{key}"'
-                        )
-            with ui.row().classes("items-center w-full gap-3"):
+                    for key, sign, name in self._keys():
+                        ui.button(f"{sign} {name}", on_click=lambda _, key=key: self._nudge(key)).mark(
+                            f"key-{key}"
+                        ).props("outline dense no-caps")
+            with ui.element("div").classes("choices"):
                 choices = self.session.choices()
                 self._split = ui.select(list(choices), value=self.session.split, label="Split").mark("split")
                 self._split.on_value_change(lambda event: self._select(event.value, 0))
                 number = ui.number("Episode", value=self.session.number, min=0, precision=0).mark("episode")
                 number.on_value_change(lambda event: self._select(self.session.split, int(event.value or 0)))
-                self._episode = number.style("width:6em")
+                self._episode = number
                 overlays = [PLAIN, OBJECTS, *PIXEL_METHODS]
                 self._over = ui.select(overlays, value=PLAIN, label="Overlay on reality").mark("overlay")
-                self._over.on_value_change(self._choose_overlay).style("min-width:11em")
+                self._over.on_value_change(self._choose_overlay)
                 self._of = ui.select(list(self.session.targets()), value=self._target, label="of what is said of")
-                self._of.mark("target").on_value_change(self._choose_overlay).style("min-width:11em")
-                self._wheel = ui.button(on_click=self._drive).mark("drive").props("flat dense no-caps")
+                self._of.mark("target").on_value_change(self._choose_overlay)
             self._note = ui.label().classes("note").mark("note")
 
     def _build_dreams(self) -> None:
-        with ui.element("div").classes("card"):
-            ui.label("Dreams").classes("title")
+        with card("Dreams"):
             with ui.row().classes("items-center w-full gap-3"):
                 ui.button("Branch a dream here", on_click=self._branch).mark("branch").props(
-                    "unelevated dense no-caps color=red-8"
+                    "unelevated dense no-caps color=red-9"
                 )
                 ui.button("Wake up", on_click=self._stop).mark("wake").props("outline dense no-caps")
+            with ui.element("div").classes("choices"):
                 names = {name: WORDS[name] for name in ACTIONS}
                 self._actions = ui.select(names, value=self.session.actions, label="Actions in dreams").mark("actions")
-                self._actions.on_value_change(self._choose_actions).style("min-width:12em")
+                self._actions.on_value_change(self._choose_actions)
+                self._dreamt = ui.select([PLAIN, INVENTED], value=PLAIN, label="Overlay on dreams").mark("on-dreams")
+                self._dreamt.on_value_change(self._choose_overlay)
             with ui.row().classes("items-center w-full gap-3 sliders"):
                 with ui.element("div").classes("slider"):
                     self._heat = ui.label().classes("told").mark("temperature-words")
@@ -150,8 +161,10 @@ class WorldModelTab:
         self._pause()
         if self.session.episode.driven:
             self._select(self.session.split, self.session.number)
-        else:
-            self._try(self.session.drive)
+            return
+        self._try(self.session.drive)
+        if self.session.episode.driven and not self.session.discrete:
+            self._toggle()  # a car is driven at once; a maze waits for a key
 
     def _branch(self) -> None:
         self._try(self.session.branch)
@@ -177,10 +190,13 @@ class WorldModelTab:
         self._heat.text = "Temperature 0, as expected" if warmth is None else f"Temperature {warmth:.2f}, drawn"
         self._far.text = f"Horizon {self.session.horizon} step{'' if self.session.horizon == 1 else 's'}"
 
-    def _keys(self) -> list[tuple[str, str]]:
-        """The keys that do something in this environment, and their signs."""
-        signs = [("left", "◀"), ("up", "▲"), ("down", "▼"), ("right", "▶")]
-        return [each for each in signs if each[0] != "down" or not self.session.discrete]
+    def _keys(self) -> list[tuple[str, str, str]]:
+        """The keys that do something in this environment, their signs and their names."""
+        names = {"left": "turn left", "up": "go", "right": "turn right"}
+        if not self.session.discrete:
+            names = {"left": "left", "up": "gas", "down": "brake", "right": "right"}
+        signs = {"left": "◀", "up": "▲", "down": "▼", "right": "▶"}
+        return [(key, signs[key], name) for key, name in names.items()]
 
     def _choose_overlay(self) -> None:
         self._overlay, self._target = str(self._over.value), str(self._of.value)
@@ -206,8 +222,10 @@ class WorldModelTab:
     def refresh(self, sliders: bool = True) -> None:
         """Show the session as it is; `sliders` says whether those of the latents move too."""
         view = self.session.view()
-        self._screens.show(view, self._overlay, self._target)
-        self._slider._props["max"] = max(view.frames - 1, 1)
+        self._screens.show(view, self._overlay, self._target, str(self._dreamt.value))
+        if self._slider._props["max"] != max(view.frames - 1, 1):
+            self._slider._props["max"] = max(view.frames - 1, 1)
+            self._slider.update()
         self._slider.value = view.frame
         self._place.text = f"frame {view.frame + 1} of {view.frames}"
         self._all.classes(**{"add" if self.session.steered else "remove": "steering"})

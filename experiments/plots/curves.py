@@ -108,13 +108,13 @@ def _draw(plot: Axes, curve: Curve, role: str) -> None:
 
 
 def _bound(plot: Axes, quantity: str) -> None:
-    if quantity.rsplit("/", 1)[-1] in _FRACTIONS:
+    if is_fraction(quantity):
         plot.set_ylim(-0.03, 1.03)
         plot.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
 
 
 def _latest(curves: Iterable[Curve], quantity: str) -> str:
-    words = percent if quantity.rsplit("/", 1)[-1] in _FRACTIONS else number
+    words = percent if is_fraction(quantity) else number
     return " / ".join(words(curve.smooth()[-1]) for curve in curves if len(curve))
 
 
@@ -232,6 +232,21 @@ def _others(columns: Columns, students: Sequence[str]) -> list[str]:
     return [chart for chart in charts if chart]
 
 
+def quantities(names: Iterable[str], suite_metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """What runs with such columns are told by, most important first: titles by column.
+
+    A `<student>/...` stands for the same quantity of each student.
+    """
+    names = list(names)
+    own = {f"<student>/{name}": title for name, title in _STUDENTS.items()}
+    return _evaluations(names, suite_metrics) | own | _curriculum(names)
+
+
+def is_fraction(quantity: str) -> bool:
+    """Whether a column holds shares of 1."""
+    return quantity.rsplit("/", 1)[-1] in _FRACTIONS
+
+
 def method_curves(runs: Sequence[tuple[str, Columns]], source: str, suite_metrics: Mapping[str, Metric]) -> Panel:
     """Several methods over each other.
 
@@ -244,10 +259,8 @@ def method_curves(runs: Sequence[tuple[str, Columns]], source: str, suite_metric
     roles = method_roles(methods)
     seeds = {method: sum(1 for name, _ in runs if name == method) for method in methods}
     names = list(dict.fromkeys(name for _, columns in runs for name in columns))
-    quantities = list(_evaluations(names, suite_metrics).items())
-    quantities += [(f"<student>/{name}", title) for name, title in _STUDENTS.items()]
-    quantities += list(_curriculum(names).items())
-    charts = [chart for name, title in quantities if (chart := _method_chart(name, title, runs, roles))]
+    titles = quantities(names, suite_metrics).items()
+    charts = [chart for name, title in titles if (chart := _method_chart(name, title, runs, roles))]
     if not charts:
         return Panel("methods", "Methods side by side", note("None of these runs has metrics yet."), source)
     counts = ", ".join(f"{method}: {n} seed{'s' * (n != 1)}" for method, n in seeds.items())

@@ -89,3 +89,11 @@ def with_objects(picture: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArra
     colours = np.array(OBJECT_COLOURS, np.float64)[np.minimum(masks, len(OBJECT_COLOURS) - 1)]
     share = np.where(masks > 0, TINT, 0.0)[..., None]
     return ((1 - share) * picture + share * colours).round().astype(np.uint8)
+
+
+def with_invented(picture: NDArray[np.uint8], invented: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A picture `[H, W, 3]` with the pixels of a mask `[H, W]` striped: colour alone is not for all."""
+    rows, columns = np.indices(invented.shape)
+    share = np.where(invented, np.where((rows + columns) % 4 < 1, 0.85, 0.4), 0.0)[..., None]
+    shown: NDArray[np.uint8] = ((1 - share) * picture + share * np.array([170.0, 70.0, 230.0])).round().astype(np.uint8)
+    return shown

@@ -218,8 +218,10 @@ def _shrink(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     return shrunk
 
 
-def latent_map_data(run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns) -> LatentMapData | None:
-    """All recorded latents with their scores, and the levels of some; None if the curriculum has no latents."""
+def latent_map_data(
+    run: RunDirectory, records: Sequence[ProposalRecord], columns: Columns, previews: int = PREVIEWS
+) -> LatentMapData | None:
+    """All recorded latents with their scores, and pictures of at most `previews` levels; None without latents."""
     records = [record for record in records if record.latents is not None]
     if not records:
         return None
@@ -234,8 +236,10 @@ def latent_map_data(run: RunDirectory, records: Sequence[ProposalRecord], column
     ]
     steps = np.concatenate([np.full(len(record.levels), float(record.steps)) for record in records])
     levels = type(records[0].levels).concatenate([record.levels for record in records])
-    sampled = np.array(spread(len(levels), PREVIEWS), dtype=np.int64)
-    shown = levels[torch.as_tensor(sampled)]
+    sampled = np.array(spread(len(levels), previews), dtype=np.int64)
+    pictures = np.zeros((0, 1, 1, 3), np.uint8)
+    if len(sampled):
+        pictures = _shrink(domain.render(levels[torch.as_tensor(sampled)]).cpu().numpy(), PREVIEW_PIXELS)
     everything = np.concatenate(scores)
     return LatentMapData(
         latents=latents,
@@ -243,7 +247,7 @@ def latent_map_data(run: RunDirectory, records: Sequence[ProposalRecord], column
         scores=everything,
         score_name=name.replace("_", " "),
         sampled=sampled,
-        images=_shrink(domain.render(shown).cpu().numpy(), PREVIEW_PIXELS),
+        images=pictures,
         captions=[
             f"At {short_count(steps[index])} steps"
             + (f", {_say(name, everything[index])}" if is_number(everything[index]) else "")

@@ -1,4 +1,4 @@
-"""Two small world models and a curriculum run, which all tests of the live page share, and a browser that shows them.
+"""Small world models and curriculum runs, which all tests of the live page share, and one browser that shows them.
 
 Screenshots go where the environment variable CLUTR_SCREENSHOTS says, else into the test's temporary directory.
 """
@@ -70,17 +70,54 @@ def curriculum_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tasks"
 
 
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose curriculum chooses no latents."""
+    folder = tmp_path_factory.mktemp("inspect") / "plain"
+    assert main(["train", "maze-dr-debug", "--run", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def broken_run(plain_run: Path) -> Path:
+    """A run whose configuration cannot be read."""
+    folder = plain_run.parent / "broken"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("seed: [")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained_world(maze_world: WorldModelRun) -> Path:
+    """A world model of which only the backbone is trained yet."""
+    folder = maze_world.path.parent / "untrained"
+    shutil.copytree(maze_world.path, folder)
+    for path in folder.glob("memory-*"):
+        path.unlink()
+    rows = "update,backbone/loss,trained/loss\n1,2.5,\n2,1.5,\n3,,0.5\n"
+    (folder / "metrics.csv").write_text(rows)
+    return folder
+
+
 # --- the page in a browser
 
 
 @pytest.fixture(scope="session")
-def address(probed_world: WorldModelRun, curriculum_run: Path, car_world: WorldModelRun) -> Iterator[str]:
-    """A served page: mazes, their probes, a curriculum, cars."""
+def address(
+    probed_world: WorldModelRun,
+    curriculum_run: Path,
+    car_world: WorldModelRun,
+    plain_run: Path,
+    broken_run: Path,
+    untrained_world: Path,
+) -> Iterator[str]:
+    """A served page: mazes, their probes, two curricula, cars, a run that cannot be opened, one in training."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "import sys; from clutr.experiments.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    runs = [str(path) for path in (probed_world.path, curriculum_run, car_world.path)]
+    worlds = (probed_world.path, car_world.path)
+    runs = [str(path) for path in (*worlds, curriculum_run, plain_run, broken_run, untrained_world)]
     options = ["--no-browser", "--port", str(port), "--manifolds", str(curriculum_run.parent / "manifolds")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NICEGUI"))}
     server = subprocess.Popen([sys.executable, "-c", command, "inspect", *runs, *options], env=environment)
@@ -97,7 +134,7 @@ def address(probed_world: WorldModelRun, curriculum_run: Path, car_world: WorldM
         server.wait(20)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         assert "CLUTR_REQUIRE_BROWSER" not in os.environ, "the browser tests were to run, and no Chromium is installed"
@@ -109,31 +146,73 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+class Shared:
+    """One page for all tests: opening it anew for each would take most of their time. One that failed is reopened.
+
+    Args:
+        browser: shows it.
+        address: of the server.
+    """
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        self._browser, self._address, self._failed = browser, address, 0
+        self.page: Page | None = None
+        self.complaints: list[str] = []
+        self.received: list[str] = []
+        """Messages of the server that change the page."""
+
+    def opened(self, failed: int) -> Page:
+        """The page. `failed`: how many tests have failed so far."""
+        if self.page is not None and failed > self._failed:
+            self.page.close()
+            self.page = None
+        self._failed = failed
+        if self.page is None:
+            self.page = self._open()
+        self.complaints.clear()
+        return self.page
+
+    def _open(self) -> Page:
+        page = self._browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        page.on("websocket", lambda socket: socket.on("framereceived", self._receive))
+        page.goto(self._address)
+        page.get_by_role("tab", name="Side by side").wait_for()
+        return page
+
+    def _receive(self, payload: Any) -> None:
+        if '"update"' in str(payload)[:20]:
+            self.received.append(str(payload))
+
+
+@pytest.fixture(scope="session")
+def shared(address: str, chromium: Browser) -> Shared:
+    return Shared(chromium, address)
+
+
 @pytest.fixture
-def page(address: str, chromium: Browser) -> Iterator[Page]:
-    """The page, opened; whatever it complains about fails the test at its end."""
-    complaints: list[str] = []
-    opened = chromium.new_page(viewport={"width": 1440, "height": 900})
-    opened.set_default_timeout(TIMEOUT_MS)
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-    opened.goto(address)
-    opened.get_by_text("What the latents tell").wait_for()
+def page(shared: Shared, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page at the first world model; whatever it complained about meanwhile fails the test at its end."""
+    opened = shared.opened(request.session.testsfailed)
+    opened.set_viewport_size({"width": 1440, "height": 900})
+    opened.get_by_role("tab", name="World model: probed").click()
+    opened.get_by_text("What the latents tell").filter(visible=True).wait_for()
     rest(opened)
     yield opened
-    assert complaints == []
-    opened.close()
+    assert shared.complaints == []
 
 
 @pytest.fixture
 def keep(page: Page, tmp_path: Path) -> Callable[[str], None]:
-    """Keeps screenshots of the page at desktop and phone width under a name."""
+    """Keeps screenshots of the page at the widths of a phone, a tablet and a desktop under a name."""
     folder = Path(os.environ.get("CLUTR_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
 
     def kept(name: str) -> None:
-        for device, width, height in (("phone", 390, 844), ("desktop", 1440, 900)):
+        for device, width, height in (("phone", 390, 844), ("tablet", 768, 1024), ("desktop", 1440, 900)):
             page.set_viewport_size({"width": width, "height": height})
             rest(page)
             wide = page.evaluate("document.documentElement.scrollWidth")
@@ -174,8 +253,9 @@ def choose(page: Page) -> Callable[[str, str], None]:
     """Takes an option of a select, both by their names."""
 
     def chosen(label: str, option: str) -> None:
-        page.get_by_label(label).filter(visible=True).click()
-        page.get_by_role("option", name=option, exact=True).click()
+        page.get_by_label(label, exact=True).filter(visible=True).click()
+        offered = page.get_by_role("option", name=option, exact=True)
+        offered.last.click()  # a list that was used before may still be closing
 
     return chosen
 
@@ -186,7 +266,7 @@ def pull(page: Page) -> Callable[[str, float], None]:
 
     def pulled(name: str, share: float) -> None:
         rest(page)  # a slider that still moves down would be missed
-        slider = page.get_by_role("slider", name=name, exact=True)
+        slider = page.get_by_role("slider", name=name, exact=True).filter(visible=True)
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
         assert box is not None
@@ -208,18 +288,22 @@ def pull(page: Page) -> Callable[[str, float], None]:
 @pytest.fixture
 def press(page: Page) -> Callable[[str], None]:
     """Presses a button by its name."""
-    return lambda name: page.get_by_role("button", name=name, exact=True).click()
+    return lambda name: page.get_by_role("button", name=name, exact=True).filter(visible=True).click()
 
 
 @pytest.fixture
 def mazes(page: Page, choose: Callable[[str, str], None], pull: Callable[[str, float], None]) -> Page:
     """At an episode's first frame, awake, whatever an earlier test has left: all pages share their sessions."""
-    back = page.get_by_role("button", name="Back to the recording")
-    if back.is_visible():
-        back.click()
+    pause, back = (page.get_by_role("button", name=name).filter(visible=True) for name in ("Pause", "Back to the rec"))
+    for button in (pause, back):
+        if button.is_visible():
+            button.click()
+    choose("Actions in dreams", "as in reality")
+    choose("Overlay on reality", "none")
+    choose("Overlay on dreams", "none")
     choose("Split", "test")
     for number in "10":
-        page.get_by_label("Episode").fill(number)
+        page.get_by_label("Episode").filter(visible=True).fill(number)
         expect(page.get_by_text(f"Split: test; episode {number}, recorded")).to_be_visible()
     expect(page.get_by_text("frame 1 of 21")).to_be_visible()
     pull("temperature", 0)

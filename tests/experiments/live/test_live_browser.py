@@ -1,4 +1,4 @@
-"""The other tabs in a real browser: a curriculum's map and student, the probes; and what is not served."""
+"""The other tabs in a real browser: curricula, students, runs side by side, probes; and what is not served."""
 
 import http.client
 import re
@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import rest
 from playwright.sync_api import Browser, Page, expect
 
@@ -21,8 +22,8 @@ RING = ".map circle"
 
 @pytest.fixture
 def tasks(page: Page) -> Page:
-    page.get_by_role("tab", name="Curriculum").click()
-    page.get_by_text("Map of tasks").wait_for()
+    page.get_by_role("tab", name="Curriculum: tasks").click()
+    page.get_by_role("heading", name="Map of tasks").wait_for()
     rest(page)
     return page
 
@@ -96,6 +97,81 @@ def test_a_click_shows_a_task_and_a_drag_decodes(
     assert changed("The level", decoded) == level
 
 
+def test_the_arrow_keys_move_the_point_on_the_map(tasks: Page, source: Source, changed: Changed) -> None:
+    tasks.mouse.click(*first_dot(tasks))
+    expect(tasks.get_by_text("proposed at")).to_be_visible()
+    level = source("The level")
+    before = ring(tasks, lambda *_: True)
+    tasks.get_by_label("map of tasks: arrow keys move the point").focus()
+    for _ in range(30):
+        tasks.keyboard.press("ArrowLeft")
+    expect(tasks.get_by_text("decoded from a point near task")).to_be_visible()
+    rest(tasks)
+    x, _ = ring(tasks, lambda x, _: x < before[0])
+    assert x < before[0]
+    changed("The level", level)
+
+
+def test_any_level_of_any_suite_is_chosen_and_watched(
+    page: Page, choose: Choose, press: Press, source: Source, changed: Changed, keep: Callable[[str], None]
+) -> None:
+    page.get_by_role("tab", name="Curriculum: plain").click()
+    expect(page.get_by_text("It has no map of tasks")).to_be_visible()
+    expect(page.locator("svg.curve-chart").filter(visible=True)).not_to_have_count(0)
+    first = source("The level")
+    choose("Levels", "suite dcd7")
+    expect(page.get_by_text("of the suite dcd7").filter(visible=True)).to_be_visible()
+    second = changed("The level", first)
+    choose("Level", "Labyrinth")
+    expect(page.get_by_text("Labyrinth of the suite dcd7").filter(visible=True)).to_be_visible()
+    changed("The level", second)
+    press("Watch the student")
+    expect(page.get_by_text(re.compile(r"^Step [1-9]")).filter(visible=True)).to_be_visible()
+    press("Stop")
+    keep("suite")
+
+
+def test_runs_stand_side_by_side(page: Page, choose: Choose, press: Press, keep: Callable[[str], None]) -> None:
+    page.get_by_role("tab", name="Side by side").click()
+    rows = page.locator("table.runs tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("finished")
+    returns = page.get_by_role("img", name=re.compile("Return on own levels, latest: tasks .*, plain"))
+    expect(returns.locator("polyline")).to_have_count(2)
+    choose("Levels", "suite small")
+    press("Watch them")
+    for name in ("tasks", "plain"):
+        expect(page.locator("figure", has_text=re.compile(rf"^{name}.* Step [1-9]"))).to_be_visible()
+    press("Stop")
+    keep("side-by-side")
+
+
+def test_a_run_that_cannot_be_opened_stops_nobody(page: Page) -> None:
+    page.get_by_role("tab", name="Not opened: broken").click()
+    expect(page.get_by_text("is not valid YAML")).to_be_visible()
+    page.get_by_role("tab", name="World model: untrained").click()
+    expect(page.get_by_text("This world model is not trained yet")).to_be_visible()
+    expect(page.get_by_role("img", name="Loss, latest: backbone 1.50, trained 0.500")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_nothing_serious(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    found = []
+    for tab in page.get_by_role("tab").all():
+        name = tab.inner_text()
+        if name.startswith("Probes"):  # a page of its own, in a frame
+            continue
+        tab.click()
+        rest(page)
+        found += [
+            f"{name}: {each['id']} {each['nodes'][0]['html'][:200]}"
+            for each in Axe().run(page).response["violations"]
+            if each["impact"] in ("serious", "critical")
+        ]
+    assert found == []
+
+
 def test_the_student_is_watched_and_stopped(tasks: Page, press: Press) -> None:
     tasks.mouse.click(*first_dot(tasks))
     press("Watch the student")
@@ -112,8 +188,8 @@ def test_the_student_is_watched_and_stopped(tasks: Page, press: Press) -> None:
 def test_a_finger_drags_too(address: str, chromium: Browser) -> None:
     phone = chromium.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     phone.goto(address)
-    phone.get_by_role("tab", name="Curriculum").tap()
-    phone.get_by_text("Map of tasks").wait_for()
+    phone.get_by_role("tab", name="Curriculum: tasks").tap()
+    phone.get_by_role("heading", name="Map of tasks").wait_for()
     rest(phone)
     touch = phone.context.new_cdp_session(phone)
     for kind, share in (("Start", 0.2), ("Move", 0.4), ("Move", 0.8)):

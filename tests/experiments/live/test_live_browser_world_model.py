@@ -14,14 +14,26 @@ Changed = Callable[[str, Any], Any]
 Source = Callable[[str], Any]
 
 
+STEPS = 9
+PRESS_AND_WAIT = """() => new Promise(done => {
+    const seen = (kind, words) => [...document.querySelectorAll(kind)].find(
+        element => element.offsetParent && element.innerText.startsWith(words));
+    const picture = seen('figure', 'Dream 1').querySelector('img'), began = performance.now();
+    new MutationObserver(() => requestAnimationFrame(() => done(performance.now() - began))).observe(
+        picture, {attributes: true, attributeFilter: ['src']});
+    seen('button', 'Step').click();
+    setTimeout(() => done(NaN), 5000);
+})"""
+
+
 def readings(page: Page) -> list[list[str]]:
     """The table's rows: name, true, seen, dreamt, R²."""
-    rows = page.locator(".readings tbody tr")
+    rows = page.locator(".readings:not(.risks) tbody tr").filter(visible=True)
     return [row.locator("th,td").all_inner_texts() for row in rows.all()]
 
 
 def chart(page: Page) -> Locator:
-    return page.locator("svg.small-chart polyline")
+    return page.locator("svg.small-chart polyline").filter(visible=True)
 
 
 def test_time_goes_on_and_back(mazes: Page, press: Press, pull: Pull, source: Source, changed: Changed) -> None:
@@ -60,11 +72,11 @@ def test_episodes_are_chosen(mazes: Page, choose: Choose, source: Source, change
     choose("Split", "train")
     expect(mazes.get_by_text("Split: train; episode 0, ")).to_be_visible()
     train = changed("Reality", test)
-    mazes.get_by_label("Episode").fill("2")
+    mazes.get_by_label("Episode").filter(visible=True).fill("2")
     expect(mazes.get_by_text("Split: train; episode 2, ")).to_be_visible()
     changed("Reality", train)
-    mazes.get_by_label("Episode").fill("99999")
-    expect(mazes.get_by_label("Episode")).not_to_have_value("99999")
+    mazes.get_by_label("Episode").filter(visible=True).fill("99999")
+    expect(mazes.get_by_label("Episode").filter(visible=True)).not_to_have_value("99999")
     choose("Split", "test")
     expect(mazes.get_by_text("Split: test; episode 0, ")).to_be_visible()
     assert source("Reality") == test
@@ -119,6 +131,52 @@ def test_a_dream_is_branched_compared_and_left(
     press("Play")
     expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
     expect(mazes.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_a_dream_shows_what_it_invented(mazes: Page, press: Press, choose: Choose, source: Source) -> None:
+    press("Branch a dream here")
+    expect(mazes.locator("figure", has_text="Dream 1").first).to_be_visible()
+    plain = source("Dream 1")
+    choose("Overlay on dreams", "what was invented")
+    expect(mazes.get_by_text("invented (striped), by the true motion")).to_be_visible()
+    assert source("Dream 1") != plain
+    choose("Actions in dreams", "a random walk")
+    expect(mazes.get_by_text("not told: the dream goes its own way")).to_be_visible()
+    assert source("Dream 1") == plain
+
+
+def test_it_is_said_what_each_key_leads_to_and_how_familiar_the_moment_is(mazes: Page, press: Press) -> None:
+    keys = mazes.locator(".risks tbody th").filter(visible=True)
+    expect(keys).to_have_text(["go on", "◀ left", "▲ up", "▶ right"])
+    press("Step")
+    meters = mazes.get_by_role("meter").filter(visible=True)
+    expect(meters).to_have_count(2)  # of an episode's first frame nothing had been expected
+    expect(meters.last).to_have_attribute("aria-label", re.compile(r"this frame surprises more than .* of test frames"))
+    press("Branch a dream here")
+    expect(meters.last).to_have_attribute("aria-label", re.compile("the last frame before the dream surprises"))
+
+
+def test_a_dream_step_is_one_message_of_a_few_kilobytes(mazes: Page, press: Press, shared: Any) -> None:
+    press("Branch a dream here")
+    press("Step")
+    expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
+    rest(mazes)
+    mazes.wait_for_timeout(600)  # until the outlook of the moment has come, too
+    rest(mazes)
+    shared.received.clear()
+    press("Step")
+    expect(mazes.get_by_text("dream 1: 2 steps,")).to_be_visible()
+    pictures = [message for message in shared.received if "data:image/png" in message]
+    assert len(pictures) == 1, "pictures, readings and sliders come together"
+    assert len(pictures[0]) < 40_000
+    assert pictures[0].count("data:image/png") <= 4, "reality, reconstruction, dream, error: none is sent twice"
+    print(f"a dream step reaches the screen after {latency(mazes):.0f} ms, the median of {STEPS}")
+
+
+def latency(page: Page) -> float:
+    """Milliseconds from a press of Step until the browser draws the dream's next picture: the median."""
+    found: list[float] = [page.evaluate(PRESS_AND_WAIT) for _ in range(STEPS)]
+    return sorted(found)[STEPS // 2]
 
 
 def test_at_temperature_0_dreams_are_alike(mazes: Page, press: Press, source: Source) -> None:

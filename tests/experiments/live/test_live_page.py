@@ -17,9 +17,10 @@ from starlette.responses import PlainTextResponse
 from clutr.experiments.cli.main import main
 from clutr.experiments.live.csrf import OwnRequests
 from clutr.experiments.live.curriculum_session import CurriculumSession
-from clutr.experiments.live.page import Session, add_routes, open_session, require_address
+from clutr.experiments.live.page import add_routes, require_address
 from clutr.experiments.live.probes_page import has_probes, probes_page
 from clutr.experiments.live.sanity_checks import sanity_check_of
+from clutr.experiments.live.sessions import Refused, Session, TrainingSession, open_session, open_sessions
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
@@ -72,9 +73,9 @@ def test_the_world_tab(maze_world: WorldModelRun) -> None:
         assert session.horizon == 7
         element(user, "actions").value = "wheel"
         assert session.actions == "wheel"
-        before = element(user, "picture-reality").source
+        before = element(user, "picture-reality")._props["src"]
         element(user, "overlay").value = "objects"
-        assert element(user, "picture-reality").source != before
+        assert element(user, "picture-reality")._props["src"] != before
         element(user, "overlay").value = "occlusion"
         await user.should_see("not checked")
         element(user, "target").value = "reward"
@@ -117,9 +118,54 @@ def test_two_tabs_and_the_curriculum(maze_world: WorldModelRun, curriculum_run: 
         user.find(marker="watch").click()
         await user.should_see("return 0.", retries=PATIENCE)
         user.find(marker="stop").click()
-        assert element(user, "student").source.startswith("data:image/png")
+        assert element(user, "picture-student")._props["src"].startswith("data:image/png")
 
     on_page([WorldModelSession(maze_world), tasks], steps)
+
+
+def test_one_bad_run_is_shown_with_its_error_beside_the_others(
+    plain_run: Path, broken_run: Path, tmp_path: Path
+) -> None:
+    sessions = open_sessions([broken_run, plain_run, tmp_path / "nowhere"], tmp_path)
+    assert [type(each) for each in sessions] == [Refused, CurriculumSession, Refused]
+    reasons = [each.reason for each in sessions if isinstance(each, Refused)]
+    assert "config.yaml is not valid YAML" in reasons[0]
+    assert "neither a world model" in reasons[1]
+    assert all("\n" not in reason for reason in reasons)
+
+    async def steps(user: User) -> None:
+        await user.should_see("Not opened: broken")
+        await user.should_see("is not valid YAML")
+        user.find(marker="tab-2").click()
+        await user.should_see("It has no map of tasks")
+
+    on_page(sessions, steps)
+    with pytest.raises(RunError, match="is not valid YAML"):
+        open_sessions([broken_run], tmp_path)
+
+
+def test_a_world_model_opens_as_soon_as_it_is_trained(untrained_world: Path, maze_world: WorldModelRun) -> None:
+    session = open_session(untrained_world, untrained_world)
+    assert isinstance(session, TrainingSession)
+    assert not session.ready
+    sessions: list[Session] = [session]
+
+    async def steps(user: User) -> None:
+        await user.should_see("3 updates: ")
+        assert "Loss, latest: backbone 1.50, trained 0.500" in element(user, "curves").content
+        await user.should_not_see("Open the model")
+        for path in maze_world.path.glob("memory-*"):
+            (untrained_world / path.name).write_bytes(path.read_bytes())
+        await user.should_see("Open the model", retries=60)
+        user.find(marker="open-model").click()
+        await user.should_see("What the latents tell")
+        assert isinstance(sessions[0], WorldModelSession)
+
+    try:
+        on_page(sessions, steps)
+    finally:
+        for path in untrained_world.glob("memory-*"):
+            path.unlink()
 
 
 def test_nothing_of_a_run_is_served_as_a_file(maze_world: WorldModelRun) -> None:
