@@ -18,7 +18,7 @@ GAP, HEAD, FOOT, CURVE = 12, 20, 18, 46
 REST_SECONDS = 1.0
 """For which the end of a level stays."""
 COLOURS = 64
-"""Of a GIF: drawings have few, and half as many bits make half as large a file."""
+"""Of a GIF are kept as they are, and as many stand for all others: drawings have few."""
 _INK, _MUTED, _GOOD, _BAD, _ACCENT = (27, 32, 39), (93, 103, 116), (29, 127, 78), (179, 57, 47), (31, 95, 191)
 
 Picture = NDArray[np.uint8]
@@ -49,7 +49,10 @@ def _column(episode: FilmedEpisode, step: int, side: int) -> Image.Image:
     """One player at one step."""
     frame = _fitted(episode.frames[step], side)
     if episode.saliency is not None:
-        frame = _beside(frame, _heat(episode.saliency[step], side // 2))
+        heat = Image.new("RGB", (side // 2, side // 2 + FOOT), "white")
+        heat.paste(_heat(episode.saliency[step], side // 2), (0, 0))
+        ImageDraw.Draw(heat).text((0, side // 2 + 2), "what matters", fill=_MUTED, font=ImageFont.load_default(12))
+        frame = _beside(frame, heat)
     below = FOOT + (CURVE if episode.expected is not None else 0)
     column = Image.new("RGB", (frame.width, HEAD + frame.height + below), "white")
     column.paste(frame, (0, HEAD))
@@ -105,7 +108,8 @@ def _draw_curve(
     draw.line((left, top + height, left + width, top + height), fill=(217, 222, 229))
     points = [(float(x), float(y)) for x, y in zip(across, down, strict=True)]
     draw.line(points if len(points) > 1 else 2 * points, fill=_ACCENT, width=2)
-    draw.text((left, top), f"expects {values[step]:.2f}", fill=_ACCENT, font=font)
+    words = f"expects {values[step]:.2f}"
+    draw.text((left + width - font.getlength(words), top - FOOT + 2), words, fill=_ACCENT, font=font)
 
 
 def write_film(frames: Sequence[Picture], path: Path, fps: float) -> None:
@@ -141,10 +145,18 @@ def write_film(frames: Sequence[Picture], path: Path, fps: float) -> None:
 
 
 def _palette(frames: Sequence[Picture]) -> Image.Image:
-    """Colours for a GIF: each distinct one counts once, so that a small agent is not lost to a large wall."""
-    seen = np.concatenate([frame.reshape(-1, 3) & 0xF8 for frame in frames[:: max(1, len(frames) // 16)]])
-    distinct = np.unique(seen, axis=0)
-    return Image.fromarray(distinct[None] | distinct[None] >> 5).quantize(COLOURS)
+    """Colours for a GIF: the most frequent ones as they are, and a few for all others, of which each counts once."""
+    seen = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: max(1, len(frames) // 8)]]).astype(np.int32)
+    codes, counts = np.unique(seen @ np.array([65_536, 256, 1], np.int32), return_counts=True)
+    ranked = codes[np.argsort(-counts, kind="stable"), None] >> np.array([16, 8, 0])
+    ranked = (ranked & 255).astype(np.uint8)
+    colours, rest = ranked[:COLOURS].ravel().tolist(), ranked[COLOURS:]
+    if len(rest):
+        others = Image.fromarray(np.ascontiguousarray(rest[None])).quantize(COLOURS).getpalette() or []
+        colours += others[: 3 * COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours)
+    return palette
 
 
 def require_kind(path: Path) -> None:

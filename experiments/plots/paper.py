@@ -83,7 +83,15 @@ def interval_rows(panels: Mapping[str, Mapping[str, Interval]], percent: bool) -
     for plot, (title, found) in zip(plots, panels.items(), strict=True):
         for row, (method, look) in enumerate(looks(methods).items()):
             estimate = found[method]
-            plot.plot([estimate.low, estimate.high], [row, row], color=look["color"], linewidth=5, alpha=0.35, ls="-")
+            plot.plot(
+                [estimate.low, estimate.high],
+                [row, row],
+                color=look["color"],
+                linewidth=5,
+                alpha=0.35,
+                ls="-",
+                marker="none",
+            )
             plot.plot([estimate.value], [row], color=look["color"], marker=look["marker"], linestyle="none")
         plot.set(title=title, yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
         plot.set_yticklabels(methods if plot is plots[0] else [])
