@@ -174,7 +174,7 @@ def causal_effects(
         control = float(slopes[1:].mean(1).square().mean().sqrt())
         copied = _copied(seer.probe, column, unit[starts.states.shape[1] :] * spread[starts.states.shape[1] :])
         lasts, score, read_out = float(recorded[column]), reader.score[column], seer.score[column]
-        asked, passed, why = _verdict(quantity, known, score, read_out, lasts, slope, control)
+        asked, passed, why = _verdict(quantity, known, score, read_out, lasts, slope, control, copied)
         found.append(CausalEffect(
             quantity, len(starts.actions), score, read_out, lasts, slope, control, copied, asked, passed, why
         ))  # fmt: skip
@@ -224,6 +224,7 @@ def _verdict(
     lasts: float,
     slope: Interval,
     control: float,
+    copied: float,
 ) -> tuple[bool, bool, str]:
     """Whether it was asked, whether it passed, and why in words."""
     if known is not None and quantity not in known:
@@ -235,5 +236,7 @@ def _verdict(
     if lasts < LASTS:
         return False, False, f"cannot tell: {lasts:.2f} of it lasts so long in the recordings"
     limit = max(SHARE * lasts, 2 * control)
-    compared = f"of a push {slope} is left, {lasts:.2f} in the recordings, {control:.2f} of random pushes"
-    return True, slope.low > limit, compared
+    compared = f"of a push {slope} is left, {lasts:.2f} in the recordings, {control:.2f} of random pushes, "
+    compared += f"{copied:.2f} if the pushed picture simply stayed"
+    better = max(abs(slope.low - lasts), abs(slope.high - lasts)) < abs(copied - lasts)
+    return True, slope.low > limit and better, compared

@@ -142,7 +142,8 @@ def state_probe_panel(values: Mapping[str, Any], source: str) -> Panel:
         + "which a quantity cannot be seen do not count. Known: beyond a control task with random values by place, and "
         + "beyond the best of several untrained cores. It does not show that the model uses what can be read: the "
         + "lower table does. Left of a push: change of what the dream shows over the change that was pushed, in the "
-        + "quantity's units; passed if it is more than half of what lasts in the recordings.",
+        + "quantity's units; passed if it is more than half of what lasts in the recordings, and nearer to it than if "
+        + "the pushed picture simply stayed.",
         f"n = up to {number(steps)} steps of {levels} levels; {source}.",
     )
     return Panel("state", "State probes", body or note("No readings."), caption)
