@@ -170,3 +170,4 @@ class StudentConfig(Protocol):
 
 
 STUDENTS: Registry[type[StudentConfig]] = Registry("student", "clutr.agents.*")
+"""Students by name, each by the dataclass of its options."""

@@ -206,3 +206,4 @@ class LevelError(ValueError):
 
 
 DOMAINS: Registry[type[Domain]] = Registry("domain", "clutr.envs.*.domain")
+"""Domains by name."""

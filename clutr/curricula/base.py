@@ -205,3 +205,4 @@ class CurriculumConfig(Protocol):
 
 
 CURRICULA: Registry[type[CurriculumConfig]] = Registry("curriculum", "clutr.curricula.*")
+"""Curricula by name, each by the dataclass of its options."""

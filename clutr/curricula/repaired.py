@@ -1,6 +1,6 @@
 """REPAIRED: PAIRED's teacher makes levels, and each student replays the best of them from a buffer of its own.
 
-Source: "Replay-NoisyExpert Adversarial Environment Design", arXiv 2110.02439, algorithm 2. One coin decides for both
+Source: "Replay-Guided Adversarial Environment Design", arXiv 2110.02439, algorithm 2. One coin decides for both
 students whether a batch is replayed. They learn on replayed levels only, and the teacher learns only from the regret of
 what it has just made: on replayed batches the students play different levels, and their difference is no regret.
 """

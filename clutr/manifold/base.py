@@ -97,3 +97,4 @@ class ManifoldConfig(Protocol):
 
 
 MANIFOLDS: Registry[type[ManifoldConfig]] = Registry("manifold", "clutr.manifold.*")
+"""Task manifolds by name, each by the dataclass of its options."""

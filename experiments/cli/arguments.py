@@ -9,8 +9,11 @@ import dataclasses
 import inspect
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from contextvars import ContextVar
 from functools import partial, wraps
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
@@ -46,6 +49,20 @@ def command(name: str, options: str = "") -> Callable[[Callable[..., None]], Cal
     return decorate
 
 
+_asked: ContextVar[list[tuple[Callable[..., None], dict[str, Any]]] | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def asking() -> Iterator[list[tuple[Callable[..., None], dict[str, Any]]]]:
+    """Inside, a command that is called does nothing but tell its function and the dataclasses of its options."""
+    told: list[tuple[Callable[..., None], dict[str, Any]]] = []
+    token = _asked.set(told)
+    try:
+        yield told
+    finally:
+        _asked.reset(token)
+
+
 def run(name: str, function: Callable[..., None], args: Arguments, **defaults: Any) -> None:
     """Parse `args` into the parameters of `function`, then call it.
 
@@ -59,6 +76,9 @@ def run(name: str, function: Callable[..., None], args: Arguments, **defaults: A
     Raises:
         UsageError: if they do not fit.
     """
+    if (told := _asked.get()) is not None:
+        told.append((function, defaults))
+        return
     import tyro
     from rich.text import Text
 
@@ -149,13 +169,22 @@ def choose(what: str, known: Iterable[str], about: Callable[[str], str], name: s
     """The first argument, which is one of `known`; help or one clear error otherwise."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: clutr {name} {what.upper()} [--option value ...]\n\n{what}s:")
-        for entry in known:
-            print(f"  {entry:24} {about(entry)}")
+        print(catalogue((entry, about(entry)) for entry in known))
         print(f"\n`clutr {name} {what.upper()} --help` lists the options.")
         raise SystemExit(0 if args else 2)
     if args[0] not in known:
         raise UsageError(no_such(what, args[0], known))
     return args[0]
+
+
+def catalogue(entries: Iterable[tuple[str, str]]) -> str:
+    """Names with a line about each, as a list that is as wide as the terminal (80 columns where there is none)."""
+    listed = list(entries)
+    column = max((len(name) for name, _ in listed), default=0)
+    width = shutil.get_terminal_size().columns
+    wrapped = partial(textwrap.fill, width=max(width, column + 20), break_long_words=False, break_on_hyphens=False)
+    indent = " " * (column + 4)
+    return "\n".join(wrapped(f"  {name:{column}}  {about}", subsequent_indent=indent) for name, about in listed)
 
 
 def first_line(value: Any) -> str:

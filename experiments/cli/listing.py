@@ -1,6 +1,8 @@
 """`clutr list`, `clutr models` and `clutr bench`: what there is, how good it is, and how fast."""
 
 import importlib
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from json import dumps
@@ -118,7 +120,9 @@ def list_names(args: Arguments) -> None:
     """What there is: domains, presets, curricula, manifolds, students, suites, backends, models, probes, benches."""
     as_json, args = "--json" in args, [arg for arg in args if arg != "--json"]
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: clutr list [SHELF] [--json]\n\nshelves: {', '.join(SHELVES)}")
+        print("usage: clutr list [SHELF] [--json]\n")
+        shelves = f"shelves: {', '.join(SHELVES)}"
+        print(textwrap.fill(shelves, shutil.get_terminal_size().columns, break_on_hyphens=False))
         return
     if args and args[0] not in SHELVES:
         raise UsageError(no_such("shelf", args[0], SHELVES))

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli import film, levels, listing, many, runs, world
-from clutr.experiments.cli.arguments import Arguments, UsageError, first_line
+from clutr.experiments.cli import completion, film, levels, listing, many, runs, world
+from clutr.experiments.cli.arguments import Arguments, UsageError, catalogue, first_line
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "demo": runs.demo,
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "world": world.world,
     "probe": runs.probe,
     "inspect": runs.inspect,
+    "completion": completion.completion,
 }
 
 
@@ -40,14 +41,16 @@ def main(args: Arguments | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     # Threads that wait spin otherwise, and where another program has the core they wait for long. Torch reads it once.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if os.environ.get("NO_COLOR"):  # rich knows it, the parser of options does not
+        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no sign for a letter is no reason to stop
     if not args or args[0] in ("-h", "--help"):
         print("usage: clutr COMMAND ...\n\ncommands:")
-        for name, command in COMMANDS.items():
-            print(f"  {name:10} {first_line(command)}")
-        print("\n`clutr COMMAND --help` tells more; --quiet leaves errors and JSON; --version is the version.")
+        print(catalogue((name, first_line(command)) for name, command in COMMANDS.items()))
+        print("\n`clutr COMMAND --help` tells more.")
+        print("--quiet leaves errors and JSON; --version is the version.")
         return 0 if args else 2
     if args[0] == "--version":
         print(f"clutr {version('clutr')}")

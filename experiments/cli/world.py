@@ -22,15 +22,7 @@ WORLD = Path("runs") / "world"
 
 def world(args: Arguments) -> None:
     """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
-    parts = {
-        "record": _record,
-        "train": _train,
-        "dream": _dream,
-        "dream-train": _dream_train,
-        "report": _report,
-        "probe": _probe,
-    }
-    parts[choose("part", parts, lambda name: first_line(parts[name]), "world", args)](args[1:])
+    PARTS[choose("part", PARTS, lambda name: first_line(PARTS[name]), "world", args)](args[1:])
 
 
 def opened(path: Path) -> "WorldModelRun":
@@ -203,3 +195,14 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
     path = build_probe_page(made)
     console.print(sanity_check_table(made))
     say(f"open {path}; the numbers are in {made.path / 'probes'}")
+
+
+PARTS = {
+    "record": _record,
+    "train": _train,
+    "dream": _dream,
+    "dream-train": _dream_train,
+    "report": _report,
+    "probe": _probe,
+}
+"""The parts of `clutr world`."""

@@ -296,6 +296,7 @@ PRESETS: dict[str, Experiment] = {
     "demo-clutr": _DEMO,
     "demo-dr": replace(_DEMO, curriculum=DomainRandomisationConfig(), manifold=None),
 }
+"""Whole experiments by name."""
 
 _PRETRAINED: dict[str, tuple[Domain, dict[str, ManifoldConfig]]] = {
     "maze": (FIFTY_BLOCKS, MANIFOLD_PRESETS),

@@ -130,13 +130,5 @@ def test_the_metadata_is_complete(distributions: dict[str, Path]) -> None:
     assert "Typing :: Typed" in about.get_all("Classifier", [])
     assert about["Keywords"]
     assert all("arxiv.org" in url for url in about.get_all("Project-URL", []))
-    assert set(about.get_all("Provides-Extra", [])) == {
-        "car",
-        "dev",
-        "distributed",
-        "film",
-        "inspect",
-        "onnx",
-        "peers",
-        "sb3",
-    }
+    extras = set(about.get_all("Provides-Extra", []))
+    assert extras == {"car", "dev", "distributed", "docs", "film", "inspect", "mlflow", "onnx", "peers", "sb3", "wandb"}
