@@ -58,7 +58,7 @@ def _launch_manifold(name: str) -> list[str]:
 
 
 def _launch_student(name: str) -> list[str]:
-    only = {"ppo": "maze", "sb3-dqn": "maze", "pixel-ppo": "car", "sb3-sac": "car"}
+    only = {"ppo": "maze", "sb3-dqn": "maze", "pixel-ppo": "car", "recurrent-pixel-ppo": "car", "sb3-sac": "car"}
     domains = [only[name]] if name in only else ["maze", "car"]
     return [f"clutr train {domain}-dr --student {name}" for domain in domains]
 

@@ -22,7 +22,7 @@ from clutr.envs.registry import no_such
 
 Arguments = Sequence[str]
 
-_UNNAMED = ("options", "many")
+UNNAMED = ("options", "many")
 """Parameters whose options are offered as the command's own."""
 
 
@@ -104,7 +104,7 @@ def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callab
     parameters = dict(signature.parameters)
     for name, value in defaults.items():
         kind: Any = _narrowed(type(value), value)
-        option = tyro.conf.arg(name="" if name in _UNNAMED else None)
+        option = tyro.conf.arg(name="" if name in UNNAMED else None)
         default = kind(**{field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
         parameters[name] = parameters[name].replace(annotation=Annotated[kind, option], default=default)
 

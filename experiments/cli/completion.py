@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from inspect import Parameter, signature
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from clutr.experiments.cli.arguments import Arguments, asking, choose, first_line
+from clutr.experiments.cli.arguments import UNNAMED, Arguments, asking, choose, first_line
 
 SHELLS = {"bash": "Bourne-again shell", "zsh": "Z shell", "tcsh": "TENEX C shell"}
 GIVEN_FIRST = ("manifold", "student", "backend", "preset", "backbone", "core")
@@ -31,7 +31,8 @@ def command_line() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         firsts = _firsts(name)
         entry = commands.add_parser(name, help=first_line(command), add_help=True)
-        calls = [[first] for first in firsts] if name in _CHOSEN else [[], ["--sb3", ""]] if name == "eval" else [[]]
+        calls = [[first] for first in firsts] if name in _CHOSEN else [[]]
+        calls += _MORE_CALLS.get(name, [])
         if firsts:
             entry.add_argument("what", choices=firsts)
         elif name not in ("demo", "completion"):
@@ -43,12 +44,16 @@ def command_line() -> argparse.ArgumentParser:
 _CHOSEN = ("pretrain", "train", "bench", "world")
 """Commands whose first argument decides which options there are."""
 
+_MORE_CALLS = {"eval": [["--sb3", ""]], "train": [["maze-dr", "--seeds", "1"]]}
+"""Calls of commands that have other options if these are given."""
+
 
 def _firsts(name: str) -> list[str]:
     """What the first argument of a command can be; nothing for commands that take runs."""
     import clutr
     from clutr.experiments.cli.listing import BENCHES, SHELVES
     from clutr.experiments.cli.world import PARTS
+    from clutr.experiments.pretrained import cards
 
     known: dict[str, Iterable[str]] = {
         "list": SHELVES,
@@ -56,6 +61,7 @@ def _firsts(name: str) -> list[str]:
         "train": clutr.PRESETS,
         "bench": BENCHES,
         "world": PARTS,
+        "models": cards(),
         "completion": SHELLS,
     }
     return list(known.get(name, ()))
@@ -95,7 +101,7 @@ def _options(function: Callable[..., None], defaults: dict[str, Any]) -> Iterato
         if parameter.kind is Parameter.POSITIONAL_ONLY:
             continue
         if parameter.name in defaults:
-            prefix = "" if parameter.name == "options" else f"{parameter.name}."
+            prefix = "" if parameter.name in UNNAMED else f"{parameter.name}."
             yield from _fields(defaults[parameter.name], prefix)
         else:
             yield from _spelt(parameter.name, hints.get(parameter.name), parameter.default)
