@@ -63,14 +63,18 @@ def _launch_student(name: str) -> list[str]:
     return [f"clutr train {domain}-dr --student {name}" for domain in domains]
 
 
+CORE_OF = {"cells": "geometric", "spatial-vae": "conv-gru"}
+"""Backbones whose latents lie in a grid, each with the core that is made for it."""
+
+
 def _launch_backbone(name: str) -> list[str]:
-    core = " --core geometric" if name == "cells" else ""
+    core = f" --core {CORE_OF[name]}" if name in CORE_OF else ""
     return [f"clutr world record --preset car --backbone {name}{core}", "clutr world train", "clutr world report"]
 
 
 def _launch_core(name: str) -> list[str]:
-    backbone = " --backbone cells" if name == "geometric" else ""
-    return [f"clutr world record --preset car --core {name}{backbone}", "clutr world train", "clutr world report"]
+    grid = {core: f" --backbone {backbone}" for backbone, core in CORE_OF.items()}.get(name, "")
+    return [f"clutr world record --preset car --core {name}{grid}", "clutr world train", "clutr world report"]
 
 
 KINDS = (
