@@ -42,8 +42,8 @@ def test_contributing_shows_the_example_of_an_environment() -> None:
     assert len(shown.splitlines()) < 80
 
 
-EXCERPTS = {"docs/sb3.md", "docs/probes.md"}
-"""Pages whose code is part of an example, or needs a trained world model."""
+EXCERPTS = {"docs/sb3.md", "docs/probes.md", "docs/models.md"}
+"""Pages whose code is part of an example, or needs a trained model."""
 RUNNABLE = [page for page in PAGES if code_blocks(page, "python") and names([page])[0] not in EXCERPTS]
 
 
