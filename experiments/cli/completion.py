@@ -41,7 +41,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-_CHOSEN = ("pretrain", "train", "bench", "world")
+_CHOSEN = ("pretrain", "train", "bench", "world", "levels")
 """Commands whose first argument decides which options there are."""
 
 _MORE_CALLS = {"eval": [["--sb3", ""]], "train": [["maze-dr", "--seeds", "1"]]}
@@ -51,8 +51,8 @@ _MORE_CALLS = {"eval": [["--sb3", ""]], "train": [["maze-dr", "--seeds", "1"]]}
 def _firsts(name: str) -> list[str]:
     """What the first argument of a command can be; nothing for commands that take runs."""
     import clutr
+    from clutr.experiments.cli import levels, world
     from clutr.experiments.cli.listing import BENCHES, SHELVES
-    from clutr.experiments.cli.world import PARTS
     from clutr.experiments.pretrained import cards
 
     known: dict[str, Iterable[str]] = {
@@ -60,7 +60,8 @@ def _firsts(name: str) -> list[str]:
         "pretrain": clutr.DOMAINS,
         "train": clutr.PRESETS,
         "bench": BENCHES,
-        "world": PARTS,
+        "world": world.PARTS,
+        "levels": levels.PARTS,
         "models": cards(),
         "completion": SHELLS,
     }

@@ -11,15 +11,7 @@ if TYPE_CHECKING:
 
 def levels(args: Arguments) -> None:
     """Levels as files: list, check, draw, convert them, export a curriculum's, and play them in a window."""
-    parts = {
-        "list": _list,
-        "validate": _validate,
-        "draw": _draw,
-        "convert": _convert,
-        "export": _export,
-        "play": _play,
-    }
-    parts[choose("part", parts, lambda name: first_line(parts[name]), "levels", args)](args[1:])
+    PARTS[choose("part", PARTS, lambda name: first_line(PARTS[name]), "levels", args)](args[1:])
 
 
 def _read(source: str, domain: str | None) -> "tuple[str, LevelBatch]":
@@ -147,3 +139,14 @@ def _play(source: str, /, zoom: float = 2.0, domain: str | None = None) -> None:
     name, found = _read(source, domain)
     say("w goes, a and d turn, s brakes; closing the window ends it")
     play_levels(name, found, zoom)
+
+
+PARTS = {
+    "list": _list,
+    "validate": _validate,
+    "draw": _draw,
+    "convert": _convert,
+    "export": _export,
+    "play": _play,
+}
+"""The parts of `clutr levels`."""
