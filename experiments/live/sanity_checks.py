@@ -36,4 +36,4 @@ def _is_of(reported: str, target: str) -> bool:
 
 def _words(row: dict[str, Any], target: str) -> str:
     asked = "" if row["target"] in (f"the {target}", f"the change of {target}") else f"for {row['target']} it "
-    return f"{asked}{'passed' if row['passed'] else 'FAILED'} its checks: {row['why']} (n = {row['predictions']})"
+    return f"{asked}{'passed' if row['passed'] else 'did not pass'} its checks: {row['why']} (n = {row['predictions']})"

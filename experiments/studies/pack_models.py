@@ -71,7 +71,7 @@ RECIPES: dict[str, Recipe] = {
     "car-dr@best": Recipe("student", "car-dr"),
     "car-paired@best": Recipe("student", "car-paired"),
     "car-clutr@best": Recipe("student", "car-clutr"),
-    "car-world@best": Recipe("world-model", "car"),
+    "car-world@best": Recipe("world-model", "car-fast"),
     "maze-world@best": Recipe("world-model", "maze"),
 }
 

@@ -224,7 +224,7 @@ def test_sanity_checks_are_those_of_the_probe_report(probed_world: WorldModelRun
     found, _ = load_section(probed_world.path / "probes", "attribution")
     rows = {(row["target"], row["method"]): row for row in found["rows"] if row["of"] == "pixels"}
     row = rows["the reward", "occlusion"]
-    outcome = "passed" if row["passed"] else "FAILED"
+    outcome = "passed" if row["passed"] else "did not pass"
     assert sanity_check_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
     latent = next(target for target, _ in rows if "latent" in target).removeprefix("the change of ")
     assert "its checks" in sanity_check_of(probed_world.path, "integrated gradients", latent)
@@ -242,7 +242,7 @@ def test_a_quantitys_sanity_check_names_the_step_that_it_was_found_for(tmp_path:
     ]
     (tmp_path / "probes").mkdir()
     (tmp_path / "probes" / "attribution.json").write_text(json.dumps({"rows": rows}))
-    told = "for lateral offset in 10 steps (R^2 0.31) it FAILED its checks: no more than chance (n = 16)"
+    told = "for lateral offset in 10 steps (R^2 0.31) it did not pass its checks: no more than chance (n = 16)"
     assert sanity_check_of(tmp_path, "occlusion", "lateral offset") == told
     assert sanity_check_of(tmp_path, "occlusion", "offset") == "not checked for this target"
     assert sanity_check_of(tmp_path, "occlusion", "reward") == "not checked for this target", "that was of latents"
