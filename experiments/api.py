@@ -307,7 +307,7 @@ def load_predictor(run: Run, seed: int = 0) -> Predictor:
     """The evaluated student of a run with the `predict` of Stable-Baselines3, for one environment or a batch.
 
     Args:
-        run: the run.
+        run: the run, or the name of a student that ships (`maze-dr@best`).
         seed: of actions that are sampled.
 
     Raises:

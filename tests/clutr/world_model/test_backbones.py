@@ -54,7 +54,8 @@ def fitted(name: str, seed: int = 1) -> tuple[Backbone, Fitting]:
 
 
 def test_all_backbones_are_tested() -> None:
-    assert set(CONFIGS) == set(BACKBONES)
+    elsewhere = {"spatial-vae", "categorical"}  # test_grid_and_classes, test_backbone_contract
+    assert set(CONFIGS) | elsewhere == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))

@@ -112,7 +112,7 @@ def test_list_shows_every_shelf(clutr: Run) -> None:
     titles = [line.strip() for line in clutr("list").splitlines() if not line.startswith(" ")]
     assert [title for title in titles if title] == [
         "domains", "presets", "curricula", "manifolds", "students", "suites", "world-presets", "backbones", "cores",
-        "probes", "backends", "benches",
+        "probes", "models", "backends", "benches",
     ]  # fmt: skip
 
 

@@ -5,9 +5,10 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -26,8 +27,15 @@ from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
 
+Result = TypeVar("Result")
 PATIENCE = 600
 """Looks at the page, ten a second, until something that a timer does has happened: the machine may be busy."""
+
+
+def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it in a thread of its own: the tests with a browser leave an event loop that runs in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -> None:
@@ -41,7 +49,7 @@ def on_page(sessions: list[Session], steps: Callable[[User], Awaitable[None]]) -
 
     known = dict(sys.modules)
     try:
-        asyncio.run(work())
+        run_apart(work())
     finally:
         sys.modules.update(known)  # the simulation forgets the modules of pages, and all packages that they are in
 
@@ -294,7 +302,7 @@ def ask(headers: dict[str, str], remote: bool = False) -> int:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8642") as client:
             return (await client.get("/", headers=headers)).status_code
 
-    return asyncio.run(work())
+    return run_apart(work())
 
 
 def test_requests_of_other_sites_are_refused() -> None:
@@ -320,5 +328,5 @@ def test_a_websocket_of_another_site_is_never_accepted() -> None:
         raise AssertionError("it was let through")
 
     headers = [(b"host", b"127.0.0.1:8642"), (b"origin", b"https://elsewhere.example")]
-    asyncio.run(OwnRequests(never, False)({"type": "websocket", "headers": headers}, receive, send))
+    run_apart(OwnRequests(never, False)({"type": "websocket", "headers": headers}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

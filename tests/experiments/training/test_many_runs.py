@@ -171,7 +171,12 @@ def test_a_process_of_this_machine_is_interrupted_and_followed(tmp_path: Path, m
     )
     monkeypatch.setattr(many_runs, "command", lambda *_: [sys.executable, "-c", code])
     run = RunDirectory(tmp_path / "run")
-    process = many_runs.on_this_machine(1)(run)
+    # a shell's background jobs ignore it, and so would what they start
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = many_runs.on_this_machine(1)(run)
+    finally:
+        signal.signal(signal.SIGINT, previous)
     while last_words(run) != "begun":
         assert process.poll() is None
     process.interrupt()
