@@ -65,7 +65,7 @@ class CapturedRollout:
     def __call__(self, levels: LevelBatch) -> Trajectories:
         """Play each level in its own environment for T steps, and estimate advantages."""
         config, engine = self.student.config, self.engine
-        observation = engine.reset(levels)
+        engine.reset(levels)
         if self._graph is None:
             self._allocate(config.rollout_steps)
             self._keep()
@@ -85,8 +85,7 @@ class CapturedRollout:
         self.time.zero_()
         for _ in range(config.rollout_steps):
             self._graph()
-        observation = engine.observation
-        _, following, _ = self.network.step(observation, self.state)
+        _, following, _ = self.network.step(engine.observation, self.state)
         columns = {name: column.clone() for name, column in self.columns.items()}
         next_values = torch.cat([columns["values"][1:], following.unsqueeze(0)])
         next_values = torch.where(columns["truncated"], columns.pop("last_values"), next_values)
