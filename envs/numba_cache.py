@@ -3,18 +3,25 @@
 Numba keeps compiled functions beside their source, in the user's cache or in NUMBA_CACHE_DIR, and looks at the time of
 that one file only. But a compiled function holds what it calls, from other files too, and would go on with the old code
 after they were edited or updated. Where no folder can be written (a read-only installation and no home), it refuses.
+And processes that begin side by side would all compile the same functions at the same time: here one does.
 """
 
 import contextlib
+import fcntl
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 
 STAMP = "kernels.stamp"
+LOCK = "kernels.lock"
+PATIENCE = 120.0
+"""Seconds to wait for another process that compiles, then it is thought to be stopped."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,10 +34,53 @@ def njit(**options: Any) -> Callable[[Function], Function]:
             dispatcher: Any = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # "no locator available"
             return numba.njit(**options)(function)  # type: ignore[no-any-return]
-        _renew(_package(Path(function.__code__.co_filename)), Path(dispatcher.stats.cache_path))
+        folder = Path(dispatcher.stats.cache_path)
+        _renew(_package(Path(function.__code__.co_filename)), folder)
+        dispatcher.compile = _in_turn(dispatcher.compile, folder)
         return dispatcher  # type: ignore[no-any-return]
 
     return compiled
+
+
+def _in_turn(compile_or_load: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    """Have it wait for other processes that compile into the same folder: then there may be nothing left to do."""
+
+    def compiled(signature: Any) -> Any:
+        # numba's own lock first: so a thread that has it never waits for one that waits for it
+        with global_compiler_lock, _turn(folder):
+            return compile_or_load(signature)
+
+    return compiled
+
+
+_turns: list[Path] = []
+"""The folder whose turn this process has: functions that are compiled on the way wait for nobody."""
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    if _turns:
+        yield
+        return
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a folder that cannot be written, or one without locks
+            file, begun = held.enter_context((folder / LOCK).open("w")), time.monotonic()
+            while not _locked(file) and time.monotonic() - begun < PATIENCE:
+                time.sleep(0.05)
+        _turns.append(folder)
+        try:
+            yield
+        finally:
+            _turns.pop()
+
+
+def _locked(file: Any) -> bool:
+    """Whether this process has a file's lock now. Raises `OSError` where files cannot be locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def will_compile(dispatcher: Any) -> str | None:

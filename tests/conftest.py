@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from clutr.envs.maze import suites
+from clutr.manifold import health
 
 # Their tensors are tiny, and threads that wait for each other would cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
@@ -26,33 +28,47 @@ hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+TOGETHER = ("tests/experiments/live",)
+"""Folders whose files share what takes long to make (a served page, its models, a browser): one process has them."""
+
 LONGEST_FIRST = (
+    "live",
     "test_rllib_cut_off.py",
-    "test_rllib_faults.py",
     "test_rllib_agreement.py",
+    "test_rllib_faults.py",
     "test_killed_phases.py",
     "test_resume.py",
-    "test_live_browser_world_model.py",
-    "test_broken_output.py",
     "test_packaging.py",
-    "test_live_browser_input.py",
-    "test_live_browser.py",
     "test_runs.py",
-    "test_world_model_report.py",
+    "test_pages_run.py",
     "test_probe_report.py",
+    "test_world_model_report.py",
+    "test_world_model_run.py",
+    "test_broken_output.py",
     "test_cli.py",
     "test_threads.py",
-    "test_world_model_run.py",
     "test_sb3_students.py",
     "test_students.py",
 )
-"""Files that take minutes, or wait for something for as long: the last worker would be alone with one of them."""
+"""Files and folders that take long, or wait for something: the last process would be alone with one of them."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; `make test` gives each to one process."""
+def _group(item: pytest.Item) -> str:
+    """The file of a test, or the folder whose files stay together."""
+    folder = item.path.parent.relative_to(item.config.rootpath).as_posix()
+    return folder if folder in TOGETHER else item.path.relative_to(item.config.rootpath).as_posix()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest. `make test` gives each file, or folder of `TOGETHER`, to one process."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    groups = [_group(item) for item in items]
+    if config.pluginmanager.hasplugin("xdist"):
+        for item, group in zip(items, groups, strict=True):
+            item.add_marker(pytest.mark.xdist_group(group))
+    order = dict(zip(items, groups, strict=True))
+    items.sort(key=lambda item: places.get(Path(order[item]).name, len(places)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -81,14 +97,19 @@ def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where suites are only played, not tested, mazes end after 40 steps: nobody there solves them, or is asked to."""
+    """Where suites are only played, not tested, mazes end after 40 steps: nobody there solves them, or is asked to.
+
+    Where manifolds are only used there, few tasks measure their health.
+    """
     make = suites._engines
 
     def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:
         return make(size, min(max_steps, 40), *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door"))
+        played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door", "tests/test_pages_run"))
         if played and "test_models_that_ship" not in request.node.nodeid:
             patch.setattr(suites, "_engines", shortened)
+            patch.setattr(health, "measure", partial(health.measure, tasks=200))
+            patch.setattr(health, "_levels_of_size", partial(health._levels_of_size, draws=1_000))
         yield

@@ -1,20 +1,24 @@
 """Real `minigrid` environments: played as they are, or their levels read out."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import minigrid  # noqa: F401  # registers its environments with Gymnasium
 import numpy as np
 import torch
-from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
 from clutr.envs.domain import LevelBatch, Observation, SeedLevels, Step
 from clutr.envs.maze.level import MazeLevels
 
+if TYPE_CHECKING:
+    from minigrid.minigrid_env import MiniGridEnv
 
-def make_minigrid(env_id: str, view: int) -> MiniGridEnv:
+
+def make_minigrid(env_id: str, view: int) -> "MiniGridEnv":
     """A bare `minigrid` environment, without Gymnasium's wrappers, that sees `view` x `view` cells."""
+    # not before it is needed: it brings pygame and networkx. It registers its environments with Gymnasium
+    from minigrid.minigrid_env import MiniGridEnv  # noqa: PLC0415
+
     environment = gymnasium.make(env_id, agent_view_size=view, disable_env_checker=True).unwrapped
     if not isinstance(environment, MiniGridEnv):
         raise ValueError(f"{env_id} is not a MiniGrid environment")

@@ -1,5 +1,6 @@
 """Every registered curriculum in every domain: a tiny run trains, and continues bit for bit after an interruption."""
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from clutr.envs.maze.domain import MazeDomain
 from clutr.experiments.config import Experiment
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.runner import Runner, require_trainable
+from clutr.experiments.training.runner import Runner, UpdateReport, require_trainable
 from clutr.manifold.base import Manifold
 from clutr.manifold.set_vae import SetVAEConfig
 
 MANIFOLD = SetVAEConfig(hidden=8, latent=6, refinements=1)
-UPDATES = 6
+UPDATES = 5
+CHECKPOINT = 3
+"""After so many updates one is written. The run is interrupted in the update after the next."""
 
 EXPERIMENTS: dict[str, Experiment] = {
     "maze": Experiment(
@@ -32,7 +35,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         num_envs=4,
         total_steps=UPDATES * 4 * 12,
         evaluate_every=0,
-        checkpoint_every=2,
+        checkpoint_every=CHECKPOINT,
         record_every=2,
     ),
     "car": Experiment(
@@ -43,7 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         num_envs=4,
         total_steps=UPDATES * 4 * 2,
         evaluate_every=0,
-        checkpoint_every=2,
+        checkpoint_every=CHECKPOINT,
         record_every=2,
     ),
 }
@@ -118,22 +121,19 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(name: str, domain: str, t
         ):
             require_trainable(chosen)
         return
-    whole = RunDirectory.create(tmp_path / "whole", chosen)
-    assert Runner(whole, manifold(chosen)).train()
+    whole, parted = RunDirectory.create(tmp_path / "whole", chosen), tmp_path / "parted"
 
-    parted = RunDirectory.create(tmp_path / "parted", chosen)
-    first = Runner(parted, manifold(chosen))
+    def interrupt(report: UpdateReport) -> None:
+        if report.update == CHECKPOINT + 1:  # as SIGKILL would leave it: with a row and a proposal of this update
+            shutil.copytree(whole.path, parted)
 
-    def stop(_: object) -> None:
-        first.stop_requested = first.update >= 3
+    assert Runner(whole, manifold(chosen)).train(interrupt)
+    resumed = Runner(RunDirectory(parted), manifold(chosen))
+    assert resumed.update == CHECKPOINT
+    assert resumed.train()
 
-    assert not first.train(stop)
-    second = Runner(RunDirectory(parted.path), manifold(chosen))
-    assert second.update == 3
-    assert second.train()
-
-    assert_equal(final_state(whole), final_state(parted))
-    assert (whole.path / "metrics.csv").read_bytes() == (parted.path / "metrics.csv").read_bytes()
+    assert_equal(final_state(whole), final_state(resumed.run))
+    assert (whole.path / "metrics.csv").read_bytes() == (parted / "metrics.csv").read_bytes()
     rows = whole.metrics()
     assert len(rows["update"]) == UPDATES
-    assert [proposal.update for proposal in whole.proposals()] == [1, 2, 4, 6]
+    assert [proposal.update for proposal in whole.proposals()] == [1, 2, 4, 5]

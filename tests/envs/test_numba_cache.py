@@ -1,14 +1,16 @@
 """Compiled functions never outlive their sources, and are made also where nothing can be written."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 
 from clutr.envs import numba_cache
-from clutr.envs.numba_cache import STAMP, digest_of, forget_stale_kernels, njit, will_compile
+from clutr.envs.numba_cache import LOCK, STAMP, digest_of, forget_stale_kernels, njit, will_compile
 
 
 def test_what_was_compiled_from_other_sources_is_removed(tmp_path: Path) -> None:
@@ -58,6 +60,37 @@ def test_compiling_is_announced_where_it_happens(tmp_path: Path, monkeypatch: py
     assert will_compile(first) == "once"
     assert first(3) == 6
     assert will_compile(njit()(double)) is None
+
+
+def test_processes_that_begin_side_by_side_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While this one waits for its turn, another one compiles; then there is nothing left to do but to load."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    waiting: Any = njit()(double)
+    other: Any = numba.njit(cache=True)(double)
+    lock = (Path(waiting.stats.cache_path) / LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def work_of_the_other(_: float) -> None:
+        assert other(3) == 6
+        lock.close()
+
+    monkeypatch.setattr("clutr.envs.numba_cache.time.sleep", work_of_the_other)
+    assert waiting(3) == 6
+    assert sum(other.stats.cache_misses.values()) == 1
+    assert sum(waiting.stats.cache_hits.values()) == 1
+    assert not waiting.stats.cache_misses
+
+
+def test_a_process_that_was_stopped_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    waits: list[float] = []
+    monkeypatch.setattr("clutr.envs.numba_cache.time.sleep", waits.append)
+    monkeypatch.setattr(numba_cache, "PATIENCE", 0.01)
+    function: Any = njit()(double)
+    with (Path(function.stats.cache_path) / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert function(3) == 6
+    assert waits
 
 
 WITHOUT_A_FOLDER = """

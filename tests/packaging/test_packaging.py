@@ -18,11 +18,10 @@ KINDS = ("wheel", "sdist", "editable")
 PROGRAM = """
 import agents, envs, experiments, foreign  # the user's own rooms, and what another distribution installed
 assert envs.MINE and experiments.MINE and agents.MINE
-import clutr
-from clutr.envs.maze.domain import MazeDomain
+import clutr, clutr.agents, clutr.envs.validation
 from clutr.experiments.cli.main import main
 assert clutr.__file__ != envs.__file__
-raise SystemExit(main(["list", "domains"]))
+raise SystemExit(main({arguments}))
 """
 
 
@@ -116,9 +115,11 @@ def test_it_works_beside_rooms_of_the_same_names(
     for folder in (site / "agents", site / "foreign", tmp_path / "envs", tmp_path / "experiments"):
         folder.mkdir()
         (folder / "__init__.py").write_text("MINE = True\n")
-    (tmp_path / "script.py").write_text(PROGRAM)
-    assert "maze" in run(programs / "python", "script.py", cwd=tmp_path).stdout
-    assert "maze" in run(programs / "clutr", "list", "domains", cwd=tmp_path).stdout
+    # the wheel's modules are all imported; the sdist builds the same ones, and the editable ones are those of all tests
+    arguments, expected = (["list", "domains"], "maze") if kind == "wheel" else (["--help"], "train")
+    (tmp_path / "script.py").write_text(PROGRAM.format(arguments=arguments))
+    assert expected in run(programs / "python", "script.py", cwd=tmp_path).stdout
+    assert "train" in run(programs / "clutr", "--help", cwd=tmp_path).stdout
 
 
 def test_the_metadata_is_complete(distributions: dict[str, Path]) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.curricula.random import RandomLatentsConfig
 from clutr.envs.car.domain import CarDomain
+from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.road.level import BezierLevels
 from clutr.experiments.cli.main import main
 from clutr.experiments.config import Experiment
@@ -36,8 +39,16 @@ EXPERIMENT = Experiment(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _short_drives() -> Iterator[None]:
+    """Drives of the suite end after 160 frames instead of 1,000: nobody here gets far."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clutr.envs.car.suites.CarEngine", partial(CarEngine, max_frames=160))
+        yield
+
+
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def room(_short_drives: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two trained and evaluated runs of one method, a and b."""
     room = tmp_path_factory.mktemp("cars")
     for seed, name in enumerate(("a", "b"), 1):

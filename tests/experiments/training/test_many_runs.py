@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,9 +180,10 @@ def test_a_process_of_this_machine_is_interrupted_and_followed(tmp_path: Path, m
         signal.signal(signal.SIGINT, previous)
     while last_words(run) != "begun":
         assert process.poll() is None
+        time.sleep(0.02)
     process.interrupt()
     while (status := process.poll()) is None:
-        pass
+        time.sleep(0.02)
     assert (status, last_words(run)) == (0, "ended")
 
 
