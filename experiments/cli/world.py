@@ -1,8 +1,9 @@
 """The commands of `clutr world`."""
 
 import shutil
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from clutr.envs.registry import Registry
     from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
+    from clutr.experiments.world_model.control import ControlOptions
     from clutr.experiments.world_model.dream_training import DreamTrainOptions
     from clutr.experiments.world_model.probing import ProbeOptions
     from clutr.experiments.world_model.run_directory import WorldModelRun
@@ -157,6 +159,40 @@ def _dream_train(run: Path = WORLD, /, *, options: "DreamTrainOptions") -> None:
     say(f"{in_words(found)}; the numbers are in {training.path}")
 
 
+@command("world control", "clutr.experiments.world_model.control:ControlOptions")
+def _control(run: Path = WORLD, /, *, json: bool = False, options: "ControlOptions") -> None:
+    """Let a small controller drive the unmodified CarRacing-v3 by a world model's eyes, after imitating an expert.
+
+    Args:
+        run: The world model's directory, or the name of one that ships.
+        json: Print one JSON object.
+        options: How it learns and is tested.
+    """
+    from clutr.experiments.display import console, say, work_display
+    from clutr.experiments.world_model.control import Control, control_table, result
+    from clutr.experiments.world_model.run_directory import open_world_model
+
+    def silent(_: str) -> "AbstractContextManager[Progress]":
+        return nullcontext(lambda *_: None)
+
+    displayed = silent if json else work_display
+    control = Control(open_world_model(run, displayed), options)
+    with ExitStack() as shown:
+
+        def display(title: str) -> "Progress":
+            shown.close()
+            return shown.enter_context(displayed(title))
+
+        control.controller(display)
+        control.test(display("driving the roads of the test"))
+    found = result(control)
+    if json:
+        print(dumps(found))
+        return
+    console.print(control_table(found))
+    say(f"the controller and the numbers are in {control.path.parent}")
+
+
 @command("world report")
 def _report(run: Path = WORLD) -> None:
     """Measure dreams on episodes that nobody trained on, and write one self-contained HTML file.
@@ -202,6 +238,7 @@ PARTS = {
     "train": _train,
     "dream": _dream,
     "dream-train": _dream_train,
+    "control": _control,
     "report": _report,
     "probe": _probe,
 }
