@@ -1,8 +1,9 @@
 """Interventions as truth of attribution: change a part of the picture, and see which map had said that it matters.
 
 A part of an object, by the simulator's masks, is repainted as what surrounds it: a piece of road or of kerb becomes
-grass, a piece of wall floor. The change of the prediction is the truth. A map is right if parts that change the
-prediction more carry more of its relevance.
+grass, a piece of wall floor. Or an object is moved in the simulator (`clutr.probes.moved_objects`). The change of the
+prediction is the truth. A map is right if parts that change the prediction more carry more of its relevance; more so
+than by their sizes alone, which is what a map says that is the same everywhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,26 +69,49 @@ def effects_of(predict: Callable[[Tensor], Tensor], frames: Tensor, made: Interv
     return torch.stack([predict(each) - before for each in made.frames])
 
 
-def agreement_with_interventions(relevance: Tensor, made: Interventions, effects: Tensor, least: int = 4) -> Interval:
-    """Rank correlation of a map's absolute relevance on each part with the size of what changing it does.
+def agreements(relevance: Tensor, made: Interventions, effects: Tensor, least: int = 4) -> Tensor:
+    """Rank correlation of a map's absolute relevance on each part with the size of what changing it does: `[N]`.
 
     Args:
         relevance: `[N, H, W]`.
         made: the changes.
         effects: `[K, N]`.
-        least: parts that a picture must have in which something was changed.
-
-    Returns:
-        The mean over pictures with its interval; 0 is chance. NaN if no picture has parts enough.
+        least: parts that a picture must have in which something was changed; NaN where there are fewer, and where no
+            change had an effect. A map that says the same of all parts agrees by 0.
     """
     claimed = (relevance.abs() * made.changed).sum((-1, -2))  # [K, N]
     there = made.changed.any(-1).any(-1)
-    found = []
+    found = torch.full((len(relevance),), torch.nan, dtype=torch.float64)
     for n in range(len(relevance)):
         mine = there[:, n]
         a, b = claimed[mine, n], effects[mine, n].abs()
-        if int(mine.sum()) >= least and a.std() > 0 and b.std() > 0:
-            found.append(float(stats.spearmanr(a, b).statistic))
-    if not found:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    return mean_over(torch.tensor(found))
+        if int(mine.sum()) >= least and b.std() > 0:
+            found[n] = float(stats.spearmanr(a, b).statistic) if a.std() > 0 else 0.0
+    return found
+
+
+class InterventionCheck(NamedTuple):
+    """Whether a map tells what interventions do."""
+
+    agreement: Interval
+    """Mean of `agreements` over pictures; 0 is chance."""
+    beyond_even: Interval
+    """The same beyond that of a map that is the same everywhere, picture by picture."""
+    pictures: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether both intervals lie above 0."""
+        return self.agreement.low > 0 and self.beyond_even.low > 0
+
+
+def check_with_interventions(
+    relevance: Tensor, made: Interventions, effects: Tensor, least: int = 4
+) -> InterventionCheck | None:
+    """Compare a map `[N, H, W]` with the effects `[K, N]`; None if no picture has parts enough. See `agreements`."""
+    mine = agreements(relevance, made, effects, least)
+    even = agreements(torch.ones_like(relevance), made, effects, least)
+    known = ~mine.isnan()
+    if not known.any():
+        return None
+    return InterventionCheck(mean_over(mine[known]), mean_over((mine - even)[known]), int(known.sum()))

@@ -1,8 +1,9 @@
-"""Student probes: what a maze student's recurrent core tells of its position, the visited cells and the goal.
+"""Student probes: what a student's features tell of the true state, and which of that its actions follow.
 
-The student plays random levels. Linear probes read the true state from its hidden state and cells and, as controls,
-from its present view and from the cores of untrained students that saw the same. Each level is read by probes of other
-levels, and intervals are over levels. What can be read from the core and not from the view is remembered.
+The student plays random levels (`clutr.probes.student_steps`). Linear probes read the true state from what its actor
+reads and, as controls, from its present view and from untrained students that saw the same. Each level is read by
+probes of other levels, and intervals are over levels. What can be read of a recurrent core and not of the view is
+remembered. What is used is asked by pushing the features along how they typically differ where a quantity does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,101 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.agents.networks import ActorCritic
-from clutr.agents.student import Student
-from clutr.envs.capabilities import PrivilegedState, require
-from clutr.envs.domain import Domain
 from clutr.envs.randomness import named_generator
-from clutr.probes.intervals import Interval, interval_of, r2_draws
+from clutr.probes.intervals import Interval, interval_of, mean_over, r2_draws
 from clutr.probes.linear_probes import probe
+from clutr.probes.student_steps import UNTRAINED, StudentSteps
 
 WORTH = 0.05
 """R^2 beyond the controls that is worth mentioning."""
-UNTRAINED = "untrained hidden"
-"""Representations of untrained cores; all names that begin so."""
-
-
-@dataclass(frozen=True)
-class StudentSteps:
-    """Steps of episodes, with what the student saw and remembered."""
-
-    representations: dict[str, Tensor]
-    """`[n, H]` by name."""
-    privileged_state: Tensor
-    """`[n, Q]`."""
-    quantities: list[str]
-    visited: Tensor
-    """`[n, cells]` float32: 1 for each cell of the maze that was stood on before."""
-    groups: Tensor
-    """`[n]` int64: levels."""
-    cells: Tensor
-    """`[n]` int64: where the agent stands and looks."""
-
-
-@torch.no_grad()
-def collect_steps(
-    domain: Domain, student: Student, untrained: Sequence[Student], levels: int, seed: int, most_steps: int = 100
-) -> StudentSteps:
-    """Let a student play random levels, one episode each.
-
-    Args:
-        domain: mazes.
-        student: who chooses the actions.
-        untrained: the same kind of student as it is drawn, at least one; they see what the other sees.
-        levels: how many.
-        seed: of levels and actions.
-        most_steps: of an episode.
-
-    Raises:
-        ValueError: if the students have no recurrent core of their own, or the environment is no maze.
-    """
-    networks = [getattr(each, "network", None) for each in (student, *untrained)]
-    if not all(isinstance(network, ActorCritic) for network in networks):
-        raise ValueError("only recurrent students of mazes have a core to probe")
-    rng, others = named_generator(seed, "probe", "walk"), named_generator(seed, "probe", "walk of controls")
-    engine: Any = domain.engine(levels)
-    observation = engine.reset(domain.sample(levels, rng))
-    observer = require(domain, PrivilegedState, "the student probes").observer(engine)
-    quantities = list(observer.quantities)
-    observer.reset(torch.ones(levels, dtype=torch.bool))
-    states = [each.initial_state(levels) for each in (student, *untrained)]
-    alive = torch.ones(levels, dtype=torch.bool)
-    been = torch.zeros(levels, engine.height * engine.width)
-    controls = [UNTRAINED if not number else f"{UNTRAINED} {number + 1}" for number in range(len(untrained))]
-    columns: dict[str, list[Tensor]] = {name: [] for name in ("view", "hidden", "cells", *controls)}
-    privileged_state, visited, groups, places = [], [], [], []
-    for _ in range(most_steps):
-        true = torch.stack(list(observer.privileged_state().values()), 1)
-        cell, heading = engine.cell.cpu().long(), engine.heading.cpu().long()
-        been[torch.arange(levels), cell] = 1.0
-        actions, states[0] = student.act(observation, states[0], rng)
-        for number, each in enumerate(untrained, 1):
-            _, states[number] = each.act(observation, states[number], rng if number == 1 else others)
-        image = observation["image"][..., 0].flatten(1).long()
-        view = torch.cat(
-            [torch.nn.functional.one_hot(image, 11).flatten(1), torch.nn.functional.one_hot(heading, 4)], 1
-        ).float()
-        hidden, cells = states[0].chunk(2, 1)
-        for name, values in {
-            "view": view,
-            "hidden": hidden,
-            "cells": cells,
-            **{name: state.chunk(2, 1)[0] for name, state in zip(controls, states[1:], strict=True)},
-        }.items():
-            columns[name].append(values[alive].clone())
-        privileged_state.append(true[alive])
-        visited.append(been[alive].clone())
-        groups.append(torch.arange(levels)[alive])
-        places.append((cell * 4 + heading)[alive])
-        result = engine.step(actions)
-        observation = result.observation
-        alive = alive & ~(result.terminated | result.truncated).cpu()
-        if not bool(alive.any()):
-            break
-    joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    return StudentSteps(
-        joined, torch.cat(privileged_state), quantities, torch.cat(visited), torch.cat(groups), torch.cat(places)
-    )
+READABLE = 0.1
+"""R^2 that a reading's interval must reach, for asking whether it is used."""
+DIRECTIONS = 16
+"""Random pushes of the control."""
+PUSHED = 500
+"""Most steps whose features are pushed."""
 
 
 def probe_memory(steps: StudentSteps, seed: int) -> dict[str, Any]:
@@ -125,6 +44,8 @@ def probe_memory(steps: StudentSteps, seed: int) -> dict[str, Any]:
     known = (share > 0.02) & (share < 0.98)
     targets = torch.cat([steps.privileged_state, steps.visited[:, known]], 1)
     count = len(steps.quantities)
+    everywhere = torch.ones(len(targets), targets.shape[1] - count, dtype=torch.bool)
+    counted = torch.cat([steps.counted, everywhere], 1)
     columns = {quantity: [column] for column, quantity in enumerate(steps.quantities)}
     if bool(known.any()):
         columns["visited cells"] = list(range(count, targets.shape[1]))
@@ -132,7 +53,7 @@ def probe_memory(steps: StudentSteps, seed: int) -> dict[str, Any]:
     draws: dict[str, tuple[Tensor, Tensor]] = {}
     for name, states in steps.representations.items():
         rng = named_generator(seed, "probe", "students")
-        found = probe(states, targets, steps.groups, steps.cells, rng)
+        found = probe(states, targets, steps.groups, steps.cells, rng, counted)
         draws[name] = r2_draws(found.read, targets, steps.groups)
         for quantity, mine in columns.items():
             control, selectivity = (
@@ -179,3 +100,96 @@ def _beyond(draws: tuple[Tensor, ...], controls: Sequence[tuple[Tensor, ...]], c
 def is_remembered(memory: Mapping[str, Sequence[float]]) -> bool:
     """Whether the core tells a quantity beyond the view's and the best untrained core's intervals, by 0.05 or more."""
     return all(memory[name][0] > WORTH and memory[name][1] > 0 for name in ("beyond_view", "beyond_untrained"))
+
+
+@dataclass(frozen=True)
+class Use:
+    """Whether a student's actions follow a quantity that its features tell."""
+
+    quantity: str
+    score: Interval
+    """R^2 of the reading."""
+    effect: Interval
+    """Mean distance of the action's distribution after a push by one standard deviation, over levels, both ways."""
+    control: float
+    """The largest of the same for random pushes of the same size that leave the reading as it is."""
+    moves: list[float]
+    """Half the difference of the mean probabilities, or of the most probable action, between both ways."""
+    asked: bool
+    passed: bool
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values."""
+        return vars(self) | {"score": list(self.score), "effect": list(self.effect)}
+
+
+def acted(actions: Any) -> Tensor:
+    """What a distribution over actions would do: probabilities of choices, or the most probable action, `[N, A]`."""
+    log_probs = getattr(actions, "log_probs", None)
+    found: Tensor = actions.to_engine(actions.mode()) if log_probs is None else log_probs.exp()
+    return found
+
+
+def action_distance(one: Tensor, other: Tensor, span: Tensor | None) -> Tensor:
+    """Between two results of `acted`, `[N]` in [0, 1].
+
+    The total variation of choices (`span` is None), or the mean change of numbers as shares of their ranges `[A]`.
+    """
+    away = (one - other).abs()
+    return away.sum(-1) / 2 if span is None else (away / span).mean(-1)
+
+
+def span_of(network: Any) -> Tensor | None:
+    """The ranges `[A]` of a network's actions; None where they are choices."""
+    return network.high - network.low if hasattr(network, "high") else None
+
+
+@torch.no_grad()
+def probe_use(network: Any, steps: StudentSteps, seed: int) -> list[Use]:
+    """Push what the actor reads along each quantity, and see whether actions follow.
+
+    A push goes the way in which features typically differ where the reading does (their covariance with it; Haufe et
+    al. 2014), as far as changes the reading by one standard deviation. A quantity is used if the action changes more,
+    with its whole interval over levels, than for every one of `DIRECTIONS` random pushes as long.
+
+    Raises:
+        ValueError: with fewer than three levels.
+    """
+    features = steps.representations["hidden"]
+    spread = features.std(0).clamp(min=1e-6)
+    alive = features.std(0) > 1e-4  # units that never fire tell nothing, and are not pushed
+    standard = ((features - features.mean(0)) / spread)[:, alive]
+    rng = named_generator(seed, "probe", "use")
+    found = probe(standard, steps.privileged_state, steps.groups, steps.cells, rng, steps.counted)
+    chosen = torch.randperm(len(features), generator=rng)[:PUSHED]
+    few = torch.randperm(len(features), generator=rng)[: 2 * DIRECTIONS].view(2, -1)
+    noise = standard[few[0]] - standard[few[1]]
+    span, told = span_of(network), []
+    before = acted(network._heads(features[chosen])[0])
+
+    def pushed(way: Tensor) -> Tensor:
+        moved = features[chosen].clone()
+        moved[:, alive] += way * spread[alive]
+        return acted(network._heads(moved)[0])
+
+    def distance(way: Tensor) -> Tensor:
+        return (action_distance(pushed(way), before, span) + action_distance(pushed(-way), before, span)) / 2
+
+    for column, quantity in enumerate(steps.quantities):
+        counted = steps.counted[:, column]
+        amount = float(steps.privileged_state[counted, column].std()) if int(counted.sum()) > 1 else 0.0
+        weights = found.probe.weights[:, column]
+        typical = standard.T @ (standard @ weights)
+        along = float(typical @ weights)
+        if amount <= 0 or along <= 1e-12:
+            continue
+        unit = amount * typical / along
+        ways = [each - (each @ weights) / (weights @ weights) * weights for each in noise]
+        control = max(float(distance(each / each.norm().clamp(min=1e-9) * unit.norm()).mean()) for each in ways)
+        effect = mean_over(distance(unit), steps.groups[chosen])
+        moves = (pushed(unit) - pushed(-unit)).mean(0) / 2
+        asked = found.score[column].low > READABLE
+        told.append(Use(
+            quantity, found.score[column], effect, control, moves.tolist(), asked, asked and effect.low > control
+        ))  # fmt: skip
+    return told

@@ -385,12 +385,12 @@ def export(run: Path, /, output: Path = Path("student.onnx")) -> None:
 
 
 @command("probe")
-def probe(run: Path, /, levels: int = 512, seed: int = 1) -> None:
-    """Probe what a run's students remember of their mazes, and write one self-contained HTML file.
+def probe(run: Path, /, levels: int = 128, seed: int = 1) -> None:
+    """Probe what a run's students look at, know and use, and write one self-contained HTML file.
 
     Args:
-        run: The run's directory; for a world model see `clutr world probe`.
-        levels: Random levels that each student walks once.
+        run: The run's directory, or the name of a student that ships; for a world model see `clutr world probe`.
+        levels: Random levels that each student plays once.
         seed: Seed of levels, actions and splits.
     """
     import clutr
@@ -400,7 +400,7 @@ def probe(run: Path, /, levels: int = 512, seed: int = 1) -> None:
     directory = clutr.load_run(run)
     with work_display("probing students") as progress:
         probe_students(directory, levels, seed, progress)
-    say(f"open {build_student_page(directory)}; the numbers are in {run / 'probes'}")
+    say(f"open {build_student_page(directory)}; the numbers are in {directory.path / 'probes'}")
 
 
 @command("inspect")

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from clutr.agents.student import Policy
 from clutr.envs.capabilities import PathDrawing
-from clutr.envs.domain import Domain, LevelBatch, Observation, Task
+from clutr.envs.domain import Domain, LevelBatch, Task
 from clutr.experiments.storage import RunError
-
-BLOCKS = 12
-"""Squares along a side of a picture that are hidden one by one; a smaller observation is hidden cell by cell."""
+from clutr.probes.student_saliency import occlusion_saliency
 
 Pictures = NDArray[np.uint8]
 
@@ -114,31 +112,3 @@ def _picture(domain: Domain, engine: Any, level: LevelBatch, positions: Sequence
         if drawn is not None:
             return drawn.pictures[0].cpu().numpy()
     return np.array(engine.render()[0])
-
-
-def occlusion_saliency(network: Any, observation: Observation, state: Tensor) -> NDArray[np.float64]:
-    """How much hiding a part of the picture changes the distribution of the next action, `[h, w]` in [0, 1].
-
-    Each part of the observation `image` is set to zero, which is "unseen" in mazes and black on roads, and the total
-    variation between the distributions is taken (Greydanus et al. 2018, arXiv 1711.00138, with a square for a blur).
-    Where actions are continuous, it is the change of the most probable action, relative to the largest one.
-    """
-    image = observation["image"]
-    height, width = image.shape[1:3]
-    block = max(1, height // BLOCKS)
-    rows, columns = -(-height // block), -(-width // block)
-    hidden = image.repeat(1 + rows * columns, *(1,) * (image.ndim - 1))
-    for part in range(rows * columns):
-        top, left = block * (part // columns), block * (part % columns)
-        hidden[1 + part, top : top + block, left : left + block] = 0
-    batch = {name: value.expand(len(hidden), *value.shape[1:]) for name, value in observation.items()}
-    actions, _, _ = network.step({**batch, "image": hidden}, state.expand(len(hidden), *state.shape[1:]))
-    log_probs = getattr(actions, "log_probs", None)
-    if log_probs is not None:
-        likely = log_probs.exp()
-        change = (likely[1:] - likely[:1]).abs().sum(-1) / 2
-    else:
-        best = actions.mode().flatten(1)
-        change = (best[1:] - best[:1]).abs().sum(-1)
-        change = change / change.max().clamp(min=1e-9)
-    return np.asarray(change.view(rows, columns).double().cpu())

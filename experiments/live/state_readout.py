@@ -1,10 +1,12 @@
 """What a page has to know of a world model before it shows a step: which latents are used, and what they tell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clutr.experiments.world_model.episodes import RecordedEpisode
 from clutr.manifold.posterior import kl_to_standard_normal
@@ -53,26 +55,27 @@ def surprise_of(expected: GaussianMixture | Categories, latent: Tensor, active: 
 
 @torch.no_grad()
 def learn_about(backbone: Backbone, dreamer: Dreamer, dataset: EpisodeDataset) -> StateReadout:
-    """Fit read-outs on a few training episodes, and judge them on test episodes."""
+    """Fit read-outs on a few training episodes, and judge them on test episodes.
+
+    Episodes go side by side through the memory: some cores take as long for one as for all.
+    """
     memory, scale = dreamer.memory, dreamer.scale
-    means, spreads, truths, features = [], [], [], []
-    for episode in _some(dataset, "train"):
-        mean, spread = backbone.encode(episode.frames)
-        inputs = torch.cat([scale.normalise(mean[:-1]), episode.actions], 1)
-        _, found = memory.core.scan(memory.initial_state(1), inputs[:, None])
-        means.append(mean)
-        spreads.append(spread)
-        truths.append(episode.privileged_state)
-        features.append(found[:, 0])
-    kl = kl_to_standard_normal(torch.cat(means), torch.cat(spreads)).mean(0)
-    read_out = fit_read_out(torch.cat(means), torch.cat(truths))
-    test = _some(dataset, "test") or _some(dataset, "train")
-    read = read_out(torch.cat([backbone.encode(each.frames)[0] for each in test]))
-    surprises = []
-    for episode in test[:: -(-len(test) // SURPRISED)]:
-        normal = scale.normalise(backbone.encode(episode.frames)[0])[:, None]
-        _, expected = memory.scan(memory.initial_state(1), normal[:-1], episode.actions[:, None])
-        surprises.append(surprise_of(expected.latent, normal[1:], scale.active)[:, 0])
+    train = _some(dataset, "train")
+    coded = [backbone.encode(episode.frames) for episode in train]
+    means, spreads = (torch.cat(parts) for parts in zip(*coded, strict=True))
+    inputs = [
+        torch.cat([scale.normalise(mean[:-1]), episode.actions], 1)
+        for (mean, _), episode in zip(coded, train, strict=True)
+    ]
+    _, found = memory.core.scan(memory.initial_state(len(train)), pad_sequence(inputs))
+    features = torch.cat([found[: len(each), row] for row, each in enumerate(inputs)])
+    truths = [episode.privileged_state for episode in train]
+    kl = kl_to_standard_normal(means, spreads).mean(0)
+    read_out = fit_read_out(means, torch.cat(truths))
+    test = _some(dataset, "test") or train
+    test_means = [backbone.encode(episode.frames)[0] for episode in test]
+    read = read_out(torch.cat(test_means))
+    few = slice(None, None, -(-len(test) // SURPRISED))
     return StateReadout(
         kl=kl.tolist(),
         order=kl.argsort(descending=True).tolist(),
@@ -80,10 +83,20 @@ def learn_about(backbone: Backbone, dreamer: Dreamer, dataset: EpisodeDataset) -
         read_out=read_out,
         r2=r2(read, torch.cat([each.privileged_state for each in test])).tolist(),
         frames=len(read),
-        probe=fit_probe(torch.cat(features), torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
+        probe=fit_probe(features, torch.cat([privileged_state[:-1] for privileged_state in truths]), 1e-2),
         mean_frame=dataset.mean_frame(),
-        surprises=torch.cat(surprises).sort().values,
+        surprises=_surprises(dreamer, test_means[few], test[few]).sort().values,
     )
+
+
+def _surprises(dreamer: Dreamer, means: Sequence[Tensor], episodes: Sequence[RecordedEpisode]) -> Tensor:
+    """What the memory thinks of all frames `[n]` of episodes but the first ones: see `surprise_of`."""
+    memory, scale = dreamer.memory, dreamer.scale
+    normal = pad_sequence([scale.normalise(mean) for mean in means])
+    actions = pad_sequence([episode.actions for episode in episodes])
+    _, expected = memory.scan(memory.initial_state(len(means)), normal[:-1], actions)
+    told = surprise_of(expected.latent, normal[1:], scale.active)
+    return torch.cat([told[: len(episode.actions), row] for row, episode in enumerate(episodes)])
 
 
 def _some(dataset: EpisodeDataset, split: str) -> list[RecordedEpisode]:

@@ -34,8 +34,6 @@ from clutr.experiments.plots.images import grey, strip
 from clutr.experiments.plots.page import Panel, join_caption
 from clutr.probes.randomisation import SIMILAR
 from clutr.probes.state_probes import TRAINED, UNTRAINED
-from clutr.probes.student_probes import UNTRAINED as UNTRAINED_STUDENT
-from clutr.probes.student_probes import is_remembered
 
 MEMORY_ROLES = {"trained": "method-1", "untrained core": "method-none"}
 RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
@@ -61,6 +59,25 @@ def sanity_check_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> 
     asked = [each for each in causal if each["asked"]]
     used = [each["quantity"].replace("_", " ") for each in asked if each["passed"]]
     rows.append(_row("what it knows is used", len(asked), len(used), ", ".join(used)))
+    return rows + _other_rows(sections)
+
+
+def _other_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
+    """The same of maps over past pixels, of maps beside interventions, and of trust and risk, as far as there are."""
+    rows = []
+    told = sections.get("interventions", ({}, None))[0]
+    parts = [("by past pixels", sections.get("past_pixels", ({}, None))[0].get("rows", []))]
+    parts += [(f"beside what is {how}", told.get(how, {}).get("rows", [])) for how in ("moved", "repainted")]
+    for words, found in parts:
+        for method in dict.fromkeys(row["method"] for row in found):
+            mine = [row for row in found if row["method"] == method]
+            good = [row["target"] for row in mine if row["passed"]]
+            of = f"of {', '.join(good)}" if good else ""
+            rows.append(_row(f"{method}, {words}", len(mine), len(good), of, method == "chance"))
+    for name, words in (("trust", "the horizon of a dream"), ("risk", "the risk of leaving the road")):
+        values = sections.get(name, ({"why_empty": ""}, None))[0]
+        if "why_empty" not in values:
+            rows.append(_row(words, 1, int(values["useful"]), "beyond a constant" if values["useful"] else ""))
     return rows
 
 
@@ -361,28 +378,3 @@ def health_panel(values: Mapping[str, Any], source: str) -> Panel:
 
 
 # --- students
-
-
-def students_panel(values: Mapping[str, Any], source: str) -> Panel:
-    """What a maze student remembers."""
-    names = [
-        name
-        for name in dict.fromkeys(each["representation"] for each in values["readings"])
-        if not name.startswith(f"{UNTRAINED_STUDENT} ")  # the first of them stands for all
-    ]
-    mine = {(each["quantity"], each["representation"]): each for each in values["readings"]}
-    rows = []
-    for quantity, memory in values["memory"].items():
-        cells = [with_interval(mine[quantity, name]["score"]) for name in names]
-        view, untrained = (with_interval(memory[name]) for name in ("beyond_view", "beyond_untrained"))
-        words = "" if is_remembered(memory) else "not beyond both"
-        rows.append([text(quantity.replace("_", " ")), *cells, view, untrained, verdict(is_remembered(memory), words)])
-    headings = ("R^2 of", *names, "beyond the view", "beyond untrained", "remembered")
-    caption = (
-        "Shows how well ridge regression reads the true state from the student's core, on levels that the probe was "
-        + "not fitted on; beside it what can be read from the present view, and from the core of a student with "
-        + "random weights that walked the same way. Remembered: at least 0.05 more than both, the best of several "
-        + "untrained cores, beyond the interval over levels. It does not show that the student acts on it. "
-        + f"n = {number(values['rows'])} steps on {values['levels']} random levels, split by level; {source}."
-    )
-    return Panel("memory", "What the student remembers", table(headings, rows), caption)

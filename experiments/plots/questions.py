@@ -9,7 +9,6 @@ from typing import Any
 from clutr.experiments.plots.attribution import Arrays
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
 from clutr.experiments.plots.html import (
-    MISSING,
     card,
     facts_table,
     grid,
@@ -107,53 +106,6 @@ def seen_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     return Panel("seen", title, body, caption)
 
 
-def risk_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
-    """The probability of leaving the road, by option, and its reliability."""
-    title = "The risk of leaving the road within a second"
-    if "why_empty" in values:
-        return empty("risk", title, values, source)
-    figure, plot = axes()
-    bins = values["bins"]
-    plot.plot([0, 1], [0, 1], ":", color=placeholder("muted"), linewidth=1)
-    said, happened = ([each[name] for each in bins] for name in ("said", "happened"))
-    spread = [
-        [value - each["interval"][0] for value, each in zip(happened, bins, strict=True)],
-        [each["interval"][1] - value for value, each in zip(happened, bins, strict=True)],
-    ]
-    plot.errorbar(said, happened, yerr=spread, color=placeholder("accent"), marker="o", markersize=4)
-    plot.set_xlim(-0.02, 1.02)
-    plot.set_ylim(-0.02, 1.02)
-    label_axes(plot, "said", "happened")
-    cards = [card("Reliability", to_svg(figure, "risk-reliability", "What was said and how often it happened"))]
-    for n, example in enumerate(values["examples"]):
-        worst = "".join(f"<tr><th>{text(name)}</th><td>{percent(value)}</td></tr>" for name, value in example.items())
-        cards.append(
-            card("A moment, and the risk of each option", wide_picture(arrays["frames"][n], "the moment")
-                 + f'<table class="facts">{worst}</table>')
-        )  # fmt: skip
-    now = values["wheels_now"]
-    gain = "{:.3f} [{:.3f}, {:.3f}]".format(*values["gain"])
-    words = f"its Brier score is better than that of always saying the share by {gain}: not beyond the interval"
-    rows = [
-        ["the dream's", with_interval(values["brier"]), two_decimals(values["auroc"])],
-        ["wheels on the road now, true", with_interval(now["brier"]), two_decimals(now["auroc"])],
-        ["always the share", with_interval(values["constant_brier"]), MISSING],
-    ]
-    facts = [(f"mean risk, {name}", percent(value)) for name, value in values["options"].items()]
-    body = grid(cards) + table(("probability", "Brier score", "AUROC"), rows) + facts_table(facts)
-    told = "the dream's probability beats a constant beyond the interval" if values["useful"] else words
-    body += f"<p>{verdict(values['useful'], told)}</p>"
-    caption = join_caption(
-        "How to read it: points on the dotted line are as often true as they say. The probability is that all four "
-        + "wheels leave the road within a second, from moments with at least two on it. It is checked under the "
-        + "actions that were taken, for of those the simulator's outcome is recorded; under other actions it is only "
-        + "said. Lower Brier scores are better.",
-        f"n = {values['moments']} moments of {values['levels']} levels, {percent(values['share'])} leave the road; "
-        + f"{values['draws']} dreams each of {values['steps']} steps; calibrated on other levels; {source}.",
-    )
-    return Panel("risk", title, body, caption)
-
-
 def situations_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     """The recorded situations that are most like a moment."""
     title = "What the model was trained on that is most like it"
@@ -177,25 +129,6 @@ def situations_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> 
     return Panel("situations", title, body, caption)
 
 
-def interventions_panel(values: Mapping[str, Any], source: str) -> Panel:
-    """Which maps had said what interventions do."""
-    title = "Do maps tell what changing the picture does"
-    if "why_empty" in values:
-        return empty("interventions", title, values, source)
-    targets = list(dict.fromkeys(row["target"] for row in values["rows"]))
-    mine = {(row["target"], row["method"]): row["agreement"] for row in values["rows"]}
-    methods = list(dict.fromkeys(row["method"] for row in values["rows"]))
-    rows = [[text(name), *(with_interval(mine[target, name]) for target in targets)] for name in methods]
-    caption = join_caption(
-        f"How to read it: in each of {values['changes']} squares what shows {' or '.join(values['what'])} is "
-        + f"repainted as {values['ground']}, by the simulator's masks, and the prediction is made anew. Given is the "
-        + "rank correlation of the size of that change with the map's relevance on the part that was changed: 1 tells "
-        + "all, 0 is chance. A dash: too few parts to repaint, or nothing changed.",
-        f"n = {values['pictures']} pictures; {source}.",
-    )
-    return Panel("interventions", title, table(("rank correlation", *targets), rows), caption)
-
-
 def latent_tests_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -> Panel:
     """Small measures of latents and memory."""
     title = "Latents and memory in single numbers"
@@ -216,6 +149,10 @@ def latent_tests_panel(values: Mapping[str, Any], arrays: Arrays, source: str) -
             else "not measured: no held-out episode has 64 steps",
         ),
     ]
+    if values.get("stitching"):
+        other = values["stitching"]
+        told = f"{with_words(other['to'])}; back {with_words(other['from'])}"
+        facts.insert(3, (f"the latents of {other['other']} by a linear map of these, R^2 on other levels", told))
     shown = wide_picture(strip(list(arrays["memory"])), "scenes along the memory's principal directions")
     body = grid([card("Scenes along the memory's four main directions, either way", shown)]) + facts_table(facts)
     caption = join_caption(

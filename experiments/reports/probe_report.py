@@ -22,14 +22,8 @@ from clutr.experiments.plots.probes import (
     sanity_checks_panel,
     state_probe_panel,
 )
-from clutr.experiments.plots.questions import (
-    interventions_panel,
-    latent_tests_panel,
-    risk_panel,
-    seen_panel,
-    situations_panel,
-    trust_panel,
-)
+from clutr.experiments.plots.questions import latent_tests_panel, seen_panel, situations_panel, trust_panel
+from clutr.experiments.plots.what_if import interventions_panel, past_pixels_panel, risk_panel
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, ProbeResult
 from clutr.experiments.world_model.run_directory import WorldModelRun
@@ -116,7 +110,8 @@ def panels_by_question(run: WorldModelRun) -> dict[str, list[Panel]]:
             seen_panel(*sections["seen"], source),
             features_panel(*sections["features"], source),
             where,
-            interventions_panel(sections["interventions"][0], source),
+            past_pixels_panel(*sections["past_pixels"], source),
+            interventions_panel(*sections["interventions"], source),
         ],
         "What would happen if?": [risk_panel(*sections["risk"], source)],
         "What does it know?": [

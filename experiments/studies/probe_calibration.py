@@ -12,6 +12,7 @@ from typing import Any
 
 from clutr.experiments.storage import write_atomically
 from clutr.probes.calibration import PLANTED, causal_verdict, check_planted, known_rates
+from clutr.probes.planted import PLANTED_VERDICTS
 
 CASES = 100
 
@@ -34,6 +35,9 @@ def calibrate(cases: int = CASES) -> list[dict[str, Any]]:
     for moves, name in ((True, "the dream moves by the speed"), (False, "the dream ignores the speed")):
         passed_here = sum(causal_verdict(seed, moves) for seed in range(cases))
         rows.append(_row("used by the dream", name, moves, passed_here, cases))
+    for check, (verdicts, right_one) in PLANTED_VERDICTS.items():
+        judged = [verdicts(seed) for seed in range(cases)]
+        rows += [_row(check, case, case == right_one, sum(each[case] for each in judged), cases) for case in judged[0]]
     return rows
 
 

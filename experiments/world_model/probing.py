@@ -13,7 +13,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model import questions
+from clutr.experiments.world_model import past_pictures, questions, what_if
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded
 from clutr.manifold.posterior import kl_to_standard_normal
@@ -90,13 +90,17 @@ class ProbeOptions:
     """Most gradient steps of that search."""
     beyond: int = 16
     """Times the training length that the memory runs in the test of state collapse."""
+    frames_back: int = 8
+    """Past frames by whose pixels predictions are explained, the present among them."""
+    other: str = ""
+    """Another world model, a directory or a name: how well a linear map leads from these latents to its own."""
     seed: int = 1
     """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
         require_at_least(
             self, 1, "past", "predictions", "pictured", "ahead", "samples", "frames", "traversals", "moments",
-            "exponents", "starts",
+            "exponents", "starts", "frames_back",
         )  # fmt: skip
         require_above(self, self.warm_up, "steps")
         require_at_least(self, 2, "beyond", "shuffles")
@@ -117,14 +121,14 @@ class ProbeContext:
     @cached_property
     def episodes(self) -> list[tuple[EpisodeInfo, LatentEpisode]]:
         """Episodes of test and validation levels, as recorded and as encoded."""
-        found = []
-        for split in ("test", "valid"):
-            found += list(
-                zip(self.dataset.played(split), encoded(self.dataset, self.model.backbone, split), strict=True)
-            )
+        found = self.of_split("test") + self.of_split("valid")
         if len({episode.key for episode, _ in found}) < 3:
             raise RunError(f"{self.run.path} holds too few episodes to probe: record at least 30")
         return found
+
+    def of_split(self, split: str) -> list[tuple[EpisodeInfo, LatentEpisode]]:
+        """Episodes of a split."""
+        return list(zip(self.dataset.played(split), encoded(self.dataset, self.model.backbone, split), strict=True))
 
     @property
     def seen(self) -> list[LatentEpisode]:
@@ -485,9 +489,10 @@ PROBES: dict[str, Callable[[ProbeContext], ProbeResult]] = {
     "health": health,
     "trust": questions.trust_now,
     "seen": questions.seen_and_invented,
-    "risk": questions.counterfactual_risk,
+    "risk": what_if.counterfactual_risk,
     "situations": questions.situations,
-    "interventions": questions.intervened,
+    "interventions": what_if.intervened,
+    "past_pixels": past_pictures.past_pictures,
     "latent_tests": questions.latent_tests,
 }
 """Sections of a probe report by name."""

@@ -5,19 +5,24 @@ Sections of a probe report, like those of `probing`: each takes the model to pla
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.envs.car.domain import CarDomain
-from clutr.probes import attribution, interventions, latent_measures, risk, seen_or_invented, trust
+from clutr.experiments.storage import RunError
+from clutr.experiments.world_model.run_directory import open_world_model
+from clutr.experiments.world_model.training import load_world_model
+from clutr.probes import latent_measures, seen_or_invented, trust
 from clutr.probes import pixel_attribution as pixels
 from clutr.probes.nearest_situations import SituationIndex
 from clutr.world_model.backbones.base import to_uint8
+from clutr.world_model.dataset import EpisodeInfo
 from clutr.world_model.dream import LatentState
-from clutr.world_model.linear_probe import fit_read_out
+from clutr.world_model.latents import LatentEpisode
 from clutr.world_model.metrics import LIMIT, nrmse, spectral_error
 from clutr.world_model.views import View, view_of
 
@@ -26,15 +31,13 @@ if TYPE_CHECKING:
 
 SHOWN, STRIP = 3, (1, 5, 10, 20)
 """Moments that are pictured, and steps ahead at which."""
-SECOND = 25
-"""Dreamt steps of the risk: a second of a car at two frames an action."""
 
 
 class TooShortError(ValueError):
     """Episodes are too short for what is asked of them."""
 
 
-def _or_why(section: "Callable[[ProbeContext], ProbeResult]") -> "Callable[[ProbeContext], ProbeResult]":
+def or_why(section: "Callable[[ProbeContext], ProbeResult]") -> "Callable[[ProbeContext], ProbeResult]":
     """A section that says why it is empty where episodes are too short."""
 
     @functools.wraps(section)
@@ -54,17 +57,30 @@ class Moments:
         context: the model and its episodes.
         each: moments of an episode.
         steps: that are dreamt; fewer if episodes are short.
+        episodes: others than the held-out ones.
+
+    Raises:
+        TooShortError: if fewer than three levels have episodes that are long enough.
     """
 
-    def __init__(self, context: "ProbeContext", each: int, steps: int) -> None:
-        longest = max(len(seen) for seen in context.seen)
+    def __init__(
+        self,
+        context: "ProbeContext",
+        each: int,
+        steps: int,
+        episodes: "Sequence[tuple[EpisodeInfo, LatentEpisode]] | None" = None,
+    ) -> None:
+        episodes = context.episodes if episodes is None else episodes
+        longest = max((len(seen) for _, seen in episodes), default=0)
         self.steps = min(steps, longest // 2)
+        self.places: list[tuple[EpisodeInfo, int]] = []
+        """Each moment's episode and step."""
         memory, scale = context.dreamer.memory, context.dreamer.scale
-        keys = sorted({episode.key for episode, _ in context.episodes})
+        keys = sorted({episode.key for episode, _ in episodes})
         rng = context.rng("moments")
         state, latent, features, surprised, groups, rows, firsts = [], [], [], [], [], [], []
         actions, later, last = [], [], []
-        for episode, seen in context.episodes:
+        for episode, seen in episodes:
             count = len(seen) - self.steps
             if count <= trust.LAST:
                 continue
@@ -84,13 +100,14 @@ class Moments:
                     surprised.append(logs[step - trust.LAST : step].mean())
                     groups.append(keys.index(episode.key))
                     rows.append(episode.first + step)
+                    self.places.append((episode, step))
                     firsts.append(episode.first)
                     actions.append(seen.actions[step : step + self.steps])
                     last.append(seen.actions[step - 1])
                     later.append(seen.mean[step + 1 : step + 1 + self.steps])
         if len(set(groups)) < 3:
             raise TooShortError(
-                f"fewer than 3 held-out levels have episodes of more than {self.steps + trust.LAST} steps"
+                f"fewer than 3 of the levels have episodes of more than {self.steps + trust.LAST} steps"
             )
         self.starts = LatentState(torch.stack(state), torch.stack(latent))
         self.features, self.surprised = torch.stack(features), torch.stack(surprised)
@@ -108,7 +125,7 @@ def _view(context: "ProbeContext") -> View | None:
     return view_of(context.run.experiment.domain, context.dataset.quantities)
 
 
-@_or_why
+@or_why
 def trust_now(context: "ProbeContext") -> "ProbeResult":
     """For how long a dream from here will hold, and an alarm for the unfamiliar, each with its calibration."""
     moments, scale = Moments(context, context.options.moments, 50), context.dreamer.scale
@@ -148,7 +165,7 @@ def _unfamiliar(context: "ProbeContext", moments: Moments) -> dict[str, Tensor]:
     return found
 
 
-@_or_why
+@or_why
 def seen_and_invented(context: "ProbeContext") -> "ProbeResult":
     """Which dreamt pixels had been observed, and what the errors of bad predictions are made of."""
     view = _view(context)
@@ -196,49 +213,7 @@ def seen_and_invented(context: "ProbeContext") -> "ProbeResult":
     return values, arrays
 
 
-@_or_why
-def counterfactual_risk(context: "ProbeContext") -> "ProbeResult":
-    """The probability that the wheels leave the road within a second, by option, with its reliability."""
-    quantities = context.dataset.quantities
-    if not isinstance(context.run.experiment.domain, CarDomain) or "wheels_on_road" not in quantities:
-        return {"why_empty": "only cars have wheels that can leave a road"}, {}
-    moments = Moments(context, context.options.moments, SECOND)
-    column = quantities.index("wheels_on_road")
-    known, _, _ = context.state_probe_data
-    read_out = fit_read_out(known.representations["latents"], known.privileged_state)
-    every = torch.stack([context.dataset.column("privileged_state", moments.rows + step)[:, column]
-                         for step in range(moments.steps + 1)])  # fmt: skip
-    now = every[0] >= 2
-    if int(now.sum()) < 10 or len(moments.groups[now].unique()) < 3:
-        return {"why_empty": f"{int(now.sum())} moments have two wheels on the road: too few to calibrate on"}, {}
-    rows = now.nonzero().flatten()
-    happened = risk.leaves_road(every, moments.steps)[0]
-    starts, rng = moments.starts.branch(rows), context.rng("risk")
-    draws = 8
-
-    def lowest(actions: Tensor) -> Tensor:
-        return risk.lowest_reading(context.dreamer, starts, actions, read_out, column, draws, rng).mean(0)
-
-    readings = lowest(moments.actions[:, rows])
-    platt, found = risk.reliability(readings, happened[rows], moments.groups[rows], rng)
-    present = context.dataset.column("privileged_state", moments.rows[rows])[:, column]
-    _, plain = risk.reliability(present, happened[rows], moments.groups[rows], rng)
-    options = {
-        name: platt(lowest(actions)) for name, actions in risk.options_of(moments.last[rows], moments.steps).items()
-    }
-    picked = torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).long()
-    found |= {
-        "steps": moments.steps,
-        "draws": draws,
-        "options": {name: float(each.mean()) for name, each in options.items()},
-        "examples": [{name: float(each[n]) for name, each in options.items()} for n in picked.tolist()],
-        "wheels_now": {"brier": plain["brier"], "auroc": plain["auroc"]},
-        "useful": found["gain"][1] > 0,
-    }
-    return found, {"frames": context.dataset.column("frames", moments.rows[rows][picked]).numpy()}
-
-
-@_or_why
+@or_why
 def situations(context: "ProbeContext") -> "ProbeResult":
     """The recorded training situations that are most like a moment."""
     dataset, moments = context.dataset, Moments(context, 1, 1)
@@ -273,47 +248,7 @@ def situations(context: "ProbeContext") -> "ProbeResult":
     }, {"frames": frames.numpy()}
 
 
-@_or_why
-def intervened(context: "ProbeContext") -> "ProbeResult":
-    """Which maps had said what repainting parts of the road, the kerb or walls does to the predicted reward."""
-    objects = context.dataset.objects
-    what, ground = (("road", "kerb"), "grass") if "grass" in objects else (("wall", "goal"), "floor")
-    if ground not in objects:
-        return {"why_empty": f"nothing to repaint: objects are {', '.join(objects)}"}, {}
-    past = context.past().first(context.options.pictured)
-    present = torch.tensor([context.episodes[number][0].first + step for number, step in past.origins])
-    frames, masks = (context.dataset.column(name, present) for name in ("frames", "masks"))
-    memory, scale = context.dreamer.memory, context.dreamer.scale
-    try:
-        made = interventions.repaint(frames.float(), masks, objects, what, ground)
-    except ValueError as error:
-        return {"why_empty": str(error)}, {}
-    rows, encode = [], pixels.differentiable(context.model.backbone)
-    methods = dict(pixels.PIXEL_METHODS)
-    if "layer-wise relevance" not in attribution.methods_for(memory):
-        methods.pop("layer-wise relevance")
-    targets = context.targets()
-    for target in targets:
-        inner = attribution.AttributionInput(memory, target, past)
-        asked = pixels.PixelAttributionInput(inner, encode, scale, frames.float(), context.mean_frame)
-        effects = interventions.effects_of(asked, frames.float(), made)
-        for name, explain in methods.items():
-            agrees = interventions.agreement_with_interventions(explain(asked).detach(), made, effects)
-            rows.append({"target": target.name, "method": name, "agreement": _known(agrees)})
-    return {
-        "rows": rows,
-        "what": list(what),
-        "ground": ground,
-        "pictures": len(frames),
-        "changes": len(made.frames),
-    }, {}
-
-
-def _known(interval: Sequence[float]) -> list[float] | None:
-    return None if interval[0] != interval[0] else list(interval)
-
-
-@_or_why
+@or_why
 def latent_tests(context: "ProbeContext") -> "ProbeResult":
     """Latents under jitter and quantised, fewest directions, pictures of the memory, a slow factor that is missed."""
     known, _, _ = context.state_probe_data
@@ -325,6 +260,7 @@ def latent_tests(context: "ProbeContext") -> "ProbeResult":
     principal = latent_measures.stitching(
         means, known.representations["pixel PCA"], known.groups, context.rng("stitching")
     )
+    other = _stitched(context, known.rows, means, known.groups) if context.options.other else None
     moments = Moments(context, 1, 10)
     active = scale.active
     quantised = {}
@@ -349,11 +285,33 @@ def latent_tests(context: "ProbeContext") -> "ProbeResult":
         "fewest": {str(share): latent_measures.fidelity(means, share) for share in (0.5, 0.8, 0.95, 0.99)},
         "latents": means.shape[1],
         "stitching_pixel_pca": list(principal),
+        "stitching": other,
         "quantised": quantised,
         "steps": moments.steps,
         "hurst": sum(exponents) / len(exponents) if exponents else None,
         "episodes": len(exponents),
     }, {"memory": to_uint8(pictures.detach().clamp(0, 1)).numpy()}
+
+
+def _stitched(context: "ProbeContext", rows: Tensor, means: Tensor, groups: Tensor) -> dict[str, Any]:
+    """How well a linear map leads from these latents to another model's of the same frames, and back.
+
+    Raises:
+        RunError: if there is no such model, it is not trained, or is of another environment.
+    """
+    name = context.options.other
+    found = open_world_model(Path(name), lambda _: nullcontext(lambda *_: None))
+    mine, its = (type(run.experiment.domain).__name__ for run in (context.run, found))
+    if mine != its:
+        raise RunError(f"{name} is of another environment: latents of a {its} and a {mine} are not of the same frames")
+    backbone = load_world_model(found).backbone
+    with torch.no_grad():
+        others = torch.cat([backbone.encode(context.dataset.column("frames", part))[0] for part in rows.split(500)])
+    pairs = {"to": (means, others), "from": (others, means)}
+    return {"other": name} | {
+        way: list(latent_measures.stitching(a, b, groups, context.rng("stitching to another")))
+        for way, (a, b) in pairs.items()
+    }
 
 
 def _error(dreamt: Tensor, moments: Moments, std: Tensor, active: Tensor) -> float | None:

@@ -1,4 +1,4 @@
-"""Seen or invented, trust, risk, interventions, neighbours and small measures, where the truth is planted."""
+"""Seen or invented, trust, neighbours and small measures, where the truth is planted."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from clutr.probes.interventions import agreement_with_interventions, effects_of, repaint
 from clutr.probes.latent_measures import (
     fidelity,
     hurst_exponent,
@@ -16,12 +15,10 @@ from clutr.probes.latent_measures import (
     stitching,
 )
 from clutr.probes.nearest_situations import SituationIndex
-from clutr.probes.risk import Platt, leaves_road, lowest_reading, options_of, reliability
 from clutr.probes.seen_or_invented import error_budget, of_the_viewer, seen_or_invented, tint
 from clutr.probes.trust import calibrated_trust, rank_correlation, surprise
 from clutr.world_model.cores.lstm_gru import LSTMConfig
-from clutr.world_model.dream import Dreamer, LatentState
-from clutr.world_model.linear_probe import LinearProbe
+from clutr.world_model.dream import Dreamer
 from clutr.world_model.memory import MemoryConfig, Scale
 from clutr.world_model.views import MazeView
 
@@ -116,81 +113,6 @@ def test_a_memory_is_surprised_by_what_it_did_not_expect() -> None:
     assert float(found[1]) > float(found[0]) + 1
     alone = surprise(dreamer, still, torch.zeros(7, 2, 1))
     assert float(found[0]) == pytest.approx(float(alone[0]), rel=1e-5)
-
-
-# --- risk
-
-
-def test_leaving_the_road_by_hand() -> None:
-    wheels = torch.tensor([4.0, 4.0, 2.0, 0.0, 0.0, 4.0, 4.0])
-    assert leaves_road(wheels, 2).tolist() == [False, True, True, True, False]
-    options = options_of(torch.tensor([[0.1, 0.2, 0.3]]), 4)
-    assert set(options) == {"go on", "brake", "steer left", "steer right", "straight on"}
-    torch.testing.assert_close(options["go on"][3, 0], torch.tensor([0.1, 0.2, 0.3]))
-    assert float(options["steer left"][0, 0, 0]) < 0 < float(options["steer right"][0, 0, 0])
-
-
-def test_probabilities_are_as_often_true_as_they_say() -> None:
-    rng = generator(4)
-    readings = torch.randn(3_000, generator=rng)
-    happened = torch.rand(3_000, generator=rng) < torch.sigmoid(-2 * readings - 1)
-    groups = torch.arange(3_000) // 30
-    platt, found = reliability(readings, happened, groups, rng)
-    assert platt.weight == pytest.approx(-2, abs=0.25)
-    assert platt.constant == pytest.approx(-1, abs=0.2)
-    for each in found["bins"]:
-        assert each["interval"][0] - 0.02 <= each["said"] <= each["interval"][1] + 0.02
-    assert found["gain"][1] > 0.03
-    assert found["gain"][0] == pytest.approx(found["constant_brier"][0] - found["brier"][0])
-    assert found["auroc"] > 0.8
-    _, noise = reliability(torch.randn(3_000, generator=rng), happened, groups, rng)
-    assert noise["auroc"] == pytest.approx(0.5, abs=0.05)
-    assert noise["gain"][1] < 0.002
-    never, nothing = reliability(readings, torch.zeros(3_000, dtype=torch.bool), groups, rng)
-    assert float(never(readings).max()) < 0.001
-    assert nothing["auroc"] is None
-
-
-def test_the_lowest_reading_of_dreams() -> None:
-    memory = MemoryConfig(core=LSTMConfig(width=4), gaussians=1).build(3, 1, 1)
-    starts = LatentState(memory.initial_state(5), torch.randn(5, 3, generator=generator()))
-    read = LinearProbe(torch.tensor([[1.0], [0.0], [0.0]]), torch.tensor([2.0]), 0.1)
-    dreamer = Dreamer(memory, UNIT)
-    found = lowest_reading(dreamer, starts, torch.zeros(4, 5, 1), read, 0, 7, generator())
-    assert found.shape == (7, 5)
-    assert bool((found.std(0) > 0).all()), "dreams are drawn"
-    one = lowest_reading(dreamer, starts, torch.zeros(1, 5, 1), read, 0, 7, generator())
-    assert float(found.mean()) < float(one.mean()), "more steps reach lower"
-    assert Platt(-1.0, 0.0)(torch.tensor([0.0])).item() == 0.5
-
-
-# --- interventions
-
-
-def test_the_map_that_knows_where_it_matters_agrees_with_interventions() -> None:
-    rng = generator(5)
-    masks = torch.ones(6, 8, 8, dtype=torch.uint8)
-    masks[:, :, 4:] = 0
-    frames = torch.rand(6, 8, 8, 3, generator=rng) * 100 + 100
-    frames[masks == 0] = 20.0
-    weights = torch.zeros(8, 8)
-    weights[:4, :4] = torch.rand(4, 4, generator=rng)
-    made = repaint(frames, masks, ("grass", "road"), ("road",), "grass")
-    assert made.frames.shape == (16, 6, 8, 8, 3)
-    assert not bool(made.changed[:, :, :, 4:].any()), "only road is repainted"
-    assert float(made.frames[0, 0, 0, 0, 0]) == 20.0
-
-    def predict(pictures: Tensor) -> Tensor:
-        return (pictures.mean(-1) * weights).sum((1, 2))
-
-    effects = effects_of(predict, frames, made)
-    right = weights * (frames.mean(-1) - 20)
-    assert agreement_with_interventions(right, made, effects).low > 0.9
-    assert abs(agreement_with_interventions(torch.rand(6, 8, 8, generator=rng), made, effects).value) < 0.6
-    assert agreement_with_interventions(right.flip(1), made, effects).value < 0
-    assert math.isnan(agreement_with_interventions(right, made, effects, least=17).value)
-    with pytest.raises(ValueError, match="no picture shows grass"):
-        repaint(frames[:, :, :4], masks[:, :, :4], ("grass", "road"), ("road",), "grass")
 
 
 # --- nearest situations

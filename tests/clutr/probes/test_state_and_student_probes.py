@@ -12,7 +12,9 @@ from clutr.agents.ppo import PPOConfig
 from clutr.envs.maze.domain import MazeDomain
 from clutr.probes.causal import causal_effects, collect_starts
 from clutr.probes.state_probes import StateProbeData, collect, grid_cells, is_known, pixel_pca, probe_state
-from clutr.probes.student_probes import StudentSteps, collect_steps, is_remembered, probe_memory
+from clutr.probes.student_probes import is_remembered, probe_memory
+from clutr.probes.student_steps import StudentSteps
+from clutr.probes.student_steps import collect as collect_steps
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.dataset import EpisodeDataset, Part, describe, write_part
 from clutr.world_model.dream import Dreamer
@@ -157,10 +159,14 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     student, *untrained = (
         config.build(engine.observation_space, engine.action_space, seed, "student") for seed in (1, 2, 3)
     )
-    found = collect_steps(domain, student, untrained, levels=12, seed=1)
+    found, moments = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert len(found.groups.unique()) == 12
     assert found.representations["hidden"].shape[1] == 8
     assert found.representations["view"].shape[1] == 25 * 11 + 4
+    assert moments.steps[moments.groups == 0].tolist() == list(range(int((found.groups == 0).sum())))
+    left = found.privileged_state[:, found.quantities.index("actions_to_goal")]
+    solvable = left[found.counted[:, found.quantities.index("actions_to_goal")]]
+    assert float(solvable.min()) >= 1, "there is something left to do"
     rows, columns = (found.privileged_state[:, found.quantities.index(name)].long() for name in ("row", "column"))
     assert torch.equal(found.cells // 4, rows * 5 + columns)
     here = found.visited.gather(1, (found.cells // 4)[:, None])
@@ -170,14 +176,14 @@ def test_a_walk_is_what_the_student_saw_and_remembered() -> None:
     for level in range(12):
         mine = found.visited[found.groups == level]
         assert bool((mine[1:] >= mine[:-1]).all()), "nobody forgets where it has been"
-    again = collect_steps(domain, student, untrained, levels=12, seed=1)
+    again, _ = collect_steps(domain, student, untrained, levels=12, seed=1)
     assert torch.equal(again.representations["hidden"], found.representations["hidden"])
     result = probe_memory(found, 1)
     assert {each["representation"] for each in result["readings"]} == {
         "view", "hidden", "cells", "untrained hidden", "untrained hidden 2",
     }  # fmt: skip
     assert result["levels"] == 12
-    with pytest.raises(ValueError, match="only recurrent students of mazes"):
+    with pytest.raises(ValueError, match="only students of this library's PPO can be probed, not SimpleNamespace"):
         collect_steps(domain, SimpleNamespace(network=None), untrained, 4, 1)
 
 
@@ -197,6 +203,7 @@ def test_memory_is_what_neither_view_nor_chance_tells() -> None:
         (privileged_state[:, :1] > 0).float().expand(-1, 3),
         torch.arange(400) // 20,
         torch.randint(0, 10, (400,), generator=rng),
+        torch.ones(400, 2, dtype=torch.bool),
     )
     found = probe_memory(walks, 1)["memory"]
     assert found["place"]["hidden"][1] > 0.99

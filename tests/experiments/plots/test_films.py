@@ -10,11 +10,12 @@ from PIL import Image
 
 import clutr
 from clutr.experiments.cli.main import main
-from clutr.experiments.evaluation.filming import FilmedEpisode, FilmOptions, film, occlusion_saliency
+from clutr.experiments.evaluation.filming import FilmedEpisode, FilmOptions, film
 from clutr.experiments.plots.films import compose, write_film
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.train import train
+from clutr.probes.student_saliency import occlusion_saliency
 
 
 def episode(steps: int, name: str = "dr") -> FilmedEpisode:

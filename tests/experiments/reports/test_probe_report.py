@@ -28,11 +28,11 @@ from clutr.world_model.memory import MemoryConfig, Scale
 
 SMALL = ProbeOptions(
     past=5, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
-    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3,
+    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3, frames_back=3,
 )  # fmt: skip
 PANELS = (
-    "trust", "checks", "situations", "seen", "features", "pixels", "interventions", "risk", "state", "latents", "small",
-    "attribution", "dynamics", "health",
+    "trust", "checks", "situations", "seen", "features", "pixels", "past", "interventions", "risk", "state", "latents",
+    "small", "attribution", "dynamics", "health",
 )  # fmt: skip
 QUESTIONS = (
     "Can I trust it here?", "What did it see?", "What would happen if?", "What does it know?", "Why was it wrong?",
@@ -63,10 +63,23 @@ def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert asked == sorted(asked)
     assert "Not measured: " in page, "episodes of 12 steps are too short for some, which is said"
     assert "nan" not in json.dumps(sections["attribution"][0]).lower()
+    _check_what_if(sections)
+
+
+def _check_what_if(sections: Any) -> None:
+    """Moments of the recording are reached again in the simulator, and its objects moved there."""
+    moved = sections["interventions"][0]["moved"]
+    assert moved["pictures"] == SMALL.pictured
+    assert {row["method"] for row in moved["rows"]} >= {"occlusion", "chance"}
+    assert sections["interventions"][1]["moved"].shape[-3:] == (64, 64, 3)
+    past, maps = sections["past_pixels"]
+    assert past["length"] == SMALL.frames_back
+    assert maps["map/the reward/occlusion"].shape == (SMALL.pictured, 3, 64, 64)
+    assert "why_empty" in sections["risk"][0], "six steps from two wheels on the road are too few"
 
 
 def _flags() -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in vars(SMALL).items()]
+    return [f"--{name.replace('_', '-')}={value}" for name, value in vars(SMALL).items() if value != ""]
 
 
 @pytest.mark.parametrize(
@@ -170,8 +183,12 @@ def test_students_are_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert list(kept["students"]) == ["protagonist"]
     assert kept["students"]["protagonist"]["levels"] == 32
     page = (tmp_path / "run" / "probes.html").read_text()
-    assert "What the protagonist remembers" in page
+    titles = ["looks at", "remembers and knows", "acts on"]
+    places = [page.index(f"What the protagonist {title}") for title in titles]
+    assert places == sorted(places)
     assert "untrained" in page
+    assert kept["students"]["protagonist"]["looks"]["moments"] > 20
+    assert {each["quantity"] for each in kept["students"]["protagonist"]["uses"]} > {"wall_ahead", "goal_ahead"}
     assert main(["list", "probes"]) == 0
     assert "students" in capsys.readouterr().out
 
