@@ -18,11 +18,13 @@ from clutr.probes.student_steps import StudentMoments, StudentSteps
 
 SIDE, PARTS = 16, 10
 """Pixels along a side of the pictures, and changes of each."""
+VIEW = 9
+"""Cells along a side of a planted student's view: on smaller ones students share what they look at by luck."""
 LEVELS, ROWS = 40, 5
 """Levels, and moments of each."""
 
 
-def planted_interventions(seed: int, pictures: int = 8) -> tuple[dict[str, Tensor], Interventions, Tensor]:
+def planted_interventions(seed: int, pictures: int = 16) -> tuple[dict[str, Tensor], Interventions, Tensor]:
     """Maps of a prediction that a few pixels decide, changes of parts of different sizes, and what they do."""
     rng = torch.Generator().manual_seed(seed)
     frames = torch.rand(pictures, SIDE, SIDE, 3, generator=rng) * 200
@@ -79,9 +81,10 @@ def risk_verdicts(seed: int) -> dict[str, bool]:
 class Looker:
     """A student that turns if some cells of its view, with weights of their own, say so."""
 
-    def __init__(self, seed: int, side: int = 5) -> None:
+    def __init__(self, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)
-        self.weights = torch.randn(side, side, generator=rng) * (torch.rand(side, side, generator=rng) < 0.25)
+        weights = 0.4 * torch.randn(VIEW, VIEW, generator=rng).abs()  # of one sign: hidden parts cannot cancel
+        self.weights = weights * (torch.rand(VIEW, VIEW, generator=rng) < 0.15)
 
     def step(self, observation: Observation, state: Tensor) -> tuple[Categorical, None, Tensor]:
         """As networks do; without values."""
@@ -89,10 +92,10 @@ class Looker:
         return Categorical(torch.stack([told, -told], 1).log_softmax(1)), None, state
 
 
-def planted_moments(seed: int, count: int = 24) -> StudentMoments:
+def planted_moments(seed: int, count: int = 40) -> StudentMoments:
     """Random views of mazes, each of a level of its own."""
     rng = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 3, (count, 5, 5, 3), generator=rng, dtype=torch.uint8)
+    image = torch.randint(0, 3, (count, VIEW, VIEW, 3), generator=rng, dtype=torch.uint8)
     nothing, numbers = torch.zeros(count, 64, 64, dtype=torch.uint8), torch.arange(count)
     observation = {"image": image, "direction": torch.zeros(count, dtype=torch.int64)}
     pictures = nothing[..., None].expand(-1, -1, -1, 3)
@@ -104,12 +107,13 @@ def saliency_verdicts(seed: int) -> dict[str, bool]:
     student, other, moments = Looker(seed), Looker(10_000 + seed), planted_moments(seed)
     bare = saliency_maps(other, moments)
     rng = torch.Generator().manual_seed(seed)
+    own = saliency_maps(student, moments)
     maps = {
-        "its own": saliency_maps(student, moments),
+        "its own": own,
         "random": torch.rand(bare.shape, generator=rng),
         "of another student": saliency_maps(Looker(20_000 + seed), moments),
     }
-    return {name: check_saliency(student, each, bare, moments, seed).passed for name, each in maps.items()}
+    return {name: check_saliency(student, each, bare, own, moments, seed).passed for name, each in maps.items()}
 
 
 def planted_steps(seed: int) -> StudentSteps:

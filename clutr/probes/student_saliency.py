@@ -2,7 +2,8 @@
 
 A map is scored by deletion and insertion (Petsiuk et al. 2018): parts are hidden, or shown again, by falling saliency,
 and the action ought to change faster, or come back faster, than in random order, and than by the map of an untrained
-student, which finds the same edges salient.
+student, which finds the same edges salient. A map of something else may be better than chance by luck, in all moments
+alike: so it also has to gain half of what the order of the parts' own effects gains.
 """
 
 from dataclasses import dataclass
@@ -91,6 +92,9 @@ def curves(network: Any, observation: Observation, state: Tensor, orders: Tensor
     return away[0], away[1]
 
 
+_INTERVALS = ("deletion", "insertion", "beyond_untrained", "beyond_half")
+
+
 @dataclass(frozen=True)
 class SaliencyCheck:
     """What a student's maps of saliency are worth, over M moments."""
@@ -101,18 +105,20 @@ class SaliencyCheck:
     """By how much nearer showing by falling saliency brings it than showing in random order."""
     beyond_untrained: Interval
     """By how much more hiding changes it than hiding by the untrained student's map."""
+    beyond_half: Interval
+    """By how much `deletion` exceeds half of what the order of the parts' single effects gains."""
     size: float
     """Mean change of the action while parts are hidden in random order: the unit to judge the others by."""
     moments: int
 
     @property
     def passed(self) -> bool:
-        """Whether all three intervals lie above 0."""
-        return min(self.deletion.low, self.insertion.low, self.beyond_untrained.low) > 0
+        """Whether all intervals lie above 0."""
+        return min(getattr(self, name).low for name in _INTERVALS) > 0
 
     def plain(self) -> dict[str, Any]:
         """As plain values."""
-        intervals = {name: list(getattr(self, name)) for name in ("deletion", "insertion", "beyond_untrained")}
+        intervals = {name: list(getattr(self, name)) for name in _INTERVALS}
         return vars(self) | intervals | {"passed": self.passed}
 
 
@@ -125,19 +131,29 @@ def saliency_maps(network: Any, moments: StudentMoments) -> Tensor:
     return torch.stack(found).float()
 
 
-def check_saliency(network: Any, maps: Tensor, untrained: Tensor, moments: StudentMoments, seed: int) -> SaliencyCheck:
-    """Score maps `[M, h, w]` of moments beside random orders and maps `[M, h, w]` of an untrained student."""
+def check_saliency(
+    network: Any, maps: Tensor, untrained: Tensor, effects: Tensor, moments: StudentMoments, seed: int
+) -> SaliencyCheck:
+    """Score maps `[M, h, w]` of moments.
+
+    Args:
+        network: of the student.
+        maps: to score.
+        untrained: the maps of a student that is only drawn.
+        effects: what hiding each part alone does, which `saliency_maps` measures.
+        moments: M.
+        seed: of random orders.
+    """
     rng = torch.Generator().manual_seed(seed)
     rows = []
     for n in range(len(moments)):
         one = moments.rows(torch.tensor([n]))
-        orders = [each[n].flatten().argsort(descending=True, stable=True) for each in (maps, untrained)]
+        orders = [each[n].flatten().argsort(descending=True, stable=True) for each in (maps, untrained, effects)]
         orders += [torch.randperm(maps[n].numel(), generator=rng) for _ in range(ORDERS)]
         deleted, inserted = curves(network, one.observation, one.state, torch.stack(orders))
-        chance = deleted[2:].mean()
-        rows.append(
-            torch.stack([deleted[0] - chance, inserted[2:].mean() - inserted[0], deleted[0] - deleted[1], chance])
-        )
+        chance, gain = deleted[3:].mean(), deleted[0] - deleted[3:].mean()
+        brought, half = inserted[3:].mean() - inserted[0], (deleted[2] - chance) / 2
+        rows.append(torch.stack([gain, brought, deleted[0] - deleted[1], gain - half, chance]))
     table = torch.stack(rows)
-    deletion, insertion, beyond = (mean_over(column, moments.groups) for column in table[:, :3].T)
-    return SaliencyCheck(deletion, insertion, beyond, float(table[:, 3].mean()), len(moments))
+    deletion, insertion, beyond, more = (mean_over(column, moments.groups) for column in table[:, :4].T)
+    return SaliencyCheck(deletion, insertion, beyond, more, float(table[:, 4].mean()), len(moments))

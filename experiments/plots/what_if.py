@@ -131,11 +131,11 @@ def interventions_panel(values: Mapping[str, Any], arrays: Arrays, source: str) 
         counts.append(f"{mine['pictures']} pictures, {len(mine['changes'])} changes of each ({how})")
     caption = join_caption(
         "How to read it: at the recorded moment the road is bent, kerbs are put there or taken away, walls and goals "
-        + "are moved in the simulator, and the picture is drawn anew; or road, kerb or walls in a square are repainted as "
-        + "what surrounds them. The prediction is made again. Given is the rank correlation of the size of its change "
-        + "with the map's relevance on what changed. Larger changes do more, so a map that is the same everywhere has "
-        + "a correlation, too: a map tells more than that if it is better picture by picture, beyond the interval, and "
-        + "the prediction itself tells something. Chance: a random map.",
+        + "are moved in the simulator, and the picture is drawn anew; or road, kerb or walls in a square are repainted "
+        + "as what surrounds them. The prediction is made again. Given is the rank correlation of the size of its "
+        + "change with the map's relevance on what changed. Larger changes do more, so a map that is the same "
+        + "everywhere has a correlation, too: a map tells more than that if it is better picture by picture, beyond "
+        + "the interval, and the prediction itself tells something. Chance: a random map.",
         f"n = {'; '.join(counts)}; {source}.",
     )
     return Panel("interventions", title, body, caption)

@@ -96,7 +96,7 @@ def probe_student(
     scored = moments.rows(_spread((moments.groups > 0).nonzero().flatten(), LOOKED))
     filmed = moments.rows(_spread((moments.groups == 0).nonzero().flatten(), FILMED))
     maps, bare = saliency_maps(network, scored), saliency_maps(other, scored)
-    looks = check_saliency(network, maps, bare, scored, seed).plain()
+    looks = check_saliency(network, maps, bare, maps, scored, seed).plain()
     looks["objects"] = mask_agreement(_enlarged(maps, scored), scored.masks, scored.objects)
     uses = [each.plain() for each in probe_use(network, steps, seed)]
     shown = _enlarged(saliency_maps(network, filmed), filmed)

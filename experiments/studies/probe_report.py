@@ -30,7 +30,18 @@ HERE = Path(__file__).resolve().parents[2]
 NAMES = ("car-world@best", "maze-dr@best", "car-clutr@best")
 EPISODES = 128
 """Recorded for a world model, on new roads."""
-OPTIONS = ProbeOptions(predictions=12, past=10, pictured=8, shuffles=8, samples=2_500, frames=500, moments=4)
+OPTIONS = ProbeOptions(
+    predictions=12,
+    past=10,
+    pictured=8,
+    shuffles=8,
+    samples=2_500,
+    frames=500,
+    moments=4,
+    steps=200,
+    search=300,
+    beyond=8,
+)
 """Less than the command's own: minutes instead of an hour."""
 LEVELS = 96
 """That students play."""

@@ -72,10 +72,11 @@ def test_maps_that_show_where_a_student_looks_pass_and_others_do_not() -> None:
 
 def test_deletion_and_insertion_by_hand() -> None:
     student, moments = Looker(1), planted_moments(1, 1)
-    student.weights = torch.zeros(5, 5)
+    student.weights = torch.zeros(9, 9)
     student.weights[2, 3] = 5.0  # one cell decides
     moments.observation["image"][:] = 1
-    first = torch.cat([torch.tensor([13]), torch.arange(13), torch.arange(14, 25)])
+    cell = 2 * 9 + 3
+    first = torch.cat([torch.tensor([cell]), torch.arange(cell), torch.arange(cell + 1, 81)])
     orders = torch.stack([first, first.flip(0)])
     deleted, inserted = curves(student, moments.observation, moments.state, orders)
     whole = float(torch.tensor(10.0).sigmoid() - 0.5)
