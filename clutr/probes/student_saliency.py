@@ -114,7 +114,7 @@ class SaliencyCheck:
     @property
     def passed(self) -> bool:
         """Whether all intervals lie above 0."""
-        return min(getattr(self, name).low for name in _INTERVALS) > 0
+        return all(getattr(self, name).low > 0 for name in _INTERVALS)
 
     def plain(self) -> dict[str, Any]:
         """As plain values."""
