@@ -23,7 +23,7 @@ from clutr.probes.interventions import Interventions
 
 AHEAD = (4.0, 10.0, 16.0, 24.0)
 """Units of road ahead of a car at which something is moved."""
-REACH, ASIDE = 8.0, 6.0
+BEND, ASIDE = 8.0, 6.0
 """Units of road to either side of such a place that move with it, and by how many the place moves aside."""
 KERB_REACH = 5.0
 """Units of road to either side of a place whose kerb is put there or taken away."""
@@ -96,10 +96,10 @@ def move_curve(track: Track, tile: int, ahead: float, aside: float) -> Track:
     Kerbs follow the new turns there, and stay what they are elsewhere.
     """
     away = _from_place(track, tile, ahead)
-    share = np.where(np.abs(away) < REACH, np.cos(np.pi / 2 * away / REACH) ** 2, 0.0)
+    share = np.where(np.abs(away) < BEND, np.cos(np.pi / 2 * away / BEND) ** 2, 0.0)
     left = -np.stack([np.cos(track.directions), np.sin(track.directions)], 1)
     moved = Track.from_centre_line(track.points + aside * share[:, None] * left)
-    return replace(moved, kerbs=np.where(np.abs(away) < REACH, moved.kerbs, track.kerbs))
+    return replace(moved, kerbs=np.where(np.abs(away) < BEND, moved.kerbs, track.kerbs))
 
 
 def change_kerb(track: Track, tile: int, ahead: float) -> Track:

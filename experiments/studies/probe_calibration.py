@@ -1,12 +1,14 @@
 """How often the checks of explanations pass what is right and what is wrong, on models whose truth is known.
 
-    python -m clutr.experiments.studies.probe_calibration OUT.json [CASES]
+    python -m clutr.experiments.studies.probe_calibration OUT.json [CASES [CHECK...]]
 
-Writes one JSON object and prints the table of `docs/probes.md`.
+Writes one JSON object and prints the table of `docs/probes.md`. With names of checks only their rows are measured, and take
+the place of those in the file.
 """
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,7 @@ from clutr.probes.planted import PLANTED_VERDICTS
 CASES = 100
 
 
-def calibrate(cases: int = CASES) -> list[dict[str, Any]]:
-    """The share of so many drawn cases that passed: of each check, model and map one row."""
+def _maps(cases: int) -> list[dict[str, Any]]:
     rows = []
     for model, draw in PLANTED.items():
         passed: dict[str, int] = {}
@@ -29,15 +30,29 @@ def calibrate(cases: int = CASES) -> list[dict[str, Any]]:
             for name, checks in check_planted(planted, seed).items():
                 passed[name] = passed.get(name, 0) + checks.passed
         rows += [_row("map of relevance", f"{model}: {name}", right[name], passed[name], cases) for name in passed]
-    told = [known_rates(seed) for seed in range(cases)]
-    for name in told[0]:
-        rows.append(_row("known by the memory", name, name == "told", sum(each[name] for each in told), cases))
-    for moves, name in ((True, "the dream moves by the speed"), (False, "the dream ignores the speed")):
-        passed_here = sum(causal_verdict(seed, moves) for seed in range(cases))
-        rows.append(_row("used by the dream", name, moves, passed_here, cases))
-    for check, (verdicts, right_one) in PLANTED_VERDICTS.items():
-        judged = [verdicts(seed) for seed in range(cases)]
-        rows += [_row(check, case, case == right_one, sum(each[case] for each in judged), cases) for case in judged[0]]
+    return rows
+
+
+def _dreams(seed: int) -> dict[str, bool]:
+    cases = {"the dream moves by the speed": True, "the dream ignores the speed": False}
+    return {name: causal_verdict(seed, moves) for name, moves in cases.items()}
+
+
+VERDICTS: dict[str, tuple[Callable[[int], dict[str, bool]], str]] = {
+    "known by the memory": (known_rates, "told"),
+    "used by the dream": (_dreams, "the dream moves by the speed"),
+    **PLANTED_VERDICTS,
+}
+"""Checks other than those of maps, each with what judges the cases of a seed, and the case that ought to pass."""
+
+
+def calibrate(cases: int = CASES, checks: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The share of so many drawn cases that passed: of each check (or of those named), model and map one row."""
+    rows = _maps(cases) if not checks or "map of relevance" in checks else []
+    for check, (verdicts, right) in VERDICTS.items():
+        if not checks or check in checks:
+            judged = [verdicts(seed) for seed in range(cases)]
+            rows += [_row(check, case, case == right, sum(each[case] for each in judged), cases) for case in judged[0]]
     return rows
 
 
@@ -57,7 +72,11 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 def main(arguments: list[str]) -> int:
     """Calibrate, keep the numbers and print the table."""
     out, cases = Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else CASES
-    rows = calibrate(cases)
+    checks = arguments[2:]
+    rows = calibrate(cases, checks)
+    if checks:
+        kept = json.loads(out.read_text())["rows"]
+        rows = [row for row in kept if row["check"] not in checks] + rows
     command = f"python -m clutr.experiments.studies.probe_calibration {out.name} {cases}"
     write_atomically(out, json.dumps({"command": command, "rows": rows}, indent=1).encode() + b"\n")
     print(as_table(rows))

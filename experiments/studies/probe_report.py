@@ -1,6 +1,6 @@
 """The standard probe report: a world model and students that ship, probed anew, and the page about it.
 
-    python -m clutr.experiments.studies.probe_report [car-world@best] [maze-dr@best] [car-clutr@best]
+    python -m clutr.experiments.studies.probe_report [--quick] [car-world@best] [maze-dr@best] [car-clutr@best]
 
 Without names all three. Each is probed in `runs/probe-report/NAME`; its numbers go to
 `experiments/results/probes/NAME`, pictures to `docs/images`, and the block of `docs/probes.md` between two marks is
@@ -30,26 +30,20 @@ HERE = Path(__file__).resolve().parents[2]
 NAMES = ("car-world@best", "maze-dr@best", "car-clutr@best")
 EPISODES = 128
 """Recorded for a world model, on new roads."""
-OPTIONS = ProbeOptions(
-    predictions=12,
-    past=10,
-    pictured=8,
-    shuffles=8,
-    samples=2_500,
-    frames=500,
-    moments=4,
-    steps=200,
-    search=300,
-    beyond=8,
-)
-"""Less than the command's own: minutes instead of an hour."""
-LEVELS = 96
+OPTIONS = ProbeOptions(predictions=24, past=10, pictured=16, samples=4_000, frames=500)
+"""Less than the command's own, but for the checks."""
+QUICK = ProbeOptions(
+    predictions=8, past=8, pictured=6, moments=3, shuffles=4, quantities=1, samples=1_500, frames=300, traversals=4,
+    steps=60, warm_up=20, exponents=4, starts=4, search=100, beyond=3,
+)  # fmt: skip
+"""With `--quick`: a quarter of an hour's work in minutes; intervals are wide."""
+LEVELS, QUICK_LEVELS = 128, 48
 """That students play."""
 DIGITS = 5
 """Significant digits that are kept."""
 
 
-def probe_one(name: str, work: Path, results: Path, images: Path) -> None:
+def probe_one(name: str, work: Path, results: Path, images: Path, quick: bool = False) -> None:
     """Probe one model that ships, and keep its numbers and pictures."""
     short = name.partition("@")[0]
     path, folder = work / short, results / short
@@ -71,7 +65,7 @@ def probe_one(name: str, work: Path, results: Path, images: Path) -> None:
             say(f"{name}: {section}")
             return lambda *_: None
 
-        probe_world_model(run, OPTIONS, said)
+        probe_world_model(run, QUICK if quick else OPTIONS, said)
         build_probe_page(run)
         for section in PROBES:
             _keep(path / "probes" / f"{section}.json", folder)
@@ -79,7 +73,7 @@ def probe_one(name: str, work: Path, results: Path, images: Path) -> None:
     else:
         student = RunDirectory(path)
         with work_display(f"probing {name}") as progress:
-            probe_students(student, LEVELS, 1, progress)
+            probe_students(student, QUICK_LEVELS if quick else LEVELS, 1, progress)
         build_student_page(student)
         _keep(path / "probes" / "students.json", folder)
         write_student_figure(path / "probes", images, short)
@@ -115,8 +109,9 @@ def block(results: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Probe the models that were named, or all, and write the page anew."""
     results, images = HERE / "experiments" / "results" / "probes", HERE / "docs" / "images"
-    for name in arguments or NAMES:
-        probe_one(name, Path("runs") / "probe-report", results, images)
+    quick, names = "--quick" in arguments, [each for each in arguments if each != "--quick"]
+    for name in names or NAMES:
+        probe_one(name, Path("runs") / "probe-report", results, images, quick)
     page = HERE / "docs" / "probes.md"
     write_atomically(page, renewed(page.read_text(), block(results)).encode())
     return 0

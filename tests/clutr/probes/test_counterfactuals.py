@@ -12,7 +12,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.probes import risk
 from clutr.probes.interventions import agreements, check_with_interventions, repaint
-from clutr.probes.moved_objects import ASIDE, REACH, _on_roads, change_kerb, move_curve, moved_objects
+from clutr.probes.moved_objects import ASIDE, BEND, _on_roads, change_kerb, move_curve, moved_objects
 from clutr.probes.planted import intervention_verdicts, planted_interventions, planted_risk, risk_verdicts
 from clutr.probes.simulator import RecordedMoment, played_on, simulated, true_state
 from clutr.world_model.cores.lstm_gru import LSTMConfig
@@ -90,7 +90,7 @@ def test_a_curve_is_moved_here_and_nowhere_else() -> None:
     away = torch.from_numpy(moved.points - track.points).norm(dim=1)
     middle = 50 + round(10 / spacing)
     assert float(away[middle]) == pytest.approx(ASIDE, rel=0.05)
-    reach = int(REACH / spacing) + 1
+    reach = int(BEND / spacing) + 1
     assert not bool(away[: middle - reach].any())
     assert not bool(away[middle + reach + 1 :].any())
     left = -torch.tensor([torch.tensor(track.directions[middle]).cos(), torch.tensor(track.directions[middle]).sin()])

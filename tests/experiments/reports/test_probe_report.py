@@ -11,10 +11,13 @@ import torch
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.plots.probes import sanity_check_rows, sanity_checks_panel
+from clutr.experiments.reports.probe_figures import write_figures
 from clutr.experiments.reports.probe_report import build_probe_page, load_section, load_sections, probe_world_model
+from clutr.experiments.reports.probe_summary import renewed, world_summary
 from clutr.experiments.reports.student_probes import build_student_page
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
+from clutr.experiments.studies.probe_report import block
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, attributions, true_state
@@ -64,6 +67,7 @@ def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert "Not measured: " in page, "episodes of 12 steps are too short for some, which is said"
     assert "nan" not in json.dumps(sections["attribution"][0]).lower()
     _check_what_if(sections)
+    _check_words_and_figures(Path(run), tmp_path, sections)
 
 
 def _check_what_if(sections: Any) -> None:
@@ -76,6 +80,34 @@ def _check_what_if(sections: Any) -> None:
     assert past["length"] == SMALL.frames_back
     assert maps["map/the reward/occlusion"].shape == (SMALL.pictured, 3, 64, 64)
     assert "why_empty" in sections["risk"][0], "six steps from two wheels on the road are too few"
+
+
+def _check_words_and_figures(run: Path, folder: Path, sections: Any) -> None:
+    """What the documentation would say and show of the report."""
+    told = world_summary("car-debug", {name: values for name, (values, _) in sections.items()}, 24)
+    places = [told.index(f"**{words}**") for words in (*QUESTIONS[:4], "Which explanations passed")]
+    assert places == sorted(places)
+    assert "Not measured: " in told
+    assert "| chance, by pixels | 0 of 3 | a control, which ought to fail |" in told
+    written = write_figures(run / "probes", folder, "tiny")
+    assert [path.name for path in written] == ["probes-tiny-moved.png", "probes-tiny-past.png"], "of what was measured"
+    assert all(path.stat().st_size > 1_000 for path in written)
+
+
+def test_the_page_shows_the_committed_reports() -> None:
+    root = Path(__file__).parents[3]
+    page, told = (root / "docs" / "probes.md").read_text(), block(root / "experiments" / "results" / "probes")
+    assert renewed(page, told) == page, "`python -m clutr.experiments.studies.probe_report` writes this part"
+    for picture in re.findall(r"\]\((images/[\w.-]+)\)", told):
+        assert (root / "docs" / picture).exists()
+
+
+def test_a_page_without_marks_is_not_renewed() -> None:
+    assert renewed("a\n<!-- probe reports: begin -->old<!-- probe reports: end -->\nb", "new").split() == [
+        "a", "<!--", "probe", "reports:", "begin", "-->", "new", "<!--", "probe", "reports:", "end", "-->", "b",
+    ]  # fmt: skip
+    with pytest.raises(RunError, match="the page has no marks <!-- probe reports: begin -->"):
+        renewed("a page", "new")
 
 
 def _flags() -> list[str]:
