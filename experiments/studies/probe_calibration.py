@@ -2,8 +2,8 @@
 
     python -m clutr.experiments.studies.probe_calibration OUT.json [CASES [CHECK...]]
 
-Writes one JSON object and prints the table of `docs/probes.md`. With names of checks only their rows are measured, and take
-the place of those in the file.
+Writes one JSON object and prints the table of `docs/probes.md`. With names of checks only their rows are measured, and
+take the place of those in the file.
 """
 
 import json
