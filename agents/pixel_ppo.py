@@ -28,7 +28,8 @@ class PixelPPOConfig(PPOOptions):
     value_loss: ValueLoss = "smooth-l1"
     normalise_returns: bool = True
     torso: Torso = "published"
-    """The published six convolutions, or five light ones on pictures of half the height and width."""
+    """The published six convolutions; five light ones on pictures of half the height and width; or four small ones on
+    pictures of a quarter."""
     head: int = 100
     """Width of the hidden layers of actor and critic."""
 

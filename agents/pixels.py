@@ -18,7 +18,7 @@ from clutr.envs.workers import run_parts
 
 FRAMES = 4
 """Pictures that the network sees at once: the newest and the three before it."""
-Torso = Literal["published", "light"]
+Torso = Literal["published", "light", "small"]
 """Which convolutions see the pictures."""
 
 
@@ -34,9 +34,10 @@ class Convolutions(NamedTuple):
 TORSOS: dict[Torso, Convolutions] = {
     "published": Convolutions(1, ((8, 4, 2), (16, 3, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
     "light": Convolutions(2, ((8, 4, 2), (32, 3, 2), (64, 3, 2), (128, 3, 1), (256, 3, 1))),
+    "small": Convolutions(4, ((16, 4, 2), (32, 3, 2), (64, 3, 2), (256, 2, 1))),
 }
-"""By name. A picture of 96x96 becomes a single position in both; the light one takes two fifths of the arithmetic and a
-quarter of the memory."""
+"""By name. A picture of 96x96 becomes a single position in each. The light one takes two fifths of the arithmetic and a
+quarter of the memory of the published one, the small one a tenth and a sixteenth."""
 STACKS_A_PART = 64
 """Pictures that a thread prepares at once."""
 CHUNK_BYTES = 28 * 2**20

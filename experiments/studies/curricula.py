@@ -3,10 +3,10 @@
     python -m clutr.experiments.studies.curricula STUDY.yaml OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
 
 The study's file is complete: it names an experiment, what each method changes in it, seeds and budgets. A run is tested
-when it has made `steps` environment steps of one student, and when its training has taken `seconds` of one core; it
-goes on until both are done. As many runs train at a time as there are jobs. Whatever was done before is kept, and what
-was interrupted goes on, so the command can be given again at any time. `clutr.experiments.studies.curricula_tables`
-draws the results.
+when it has made `steps` environment steps of one student, at `milestones` on the way there, and when its training has
+taken `seconds` of one core; it goes on until all is done. All runs reach a milestone before any goes on to the next. As
+many runs train at a time as there are jobs. Whatever was done before is kept, and what was interrupted goes on, so the
+command can be given again at any time. `clutr.experiments.studies.curricula_tables` draws the results.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,11 @@ class Study:
     suite: str
     episodes: int
     seconds: float = 0.0
-    """Training time after which a run is tested, as `Clock` counts it; 0: it is tested at `steps` alone."""
+    """Training time after which a run is tested, as `Clock` counts it; 0: this test is left out."""
+    milestones: tuple[int, ...] = ()
+    """Environment steps of one student, fewer than `steps`, at which runs are tested on the way, on `suite` alone."""
+    student: dict[str, Any] = field(default_factory=dict)
+    """Options of the student that every method has, whatever its preset says."""
     cvar_suite: str = "random"
     cvar_levels: int = 0
     """Random levels on which the worst are looked for; 0: this is left out."""
@@ -69,13 +73,23 @@ class Study:
         base = to_plain(PRESETS[plain.pop("preset")])
         for name, value in plain.pop("experiment").items():
             base[name] = base[name] | value if isinstance(base.get(name), dict) and "kind" not in value else value
-        seeds, also = tuple(plain.pop("seeds")), tuple(plain.pop("also", ()))
-        return cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), seeds=seeds, also=also, **plain)
+        for name in ("seeds", "also", "milestones"):
+            plain[name] = tuple(plain.get(name, ()))
+        study = cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), **plain)
+        if list(study.milestones) != sorted({steps for steps in study.milestones if steps < study.steps}):
+            raise RunError(
+                f"{path}: milestones rise and stay below steps ({study.steps}), not {list(study.milestones)}"
+            )
+        return study
 
     @property
     def budgets(self) -> tuple[str, ...]:
-        """At which budgets each run is tested: "steps", "seconds"."""
-        return ("steps", "seconds") if self.seconds else ("steps",)
+        """At which budgets each run is tested: "steps", "seconds", and "steps-2000000" for a milestone."""
+        return (*(f"steps-{steps}" for steps in self.milestones), "steps", *(("seconds",) if self.seconds else ()))
+
+    def steps_of(self, budget: str) -> int:
+        """The environment steps of a budget of steps."""
+        return self.steps if budget == "steps" else int(budget.removeprefix("steps-"))
 
     def seeds_of(self, method: str) -> tuple[int, ...]:
         """The seeds of one method, which may have its own."""
@@ -89,7 +103,8 @@ class Study:
         if (preset := self.methods[method].get("preset")) is not None:
             whole = to_plain(PRESETS[preset])
             parts = {name: whole[name] for name in ("curriculum", "student", "manifold")} | parts
-        return from_plain(to_plain(self.base) | {"manifold": None, "seed": seed} | parts)
+        plain = to_plain(self.base) | {"manifold": None, "seed": seed} | parts
+        return from_plain(plain | {"student": plain["student"] | self.student})
 
 
 def run_path(out: Path, method: str, seed: int) -> Path:
@@ -98,7 +113,7 @@ def run_path(out: Path, method: str, seed: int) -> Path:
 
 
 def result_path(out: Path, method: str, seed: int, budget: str) -> Path:
-    """Where the test of a run at one of the budgets, "steps" or "seconds", is kept."""
+    """Where the test of a run at one of `Study.budgets` is kept."""
     return run_path(out, method, seed) / "study" / f"{budget}.json"
 
 
@@ -130,8 +145,8 @@ class Clock:
         self._started = time.process_time()
 
 
-def train_one(study: Study, out: Path, method: str, seed: int) -> None:
-    """Train and test one run of the study, from wherever it stopped."""
+def train_one(study: Study, out: Path, method: str, seed: int, budgets: Sequence[str] | None = None) -> None:
+    """Train and test one run of the study, from wherever it stopped, until it is tested at these budgets, or at all."""
     experiment = study.experiment(method, seed)
     path = run_path(out, method, seed)
     run = RunDirectory(path) if (path / "config.yaml").exists() else RunDirectory.create(path, experiment)
@@ -142,15 +157,17 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
         manifold = prepare_manifold(run, out / "manifolds", lambda *_: None)
     runner = Runner(run, manifold)
     clock = Clock(runner)
-    reached = {"steps": lambda: runner.steps >= study.steps, "seconds": lambda: clock.seconds >= study.seconds}
-    missing = [budget for budget in study.budgets if not result_path(out, method, seed, budget).exists()]
+    missing = missing_of(out, method, seed, study.budgets if budgets is None else budgets)
     parent = os.getppid()
+
+    def reached(budget: str) -> bool:
+        return clock.seconds >= study.seconds if budget == "seconds" else runner.steps >= study.steps_of(budget)
 
     def report(now: UpdateReport) -> None:
         clock.stop(now.update)
         for budget in list(missing):
-            if reached[budget]():
-                _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}", clock.seconds)
+            if reached(budget):
+                _test(study, runner, result_path(out, method, seed, budget), f"{method}-s{seed}", clock.seconds, budget)
                 missing.remove(budget)
         runner.stop_requested = (
             not missing or os.getppid() != parent
@@ -161,12 +178,18 @@ def train_one(study: Study, out: Path, method: str, seed: int) -> None:
         runner.train(report)
 
 
-def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -> None:
+def missing_of(out: Path, method: str, seed: int, budgets: Sequence[str]) -> list[str]:
+    """At which of these budgets a run is not tested yet."""
+    return [budget for budget in budgets if not result_path(out, method, seed, budget).exists()]
+
+
+def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float, budget: str) -> None:
     """Test the student as it is, on seeds that are the same for all methods."""
     suites, seed = runner.experiment.domain.suites(), runner.experiment.seed
+    whole = budget in ("steps", "seconds")
     tested, *others = (
         evaluate(runner.protagonist, suites[suite], study.episodes, torch.Generator().manual_seed(seed)).to_json(name)
-        for suite in (study.suite, *study.also)
+        for suite in (study.suite, *(study.also if whole else ()))
     )
     result = tested | {
         "update": runner.update,
@@ -175,7 +198,7 @@ def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -
         "also": others,
         "machine": describe_machine(),
     }
-    if study.cvar_levels:
+    if study.cvar_levels and whole:
         (task,) = suites[study.cvar_suite].tasks
         rng = torch.Generator().manual_seed(seed)
         alphas, tries = alphas_for(study.cvar_levels, (1.0, 0.1, 0.01)), 5
@@ -192,15 +215,48 @@ def _test(study: Study, runner: Runner, path: Path, name: str, seconds: float) -
     write_atomically(path, json.dumps(result, indent=1).encode())
 
 
-def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[int] | None, jobs: int) -> None:
-    """Train and test all runs, seed by seed, each in a process with one thread; of these seeds, or of the study's."""
+def train_all(
+    study: Study,
+    out: Path,
+    methods: Sequence[str],
+    seeds: Sequence[int] | None,
+    jobs: int,
+    until: int | None = None,
+) -> None:
+    """Train and test all runs, each in a process with one thread; of these seeds, or of the study's.
+
+    Budget by budget, and seed by seed, so that a study that is stopped has whole milestones and whole seeds.
+
+    Args:
+        study: what is compared.
+        out: where its runs live.
+        methods: which of them.
+        seeds: which of them; None: each method's.
+        jobs: runs at a time.
+        until: the last milestone, or None.
+    """
     for method in methods:
         experiment = study.experiment(method, 1)
         if experiment.manifold is not None:
             pretrain(experiment, out / "manifolds", lambda *_: None)
-    waiting = [(method, seed) for method in methods for seed in seeds or study.seeds_of(method)]
-    waiting.sort(key=lambda run: run[1])  # so that a study that is stopped has whole seeds
-    waiting = [each for each in waiting if not all(result_path(out, *each, b).exists() for b in study.budgets)]
+    runs = [(method, seed) for method in methods for seed in seeds or study.seeds_of(method)]
+    runs.sort(key=lambda run: run[1])
+    for budgets in _stages(study, until):
+        _train_until(study, out, budgets, [run for run in runs if missing_of(out, *run, budgets)], jobs)
+
+
+def _stages(study: Study, until: int | None) -> list[tuple[str, ...]]:
+    """Budgets that are reached together: each milestone alone, then the rest."""
+    early = [f"steps-{steps}" for steps in study.milestones]
+    last = [budget for budget in study.budgets if budget not in early]
+    if until is None:
+        return [*((budget,) for budget in early), tuple(last)]
+    if f"steps-{until}" not in early:
+        raise RunError(f"{study.path} has no milestone {until}; it has: {', '.join(map(str, study.milestones))}")
+    return [(budget,) for budget in early if study.steps_of(budget) <= until]
+
+
+def _train_until(study: Study, out: Path, budgets: Sequence[str], waiting: list[tuple[str, int]], jobs: int) -> None:
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: list[str] = []
     one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -208,14 +264,14 @@ def train_all(study: Study, out: Path, methods: Sequence[str], seeds: Sequence[i
         while waiting and len(running) < jobs:
             method, seed = waiting.pop(0)
             command = [sys.executable, "-m", "clutr.experiments.studies.curricula", str(study.path), str(out)]
-            command += ["--one", method, str(seed)]
+            command += ["--one", method, str(seed), "--budgets", *budgets]
             running[method, seed] = subprocess.Popen(command, env=os.environ | one_thread)
         time.sleep(0.5)
         for (method, seed), process in list(running.items()):
             if process.poll() is not None:
                 del running[method, seed]
-                print(f"{time.strftime('%H:%M:%S')} {method}-s{seed} {'done' if not process.returncode else 'FAILED'}")
-                sys.stdout.flush()
+                done = "FAILED" if process.returncode else f"done at {', '.join(budgets)}"
+                print(f"{time.strftime('%H:%M:%S')} {method}-s{seed} {done}", flush=True)
                 failed += [f"{method}-s{seed}"] if process.returncode else []
     if failed:
         raise RunError(f"these runs failed: {', '.join(failed)}. Give the command again to go on.")
@@ -229,15 +285,17 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--methods", nargs="*")
     parser.add_argument("--seeds", nargs="*", type=int)
+    parser.add_argument("--until", type=int, help="the last milestone: steps of one student; without it, everything")
     parser.add_argument("--one", nargs=2, metavar=("METHOD", "SEED"), help="train this run only, in this process")
+    parser.add_argument("--budgets", nargs="*", help="with --one: where it is tested; at all budgets without it")
     arguments = parser.parse_args()
     study = Study.read(arguments.study)
     if arguments.one:
         torch.set_num_threads(1)
-        train_one(study, arguments.out, arguments.one[0], int(arguments.one[1]))
+        train_one(study, arguments.out, arguments.one[0], int(arguments.one[1]), arguments.budgets)
     else:
         methods = arguments.methods or list(study.methods)
-        train_all(study, arguments.out, methods, arguments.seeds, arguments.jobs)
+        train_all(study, arguments.out, methods, arguments.seeds, arguments.jobs, arguments.until)
 
 
 if __name__ == "__main__":

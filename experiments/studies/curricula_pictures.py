@@ -33,19 +33,21 @@ def _colours(methods: Sequence[str]) -> dict[str, Any]:
 
 
 def draw_scores(comparisons: Mapping[str, Comparison]) -> bytes:
-    """Mean solve rate of each method with its interval, the best on top, one plot a budget."""
+    """Mean score of each method with its interval, the best on top, one plot a budget."""
     figure = Figure(figsize=(6 * len(comparisons), 0.32 * len(next(iter(comparisons.values())).methods) + 1))
     plots = figure.subplots(1, len(comparisons), squeeze=False)[0]
     for plot, (budget, found) in zip(plots, comparisons.items(), strict=True):
         methods = sorted(found.methods, key=lambda method: method.mean.value)
+        scale, score = (100, "mean solve rate (%)") if found.metric == "solved" else (1, "mean return")
         for place, method in enumerate(methods):
             base = method.method == found.baseline
-            low, value, high = (100 * each for each in (method.mean.low, method.mean.value, method.mean.high))
+            low, value, high = (scale * each for each in (method.mean.low, method.mean.value, method.mean.high))
             colour = "#c0392b" if base else "#2c3e50"
             plot.plot([low, high], [place, place], color=colour, linewidth=2)
             plot.plot(value, place, "o", color=colour)
         plot.set_yticks(range(len(methods)), [method.method for method in methods])
-        plot.set_xlabel(f"mean solve rate on {found.suite} (%), equal {budget}")
+        kind, _, steps = budget.partition("-")
+        plot.set_xlabel(f"{score} on {found.suite}, {f'{int(steps):,} steps' if steps else f'equal {kind}'}")
         plot.grid(axis="x", alpha=0.3)
         plot.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

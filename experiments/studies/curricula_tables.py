@@ -25,13 +25,18 @@ from clutr.experiments.studies.curricula_pictures import draw_curriculum, draw_r
 
 POINTS = 40
 """Points in time at which a run's curriculum is told."""
-WATCHED = ("levels/wall_count", "levels/path_length", "levels/solvable", "trained", "protagonist/solved")
+WATCHED = (
+    *("levels/wall_count", "levels/path_length", "levels/solvable", "levels/length", "levels/points"),
+    *("trained", "protagonist/solved"),
+)
+"""What is told of a run over time, where its domain has it."""
 Rows = list[dict[str, str]]
 
 
 def collect(study: Study, out: Path) -> None:
     """Write the CSV files of everything that is done. Raises `RunError` if nothing is."""
-    runs, risks, times = [], [], []
+    runs, risks = [], []
+    longest: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for method in study.methods:
         for seed in study.seeds_of(method):
             for budget in study.budgets:
@@ -49,10 +54,12 @@ def collect(study: Study, out: Path) -> None:
                         )
                 for alpha, solved in result.get("cvar", {}).get("worst", {}).items():
                     risks.append(known | {"alpha": alpha, "levels": result["cvar"]["levels"], "solved": solved})
-                if budget == "steps":
-                    times += [
-                        known | row for row in _curriculum(RunDirectory(run_path(out, method, seed)), study.steps)
+                if budget != "seconds":
+                    steps = study.steps_of(budget)
+                    longest[method, seed] = [
+                        known | row for row in _curriculum(RunDirectory(run_path(out, method, seed)), steps)
                     ]
+    times = [row for rows in longest.values() for row in rows]
     if not runs:
         raise RunError(f"{out} holds no finished run of {study.path}")
     for name, rows in (("runs", runs), ("cvar", risks), ("curriculum", times)):
@@ -119,20 +126,30 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
         + "beside it; `study.yaml` is the whole configuration. Solve rates in per cent, with 95 % bootstrap intervals "
         + "over seeds and their episodes.\n"
     )
-    for budget, words in (
-        ("steps", f"{study.steps:,} environment steps of one student"),
-        ("seconds", f"{study.seconds:g} s of training on one core (processor time)"),
-    ):
-        for suite in (study.suite, *study.also):
+    for budget in by_size(study):
+        words = (
+            f"{study.seconds:g} s of training on one core (processor time)"
+            if budget == "seconds"
+            else f"{study.steps_of(budget):,} environment steps of one student"
+        )
+        for suite in (study.suite, *study.also):  # milestones are tested on the first alone
             found = comparison(rows, study, budget, suite)
             if found is None:
                 continue
             where = f", {suite}" if study.also else ""
-            parts.append(f"## At equal {budget}: {words}{where}\n")
+            parts.append(f"## At equal {budget.partition('-')[0]}: {words}{where}\n")
             parts += [_summary(found, rows, risks, budget), _levels(found)]
+    parts.append("![scores](scores.svg)\n")
     if risks:
-        parts.append("![solve rates](scores.svg)\n\n![worst levels](cvar.svg)\n\n![curricula](curriculum.svg)\n")
+        parts.append("![worst levels](cvar.svg)\n")
+    parts.append("![curricula](curriculum.svg)\n")
     return "\n".join(parts)
+
+
+def by_size(study: Study) -> tuple[str, ...]:
+    """The study's budgets, the largest number of steps first, seconds last."""
+    steps = [budget for budget in study.budgets if budget != "seconds"]
+    return (*reversed(steps), *(budget for budget in study.budgets if budget == "seconds"))
 
 
 def _say(interval: Interval | None, scale: float = 100.0) -> str:
@@ -146,7 +163,7 @@ def _scale(found: Comparison) -> float:
 
 
 def _summary(found: Comparison, rows: Rows, risks: Rows, budget: str) -> str:
-    alphas = sorted({row["alpha"] for row in risks}, key=float, reverse=True)
+    alphas = sorted({row["alpha"] for row in risks if row["budget"] == budget}, key=float, reverse=True)
     heads = ["method", "seeds", "mean", "IQM", f"P(better than {found.baseline})"]
     heads += [f"worst {100 * float(alpha):g} % of random" for alpha in alphas]
     heads += ["steps", "seconds"]
@@ -161,10 +178,12 @@ def _summary(found: Comparison, rows: Rows, risks: Rows, budget: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def risk(risks: Rows, method: str, budget: str, alpha: str) -> Interval:
-    """Solve rate of one method on the worst share `alpha` of random levels, over its seeds."""
+def risk(risks: Rows, method: str, budget: str, alpha: str) -> Interval | None:
+    """Solve rate of one method on the worst share `alpha` of random levels, over its seeds; None without a test."""
     wanted = (method, budget, alpha)
     scores = [float(row["solved"]) for row in risks if (row["method"], row["budget"], row["alpha"]) == wanted]
+    if not scores:
+        return None
     return estimate(mean, Sample(np.array(scores)[:, None, None]), rng=torch.Generator().manual_seed(1))
 
 
@@ -184,12 +203,13 @@ def write_all(study: Study, out: Path | None) -> None:
     folder = study.path.parent
     rows, risks, times = (read(folder / f"{name}.csv") for name in ("runs", "cvar", "curriculum"))
     write_atomically(folder / "results.md", page(study, rows, risks).encode())
-    if not risks:
-        return
-    comparisons = {budget: found for budget in study.budgets if (found := comparison(rows, study, budget))}
+    comparisons = {budget: found for budget in by_size(study) if (found := comparison(rows, study, budget))}
     write_atomically(folder / "scores.svg", draw_scores(comparisons))
-    write_atomically(folder / "cvar.svg", draw_risk(risks, list(study.methods)))
-    write_atomically(folder / "curriculum.svg", draw_curriculum(times, list(study.methods), WATCHED))
+    if risks:
+        write_atomically(folder / "cvar.svg", draw_risk(risks, list(study.methods)))
+    watched = [name for name in WATCHED if times and name in times[0]]
+    if watched:
+        write_atomically(folder / "curriculum.svg", draw_curriculum(times, list(study.methods), watched))
 
 
 def main() -> None:

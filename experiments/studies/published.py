@@ -1,10 +1,12 @@
 """The studies at the published budgets: one command each, which can be stopped at any instant and given again.
 
-    python -m clutr.experiments.studies.published STUDY OUT [--jobs N] [--methods NAME ...] [--seeds N ...] [--tables]
+    python -m clutr.experiments.studies.published STUDY OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
+        [--until STEPS] [--tables]
 
 STUDY is `mazes` (60 M steps), `mazes-long` (164 M), `cars` (2 M decisions) or `cars-ablations`. Each run has one
 thread and a directory in OUT; what is done is kept, and what was interrupted, also by a kill, goes on from its newest
-checkpoint. Seeds come one after the other, so that whatever is done compares all methods. At the end, on Ctrl-C, or at
+checkpoint. Milestones come one after the other, and seeds within them, so that whatever is done compares all methods;
+`--until` names the last milestone. At the end, on Ctrl-C, or at
 once with --tables, everything that is done is written as CSV files and tables beside the study's file in
 `experiments/results/`.
 """
@@ -41,12 +43,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
     parser.add_argument("--methods", nargs="*")
     parser.add_argument("--seeds", nargs="*", type=int)
+    parser.add_argument("--until", type=int, help="the last milestone: steps of one student; without it, everything")
     parser.add_argument("--tables", action="store_true", help="train nothing: write what is done")
     arguments = parser.parse_args()
     study = study_of(arguments.study)
     try:
         if not arguments.tables:
-            train_all(study, arguments.out, arguments.methods or list(study.methods), arguments.seeds, arguments.jobs)
+            methods = arguments.methods or list(study.methods)
+            train_all(study, arguments.out, methods, arguments.seeds, arguments.jobs, arguments.until)
     except KeyboardInterrupt:
         print("stopped: the same command goes on", flush=True)
     finally:

@@ -23,29 +23,45 @@ from clutr.envs.workers import use_workers
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.storage import write_atomically
-from clutr.experiments.training.presets import LIGHT_CAR_STUDENT, LIGHT_STUDENT, PRESETS, RECURRENT_CAR_STUDENT
+from clutr.experiments.training.presets import PRESETS, RECURRENT_CAR_STUDENT
 
 RESULTS = Path(__file__).parent.parent / "results" / "student-updates.json"
 EPISODES = 10
 LAST = 10
 """Updates at the end whose training returns are averaged."""
 
+_WIDE = PPOConfig(
+    torso="symbols", hidden=128, head=64, learning_rate=5e-4, epochs=4, minibatches=4, discount=0.99, rollout_steps=256
+)
+"""The presets' student in mazes before this search."""
+_NARROW = replace(_WIDE, hidden=64)
+_LIGHT = PixelPPOConfig(torso="light", learning_rate=3e-4, epochs=5, minibatches=16, target_kl=0.03)
+"""The presets' student in cars before this search."""
+_SMALL = replace(_LIGHT, torso="small")
+
 ROWS: dict[str, dict[str, PPOOptions]] = {
     "maze": {
-        "one step a pass, 1e-3": replace(LIGHT_STUDENT, learning_rate=1e-3, minibatches=1),
-        "four steps a pass, 5e-4": LIGHT_STUDENT,
-        "four steps a pass, 1e-3": replace(LIGHT_STUDENT, learning_rate=1e-3),
-        "two steps a pass, 7e-4": replace(LIGHT_STUDENT, learning_rate=7e-4, minibatches=2),
-        "eight steps a pass, 5e-4": replace(LIGHT_STUDENT, minibatches=8),
-        "two epochs, eight steps a pass, 7e-4": replace(LIGHT_STUDENT, epochs=2, minibatches=8, learning_rate=7e-4),
-        "rollouts of 128 of 64 mazes": replace(LIGHT_STUDENT, rollout_steps=128),
-        "width 64": replace(LIGHT_STUDENT, hidden=64),
-        "width 256": replace(LIGHT_STUDENT, hidden=256),
+        "one step a pass, 1e-3": replace(_WIDE, learning_rate=1e-3, minibatches=1),
+        "four steps a pass, 5e-4": _WIDE,
+        "four steps a pass, 1e-3": replace(_WIDE, learning_rate=1e-3),
+        "two steps a pass, 7e-4": replace(_WIDE, learning_rate=7e-4, minibatches=2),
+        "eight steps a pass, 5e-4": replace(_WIDE, minibatches=8),
+        "two epochs, eight steps a pass, 7e-4": replace(_WIDE, epochs=2, minibatches=8, learning_rate=7e-4),
+        "rollouts of 128 of 64 mazes": replace(_WIDE, rollout_steps=128),
+        "width 64": _NARROW,
+        "width 256": replace(_WIDE, hidden=256),
+        "width 64, 1e-3": replace(_NARROW, learning_rate=1e-3),
+        "width 64, two epochs, eight steps a pass, 1e-3": replace(_NARROW, epochs=2, minibatches=8, learning_rate=1e-3),
+        "width 64, two epochs, eight steps a pass, 2e-3": replace(_NARROW, epochs=2, minibatches=8, learning_rate=2e-3),
+        "width 64, one pass, eight steps, 1e-3": replace(_NARROW, epochs=1, minibatches=8, learning_rate=1e-3),
         "published": PPOConfig(),
     },
     "car": {
-        "1e-3": replace(LIGHT_CAR_STUDENT, learning_rate=1e-3, target_kl=0.0),
-        "3e-4, passes end at a KL of 0.03": LIGHT_CAR_STUDENT,
+        "1e-3": replace(_LIGHT, learning_rate=1e-3, target_kl=0.0),
+        "3e-4, passes end at a KL of 0.03": _LIGHT,
+        "two epochs": replace(_LIGHT, epochs=2, learning_rate=5e-4),
+        "small": _SMALL,
+        "small, two epochs": replace(_SMALL, epochs=2, learning_rate=5e-4),
         "published": PixelPPOConfig(),
         "recurrent": RECURRENT_CAR_STUDENT,
     },

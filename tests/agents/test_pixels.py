@@ -130,13 +130,19 @@ def test_shrinking_averages_squares() -> None:
     assert shrink(picture, 1) is picture
 
 
-def test_light_size() -> None:
-    network = make("light")
-    convolutions = [(12, 8, 4), (8, 32, 3), (32, 64, 3), (64, 128, 3), (128, 256, 3)]
+@pytest.mark.parametrize(
+    ("name", "convolutions", "picture"),
+    [
+        ("light", [(12, 8, 4), (8, 32, 3), (32, 64, 3), (64, 128, 3), (128, 256, 3)], 48),
+        ("small", [(12, 16, 4), (16, 32, 3), (32, 64, 3), (64, 256, 2)], 24),
+    ],
+)
+def test_size_of_lighter_torsos(name: Torso, convolutions: list[tuple[int, int, int]], picture: int) -> None:
+    network = make(name)
     torso = sum((inputs * side**2 + 1) * filters for inputs, filters, side in convolutions)
     assert sum(parameter.numel() for parameter in network.torso.parameters()) == torso
     assert network.torso.width == 256
-    assert network.initial_state(2).shape == (2, 3, 48, 48, 3)
+    assert network.initial_state(2).shape == (2, 3, picture, picture, 3)
 
 
 @pytest.mark.parametrize("torso", TORSOS)

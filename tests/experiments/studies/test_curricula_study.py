@@ -1,14 +1,15 @@
 """Studies: complete from their file, resumable, and told from committed CSV files alone."""
 
 import csv
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.studies.curricula import Study, result_path, train_one
-from clutr.experiments.studies.curricula_tables import collect, comparison, page, read, risk
+from clutr.experiments.studies.curricula import Study, result_path, train_all, train_one
+from clutr.experiments.studies.curricula_tables import collect, comparison, page, read, risk, write_all
 
 TINY = """
 about: Two curricula.
@@ -87,7 +88,10 @@ def test_the_page_is_made_of_the_csv_files(study: tuple[Study, Path]) -> None:
     mine = [float(row["solved"]) for row in rows if row["method"] == "plr" and row["budget"] == "steps"]
     assert compared.methods[1].mean.value == pytest.approx(sum(mine) / len(mine))
     worst = [float(r["solved"]) for r in risks if (r["method"], r["budget"], r["alpha"]) == ("dr", "steps", "0.1")]
-    assert risk(risks, "dr", "steps", "0.1").value == pytest.approx(sum(worst) / 2)
+    found_risk = risk(risks, "dr", "steps", "0.1")
+    assert found_risk is not None
+    assert found_risk.value == pytest.approx(sum(worst) / 2)
+    assert risk(risks, "dr", "steps-256", "0.1") is None
     text = page(found, rows, risks)
     assert "At equal steps: 512 environment steps" in text
     assert "P(better than dr)" in text
@@ -99,3 +103,62 @@ def test_the_page_is_made_of_the_csv_files(study: tuple[Study, Path]) -> None:
 def test_nothing_to_collect_is_said(study: tuple[Study, Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no finished run of"):
         collect(study[0], tmp_path)
+
+
+IN_STAGES = TINY.replace("seconds: 0.01", "milestones: [256]\nstudent: {shards: 1}").replace(
+    "suite: small", "suite: small\nalso: [random]"
+)
+
+
+def test_all_runs_reach_a_milestone_before_any_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study.yaml").write_text(IN_STAGES)
+    study, out = Study.read(tmp_path / "study.yaml"), tmp_path / "out"
+    assert study.budgets == ("steps-256", "steps")
+    assert getattr(study.experiment("plr", 1).student, "shards") == 1  # noqa: B009
+    begun: list[tuple[str, int, str]] = []
+
+    def trained_here(command: list[str], **_: object) -> "_Done":
+        method, seed = command[command.index("--one") + 1 :][:2]
+        budgets = command[command.index("--budgets") + 1 :]
+        begun.append((method, int(seed), " ".join(budgets)))
+        train_one(study, out, method, int(seed), budgets)
+        return _Done()
+
+    monkeypatch.setattr(subprocess, "Popen", trained_here)
+    train_all(study, out, list(study.methods), None, 1, until=256)
+    whole = [("dr", 1), ("plr", 1), ("dr", 2), ("plr", 2)]
+    assert begun == [(*run, "steps-256") for run in whole]
+    assert RunDirectory(out / "dr-s1").metrics()["steps"].tolist() == [256]
+    train_all(study, out, ["dr", "plr"], [1], 1)
+    assert begun[4:] == [(*run, "steps") for run in whole[:2]], "what is there is not trained again"
+    assert RunDirectory(out / "dr-s1").metrics()["steps"].tolist() == [256, 512]
+
+    write_all(study, out)
+    rows, risks = read(tmp_path / "runs.csv"), read(tmp_path / "cvar.csv")
+    assert {(row["budget"], row["suite"], row["seed"]) for row in rows} == {
+        *(("steps-256", "small", seed) for seed in "12"),
+        *(("steps", suite, "1") for suite in ("small", "random")),
+    }
+    assert {row["budget"] for row in risks} == {"steps"}
+    told = (tmp_path / "results.md").read_text()
+    assert told.index("512 environment steps of one student, small") < told.index("256 environment steps")
+    assert "-256" not in told
+    with pytest.raises(RunError, match=r"has no milestone 300; it has: 256"):
+        train_all(study, out, ["dr"], None, 1, until=300)
+
+
+class _Done:
+    """A process that has ended well."""
+
+    returncode = 0
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.mark.parametrize("wrong", ["[512]", "[300, 200]", "[200, 200]", "[600]"])
+def test_milestones_rise_and_stay_below_the_whole(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "study.yaml").write_text(IN_STAGES.replace("[256]", wrong))
+    with pytest.raises(RunError, match=r"milestones rise and stay below steps \(512\), not \[") as said:
+        Study.read(tmp_path / "study.yaml")
+    assert wrong in str(said.value)
