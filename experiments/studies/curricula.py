@@ -51,7 +51,7 @@ class Study:
     student and manifold of a preset, which the parts beside it replace; `seeds` are the method's own."""
     seeds: tuple[int, ...]
     steps: int
-    """Environment steps of one student after which a run is tested."""
+    """Environment steps of one student after which a run is tested; 0: it is tested after `seconds` alone."""
     suite: str
     episodes: int
     seconds: float = 0.0
@@ -76,6 +76,8 @@ class Study:
         for name in ("seeds", "also", "milestones"):
             plain[name] = tuple(plain.get(name, ()))
         study = cls(path=path, base=from_plain(base | {"total_steps": ENDLESS}), **plain)
+        if not (study.steps or study.seconds):
+            raise RunError(f"{path}: a study needs steps or seconds after which its runs are tested")
         if list(study.milestones) != sorted({steps for steps in study.milestones if steps < study.steps}):
             raise RunError(
                 f"{path}: milestones rise and stay below steps ({study.steps}), not {list(study.milestones)}"
@@ -85,7 +87,8 @@ class Study:
     @property
     def budgets(self) -> tuple[str, ...]:
         """At which budgets each run is tested: "steps", "seconds", and "steps-2000000" for a milestone."""
-        return (*(f"steps-{steps}" for steps in self.milestones), "steps", *(("seconds",) if self.seconds else ()))
+        steps = (*(f"steps-{steps}" for steps in self.milestones), *(("steps",) if self.steps else ()))
+        return (*steps, *(("seconds",) if self.seconds else ()))
 
     def steps_of(self, budget: str) -> int:
         """The environment steps of a budget of steps."""

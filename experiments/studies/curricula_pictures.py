@@ -55,11 +55,15 @@ def draw_scores(comparisons: Mapping[str, Comparison]) -> bytes:
 
 
 def draw_risk(risks: Rows, methods: Sequence[str]) -> bytes:
-    """Solve rate on the worst share of random levels against that share, mean over seeds, at equal steps."""
+    """Solve rate on the worst share of random levels against that share, mean over seeds.
+
+    At equal steps, or, where steps are no budget, at equal seconds.
+    """
+    budget = "steps" if any(row["budget"] == "steps" for row in risks) else "seconds"
     figure = Figure(figsize=(7, 4.5))
     plot = figure.subplots()
     for method, colour in _colours(methods).items():
-        mine = [row for row in risks if row["method"] == method and row["budget"] == "steps"]
+        mine = [row for row in risks if row["method"] == method and row["budget"] == budget]
         alphas = sorted({float(row["alpha"]) for row in mine})
         scores = [100 * np.mean([float(r["solved"]) for r in mine if float(r["alpha"]) == alpha]) for alpha in alphas]
         if alphas:

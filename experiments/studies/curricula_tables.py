@@ -54,8 +54,8 @@ def collect(study: Study, out: Path) -> None:
                         )
                 for alpha, solved in result.get("cvar", {}).get("worst", {}).items():
                     risks.append(known | {"alpha": alpha, "levels": result["cvar"]["levels"], "solved": solved})
-                if budget != "seconds":
-                    steps = study.steps_of(budget)
+                if budget != "seconds" or not study.steps:
+                    steps = result["steps"] if budget == "seconds" else study.steps_of(budget)
                     longest[method, seed] = [
                         known | row for row in _curriculum(RunDirectory(run_path(out, method, seed)), steps)
                     ]

@@ -3,11 +3,11 @@
     python -m clutr.experiments.studies.published STUDY OUT [--jobs N] [--methods NAME ...] [--seeds N ...]
         [--until STEPS] [--tables]
 
-STUDY is `mazes` (60 M steps), `mazes-long` (164 M), `cars` (2 M decisions) or `cars-ablations`. Each run has one
-thread and a directory in OUT; what is done is kept, and what was interrupted, also by a kill, goes on from its newest
-checkpoint. Milestones come one after the other, and seeds within them, so that whatever is done compares all methods;
-`--until` names the last milestone. At the end, on Ctrl-C, or at
-once with --tables, everything that is done is written as CSV files and tables beside the study's file in
+STUDY is `mazes` (60 M steps), `mazes-long` (164 M), `cars` (2 M decisions), `cars-ablations`, or `mazes-changes`, which
+compares single options in three minutes a run. Each run has one thread and a directory in OUT; what is done is kept,
+and what was interrupted, also by a kill, goes on from its newest checkpoint. Milestones come one after the other, and
+seeds within them, so that whatever is done compares all methods; `--until` names the last milestone. At the end, on
+Ctrl-C, or at once with --tables, everything that is done is written as CSV files and tables beside the study's file in
 `experiments/results/`.
 """
 
@@ -26,6 +26,7 @@ STUDIES = {
     "mazes-long": "mazes-long",
     "cars": "cars-published",
     "cars-ablations": "cars-ablations",
+    "mazes-changes": "mazes-changes",
 }
 """Folders in `experiments/results/` by the names of the studies."""
 

@@ -156,6 +156,20 @@ class _Done:
         return self.returncode
 
 
+def test_seconds_alone_end_a_run(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(TINY.replace("steps: 512", "steps: 0"))
+    study, out = Study.read(tmp_path / "study.yaml"), tmp_path / "out"
+    assert study.budgets == ("seconds",)
+    train_one(study, out, "dr", 1)
+    write_all(study, out)
+    assert {row["budget"] for row in read(tmp_path / "runs.csv")} == {"seconds"}
+    points = [int(row["point"]) for row in read(tmp_path / "curriculum.csv")]
+    assert max(points) == RunDirectory(out / "dr-s1").metrics()["steps"][-1]
+    (tmp_path / "study.yaml").write_text(TINY.replace("steps: 512", "steps: 0").replace("seconds: 0.01", "seconds: 0"))
+    with pytest.raises(RunError, match="a study needs steps or seconds after which its runs are tested"):
+        Study.read(tmp_path / "study.yaml")
+
+
 @pytest.mark.parametrize("wrong", ["[512]", "[300, 200]", "[200, 200]", "[600]"])
 def test_milestones_rise_and_stay_below_the_whole(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "study.yaml").write_text(IN_STAGES.replace("[256]", wrong))
