@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from browser import rest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from worlds import made
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.reports.probe_report import probe_world_model
@@ -27,12 +29,16 @@ from clutr.experiments.world_model.training import fit_backbone, train_memories
 from clutr.world_model.backbones.ppca import PPCAConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 120_000
 """Other work may go on beside the tests."""
+STARTS = 3
+"""How often a server is started: another program may take the port between the choice and the start."""
 
 
-def _world(path: Path, preset: str, latents: int) -> WorldModelRun:
-    run = WorldModelRun.create(path, replace(WORLD_PRESETS[preset], backbone=PPCAConfig(latents=latents)))
+def _world(temporary: pytest.TempPathFactory, name: str, preset: str, latents: int) -> WorldModelRun:
+    options = replace(WORLD_PRESETS[preset], backbone=PPCAConfig(latents=latents))
+    run = WorldModelRun.create(temporary.mktemp("inspect") / name, options)
+    shutil.copytree(made(preset, temporary).path / "recording", run.dataset_path)
     dataset = record(run)
     train_memories(run, dataset, fit_backbone(run, dataset))
     return run
@@ -40,7 +46,7 @@ def _world(path: Path, preset: str, latents: int) -> WorldModelRun:
 
 @pytest.fixture(scope="session")
 def maze_world(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
-    return _world(tmp_path_factory.mktemp("inspect") / "mazes", "maze-debug", 6)
+    return _world(tmp_path_factory, "mazes", "maze-debug", 6)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +65,7 @@ def probed_world(maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def car_world(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     """More latents than are shown at once."""
-    return _world(tmp_path_factory.mktemp("inspect") / "cars", "car-debug", 16)
+    return _world(tmp_path_factory, "cars", "car-debug", 16)
 
 
 @pytest.fixture(scope="session")
@@ -112,26 +118,45 @@ def address(
     untrained_world: Path,
 ) -> Iterator[str]:
     """A served page: mazes, their probes, two curricula, cars, a run that cannot be opened, one in training."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = "import sys; from clutr.experiments.cli.main import main; sys.exit(main(sys.argv[1:]))"
     worlds = (probed_world.path, car_world.path)
     runs = [str(path) for path in (*worlds, curriculum_run, plain_run, broken_run, untrained_world)]
-    options = ["--no-browser", "--port", str(port), "--manifolds", str(curriculum_run.parent / "manifolds")]
+    options = ["--no-browser", "--manifolds", str(curriculum_run.parent / "manifolds")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "NICEGUI"))}
-    server = subprocess.Popen([sys.executable, "-c", command, "inspect", *runs, *options], env=environment)
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert server.poll() is None, "the server has ended"
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+    for _ in range(STARTS):
+        port = _free_port()
+        arguments = ["inspect", *runs, *options, "--port", str(port)]
+        server = subprocess.Popen([sys.executable, "-c", command, *arguments], env=environment)
+        try:
+            if _answers(server, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(60)
+            server.kill()
+            server.wait()
+    pytest.fail("the server has ended")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _answers(server: "subprocess.Popen[bytes]", port: int) -> bool:
+    """Wait until the server answers; False: it has ended."""
+    deadline = time.monotonic() + 300
+    while server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        assert time.monotonic() < deadline, "the server does not answer"
+        time.sleep(0.1)
+    return False
 
 
 @pytest.fixture(scope="session")

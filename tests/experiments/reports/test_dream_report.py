@@ -6,24 +6,21 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from worlds import made
 
 from clutr.envs.car.domain import CarDomain
 from clutr.experiments.cli.main import main
 from clutr.experiments.reports.dream_report import DreamOptions, dream_on, read_actions
 from clutr.experiments.storage import RunError
-from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.run_directory import WorldModelRun, record
-from clutr.experiments.world_model.training import MEMORIES, encoded, fit_backbone, load_world_model, train_memories
+from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.training import MEMORIES, encoded, load_world_model
 
 CAR = CarDomain().engine(1).action_space
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
-    run = WorldModelRun.create(tmp_path_factory.mktemp("dream") / "world", WORLD_PRESETS["maze-debug"])
-    dataset = record(run)
-    train_memories(run, dataset, fit_backbone(run, dataset))
-    return run
+    return made("maze-debug", tmp_path_factory).copy(tmp_path_factory.mktemp("dream") / "world")
 
 
 def kept(page: Path) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from worlds import made
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.plots.probes import sanity_check_rows, sanity_checks_panel
@@ -42,12 +43,14 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def test_a_probe_report_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = str(tmp_path / "world")
-    assert main(["world", "record", "--preset", "car-debug", "--run", run]) == 0
+def test_a_probe_report_from_the_command_line(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, world = str(tmp_path / "world"), made("car-debug", tmp_path_factory)
+    world.copy(Path(run), "backbone.safetensors", "memory-*")
     assert main(["world", "probe", "--run", run]) == 2
     assert "is not trained" in capsys.readouterr().err
-    assert main(["world", "train", "--run", run]) == 0
+    world.copy(Path(run))
     assert main(["world", "probe", "--run", run, *_flags()]) == 0
     sections = load_sections(Path(run) / "probes")
     assert set(sections) == set(PROBES)
@@ -121,8 +124,11 @@ def _flags() -> list[str]:
         (LMUConfig(width=8, channels=3, order=4, window=6), "recall"),
     ],
 )
-def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Path) -> None:
-    preset = WORLD_PRESETS["maze-debug"]
+def test_other_cores_have_other_explanations(
+    core: Any, extra: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    recording = made("maze-debug", tmp_path_factory).path / "recording"
+    preset = replace(WORLD_PRESETS["maze-debug"], recording=str(recording))
     parts = replace(preset, backbone=PPCAConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
     run = WorldModelRun.create(tmp_path, parts)
     dataset = record(run)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from worlds import made
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.storage import RunError, load_state
+from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
-from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world_model, memory_path, train_memories
+from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world_model, train_memories
 from clutr.world_model.backbones.haar import HaarConfig
 from clutr.world_model.backbones.residual import ResidualConfig
 from clutr.world_model.cores.aaren import AarenConfig
@@ -24,10 +25,8 @@ METHODS = {"trained", "untrained core", "copy last", "mean", "damped velocity", 
 
 
 @pytest.mark.parametrize("domain", ["car", "maze"])
-def test_from_nothing_to_a_report(domain: str, tmp_path: Path) -> None:
-    run = str(tmp_path / "world")
-    assert main(["world", "record", "--preset", f"{domain}-debug", "--run", run]) == 0
-    assert main(["world", "train", "--run", run]) == 0
+def test_from_nothing_to_a_report(domain: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = str(made(f"{domain}-debug", tmp_path_factory).copy(tmp_path / "world").path)
     assert main(["world", "report", "--run", run]) == 0
     found = json.loads((Path(run) / "dreams.json").read_text())
     horizon = WORLD_PRESETS[f"{domain}-debug"].evaluation.horizon
@@ -64,16 +63,14 @@ def test_from_nothing_to_a_report(domain: str, tmp_path: Path) -> None:
     assert bool(found["termination"]["trained"]["terminations"]) == (domain == "maze"), "a few steps end no drive"
 
 
-def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(tmp_path: Path) -> None:
-    run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
-    dataset = record(run)
-    backbone = fit_backbone(run, dataset)
-    train_memories(run, dataset, backbone)
-    before = {name: load_state(memory_path(run, name)) for name in MEMORIES}
-    told: list[int] = []
-    fit_backbone(run, dataset, lambda *_: told.append(1))
+def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = made("maze-debug", tmp_path_factory).copy(tmp_path)
+    dataset, told = run.dataset(), list[int]()
+    backbone = fit_backbone(run, dataset, lambda *_: told.append(1))
     train_memories(run, dataset, backbone, lambda _: lambda *_: told.append(1))
-    assert not told or before == {}, "nothing was left to do"
+    assert not told, "nothing was left to do"
     world = load_world_model(run)
     trained, control = (world.dreamers[name].memory for name in MEMORIES)
     drawn = run.experiment.memory.build(trained.latents, trained.actions, run.experiment.seed)
@@ -112,10 +109,10 @@ def test_a_recording_of_one_s_own_is_trained_on_and_reported(tmp_path: Path) -> 
     assert "How long a dream holds" in (run.path / "report.html").read_text()
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_what_is_missing_is_said(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     run = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
     with pytest.raises(RunError, match="holds no dataset"):
         load_world_model(run)
-    record(run)
+    made("maze-debug", tmp_path_factory).copy(tmp_path, "backbone.safetensors", "memory-*")
     with pytest.raises(RunError, match="is not trained: `clutr world train --run"):
         load_world_model(run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from worlds import made
 
 import clutr
 from clutr.experiments import pretrained
@@ -31,9 +32,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     runs, folder = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("models")
     clutr.pretrain("maze", "debug", manifolds=runs / "manifolds")
     clutr.train("maze-dr-debug", evaluate_every=0, run=runs / "maze-dr")
-    world = ["--run", str(runs / "maze-world")]
-    assert main(["world", "record", "--preset", "maze-debug", *world, "--quiet"]) == 0
-    assert main(["world", "train", *world, "--quiet"]) == 0
+    made("maze-debug", tmp_path_factory).copy(runs / "maze-world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "models_folder", lambda: folder)
         patch.setattr(pack_models, "RECIPES", RECIPES)

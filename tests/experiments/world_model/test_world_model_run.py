@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from worlds import made
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.metrics import MetricsFile
@@ -17,6 +18,8 @@ from clutr.experiments.world_model.training import fit_backbone, in_words, train
 from clutr.experiments.world_model.training_log import TrainingLog, training_log
 from clutr.world_model.training import Convergence
 
+TRAINED = "backbone.safetensors", "memory-*", "metrics.csv", "events.*"
+"""What training writes."""
 TINY = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=12, num_envs=4, length=8))
 
 
@@ -112,10 +115,9 @@ def test_what_training_measured_is_kept_and_replaced_by_a_later_training(tmp_pat
 
 
 def test_a_kill_after_a_part_was_saved_loses_none_of_its_measurements(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
-    record(made)
+    run = made("maze-debug", tmp_path_factory).copy(tmp_path, *TRAINED)
     table: list[str] = []
 
     def save(path: Path, state: object) -> None:
@@ -124,28 +126,26 @@ def test_a_kill_after_a_part_was_saved_loses_none_of_its_measurements(
 
     monkeypatch.setattr("clutr.experiments.world_model.training.save_state", save)
     with training_log(tmp_path, print) as log:
-        backbone = fit_backbone(made, made.dataset(), log=log)
-        train_memories(made, made.dataset(), backbone, log=log)
+        backbone = fit_backbone(run, run.dataset(), log=log)
+        train_memories(run, run.dataset(), backbone, log=log)
     assert table[-1] == (tmp_path / "metrics.csv").read_text(), "the last part's measurements were there before it"
     assert "untrained core/" not in table[-2]
 
 
 def test_training_tells_its_memories_by_name_and_whether_they_converged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    made = WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"])
-    record(made)
+    world = made("maze-debug", tmp_path_factory)
+    recorded = world.copy(tmp_path, *TRAINED)
     with pytest.raises(RunError, match="torch knows no device 'abacus'"):
-        fit_backbone(made, made.dataset(), device="abacus")
-    assert main(["world", "train", "--run", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+        fit_backbone(recorded, recorded.dataset(), device="abacus")
     for words in ("training the memory: trained", "training the memory: untrained core", "of 2 are kept"):
-        assert words in said
-    rows = MetricsFile(tmp_path / "metrics.csv").rows()
+        assert words in world.trained
+    rows = MetricsFile(world.path / "metrics.csv").rows()
     assert [row["update"] for row in rows] == ["1", "2", "20"], "the backbone makes 20 steps, the memories 2 passes"
     assert all(float(rows[0][f"{name}/valid_loss"]) for name in ("trained", "untrained core"))
     assert float(rows[2]["backbone/mse"]) > 0
-    assert list(tmp_path.glob("events.*"))
+    assert list(world.path.glob("events.*"))
 
 
 def test_convergence_in_words() -> None:
@@ -179,12 +179,11 @@ def test_categorical_latents_come_with_their_classes_and_are_not_probed(
     assert WorldModelRun(tmp_path / "mine").experiment.memory.classes == 16
 
 
-def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = str(tmp_path / "world")
-    assert main(["world", "record", "--preset", "maze-debug", "--run", run]) == 0
-    said = capsys.readouterr().out
-    assert "expert" in said
-    assert f"kept as {run}/recording" in said
+def test_the_command_line_records(tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
+    world = made("maze-debug", tmp_path_factory)
+    assert "expert" in world.recorded
+    assert f"kept as {world.path}/recording" in world.recorded
+    capsys.readouterr()
     assert main(["world", "record", "--preset", "quilt"]) == 2
     assert (
         "no preset is called 'quilt'; there are: car, car-fast, car-geometric, car-spatial, car-categorical, maze, "
@@ -196,9 +195,9 @@ def test_the_command_line_records(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_another_world_yaml_is_named(tmp_path: Path) -> None:
-    made = WorldModelRun.create(tmp_path, TINY)
-    dataset = record(made)
-    fit_backbone(made, dataset)
+    run = WorldModelRun.create(tmp_path, TINY)
+    dataset = record(run)
+    fit_backbone(run, dataset)
     (tmp_path / "world.yaml").write_text(to_yaml(TINY).replace("latents: 6", "latents: 7"))
     with pytest.raises(RunError, match=r"backbone\.safetensors does not fit .*world\.yaml, which was changed since"):
         fit_backbone(WorldModelRun(tmp_path), dataset)

@@ -1,0 +1,50 @@
+"""World models that the command line has recorded and trained: each once, for all tests and all of their processes."""
+
+import fcntl
+import io
+import json
+import os
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from clutr.experiments.cli.main import main
+from clutr.experiments.world_model.run_directory import WorldModelRun
+
+
+class Made(NamedTuple):
+    """A trained world model, to be read or copied, not changed."""
+
+    path: Path
+    recorded: str
+    """What `clutr world record` printed."""
+    trained: str
+    """What `clutr world train` printed."""
+
+    def copy(self, path: Path, *without: str) -> WorldModelRun:
+        """One's own. `without`: patterns of files that are left out."""
+        shutil.copytree(self.path, path, ignore=shutil.ignore_patterns(*without), dirs_exist_ok=True)
+        return WorldModelRun(path)
+
+
+def made(preset: str, temporary: pytest.TempPathFactory) -> Made:
+    """The world model of a preset, as `clutr world record` and `clutr world train` make it."""
+    base = temporary.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "worlds"
+    folder.mkdir(exist_ok=True)
+    run, said = folder / preset, folder / f"{preset}.json"
+    with (folder / f"{preset}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making it
+        if not said.exists():
+            commands = ["record", "--preset", preset, "--run", str(run)], ["train", "--run", str(run)]
+            said.write_text(json.dumps([_printed("world", *command) for command in commands]))
+        return Made(run, *json.loads(said.read_text()))
+
+
+def _printed(*command: str) -> str:
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(list(command)) == 0
+    return printed.getvalue()
