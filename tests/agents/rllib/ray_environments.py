@@ -4,8 +4,11 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +22,8 @@ from clutr.agents.student import Trajectories
 from clutr.envs.domain import Domain
 from clutr.envs.maze.domain import MazeDomain
 
-ray = pytest.importorskip("ray")
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+"""Ray is imported by the tests that run, not by every process that collects them."""
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
 
@@ -28,6 +32,17 @@ SMALL: dict[str, Any] = {"torso": "symbols", "torso_width": 8, "hidden": 8, "hea
 RECURRENT = PPOConfig(rollout_steps=24, epochs=2, **SMALL)
 PIXELS = PixelPPOConfig(torso="light", rollout_steps=4, epochs=1, minibatches=1)
 NUM_ENVS = 6
+
+
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Within this, Ray gives a machine ten times the 30 seconds in which it must start: others may use the cores."""
+    from ray._private import node  # noqa: PLC0415
+
+    slow = SimpleNamespace(**{**vars(time), "monotonic": lambda: time.monotonic() / 10})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node, "time", slow)
+        yield
 
 
 def students(
@@ -42,9 +57,11 @@ def native(config: PPOOptions = RECURRENT, domain: Domain = MAZES) -> Any:
     return students(NativeBackend(), config, domain=domain)["student"]
 
 
-def distributed(config: PPOOptions = RECURRENT, domain: Domain = MAZES, **options: Any) -> Any:
-    """The same student, elsewhere, with all runners there even on a busy machine."""
-    return students(RLlibBackend(**{"sample_timeout_s": 120.0} | options), config, domain=domain)["student"]
+def distributed(
+    config: PPOOptions = RECURRENT, domain: Domain = MAZES, names: tuple[str, ...] = ("student",), **options: Any
+) -> Any:
+    """The same student, elsewhere, with all runners there even on a busy machine. `names`: of all who share them."""
+    return students(RLlibBackend(**{"sample_timeout_s": 120.0} | options), config, names, domain)["student"]
 
 
 def play(student: Any, seed: int = 0, domain: Domain = MAZES) -> Trajectories:
@@ -72,6 +89,8 @@ def processes(student: Any) -> list[int]:
 
 def machines(student: Any) -> dict[int, str]:
     """The processes of the runners, and the Ray node of each."""
+    import ray  # noqa: PLC0415
+
     where = student.cluster.runners.foreach_env_runner(
         lambda _: (os.getpid(), ray.get_runtime_context().get_node_id()), local_env_runner=False
     )
@@ -86,13 +105,14 @@ def processor_seconds(process: int) -> float:
 
 def once_at_work(runner: int, act: Callable[[], object]) -> threading.Thread:
     """Do something as soon as a runner, which is idle now, has worked for a while; join what is returned."""
-    begun = processor_seconds(runner)
+    begun, deadline = processor_seconds(runner), time.monotonic() + 300
 
     def watch() -> None:
         while processor_seconds(runner) < begun + 0.1:
+            assert time.monotonic() < deadline, "the runner does not work"
             time.sleep(0.005)
         act()
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)  # which nobody waits for where the test has failed
     watcher.start()
     return watcher

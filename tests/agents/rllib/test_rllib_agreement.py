@@ -8,43 +8,85 @@ from typing import Any
 
 import pytest
 import torch
-
-ray = pytest.importorskip("ray")
-pytest.importorskip("ray.rllib")
-
-from ray_environments import (  # noqa: E402
+from ray_environments import (
     MAZES,
     NUM_ENVS,
     PIXELS,
     RECURRENT,
     distributed,
     native,
+    needs_ray,
+    patiently,
     play,
     processes,
     unequal,
 )
 
-from clutr.agents.backend import NativeBackend  # noqa: E402
-from clutr.agents.rllib import RLlibBackend  # noqa: E402
-from clutr.curricula.base import CURRICULA  # noqa: E402
-from clutr.envs.car.domain import CarDomain  # noqa: E402
-from clutr.experiments.config import Experiment  # noqa: E402
-from clutr.experiments.run_directory import RunDirectory  # noqa: E402
-from clutr.experiments.training.runner import Runner  # noqa: E402
-from clutr.manifold.set_vae import SetVAEConfig  # noqa: E402
+from clutr.agents.backend import NativeBackend
+from clutr.agents.ppo import PPOOptions
+from clutr.agents.rllib import RLlibBackend
+from clutr.curricula.base import CURRICULA
+from clutr.envs.car.domain import CarDomain
+from clutr.envs.domain import Domain
+from clutr.experiments.config import Experiment
+from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training.runner import Runner
+from clutr.manifold.set_vae import SetVAEConfig
+
+pytestmark = needs_ray
 
 ROUNDED = ["log_probs", "values", "next_values", "advantages"]
 """Columns that rounding touches where matrices have other shapes."""
 CARS = CarDomain(max_frames=16)
 
 
+EVERYONE = ("student", "protagonist", "antagonist", "antagonist-1", "antagonist-2")
+"""The students of these tests and of all curricula: runners that know them all serve every test."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(
-        address="local", num_cpus=16, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
-    )
+    """Ray, which starts as many processes in advance as it has processors."""
+    import ray  # noqa: PLC0415
+
+    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
+    with patiently():
+        ray.init(address="local", num_cpus=2, **options)
     yield
     ray.shutdown()
+
+
+def _playing(settings: Any) -> tuple[PPOOptions, set[str]]:
+    """What runners know of their students: options, with those of learning left out, and names."""
+    specs = settings.env_config["modules"].rl_module_specs
+    config = next(iter(specs.values())).model_config["config"]
+    return replace(config, epochs=1, minibatches=1, learning_rate=1.0, learning_rate_schedule="constant"), set(specs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_runners(cluster: None) -> Iterator[None]:
+    """Runners go on to the next test that needs such: one takes seconds to start, and remembers no student."""
+    module, kept = importlib.import_module("clutr.agents.rllib.cluster"), list[tuple[Any, int, Any]]()
+    make = module.EnvRunnerGroup
+
+    def reuse(config: Any, **options: Any) -> Any:
+        (playing, names), domain = _playing(config), config.env_config["domain"]
+        for known, count, group in kept:
+            alike, others = _playing(known)
+            fits = alike == playing and names <= others and known.env_config["domain"] == domain
+            if fits and count == config.num_env_runners:
+                return group
+        kept.append((config, config.num_env_runners, make(config=config, **options)))
+        return kept[-1][-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EnvRunnerGroup", reuse)
+        yield
+
+
+def elsewhere_of(config: PPOOptions = RECURRENT, domain: Domain = MAZES, **options: Any) -> Any:
+    """A student in other processes, who share two processors."""
+    return distributed(config, domain, EVERYONE, cpus_per_runner=0.1, cpus_per_learner=0.1, **options)
 
 
 def furthest(left: Any, right: Any) -> float:
@@ -56,7 +98,7 @@ def furthest(left: Any, right: Any) -> float:
 def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
     """Rollouts, updates, and everything in the checkpoint, over three updates; a part of the levels is not learnt."""
     options = replace(RECURRENT, minibatches=2, learning_rate_schedule="linear")
-    here, there = native(options), distributed(options, runners=1)
+    here, there = native(options), elsewhere_of(options, runners=1)
     train = torch.tensor([True, True, False, True, True, True])
     for seed in range(3):
         played, elsewhere = play(here, seed), play(there, seed)
@@ -78,23 +120,23 @@ def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
 def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
     """Each environment does the same, step by step, however levels are split; only rounding may differ."""
     here = play(native())
-    student = distributed(runners=3)
+    student = elsewhere_of(runners=2, shards=4)
     there = play(student)
     assert set(unequal(here, there)) <= set(ROUNDED)
     for name in ROUNDED:
         torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=1e-5, atol=1e-6)
-    assert len(set(processes(student))) == 3
+    assert len(set(processes(student))) == 2
     ledger = student.cluster.ledger
     assert ledger.balanced
     assert (ledger.given, ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
 
     # the same shards on fewer runners: the same bits
-    assert unequal(play(distributed(runners=1, shards=3)), there) == []
+    assert unequal(play(elsewhere_of(runners=1, shards=4)), there) == []
 
 
 def test_pictures_and_continuous_actions() -> None:
     """One shard is the native student, whose rewards are normalised over all environments at once."""
-    here, there = native(PIXELS, CARS), distributed(PIXELS, CARS, runners=1)
+    here, there = native(PIXELS, CARS), elsewhere_of(PIXELS, CARS, runners=1)
     for seed in range(2):
         played, elsewhere = play(here, seed, CARS), play(there, seed, CARS)
         assert unequal(played, elsewhere) == []
@@ -102,7 +144,7 @@ def test_pictures_and_continuous_actions() -> None:
     assert torch.equal(here.state_dict()["normaliser"]["moments"], there.state_dict()["normaliser"]["moments"])
 
     # several shards draw from generators of their own, whoever plays them
-    parted, alike = distributed(PIXELS, CARS, runners=2), distributed(PIXELS, CARS, runners=1, shards=2)
+    parted, alike = elsewhere_of(PIXELS, CARS, runners=2), elsewhere_of(PIXELS, CARS, runners=1, shards=2)
     for seed in range(2):
         assert unequal(play(parted, seed, CARS), play(alike, seed, CARS)) == []
     assert torch.equal(parted.state_dict()["normaliser"]["moments"], alike.state_dict()["normaliser"]["moments"])
@@ -111,7 +153,7 @@ def test_pictures_and_continuous_actions() -> None:
 @pytest.mark.parametrize(("learners", "trained"), [(1, 6), (2, 5)])
 def test_several_learners_do_as_one(learners: int, trained: int) -> None:
     """Also with an uneven split."""
-    here, there = native(), distributed(runners=1, learners=learners)
+    here, there = native(), elsewhere_of(runners=1, learners=learners)
     train = torch.arange(NUM_ENVS) < trained
     for seed in range(2):
         played, elsewhere = play(here, seed), play(there, seed)
@@ -122,8 +164,9 @@ def test_several_learners_do_as_one(learners: int, trained: int) -> None:
     assert furthest(here, there) == 0 if learners == 1 else furthest(here, there) < 1e-5
 
     if learners == 2:  # one of them dies: others take over where they were
-        worker = there.cluster.learners._workers[1]
-        ray.kill(worker)
+        import ray  # noqa: PLC0415
+
+        ray.kill(there.cluster.learners._workers[1])
         played, elsewhere = play(here, 7), play(there, 7)
         here.learn(played, train)
         there.learn(elsewhere, train)
@@ -133,8 +176,11 @@ def test_several_learners_do_as_one(learners: int, trained: int) -> None:
 
 def test_minibatches_of_two_learners_learn() -> None:
     """Each mixes its own environments, with as many gradient steps as one learner; here one has no sample for some."""
+    from clutr.agents.rllib.student import RLlibStudent  # noqa: PLC0415
+
     config = replace(RECURRENT, minibatches=2, learning_rate=1e-2)
-    student, again = (distributed(config, runners=1, learners=2) for _ in range(2))
+    student = elsewhere_of(config, runners=1, learners=2)
+    again = RLlibStudent("student", native(config), student.cluster)  # learners know what they are told
     for one in (student, again):
         metrics = one.learn(play(one), torch.arange(NUM_ENVS) < 3)
         assert metrics["gradient_norm"] > 0
@@ -147,7 +193,7 @@ def test_a_runner_plays_what_it_is_given() -> None:
     from clutr.agents.rllib.runner import LevelEnvRunner  # noqa: PLC0415
     from clutr.agents.rllib.serialization import pack, pack_levels  # noqa: PLC0415
 
-    student = distributed(runners=1)
+    student = elsewhere_of(runners=1)
     runner = LevelEnvRunner(config=student.cluster.settings, worker_index=1)
     levels = MAZES.sample(3, torch.Generator().manual_seed(0))[torch.tensor([0, 1, 2, 0, 1, 2])]
     result = runner.sample(
@@ -160,11 +206,11 @@ def test_a_runner_plays_what_it_is_given() -> None:
     )
     assert result["keys"] == levels.key()
     assert runner.get_metrics() == {"num_env_steps_sampled_lifetime": 24 * NUM_ENVS}
-    assert set(runner.get_spaces()) == {"student"}
+    assert set(runner.get_spaces()) == set(EVERYONE)
 
 
 def test_errors_of_a_runner_are_told_at_once() -> None:
-    student = distributed(runners=1)
+    student = elsewhere_of(runners=1)
     with pytest.raises(ValueError, match="the engine has 6 environments, got 4 levels"):
         student.rollout(MAZES.engine(NUM_ENVS), MAZES.sample(4, torch.Generator()))
     wrong = replace(MAZES, height=7).sample(NUM_ENVS, torch.Generator())
@@ -195,11 +241,11 @@ def train(name: str, backend: Any, path: Path) -> RunDirectory:
     experiment = Experiment(
         domain=MAZES,
         curriculum=kind(**options),
-        student=replace(RECURRENT, rollout_steps=12, epochs=1),
+        student=replace(RECURRENT, epochs=1),
         manifold=SetVAEConfig(hidden=8, latent=6, refinements=1),
         backend=backend,
         num_envs=4,
-        total_steps=4 * 4 * 12,
+        total_steps=4 * 4 * RECURRENT.rollout_steps,
         evaluate_every=0,
         record_every=2,
     )
@@ -209,27 +255,10 @@ def train(name: str, backend: Any, path: Path) -> RunDirectory:
     return run
 
 
-@pytest.fixture(scope="module")
-def kept_clusters() -> Iterator[None]:
-    """Runners outlive a run, so that a test need not start some for every curriculum."""
-    module, kept = importlib.import_module("clutr.agents.rllib.student"), {}
-    make = module.Cluster
-
-    def reuse(backend: Any, config: Any, names: Any, *rest: Any) -> Any:
-        if tuple(names) not in kept:
-            kept[tuple(names)] = make(backend, config, names, *rest)
-        return kept[tuple(names)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Cluster", reuse)
-        yield
-
-
-@pytest.mark.usefixtures("kept_clusters")
 @pytest.mark.parametrize("name", list(CURRICULA))
 def test_every_curriculum_trains_as_it_does_here(name: str, tmp_path: Path) -> None:
     """Metrics are the same bytes: levels, outcomes, regret, losses."""
     here = train(name, NativeBackend(), tmp_path / "here")
-    there = train(name, RLlibBackend(runners=1), tmp_path / "there")
+    there = train(name, RLlibBackend(runners=1, cpus_per_runner=0.1), tmp_path / "there")
     assert (here.path / "metrics.csv").read_bytes() == (there.path / "metrics.csv").read_bytes()
     assert [record.levels.key() for record in here.proposals()] == [record.levels.key() for record in there.proposals()]

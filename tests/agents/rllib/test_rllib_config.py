@@ -1,6 +1,5 @@
 """What can be set, what is said when it cannot, and what travels; all without Ray."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from typing import Any
@@ -61,19 +60,6 @@ def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray.rllib", None)
     with pytest.raises(ImportError, match=r'the backend rllib needs Ray: install it with `pip install "clutr'):
         config.require_ray()
-
-
-def test_the_command_line_starts_without_ray() -> None:
-    program = "\n".join(
-        [
-            "import sys, clutr.experiments.cli.main, clutr.experiments.benchmarks.scale",
-            "from clutr.agents.backend import BACKENDS",
-            "list(BACKENDS)",
-            "print('ray' in sys.modules)",
-        ]
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_the_backend_is_part_of_an_experiment_but_not_of_its_method() -> None:

@@ -12,17 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_environments import (
+    RECURRENT,
+    distributed,
+    machines,
+    native,
+    needs_ray,
+    once_at_work,
+    patiently,
+    play,
+    processes,
+    unequal,
+)
 
-ray = pytest.importorskip("ray")
-pytest.importorskip("ray.rllib")
-
-from ray.cluster_utils import Cluster  # noqa: E402
-from ray_environments import RECURRENT, distributed, machines, native, once_at_work, play, processes, unequal  # noqa: E402
+pytestmark = needs_ray
 
 FAR, NEAR_LINK, FAR_LINK = "clutr-far", "clutr-near0", "clutr-far0"
 NEAR_ADDRESS, FAR_ADDRESS = "10.213.77.1", "10.213.77.2"
 CUT_SECONDS = 30
-LONG = replace(RECURRENT, rollout_steps=3_000)
+LONG = replace(RECURRENT, rollout_steps=2_000)
 """Seconds of play."""
 SAME: tuple[list[str], ...] = ([], ["log_probs", "values", "next_values", "advantages"])
 """Columns that may differ in their last bits from a whole batch's, when it is played in two halves."""
@@ -37,6 +45,9 @@ def far_machine() -> Iterator[Any]:
     """A Ray head here, and a node in a network namespace of its own, each with one processor."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
+    import ray  # noqa: PLC0415
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
     try:
         ip("netns", "add", FAR)
     except subprocess.CalledProcessError as error:
@@ -50,15 +61,16 @@ def far_machine() -> Iterator[Any]:
         for words in (["addr", "add", f"{FAR_ADDRESS}/24", "dev", FAR_LINK], ["link", "set", FAR_LINK, "up"]):
             ip("-n", FAR, *words)
         ip("-n", FAR, "link", "set", "lo", "up")
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "node_ip_address": NEAR_ADDRESS,
-                "object_store_memory": 100 * 2**20,
-                "include_dashboard": False,
-            },
-        )
+        with patiently():
+            cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": 1,
+                    "node_ip_address": NEAR_ADDRESS,
+                    "object_store_memory": 100 * 2**20,
+                    "include_dashboard": False,
+                },
+            )
         ray_command = str(Path(sys.executable).with_name("ray"))
         start = [ray_command, "start", f"--address={cluster.address}", f"--node-ip-address={FAR_ADDRESS}"]
         node = subprocess.Popen(
@@ -76,7 +88,10 @@ def far_machine() -> Iterator[Any]:
         ray.shutdown()
         if node is not None:
             node.terminate()
-            node.wait(30)
+            with suppress(subprocess.TimeoutExpired):
+                node.wait(60)
+            node.kill()
+            node.wait()
         if cluster is not None:
             cluster.shutdown()
         with suppress(subprocess.CalledProcessError):
@@ -85,6 +100,8 @@ def far_machine() -> Iterator[Any]:
 
 
 def test_a_machine_cut_off_for_half_a_minute_and_back(far_machine: Any) -> None:
+    import ray  # noqa: PLC0415
+
     student = distributed(LONG, address=far_machine.address, runners=2, shards=2, sample_timeout_s=10.0)
     expected = native(LONG)
     deadline = time.monotonic() + 300

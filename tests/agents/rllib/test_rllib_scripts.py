@@ -9,16 +9,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from ray_environments import needs_ray, patiently
 
 from clutr.agents.rllib.serialization import pack_levels
-
-pytest.importorskip("ray.rllib")
-
 from clutr.curricula.base import Context
 from clutr.curricula.paired import PAIREDConfig
 from clutr.curricula.plr import PLRConfig, RobustPLRConfig
 from clutr.envs.maze.domain import MazeDomain
 from clutr.rllib import CurriculumLoop, LevelEnv, statistics_of
+
+pytestmark = needs_ray
 
 SIZE: dict[str, Any] = {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10}
 MAZES = MazeDomain(**SIZE)
@@ -93,8 +93,11 @@ def test_environments_that_no_level_can_be_given_to_are_refused() -> None:
 
 
 def test_the_example_runs() -> None:
-    ray = pytest.importorskip("ray")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
+    import ray  # noqa: PLC0415
+
+    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
+    with patiently():
+        ray.init(address="local", num_cpus=2, **options)
     spec = importlib.util.spec_from_file_location("rllib_curriculum", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
