@@ -319,17 +319,20 @@ def load_predictor(run: Run, seed: int = 0) -> Predictor:
 
 
 def export(run: Run, output: Path | str) -> Path:
-    """Write the evaluated student of a maze run as an ONNX file, checked against the student on onnxruntime.
+    """Write the evaluated student of a run as an ONNX file, checked against the student on onnxruntime.
+
+    Args:
+        run: the run, or the name of a student that ships; of `ppo`, `pixel-ppo` or `recurrent-pixel-ppo`.
+        output: the file.
 
     Raises:
         RunError: if the run has no student, it cannot be exported, an extra is missing, or the file cannot be written.
     """
     run, output = load_run(run), Path(output)
     student, steps = newest_student(run)
-    image = run.domain().engine(1).observation_space["image"]
     about = {"run": run.path.name, "steps": str(steps), "config": to_yaml(run.experiment)}
     try:
-        content = export_onnx(student, (image.shape or (0,))[0], about)
+        content = export_onnx(student, run.domain().engine(1).observation_space, about)
     except (ValueError, ImportError) as error:
         raise RunError(f"{run.path} cannot be exported: {error}") from error
     write_atomically(output, content)

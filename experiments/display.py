@@ -3,15 +3,27 @@
 import contextlib
 import io
 import os
+import re
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 from rich.text import Text
 
 from clutr.envs.progress import Progress as ProgressCallback
@@ -75,6 +87,8 @@ def separator() -> str:
 
 console = Console(highlight=False, file=Output())  # type: ignore[arg-type]  # a text file as far as rich is concerned
 
+NARROW, VERY_NARROW = 72, 50
+"""Columns of a terminal below which a progress bar is shorter, and below which it is a percentage."""
 PLAIN_LINES = 10
 PLAIN_EVERY_SECONDS = 30.0
 """Outside a terminal a line is printed as each tenth of the work is done, and after this time without one."""
@@ -84,11 +98,11 @@ class ProgressBar(Progress):
     """The progress of one task: in a terminal a bar with the status below it, elsewhere a plain line now and then."""
 
     def __init__(self, title: str) -> None:
+        width = console.width
+        done = [MofNCompleteColumn(), TimeElapsedColumn()] if width >= NARROW else [MofNCompleteColumn()]
         super().__init__(
             TextColumn("[bold]{task.description}", table_column=Column(no_wrap=False)),  # so the title gives way first
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            *([TaskProgressColumn()] if width < VERY_NARROW else [BarColumn(bar_width=16), *done]),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
@@ -140,5 +154,56 @@ def work_display(title: str) -> Iterator[ProgressCallback]:
 
 
 def say(line: str) -> None:
-    """Print a line as it is: no markup, no wrapping of paths."""
-    console.print(line, markup=False, soft_wrap=True)
+    """Print a line as it is, without markup; in a terminal it ends between words, and paths and commands stay whole."""
+    console.print(wrapped(line, console.width) if console.is_terminal else line, markup=False, soft_wrap=True)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Lines of at most `width` columns that end between words. What stands between backticks is one word."""
+    kept = re.sub(r"`[^`\n]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
+    lines = (
+        textwrap.fill(
+            line,
+            max(20, width),
+            drop_whitespace=True,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        if len(line) > width
+        else line
+        for line in kept.split("\n")
+    )
+    return "\n".join(lines).replace("\0", " ")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table as wide as the terminal allows: of columns that are too many the rest follows below, whole.
+
+    Args:
+        columns: what the table has columns for.
+        make: makes the table of some of them, whose cells need no more width than they have to if the second argument
+            is true; the third is whether these are the last.
+    """
+
+    columns: Sequence[str]
+    make: Callable[[Sequence[str], bool, bool], Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Whole if it fits, else in as few parts as do."""
+        unbounded = options.update(width=10_000)
+
+        def fits(columns: Sequence[str], narrow: bool) -> bool:
+            table = self.make(columns, narrow, True)
+            table.title = table.caption = None  # they are wrapped
+            return Measurement.get(console, unbounded, table).maximum <= options.max_width
+
+        if fits(self.columns, False):
+            yield self.make(self.columns, False, True)
+            return
+        rest = list(self.columns)
+        while rest:
+            count = next((n for n in range(len(rest), 1, -1) if fits(rest[:n], True)), 1)
+            yield self.make(rest[:count], True, count == len(rest))
+            rest = rest[count:]

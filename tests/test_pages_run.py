@@ -1,5 +1,6 @@
 """The code on the pages is the code that is tested, and every registered part has a page."""
 
+import json
 import math
 import re
 import shlex
@@ -229,7 +230,7 @@ TINY: dict[str, dict[str, Any]] = {
         "STEPS": 256,
         "EPISODES": 1,
     },
-    "open_a_world_model": {},
+    "open_a_world_model": {"MODEL": "", "WATCHED": 2},
     "own_curriculum": {"STEPS": 512, "EPISODES": 1},
 }
 
@@ -244,6 +245,34 @@ def test_notebooks_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     else:
         assert plt.get_fignums()
     plt.close("all")
+
+
+def test_what_notebooks_printed_is_of_the_cells_that_they_have() -> None:
+    for script in site_notebooks.SCRIPTS:
+        kept, cells = site_notebooks.outputs(script), site_notebooks._cells(script)
+        assert kept.cells, f"python docs/hooks/site_notebooks.py {script.stem}"
+        for number, output in kept.cells.items():
+            assert output.source == site_notebooks.digest(cells[number][1]), f"{script.stem}: renew its outputs"
+            for name in output.pictures:
+                assert f"({name})" in site_notebooks.page(script)
+
+
+def test_what_a_notebook_prints_and_draws_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setattr(site_notebooks, "KEPT", tmp_path / "kept")
+    script = tmp_path / "small.py"
+    script.write_text(
+        "# %% [markdown]\n# # Small\n\n# %% tags=[\"parameters\"]\nN = 1\n\n# %%\nprint('n is', N)\n\n"
+        + "# %%\nimport matplotlib.pyplot as plt\n\nplt.plot([0, N])\n"
+    )
+    site_notebooks.keep(script, {"N": 3})
+    page = site_notebooks.page(script)
+    assert "Outputs are of a run with `N = 3`." in page
+    assert "```text\nn is 3\n```" in page
+    assert page.rstrip().endswith("![what the cell drew](small-3-1.png)")
+    outputs = [cell["outputs"] for cell in json.loads(site_notebooks.notebook(script))["cells"] if "outputs" in cell]
+    assert outputs[1][0]["text"] == ["n is 3\n"]
+    assert "image/png" in outputs[2][0]["data"]
 
 
 def test_notebooks_are_pages_and_notebooks() -> None:

@@ -85,7 +85,8 @@ def run(name: str, function: Callable[..., None], args: Arguments, **defaults: A
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
-            call = tyro.cli(_deferred(function, defaults), prog=f"clutr {name}", args=list(args))
+            deferred = _deferred(function, defaults)
+            call = tyro.cli(deferred, prog=f"clutr {name}", description=_description(function), args=list(args))
     except ValueError as error:
         raise UsageError(str(error)) from error
     except SystemExit as end:
@@ -94,6 +95,18 @@ def run(name: str, function: Callable[..., None], args: Arguments, **defaults: A
         said = _first_paragraph(Text.from_ansi(complaint.getvalue()).plain)
         raise UsageError(f"{said} (`clutr {name} --help` tells more)") from None
     call()
+
+
+def _description(function: Callable[..., None]) -> str:
+    """The documentation of a command up to its arguments, in lines that fit the terminal.
+
+    The parser would join them again, but for those that do not begin with a letter: so they are indented.
+    """
+    words = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[0].strip()
+    width = max(shutil.get_terminal_size().columns, 20)
+    paragraphs = (" ".join(paragraph.split()) for paragraph in words.split("\n\n"))
+    lines = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join(lines.fill(paragraph) for paragraph in paragraphs)
 
 
 def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., Callable[[], None]]:
@@ -177,14 +190,27 @@ def choose(what: str, known: Iterable[str], about: Callable[[str], str], name: s
     return args[0]
 
 
+BESIDE = 30
+"""Columns that a line about something needs beside its name; in a narrower terminal it stands below."""
+
+
 def catalogue(entries: Iterable[tuple[str, str]]) -> str:
-    """Names with a line about each, as a list that is as wide as the terminal (80 columns where there is none)."""
+    """Names with a line about each, as a list that is as wide as the terminal (80 columns where there is none).
+
+    Lines end between words: what is longer than a line, such as a path, stays whole.
+    """
     listed = list(entries)
     column = max((len(name) for name, _ in listed), default=0)
     width = shutil.get_terminal_size().columns
-    wrapped = partial(textwrap.fill, width=max(width, column + 20), break_long_words=False, break_on_hyphens=False)
-    indent = " " * (column + 4)
-    return "\n".join(wrapped(f"  {name:{column}}  {about}", subsequent_indent=indent) for name, about in listed)
+    beside = width >= column + 4 + BESIDE
+    indent = " " * (column + 4 if beside else 4)
+    fill = partial(textwrap.fill, width=max(width, 20), break_long_words=False, break_on_hyphens=False)
+    if beside:
+        lines = ((f"  {name:{column}}  ", about) for name, about in listed)
+        return "\n".join(fill(f"{begin}{about}", subsequent_indent=indent) for begin, about in lines)
+    below = partial(fill, initial_indent=indent, subsequent_indent=indent)
+    pairs = ((f"  {name}" if name else "", below(about)) for name, about in listed)
+    return "\n".join(line for pair in pairs for line in pair if line)
 
 
 def first_line(value: Any) -> str:

@@ -2,25 +2,23 @@
 
 from collections.abc import Mapping
 
-from rich.table import Table
-
+from clutr.experiments.cli.arguments import catalogue
 from clutr.experiments.pretrained import STEPS, Card, in_words
 
 
-def cards_table(cards: Mapping[str, Card]) -> Table:
+def cards_table(cards: Mapping[str, Card]) -> str:
     """All models: name and size, and in a few lines what each is, how it was trained, and how good it is."""
-    title = "models that ship" if cards else "no model is installed"
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2))
+    entries = []
     for name, card in cards.items():
-        rows = [card.about, in_words(card.measured), card.note]
-        rows.append(f"{card.steps:,} {STEPS[card.kind]}, seed {card.seed}; {card.size / 1e6:.2g} MB")
-        table.add_row(name, "\n".join(filter(None, rows)))
-    return table
+        lines = [card.about, in_words(card.measured), card.note]
+        lines.append(f"{card.steps:,} {STEPS[card.kind]}, seed {card.seed}; {card.size / 1e6:.2g} MB")
+        first, *others = filter(None, lines)
+        entries += [(name, first), *(("", line) for line in others)]
+    return catalogue(entries)
 
 
-def whole_card(card: Card) -> Table:
+def whole_card(card: Card) -> str:
     """Everything that is known about one model but its whole configuration."""
-    table = Table(title=card.name, title_justify="left", title_style="bold", show_header=False, box=None)
     more = card.measured.get("more", {})
     rows = {
         "what": card.about,
@@ -33,7 +31,4 @@ def whole_card(card: Card) -> Table:
         "file": f"{card.weights} ({card.size:,} bytes, {card.precision})",
         "sha256": card.sha256,
     }
-    for what, value in rows.items():
-        if value:
-            table.add_row(what, value)
-    return table
+    return catalogue((what, value) for what, value in rows.items() if value)

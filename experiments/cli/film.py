@@ -1,4 +1,4 @@
-"""`clutr film`: students on any suite as moving pictures."""
+"""`clutr film`: students on any suite, and dreams of a world model, as moving pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,10 @@ class FilmCommandOptions:
 
 @command("film", options="clutr.experiments.cli.film:FilmCommandOptions")
 def film(runs: tuple[Path, ...], /, options: FilmCommandOptions) -> None:
-    """A film (GIF, WebP, MP4) of students on a suite, several runs side by side.
+    """A film (GIF, WebP, MP4) of students on a suite, several runs side by side; or of a world model's dreams.
 
     Args:
-        runs: The runs' directories.
+        runs: The runs' directories or names of students that ship; or one world model.
         options: What it shows.
     """
     if not runs:
@@ -43,9 +43,17 @@ def film(runs: tuple[Path, ...], /, options: FilmCommandOptions) -> None:
     from dataclasses import asdict
 
     from clutr.experiments.display import say, work_display
-    from clutr.experiments.reports.film import make_film
+    from clutr.experiments.pretrained import located
+    from clutr.experiments.reports.film import make_dream_film, make_film
 
-    with work_display("filming") as progress:
-        frames = make_film(runs, **asdict(options), progress=progress)
+    chosen = asdict(options)
+    if len(runs) == 1 and (located(runs[0]) / "world.yaml").is_file():
+        kept = {name: chosen[name] for name in ("output", "side", "fps", "seed")}
+        if of_students := [name for name, value in chosen.items() if value and name not in kept]:
+            raise UsageError(f"--{of_students[0]} is for films of students, and {runs[0]} is a world model")
+        frames = make_dream_film(runs[0], **kept, display=work_display)
+    else:
+        with work_display("filming") as progress:
+            frames = make_film(runs, **chosen, progress=progress)
     size = options.output.stat().st_size
     say(f"open {options.output}: {frames} pictures, {size / 1e6:.2f} MB")

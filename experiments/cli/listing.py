@@ -9,7 +9,7 @@ from json import dumps
 from typing import Any
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run
+from clutr.experiments.cli.arguments import Arguments, UsageError, catalogue, choose, command, first_line, run
 
 BENCHES = (
     "maze-engine",
@@ -129,15 +129,11 @@ def list_names(args: Arguments) -> None:
     if as_json:
         print(dumps({shelf: dict(SHELVES[shelf]()) for shelf in args[:1] or SHELVES}))
         return
-    from rich.table import Table
-
     from clutr.experiments.display import console
 
     for shelf in args[:1] or SHELVES:
-        table = Table(title=shelf, title_justify="left", title_style="bold", show_header=False, box=None)
-        for name, about in SHELVES[shelf]():
-            table.add_row(f"  {name}", about)
-        console.print(table)
+        console.print(shelf, style="bold")
+        console.print(catalogue(SHELVES[shelf]()), markup=False, soft_wrap=True)
 
 
 @command("models")
@@ -157,7 +153,9 @@ def models(name: str | None = None, /, *, json: bool = False) -> None:
     from clutr.experiments.cli.cards import cards_table, whole_card
     from clutr.experiments.display import console
 
-    console.print(cards_table(found) if name is None else whole_card(found[name]))
+    title = name or ("models that ship" if found else "no model is installed")
+    console.print(title, style="bold")
+    console.print(cards_table(found) if name is None else whole_card(found[name]), markup=False, soft_wrap=True)
 
 
 def bench(args: Arguments) -> None:

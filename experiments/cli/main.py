@@ -50,7 +50,7 @@ def main(args: Arguments | None = None) -> int:
         print("usage: clutr COMMAND ...\n\ncommands:")
         print(catalogue((name, first_line(command)) for name, command in COMMANDS.items()))
         print("\n`clutr COMMAND --help` tells more.")
-        print("--quiet leaves errors and JSON; --version is the version.")
+        print("--quiet leaves errors and JSON.\n--version is the version.")
         return 0 if args else 2
     if args[0] == "--version":
         print(f"clutr {version('clutr')}")
@@ -69,9 +69,21 @@ def main(args: Arguments | None = None) -> int:
     except Exception as error:
         if not _can_be_mended(error):
             raise
-        print("clutr:", " ".join(str(error).split()), file=sys.stderr)
+        print(_one_line(error), file=sys.stderr)
         return 2
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    """An error as a line; a terminal that is narrower gets several, which end between words."""
+    line = f"clutr: {' '.join(str(error).split())}"
+    if not sys.stderr.isatty():
+        return line
+    import shutil
+
+    from clutr.experiments.display import wrapped
+
+    return wrapped(line, shutil.get_terminal_size().columns)
 
 
 @contextmanager

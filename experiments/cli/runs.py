@@ -371,7 +371,7 @@ def report(run: Path, /, beside: tuple[Path, ...] = ()) -> None:
 
 @command("export")
 def export(run: Path, /, output: Path = Path("student.onnx")) -> None:
-    """Write a maze student as an ONNX file, which runs without this library, checked against the student.
+    """Write a student as an ONNX file, which runs without this library, checked against the student.
 
     Args:
         run: The run's directory.

@@ -19,6 +19,10 @@ REST_SECONDS = 1.0
 """For which the end of a level stays."""
 COLOURS = 64
 """Of a GIF are kept as they are, and as many stand for all others: drawings have few."""
+MOST_DRAWN = 2_048
+"""Colours of drawings, edges of letters and all; photographs and dreams have many more."""
+QUALITY = 80
+"""Of a WebP that is compressed with loss."""
 _INK, _MUTED, _GOOD, _BAD, _ACCENT = (27, 32, 39), (93, 103, 116), (29, 127, 78), (179, 57, 47), (31, 95, 191)
 
 Picture = NDArray[np.uint8]
@@ -43,6 +47,34 @@ def compose(levels: Sequence[Sequence[FilmedEpisode]], side: int) -> Iterator[Pi
                 canvas.paste(column, (left, GAP // 2))
                 left += column.width + GAP
             yield np.asarray(canvas)
+
+
+def compose_dream(
+    pictures: NDArray[np.uint8], titles: Sequence[str], context: int, side: int, fps: float
+) -> Iterator[Picture]:
+    """The pictures of a film of a dream, one a step, with its end held for a while.
+
+    Args:
+        pictures: `[K, T, H, W, 3]`: reality, and what was seen or dreamt in its place.
+        titles: of the K columns.
+        context: steps that were watched before the dream.
+        side: height of a picture in pixels.
+        fps: steps a second.
+    """
+    font, steps = ImageFont.load_default(12), pictures.shape[1]
+    for step in [*range(steps), *[steps - 1] * round(REST_SECONDS * fps)]:
+        columns = [_fitted(frame, side) for frame in pictures[:, step]]
+        width = columns[0].width
+        canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, HEAD + side + FOOT + GAP), "white")
+        draw = ImageDraw.Draw(canvas)
+        dreaming = step >= context
+        words = f"dreams, step {step - context + 1}" if dreaming else f"watches, frame {step + 1} of {context}"
+        for number, (column, title) in enumerate(zip(columns, titles, strict=True)):
+            left = GAP + number * (width + GAP)
+            canvas.paste(column, (left, HEAD + GAP // 2))
+            draw.text((left, 2 + GAP // 2), _short(title, width, font), fill=_INK, font=font)
+        draw.text((GAP, HEAD + side + 2 + GAP // 2), words, fill=_BAD if dreaming else _GOOD, font=font)
+        yield np.asarray(canvas)
 
 
 def _column(episode: FilmedEpisode, step: int, side: int) -> Image.Image:
@@ -133,7 +165,9 @@ def write_film(frames: Sequence[Picture], path: Path, fps: float) -> None:
         _write_mp4(padded, path, fps)
         return
     images = [Image.fromarray(frame) for frame in padded]
-    options: dict[str, Any] = {"lossless": True, "method": 4} if path.suffix == ".webp" else {"optimize": True}
+    options: dict[str, Any] = {"optimize": True}
+    if path.suffix == ".webp":
+        options = {"lossless": True, "method": 4} if is_drawn(padded) else {"quality": QUALITY, "method": 4}
     if path.suffix == ".gif":
         palette = _palette(padded)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
@@ -144,10 +178,20 @@ def write_film(frames: Sequence[Picture], path: Path, fps: float) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def _colours(frames: Sequence[Picture]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The colours of some of the frames as numbers, and how often each is there."""
+    seen = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: max(1, len(frames) // 8)]]).astype(np.int32)
+    return np.unique(seen @ np.array([65_536, 256, 1], np.int32), return_counts=True)
+
+
+def is_drawn(frames: Sequence[Picture]) -> bool:
+    """Whether a film has as few colours as drawings have; what has more is compressed with loss, if it can be."""
+    return len(_colours(frames)[0]) <= MOST_DRAWN
+
+
 def _palette(frames: Sequence[Picture]) -> Image.Image:
     """Colours for a GIF: the most frequent ones as they are, and a few for all others, of which each counts once."""
-    seen = np.concatenate([frame.reshape(-1, 3) for frame in frames[:: max(1, len(frames) // 8)]]).astype(np.int32)
-    codes, counts = np.unique(seen @ np.array([65_536, 256, 1], np.int32), return_counts=True)
+    codes, counts = _colours(frames)
     ranked = codes[np.argsort(-counts, kind="stable"), None] >> np.array([16, 8, 0])
     ranked = (ranked & 255).astype(np.uint8)
     colours, rest = ranked[:COLOURS].ravel().tolist(), ranked[COLOURS:]

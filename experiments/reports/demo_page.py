@@ -11,7 +11,7 @@ from clutr.experiments.plots.html import number, text
 from clutr.experiments.plots.latent_map import latent_map
 from clutr.experiments.plots.page import Panel, join_caption, render_page
 from clutr.experiments.plots.solve_table import solve_table
-from clutr.experiments.pretrained import cards
+from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.reports.dream_report import DreamOptions, dream_panel
 from clutr.experiments.reports.film import make_film
 from clutr.experiments.reports.report_data import curriculum_gallery, latent_map_data
@@ -27,7 +27,11 @@ DREAM = DreamOptions(start=10, horizon=40, branches=2)
 
 
 def build_demo_page(
-    runs: Mapping[str, RunDirectory], results: Mapping[str, Mapping[str, Any]], path: Path, suite: str
+    runs: Mapping[str, RunDirectory],
+    results: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    suite: str,
+    shipped: Card | None = None,
 ) -> Path:
     """Write one self-contained page about the runs of the demo.
 
@@ -36,6 +40,7 @@ def build_demo_page(
         results: evaluations on the suite by method.
         path: of the page.
         suite: what was played.
+        shipped: a student that ships, which plays in the film, too.
 
     Raises:
         RunError: if a run cannot be read, or the page cannot be written.
@@ -45,7 +50,7 @@ def build_demo_page(
     columns, records = run.metrics(), run.proposals()
     panels = [
         solve_table({suite: list(results.items())}, source),
-        _film(runs, suite, source),
+        _film(runs, suite, source, shipped),
         curriculum_gallery(run, records, columns, source),
         latent_map(latent_map_data(run, records, columns), source),
         *_dream(),
@@ -56,16 +61,21 @@ def build_demo_page(
         + "one on those that a teacher chose on a task manifold because they promised regret (clutr). Then both played "
         + "mazes that nobody trained on. One seed each: which is ahead may be luck."
     )
+    if shipped is not None:
+        lead += (
+            f" {shipped.name} is a student that ships, after {shipped.steps / 1e6:.1f} million steps on larger mazes."
+        )
     write_atomically(path, render_page("CLUTR in minutes", "Demo", lead, panels).encode())
     return path
 
 
-def _film(runs: Mapping[str, RunDirectory], suite: str, source: str) -> Panel:
+def _film(runs: Mapping[str, RunDirectory], suite: str, source: str, shipped: Card | None) -> Panel:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "film.gif"
         chosen = next(iter(runs.values())).domain().suites()[suite].tasks[:FILMED]
         names = [task.name for task in chosen]
-        make_film(list(runs.values()), path, suite, names, paths=True, values=True, side=SIDE)
+        players: list[RunDirectory | Path | str] = [*runs.values(), *([] if shipped is None else [shipped.name])]
+        make_film(players, path, suite, names, paths=True, values=True, side=SIDE)
         encoded = base64.b64encode(path.read_bytes()).decode()
     body = (
         f'<img src="data:image/gif;base64,{encoded}" alt="the students play {text(", ".join(names))}" loading="lazy">'
@@ -82,8 +92,7 @@ def _dream() -> list[Panel]:
     name = next((name for name, card in cards().items() if card.kind == "world-model"), None)
     if name is None:
         return []
-    panel, *_ = dream_panel(open_world_model(name, lambda _: nullcontext(lambda *_: None)), DREAM)
-    return [panel]
+    return [dream_panel(open_world_model(name, lambda _: nullcontext(lambda *_: None)), DREAM)]
 
 
 def _onward(runs: Mapping[str, RunDirectory]) -> Panel:

@@ -68,19 +68,39 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     Raises:
         RunError: if there is no such step, or the actions cannot be read.
     """
-    panel, dream, actions, name = dream_panel(run, options)
+    found = branches(run, options)
     folder = run.path / "dreams"
     folder.mkdir(exist_ok=True)
-    _keep(folder / f"{name}.npz", dream, actions)
+    _keep(folder / f"{found.name}.npz", found.dream, found.actions)
     lead = "One recorded step, dreamt on several times: what the branches share, the memory is sure of."
-    page = render_page(f"{run.path.name}: {name}", "Dream", lead, [panel], _headlines(options, dream))
-    path = folder / f"{name}.html"
+    panel = dream_panel(run, options, found)
+    page = render_page(f"{run.path.name}: {found.name}", "Dream", lead, [panel], _headlines(options, found.dream))
+    path = folder / f"{found.name}.html"
     write_atomically(path, page.encode())
     return path
 
 
-def dream_panel(run: WorldModelRun, options: DreamOptions) -> tuple[Panel, Dream, Tensor, str]:
-    """A dream to step through; what was dreamt, under which actions `[H, B, A]`; and its name. Raises as `dream_on`."""
+@dataclass(frozen=True)
+class Branches:
+    """Dreams on from one recorded step."""
+
+    name: str
+    dream: Dream
+    actions: Tensor
+    """`[H, B, A]`."""
+    video: NDArray[np.uint8]
+    """`[2 + B, T, side, side, 3]`: reality, black from where the recording ends; reconstruction; each branch."""
+
+
+def dream_panel(run: WorldModelRun, options: DreamOptions, found: Branches | None = None) -> Panel:
+    """A dream to step through, dreamt now if it is not `found` yet. Raises as `dream_on`."""
+    found = found or branches(run, options)
+    kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
+    return player([found.video], options.start, f"{run.path.name}: seed {options.seed}", kinds)
+
+
+def branches(run: WorldModelRun, options: DreamOptions) -> Branches:
+    """Dream. Raises as `dream_on`."""
     model, dataset = load_world_model(run), run.dataset()
     dreamer = model.dreamers[MEMORIES[0]]
     episode = _episode(dataset, options)
@@ -96,9 +116,7 @@ def dream_panel(run: WorldModelRun, options: DreamOptions) -> tuple[Panel, Dream
     dream = dreamer.dream(state, actions, len(actions), warm, named_generator(options.seed, "dream", "draws"))
     name = f"{options.split}-{options.episode}-{options.start}-{Path(options.actions).stem}"
     video = _video(model.backbone, episode.frames, means, dream, options.start)
-    kinds = ("Reality", "Reconstruction", *(f"Branch {number + 1}" for number in range(options.branches)))
-    source = f"{run.path.name}: seed {options.seed}"
-    return player([video], options.start, source, kinds), dream, actions, name
+    return Branches(name, dream, actions, video)
 
 
 def _episode(dataset: EpisodeDataset, options: DreamOptions) -> RecordedEpisode:
@@ -175,8 +193,8 @@ def _video(backbone: Backbone, frames: Tensor, means: Tensor, dream: Dream, star
     again = torch.zeros_like(real)
     again[: len(frames)] = to_uint8(backbone.decode(means[:total]))
     seen = to_uint8(backbone.decode(means[:start]))
-    branches = [torch.cat([seen, to_uint8(backbone.decode(latents))]) for latents in dream.latents.unbind(1)]
-    return torch.stack([real, again, *branches]).numpy()
+    dreamt = [torch.cat([seen, to_uint8(backbone.decode(latents))]) for latents in dream.latents.unbind(1)]
+    return torch.stack([real, again, *dreamt]).numpy()
 
 
 def _headlines(options: DreamOptions, dream: Dream) -> list[tuple[str, str, str]]:

@@ -26,6 +26,8 @@ from clutr.experiments.training.runner import require_trainable
 
 LOG = "train.log"
 """In a run's directory: what its process printed."""
+STOP = "stop"
+"""In a run's directory: its task is to end its update, write a checkpoint, and end."""
 POLL_SECONDS = 0.5
 _COMMAND = "import sys; from clutr.experiments.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
@@ -249,13 +251,10 @@ def on_ray(address: str, threads: int) -> Launch:
     Raises:
         RunError: if Ray is not installed or no cluster answers.
     """
-    from clutr.agents.rllib.config import require_ray  # noqa: PLC0415 (Ray is heavy, and an extra)
-
     try:
-        require_ray()
-    except ImportError as error:
-        raise RunError(str(error)) from None
-    import ray  # noqa: PLC0415
+        import ray  # noqa: PLC0415 (it is heavy, and an extra)
+    except ImportError:
+        raise RunError('tasks of Ray need Ray: pip install "clutr[distributed]"') from None
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -267,14 +266,22 @@ def on_ray(address: str, threads: int) -> Launch:
     remote = ray.remote(num_cpus=threads, max_retries=0)(run_command)
 
     def launch(run: RunDirectory) -> Process:
-        return _Task(remote.remote(command(run, threads), str((run.path / LOG).absolute()), environment))
+        (run.path / STOP).unlink(missing_ok=True)
+        return _Task(run, remote.remote(command(run, threads), str(run.path.absolute()), environment))
 
     return launch
 
 
-def run_command(command: Sequence[str], log: str, environment: Mapping[str, str]) -> int:
-    """Run a command to its end, appending what it prints to `log`; an interrupt is passed on. Returns its status."""
-    with Path(log).open("ab") as file:
+def run_command(command: Sequence[str], folder: str, environment: Mapping[str, str]) -> int:
+    """Run a command to its end, appending what it prints to the log in a run's folder. Returns its exit status.
+
+    It is interrupted, once, as soon as the folder has a file `STOP`: a signal would have to find its way through Ray
+    to another machine. One that finds the file there before it begins does not begin.
+    """
+    stop = Path(folder) / STOP
+    if stop.exists():
+        return 130
+    with (Path(folder) / LOG).open("ab") as file:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -285,13 +292,16 @@ def run_command(command: Sequence[str], log: str, environment: Mapping[str, str]
         )
         while True:
             try:
-                return process.wait()
-            except KeyboardInterrupt:
-                process.send_signal(signal.SIGINT)
+                return process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if stop.exists():
+                    process.send_signal(signal.SIGINT)
+                    return process.wait()
 
 
 @dataclass
 class _Task:
+    run: RunDirectory
     result: Any
     """Of Ray: the status to come."""
 
@@ -308,6 +318,5 @@ class _Task:
             return 1
 
     def interrupt(self) -> None:
-        import ray  # noqa: PLC0415
-
-        ray.cancel(self.result, force=False)
+        with contextlib.suppress(OSError):
+            (self.run.path / STOP).touch()

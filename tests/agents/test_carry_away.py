@@ -7,12 +7,16 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from fakes import ColourEngine
 
-from clutr.agents.onnx_export import INPUTS, export, largest_difference
+from clutr.agents.onnx_export import export, largest_difference
+from clutr.agents.pixel_ppo import PixelPPOConfig
 from clutr.agents.ppo import PPOConfig, PPOStudent
 from clutr.agents.predictor import Predictor
+from clutr.agents.recurrent_pixels import RecurrentPixelPPOConfig
 from clutr.envs.maze.domain import MazeDomain
 
+MAZE, PICTURES = MazeDomain().engine(1).observation_space, ColourEngine(1).observation_space
 SINGLE = {"image": 3, "direction": 0}
 
 
@@ -75,22 +79,63 @@ def test_what_is_no_observation(observation: Any, said: str) -> None:
 def test_the_file_does_what_the_student_does(torso: str, tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     policy = student(torso)
-    content = export(policy, 5, {"run": "maze-dr"})
-    assert largest_difference(content, policy.network, 5) < 1e-5  # type: ignore[arg-type]
-    other = student(torso)
-    changed: Any = other.network
+    content = export(policy, MAZE, {"run": "maze-dr"})
+    assert largest_difference(content, policy.network, MAZE) < 1e-5
+    other: Any = student(torso).network
     with torch.no_grad():
-        changed.core.bias_hh_l0[0] += 0.1
-    assert largest_difference(content, other.network, 5) > 1e-3, "it finds another student out"  # type: ignore[arg-type]
+        other.core.bias_hh_l0[0] += 0.1
+    assert largest_difference(content, other, MAZE) > 1e-3, "it finds another student out"
     path = tmp_path / "student.onnx"
     path.write_bytes(content)
     onnx.checker.check_model(onnx.load(path))
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert [each.name for each in session.get_inputs()] == list(INPUTS)
-    assert session.get_modelmeta().custom_metadata_map == {"state_width": "16", "run": "maze-dr"}
+    assert [each.name for each in session.get_inputs()] == ["image", "direction", "state"]
+    assert session.get_modelmeta().custom_metadata_map == {"state_shape": "16", "run": "maze-dr"}
+
+
+@pytest.mark.parametrize(
+    ("config", "state"),
+    [
+        (PixelPPOConfig(head=8), "3,96,96,3"),
+        (PixelPPOConfig(head=8, torso="light"), "3,48,48,3"),
+        (RecurrentPixelPPOConfig(head=8, hidden=8, torso="light"), "16"),
+    ],
+    ids=["published", "light", "recurrent"],
+)
+def test_the_file_of_a_student_on_pictures_does_what_the_student_does(config: PixelPPOConfig, state: str) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    engine = ColourEngine(1)
+    policy = config.build(engine.observation_space, engine.action_space, 1, "student")
+    network: Any = policy.network
+    with torch.no_grad():  # fresh heads are so small that any outputs would agree
+        network.alpha.weight.mul_(100)
+        network.beta.weight.mul_(100)
+    content = export(policy, PICTURES)
+    assert largest_difference(content, network, PICTURES) < 1e-5
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["state_shape"] == state
+    shown = np.random.default_rng(1).integers(0, 256, (3, 1, 96, 96, 3), np.uint8)
+    memory = np.zeros((1, *map(int, state.split(","))), np.uint8 if "," in state else np.float32)
+    player, theirs = Predictor(policy, {"image": 3}), None
+    for picture in shown:
+        action, *_, memory = session.run(["action", "alpha", "next_state"], {"image": picture, "state": memory})
+        expected, theirs = player.predict({"image": picture}, theirs)
+        np.testing.assert_allclose(action, expected, atol=1e-5)
+    with torch.no_grad():
+        network.torso.biases[0] += 0.1
+    assert largest_difference(content, network, PICTURES) > 1e-3, "it finds another student out"
+
+
+def test_a_file_that_differs_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("clutr.agents.onnx_export.TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="the file's outputs differ from the student's by "):
+        export(student(), MAZE)
 
 
 def test_other_students_are_refused() -> None:
     pytest.importorskip("onnxruntime")
-    with pytest.raises(ValueError, match="the recurrent student of mazes can be exported, not a object"):
-        export(object(), 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="students of this library's PPO can be exported, not a object"):
+        export(object(), MAZE)  # type: ignore[arg-type]

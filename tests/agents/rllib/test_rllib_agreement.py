@@ -1,6 +1,8 @@
 """What happens elsewhere is what would have happened here."""
 
 import importlib
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,6 +32,8 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import Domain
 from clutr.experiments.config import Experiment
 from clutr.experiments.run_directory import RunDirectory
+from clutr.experiments.training import many_runs
+from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.runner import Runner
 from clutr.manifold.set_vae import SetVAEConfig
 
@@ -93,6 +97,28 @@ def furthest(left: Any, right: Any) -> float:
     """The greatest difference between two students' weights."""
     weights = [student.state_dict()["network"] for student in (left, right)]
     return max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0])
+
+
+def test_runs_are_tasks_with_a_log_and_a_status_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory.create(tmp_path / "dr-s1", PRESETS["maze-dr-debug"])
+    monkeypatch.setenv("CLUTR_MANIFOLDS", str(tmp_path))
+    code = "import os, sys; print(os.environ['CLUTR_MANIFOLDS']); sys.exit(int(sys.argv[1]))"
+    for status in (0, 3):
+        monkeypatch.setattr(many_runs, "command", lambda *_, status=status: [sys.executable, "-c", code, str(status)])
+        task = many_runs.on_ray("local", 1)(run)
+        while (ended := task.poll()) is None:
+            time.sleep(0.02)
+        assert (ended, many_runs.last_words(run)) == (status, str(tmp_path))
+    code = "import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit('ended'))\n"
+    code += "print('begun', flush=True)"
+    monkeypatch.setattr(many_runs, "command", lambda *_: [sys.executable, "-c", f"{code}\ntime.sleep(60)"])
+    task = many_runs.on_ray("local", 1)(run)
+    while many_runs.last_words(run) != "begun":
+        time.sleep(0.02)
+    task.interrupt()
+    while task.poll() is None:
+        time.sleep(0.02)
+    assert many_runs.last_words(run) == "ended", "it could write its checkpoint"
 
 
 def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from clutr.experiments.cli import demo
+from clutr.experiments.plots.page import Panel
+from clutr.experiments.pretrained import cards
+from clutr.experiments.reports import demo_page
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import PRESETS
@@ -17,6 +20,9 @@ def test_demo_prints_the_table_and_the_report(
     for name in ("clutr", "dr"):
         monkeypatch.setitem(PRESETS, f"demo-{name}", PRESETS[f"maze-{name}-debug"])
     monkeypatch.setattr(demo, "EPISODES", 2)
+    # a world model of cars would record episodes, and films and dreams are tested elsewhere
+    monkeypatch.setattr(demo_page, "open_world_model", lambda name, _: name)
+    monkeypatch.setattr(demo_page, "dream_panel", lambda name, _: Panel("dream", f"A dream of {name}", "", ""))
     demo.run_demo(tmp_path / "demo", seed=1)
     printed = capsys.readouterr().out
     assert "environment: mazes of 5x5 cells, up to 6 obstacles, 20 steps an episode" in printed
@@ -34,6 +40,22 @@ def test_demo_prints_the_table_and_the_report(
     assert "data:image/gif;base64," in kept
     assert 'href="clutr/report.html"' in kept
     assert kept.count("</i>untrained</th>") == 1
+    shipped = demo.best_student()
+    assert shipped is not None
+    assert kept.count(f"</i>{shipped.name}</th>") == 1
+    assert f"{shipped.name} is a student that ships, after " in kept
+    assert "of processor time." in printed
+    assert "A dream of car-world@best" in kept
+
+
+def test_the_best_student_that_ships_is_the_one_that_measured_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {name: card for name, card in cards().items() if (card.kind, card.domain) == ("student", "maze")}
+    worst = min(known.values(), key=lambda card: card.measured["value"])
+    praised = replace(worst, measured={**worst.measured, "value": 2.0})
+    monkeypatch.setattr(demo, "cards", lambda: {**known, praised.name: praised})
+    assert demo.best_student() == praised
+    monkeypatch.setattr(demo, "cards", dict)
+    assert demo.best_student() is None
 
 
 def test_demo_replaces_the_runs_of_an_earlier_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 import clutr
 from clutr.experiments.cli.main import main
 from clutr.experiments.evaluation.filming import FilmedEpisode, FilmOptions, film
-from clutr.experiments.plots.films import compose, write_film
+from clutr.experiments.plots.films import compose, compose_dream, write_film
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.training.train import train
@@ -47,6 +47,24 @@ def test_films_are_files_that_others_read(kind: str, tmp_path: Path) -> None:
         image.seek(1)
         image.load()
         assert image.info["duration"] == 200
+
+
+def test_a_webp_of_drawings_is_kept_as_it_is_and_one_of_many_colours_is_compressed(tmp_path: Path) -> None:
+    drawn = np.zeros((64, 64, 3), np.uint8)
+    many = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for name, frame, chunk in (("drawn", drawn, b"VP8L"), ("many", many, b"VP8 ")):
+        write_film([frame, 255 - frame], tmp_path / f"{name}.webp", 5.0)
+        assert chunk in (tmp_path / f"{name}.webp").read_bytes()
+
+
+def test_a_dream_is_told_from_what_was_watched_and_its_end_is_held() -> None:
+    pictures = np.zeros((2, 5, 16, 16, 3), np.uint8)
+    pictures[1] = 100
+    frames = list(compose_dream(pictures, ["reality", "dream 1"], 3, 64, 4.0))
+    assert len(frames) == 5 + 4
+    assert np.array_equal(frames[4], frames[8])
+    red = [bool(((frame[..., 0] > 150) & (frame[..., 1] < 90)).any()) for frame in frames[:5]]
+    assert red == [False, False, False, True, True]
 
 
 def test_a_gif_keeps_the_colour_of_something_small(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from PIL import Image
 from worlds import made
 
 from clutr.envs.car.domain import CarDomain
@@ -39,6 +40,18 @@ def test_expected_latents_under_recorded_actions(run: WorldModelRun) -> None:
     assert found["latents"].shape == (length, 2, 6)
     torch.testing.assert_close(found["latents"][:, 0], expected.latents[:, 0])
     torch.testing.assert_close(found["latents"][:, 0], found["latents"][:, 1])
+
+
+def test_the_command_films_a_dream_beside_reality(
+    run: WorldModelRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(run.path)
+    assert main(["film", path, "--output", str(tmp_path / "dream.webp"), "--side", "64"]) == 0
+    assert f"open {tmp_path}/dream.webp: " in capsys.readouterr().out
+    with Image.open(tmp_path / "dream.webp") as film:
+        assert film.width == 4 * (64 + 12) + 12, "reality, what the model keeps, and two dreams"
+    assert main(["film", path, "--paths"]) == 2
+    assert f"--paths is for films of students, and {path} is a world model" in capsys.readouterr().err
 
 
 def test_branches_part_when_latents_are_drawn_and_come_back_with_the_seed(run: WorldModelRun) -> None:

@@ -137,10 +137,26 @@ def test_the_newest_values_are_read_from_the_end_of_a_file(tmp_path: Path, monke
 
 
 def test_a_command_in_a_process_of_its_own_writes_its_log_and_ends_with_its_status(tmp_path: Path) -> None:
-    log = str(tmp_path / "log")
     code = "import os, sys; print(os.environ['WORD']); sys.exit(3)"
-    assert run_command([sys.executable, "-c", code], log, {"WORD": "hello"}) == 3
-    assert Path(log).read_text() == "hello\n"
+    assert run_command([sys.executable, "-c", code], str(tmp_path), {"WORD": "hello"}) == 3
+    assert (tmp_path / many_runs.LOG).read_text() == "hello\n"
+
+
+STOPPABLE = (
+    "import signal, sys, time\n"
+    + "signal.signal(signal.SIGINT, lambda *_: (print('ended'), sys.exit(5)))\n"
+    + "open('stop', 'w').close()\ntime.sleep(60)"
+)
+
+
+def test_a_command_is_interrupted_once_there_is_a_file_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command([sys.executable, "-c", STOPPABLE], str(tmp_path), {}) == 5
+    assert (tmp_path / many_runs.LOG).read_text() == "ended\n"
+    assert run_command([sys.executable, "-c", "print('begun')"], str(tmp_path), {}) == 130, "the file is still there"
+    assert (tmp_path / many_runs.LOG).read_text() == "ended\n"
 
 
 def in_this_process(fails: bool = False) -> Callable[[int], Callable[[RunDirectory], Here]]:
