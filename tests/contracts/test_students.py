@@ -15,15 +15,15 @@ from clutr.experiments.storage import load_state, save_state
 
 SMALL: dict[str, dict[str, Any]] = {
     "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10},
-    "car": {"max_frames": 80},
+    "car": {"max_frames": 40},
 }
 """Options of domains whose defaults would take long, or end no episode within the few steps played here."""
 SMALL_STUDENT = {
-    "rollout_steps": 24, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
-    "learning_starts": 30, "buffer_size": 128, "batch_size": 8, "steps_per_gradient": 24,
+    "rollout_steps": 12, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
+    "learning_starts": 15, "buffer_size": 64, "batch_size": 8, "steps_per_gradient": 12,
 }  # fmt: skip
 """Options that, where a student has them, make it quick."""
-ENVS, STEPS = 4, 24
+ENVS, STEPS = 4, 12
 PAIRS = [(student, domain) for student in STUDENTS for domain in DOMAINS]
 REFUSAL = "this student (sees|takes) .*, not "
 
