@@ -1,20 +1,24 @@
 """A curriculum under a person's hands: where tasks lie, what decodes from a point, how students do on any level."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from clutr.agents.student import Student
 from clutr.envs.domain import LevelBatch
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.runs import load_student
-from clutr.experiments.live.run_watch import RunWatch
-from clutr.experiments.live.students import Play, SelectedTask, select_task
+from clutr.experiments.live.run_watch import NOTHING_YET, RunWatch
+from clutr.experiments.live.students import Play, SelectedTask, Trial, select_task, trial_of
 from clutr.experiments.live.task_map import TaskMap
 from clutr.experiments.plots.gallery import spread
+from clutr.experiments.pretrained import in_words, unpacked
 from clutr.experiments.reports.report_data import kind_of
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
 
+Done = TypeVar("Done")
 PROPOSED = "proposed"
 """The source of levels that the curriculum recorded; the others are the suites."""
 MOST_PROPOSED = 40
@@ -35,6 +39,8 @@ class CurriculumSession:
 
     def __init__(self, run: RunDirectory, manifolds: Path, seed: int = 1) -> None:
         self.run, self.seed = run, seed
+        self.card = unpacked(run.path)
+        """Of a student that ships."""
         self.domain = run.domain()
         self.curriculum = kind_of(run.config, "curriculum")
         self.suites = self.domain.suites()
@@ -50,6 +56,21 @@ class CurriculumSession:
         self._reread()
         self._anchor = 0
         self.chosen = self._first()
+
+    @property
+    def progress(self) -> str:
+        """How far the run is; of a student that ships, how far it was trained, and how good it is."""
+        if self.card is None:
+            return self.watch.words
+        note = f" {self.card.note}" if self.card.note else ""
+        return f"ships with this package, {self.card.steps:,} steps; {in_words(self.card.measured)}.{note}".rstrip(".")
+
+    @property
+    def why_no_curves(self) -> str:
+        """Why there is no learning curve, or none yet."""
+        if self.card is None:
+            return NOTHING_YET
+        return "A student that ships holds its weights alone, so there are no curves and no levels that were proposed."
 
     # --- what the run has written
 
@@ -159,10 +180,17 @@ class CurriculumSession:
 
     def play(self, task: SelectedTask | None = None) -> Play:
         """Let the student play a task, by default the chosen one. Raises `RunError` if it cannot."""
+        return self._on(lambda student: Play(student, self.domain, task or self.chosen, self.seed))
+
+    def trial(self, episodes: int, task: SelectedTask | None = None) -> Trial:
+        """Let it play a task so many times, by default the chosen one. Raises `RunError` if it cannot."""
+        return self._on(lambda student: trial_of(student, self.domain, task or self.chosen, episodes, self.seed))
+
+    def _on(self, what: Callable[[Student], Done]) -> Done:
         if self.student is None:
             raise RunError(self.missing)
         try:
-            return Play(self.student, self.domain, task or self.chosen, self.seed)
+            return what(self.student)
         except RunError:
             raise
         except Exception as error:  # an engine that is not there, or one with other observations

@@ -8,6 +8,7 @@ from clutr.experiments.live.map_card import MapCard
 from clutr.experiments.live.task_card import TaskCard
 
 HALF = "min-width:min(100%,420px);flex:1 1 420px"
+WHOLE = "min-width:0;flex:1 1 100%"
 
 
 class CurriculumTab:
@@ -25,7 +26,7 @@ class CurriculumTab:
             self._place = ui.column().classes("gap-3").style(HALF)
             with ui.column().classes("gap-3").style(HALF):
                 self._task = TaskCard(session, self._show)
-            with ui.column().classes("gap-3").style("flex:1 1 100%"):
+            with ui.column().classes("gap-3").style(WHOLE) as self._below:
                 self._curves = CurvesCard(
                     "Learning curves",
                     "Own levels are those that the curriculum chose, so these curves may fall although the student "
@@ -41,10 +42,12 @@ class CurriculumTab:
             with self._place:
                 self._map = MapCard(session, self._show)
         self._place.set_visibility(self._map is not None)
-        words = f"{session.curriculum}: {session.watch.words}."
-        if session.map is None:
+        words = f"{session.curriculum}: {session.progress}."
+        if session.map is None and session.card is None:
             words += " It has no map of tasks: its curriculum chooses no latents, or recorded none yet."
-        self._curves.show(words, self._html)
+        self._curves.show(words, self._html, session.why_no_curves)
+        # without a map the curves stand beside the task: no half of the page is empty
+        self._below.style(WHOLE if session.map is not None else HALF)
 
     def _show(self) -> None:
         self._task.show()

@@ -8,6 +8,7 @@ from nicegui import ui
 
 from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.parts import card
+from clutr.experiments.live.run_watch import NOTHING_YET
 from clutr.experiments.plots.charts import student_roles
 from clutr.experiments.plots.curves import Columns, Curve, is_fraction, quantities, students_in
 from clutr.experiments.plots.line_chart import curve_chart
@@ -84,12 +85,14 @@ class CurvesCard:
         with card(title):
             self._words = ui.label().classes("note").mark("progress")
             self._curves = ui.html("", sanitize=False).classes("curves").mark("curves")
-            self._empty = ui.label("Nothing is measured yet; curves appear as the run writes them.").classes("note")
-            ui.label(note).classes("note")
+            self._empty = ui.label().classes("note")
+            self._note = ui.label(note).classes("note")
 
-    def show(self, words: str, html: str) -> None:
-        """Show how far runs are, and their curves; what has not changed is not sent again."""
+    def show(self, words: str, html: str, empty: str = NOTHING_YET) -> None:
+        """Show how far runs are, and their curves, or why there are none; what has not changed is not sent again."""
         self._words.text = words
         self._words.set_visibility(bool(words))
         self._curves.content = html
+        self._empty.text = empty
         self._empty.set_visibility(not html)
+        self._note.set_visibility(bool(html))

@@ -1,7 +1,7 @@
 """What a world model expects of the next moments under each key, and how far it may be trusted here.
 
-All of it is read from dreams that are drawn from the model's own distribution. Nothing in here is shown to be right by
-itself: the page says of how many draws it is, and how good the read-out is that it rests on.
+All of it is read from dreams that are drawn from the model's own distribution. What that is worth, a calibration says
+(`clutr.experiments.live.calibration`); without one it is what the model believes, and the page says so.
 """
 
 from collections.abc import Mapping
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clutr.experiments.live.odds import Odds
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.linear_probe import LinearProbe
 
-DRAWS = 16
+DRAWS = 8
 """Dreams a key."""
-WHEELS = 2.0
-"""A car of which fewer wheels are on the road has left it."""
+OFF = 0.5
+"""A car of which fewer wheels are on the road has left it with all of them."""
+SECOND = 25
+"""Steps of a car that last a second: of two frames each."""
 APART = 0.5
 """Drawn dreams have parted where their spread is so large, in standard deviations of the latents over the data."""
-UNFAMILIAR = 0.99
-"""An alarm is given for frames that surprise the model more than this share of held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Question:
     active: Tensor
     """`[D]` bool: latents that tell something."""
     seed: int
+    odds: Odds | None = None
+    """Turns the mean of the draws' lowest readings of wheels into a probability, if that was calibrated."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Prospect:
     ends: float
     """Probability that the episode ends."""
     leaves: float | None
-    """Share of the draws in which the car leaves the road; None where there is no road to leave."""
+    """Probability that all wheels leave the road; without a calibration the share of the draws in which they do. None
+    where there is no road to leave."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ def ask(question: Question) -> Outlook:
     leaves: list[float | None] = [None] * len(keys)
     if question.wheels is not None:
         probe, column = question.wheels
-        off = (probe(dream.latents)[..., column] < WHEELS).any(0)
-        leaves = [float(share) for share in off.view(-1, DRAWS).float().mean(1)]
+        lowest = probe(dream.latents)[..., column].amin(0).view(-1, DRAWS)
+        off = (lowest < OFF).float().mean(1) if question.odds is None else question.odds(lowest.mean(1))
+        leaves = off.tolist()
     prospects = {
         key: Prospect(float(rewards[number]), float(ends[number]), leaves[number]) for number, key in enumerate(keys)
     }

@@ -1,17 +1,22 @@
 """What would happen under each key, and how far the model may be trusted at this moment."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from nicegui import run, ui
 
-from clutr.experiments.live.outlook import DRAWS, UNFAMILIAR, Outlook, Prospect, ask
+from clutr.experiments.live.calibration import risk_is_useful, trust_is_useful
+from clutr.experiments.live.calibration_words import CALIBRATING, how_to_read
+from clutr.experiments.live.outlook import Outlook, Prospect, ask
 from clutr.experiments.live.parts import card
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.html import percent, text
 
-SECONDS = 0.4
+SECONDS = 0.2
 """Between two looks at whether there is a new moment to ask of."""
+PATIENCE = 1.0
+"""Seconds for which a moment that does not rest is not asked of: whoever steps has the processor to himself."""
 SIGNS = {"": "go on", "left": "◀ left", "up": "▲ up", "down": "▼ down", "right": "▶ right"}
 CAR = {"": "as now", "left": "◀ steer left", "up": "▲ gas", "down": "▼ brake", "right": "▶ steer right"}
 
@@ -22,67 +27,88 @@ class OutlookCard:
     Args:
         session: what is inspected.
         seen: whether somebody looks at this tab.
+        calibrated: called once the session has its calibration.
     """
 
-    def __init__(self, session: WorldModelSession, seen: Callable[[], bool]) -> None:
-        self.session, self._seen = session, seen
-        self._asked, self._busy = -1, False
+    def __init__(
+        self, session: WorldModelSession, seen: Callable[[], bool], calibrated: Callable[[], None] = lambda: None
+    ) -> None:
+        self.session, self._seen, self._calibrated = session, seen, calibrated
+        self._asked, self._last, self._busy, self._answered = -1, -1, False, 0.0
         self._names = SIGNS if session.discrete else CAR
-        question = session.question()
-        self._wheels = question.wheels is not None
-        when = f"{question.steps} steps" if session.discrete else f"a second ({question.steps} steps)"
+        self._wheels = "wheels_on_road" in session.quantities
         with card("Can it be trusted here, and what would happen if?"):
             self._trust = ui.html("", sanitize=False).classes("w-full").mark("trust")
             self._alarm = ui.label().classes("alarm").mark("alarm").props("role=status")
             self._risks = ui.html("", sanitize=False).classes("w-full").mark("risks")
-            ui.label(self._note(when)).classes("note")
+            with ui.expansion("What these numbers mean, and how good they are").classes("w-full").mark("how-good"):
+                self._note = ui.html(f"<p>{CALIBRATING}</p>", sanitize=False).classes("note told-well").mark("worth")
+        self._alarm.set_visibility(False)
         self.timer = ui.timer(SECONDS, self._look)
 
-    def _note(self, when: str) -> str:
-        session = self.session
-        r2 = session.known.r2[session.quantities.index("wheels_on_road")] if self._wheels else None
-        risk = (
-            "Risk: the share of drawn dreams in which fewer than two wheels are on the road at some step, as a linear "
-            + f"read-out of the latents says (R² {r2:.2f} on test frames). "
-            if r2 is not None
-            else ""
-        )
-        return (
-            f"Each key is held for {when} in {DRAWS} dreams drawn at temperature 1. {risk}Together: for how many steps "
-            + "the draws of going on as now stay alike. Unfamiliar: the share of held-out frames that surprised the "
-            + f"memory less (n = {len(session.known.surprises):,} of the test split). Not calibrated against the "
-            + "simulator: what the model believes, not what is so."
-        )
-
     async def _look(self) -> None:
-        """Ask again if the moment is another one; in a thread, so that no step waits for it."""
-        if self._busy or not self._seen() or self.session.moves == self._asked:
+        """Ask again if the moment is another one, in a thread; where moments come and go, once in a while."""
+        moves = self.session.moves
+        rests, self._last = moves == self._last, moves
+        late = time.monotonic() - self._answered > PATIENCE
+        if self._busy or not self._seen() or moves == self._asked or not (rests or late):
             return
-        self._busy, moves = True, self.session.moves
+        self._busy = True
         try:
-            question = self.session.question()
-            found = await run.io_bound(ask, question)
-            if found is not None:
-                self._show(found)
+            if self.session.calibration is None:
+                self._show(await run.io_bound(ask, self.session.question()))  # the model's own belief meanwhile
+                await run.io_bound(self.session.calibrate)
+                self._calibrated()
+                moves = self.session.moves
+            self._show(await run.io_bound(ask, self.session.question()))
             self._asked = moves
         finally:
-            self._busy = False
+            self._busy, self._answered = False, time.monotonic()
 
-    def _show(self, found: Outlook) -> None:
-        share = self.session.unfamiliar()
-        where = "the last frame before the dream" if self.session.dreaming else "this frame"
-        together = f"{found.together} of {found.steps} steps" + (" or more" if found.together == found.steps else "")
-        rows = meter("drawn dreams stay together for", found.together / found.steps, together)
+    def _show(self, found: Outlook | None) -> None:
+        if found is None:  # the page is closing
+            return
+        session, known = self.session, self.session.calibration
+        trust = session.trust()
+        if trust is None or known is None:
+            together = f"{found.together} of {found.steps} steps" + (" or more" * (found.together == found.steps))
+            rows = meter("the model's own draws stay together for", found.together / found.steps, together)
+        else:
+            longest, horizon, least = known.trust_figures["steps"], float(trust.horizon), float(trust.at_least)
+            told = f"{horizon:.0f} of {longest} steps, at least {least:.0f}"
+            doubt = "" if trust_is_useful(known) else " (no better than always saying the mean)"
+            where = "the dream's beginning" if session.dreaming else "here"
+            rows = meter(f"a dream from {where} holds for{doubt}", horizon / longest, told)
+            if session.dreaming:
+                rows += self._progress(session.branches[0].dreamt, horizon)
+        share = session.unfamiliar()
         if share is not None:
-            rows += meter(f"unfamiliar: {where} surprises more than", share, f"{percent(share, 1)} of test frames")
+            where = "the last frame before the dream" if session.dreaming else "this frame"
+            rows += meter(f"unfamiliar: {where} surprises more than", share, f"{percent(share)} of test frames")
         self._trust.content = f'<div class="meters">{rows}</div>'
-        alarm = share is not None and share > UNFAMILIAR
+        alarm = trust is not None and bool(trust.alarm)
         self._alarm.text = "Alarm: the model has hardly seen the like of this. Do not trust its dreams here." * alarm
         self._alarm.set_visibility(alarm)
-        head = ["key", "off the road" if self._wheels else "the episode ends", "reward"]
+        self._risks.content = self._table(found)
+        self._note.content = how_to_read(known, session.known, session.run.experiment.seed)
+
+    @staticmethod
+    def _progress(dreamt: int, horizon: float) -> str:
+        """How much of what it holds for is dreamt."""
+        past = dreamt > horizon
+        told = f"{dreamt} steps" + (": beyond what it holds for, do not trust it" if past else "")
+        return meter("dream 1 has gone on for", min(dreamt / max(horizon, 1.0), 1.0), told, bad=past)
+
+    def _table(self, found: Outlook) -> str:
+        known = self.session.calibration
+        calibrated = known is not None and risk_is_useful(known)
+        what = "wheels off the road" if self._wheels else "the episode ends"
+        head = ["key", f"{what}{'' if calibrated else ' (belief)'}", "reward (belief)"]
         body = "".join(self._row(self._names[key], each) for key, each in found.prospects.items())
-        self._risks.content = (
-            '<table class="readings risks"><caption>If this key is held</caption><thead><tr>'
+        when = f"{found.steps} steps" if self.session.discrete else f"a second ({found.steps} steps)"
+        belief = "" if calibrated else "; a belief is the model's own, not held against what came, or no better for it"
+        return (
+            f'<table class="readings risks"><caption>If this key is held for {when}{belief}</caption><thead><tr>'
             + "".join(f'<th scope="col">{name}</th>' for name in head)
             + f"</tr></thead><tbody>{body}</tbody></table>"
         )
@@ -93,11 +119,12 @@ class OutlookCard:
         return f'<tr><th scope="row">{text(name)}</th><td>{bar} {percent(share)}</td><td>{found.reward:z.2f}</td></tr>'
 
 
-def meter(name: str, share: float, words: Any) -> str:
-    """A share of 1 as a bar with its name before and its words behind it."""
+def meter(name: str, share: float, words: Any, *, bad: bool = False) -> str:
+    """A share of 1 as a bar, under its name and its words; red if it is `bad`."""
     told = f"{name} {words}"
     return (
-        f'<div class="meter"><span>{text(name)}</span><div class="bar" role="meter" aria-valuemin="0" '
+        f'<div class="meter{" bad" if bad else ""}"><span>{text(name)}</span> <b>{text(words)}</b>'
+        + '<div class="bar" role="meter" aria-valuemin="0" '
         + f'aria-valuemax="100" aria-valuenow="{100 * share:.0f}" aria-label="{text(told)}">'
-        + f'<i style="width:{100 * share:.0f}%"></i></div><b>{text(words)}</b></div>'
+        + f'<i style="width:{100 * min(share, 1.0):.0f}%"></i></div></div>'
     )

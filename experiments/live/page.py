@@ -6,6 +6,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import HTMLResponse
 from nicegui import app, ui
 
@@ -151,6 +152,7 @@ def add_routes(sessions: list[Session], remote: bool) -> None:
 def serve(sessions: list[Session], host: str, port: int, show: bool, remote: bool = False) -> None:
     """Serve the page until interrupted. All who open it share the sessions. No file is ever served from a run."""
     add_routes(sessions, remote)
+    near = is_loopback(host)  # then compressing takes longer than sending
     ui.run(
         host=host,
         port=port,
@@ -160,4 +162,6 @@ def serve(sessions: list[Session], host: str, port: int, show: bool, remote: boo
         show_welcome_message=False,
         dark=None,
         reconnect_timeout=RECONNECT_SECONDS,
+        gzip_middleware_factory=None if near else GZipMiddleware,
+        ws_per_message_deflate=not near,
     )

@@ -1,12 +1,10 @@
 """Reality, reconstruction, dreams and their error side by side, with overlays on reality and on dreams."""
 
-from typing import Any
-
 import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
 
-from clutr.experiments.live.parts import Picture, card
+from clutr.experiments.live.parts import Picture, card, show_together
 from clutr.experiments.live.sanity_checks import sanity_check_of
 from clutr.experiments.live.views import View
 from clutr.experiments.live.world_model_session import MOST_BRANCHES, WorldModelSession
@@ -26,6 +24,7 @@ class PictureRow:
 
     def __init__(self, session: WorldModelSession) -> None:
         self._session = session
+        self._dreamt: dict[str, bool] = {}
         names = ["reality", "reconstruction", *(f"dream {n + 1}" for n in range(MOST_BRANCHES)), "error"]
         with card("Reality, and what the model makes of it"), ui.element("div").classes("screens"):
             self._screens = {name: Picture(name.replace(" ", "-"), name.capitalize()) for name in names}
@@ -39,8 +38,10 @@ class PictureRow:
             target: what is explained.
             on_dreams: `PLAIN` or `INVENTED`.
         """
-        self._show("reality", *self._overlaid(view, overlay, target), dreaming=False)
-        self._show("reconstruction", view.reconstruction, None, dreaming=False)
+        changes = [
+            self._framed("reality", *self._overlaid(view, overlay, target), dreaming=False),
+            self._framed("reconstruction", view.reconstruction, None, dreaming=False),
+        ]
         visibilities = self._session.visibilities() if on_dreams == INVENTED else []
         for number in range(MOST_BRANCHES):
             name = f"dream {number + 1}"
@@ -52,15 +53,21 @@ class PictureRow:
                 else:
                     dream = with_invented(dream, (~visible.seen & visible.world).numpy())
                     caption += f": {percent(visible.invented)} invented (striped), {visible.how}"
-            self._show(name, dream, caption, dreaming=True)
+            changes.append(self._framed(name, dream, caption, dreaming=True))
         compared = "dream 1" if view.dreaming else "reconstruction"
         told = f"Difference of reality and {compared}: RMS {view.mean_error or 0:.1f} of 255"
-        self._show("error", view.error, told, view.dreaming)
+        changes.append(self._framed("error", view.error, told, view.dreaming))
+        show_together(changes)
 
-    def _show(self, name: str, picture: NDArray[np.uint8] | None, caption: str | None, dreaming: bool) -> None:
-        screen: Any = self._screens[name]
-        screen.figure.classes(add="dreaming" if dreaming else "fed", remove="fed" if dreaming else "dreaming")
-        screen.show(picture, caption)
+    def _framed(
+        self, name: str, picture: NDArray[np.uint8] | None, caption: str | None, dreaming: bool
+    ) -> tuple[Picture, NDArray[np.uint8] | None, str | None]:
+        """What is to be shown of a screen, whose frame says whether it is dreamt."""
+        screen = self._screens[name]
+        if self._dreamt.get(name) != dreaming:
+            self._dreamt[name] = dreaming
+            screen.figure.classes(add="dreaming" if dreaming else "fed", remove="fed" if dreaming else "dreaming")
+        return screen, picture, caption
 
     def _overlaid(self, view: View, overlay: str, target: str) -> tuple[NDArray[np.uint8], str]:
         """Reality and its caption."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from clutr.experiments.metrics import MetricsFile
 
+NOTHING_YET = "Nothing is measured yet; curves appear as the run writes them."
 TRAINING_SECONDS = 60.0
 """A run that has written within so many seconds, and is not at its end, is called training."""
 

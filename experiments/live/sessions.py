@@ -57,12 +57,31 @@ def open_session(path: Path, manifolds: Path) -> Session:
     Raises:
         RunError: if `path` is no run, or it cannot be read.
     """
+    if not path.is_dir():
+        raise RunError(f"there is no directory {path}")
     if (path / "world.yaml").is_file():
         training = TrainingSession(WorldModelRun(path))
         return training.open() if training.ready else training
     if (path / "config.yaml").is_file():
         return CurriculumSession(RunDirectory(path), manifolds)
-    raise RunError(f"{path} is neither a world model (world.yaml) nor a curriculum run (config.yaml)")
+    raise RunError(
+        f"{path} is neither a world model (world.yaml) nor a curriculum run (config.yaml), nor a folder that holds some"
+    )
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The runs that a folder holds, by name; the path itself if it is a run, or holds none."""
+
+    def is_run(folder: Path) -> bool:
+        return any((folder / name).is_file() for name in ("world.yaml", "config.yaml"))
+
+    if is_run(path) or not path.is_dir():
+        return [path]
+    return sorted(each for each in path.iterdir() if each.is_dir() and is_run(each)) or [path]
+
+
+def _refused(path: Path, error: Exception) -> Refused:
+    return Refused(path, " ".join(str(error).split()) or type(error).__name__)
 
 
 def open_sessions(
@@ -71,7 +90,7 @@ def open_sessions(
     """A session of each run, in their order; one that cannot be opened is `Refused`, and the others are opened.
 
     Args:
-        paths: of runs.
+        paths: of runs, or of folders of runs.
         manifolds: where pretrained manifolds are kept.
         find: gives the directory that a path, which may be a name, stands for.
 
@@ -79,11 +98,18 @@ def open_sessions(
         RunError: if none can be opened, with the first one's reason.
     """
     found: list[Session] = []
+
     for path in paths:
         try:
-            found.append(open_session(find(path), manifolds))
+            runs = runs_in(find(path))
         except Exception as error:  # one bad run never stops the page, whatever is bad about it
-            found.append(Refused(path, " ".join(str(error).split()) or type(error).__name__))
+            found.append(_refused(path, error))
+            continue
+        for each in runs:
+            try:
+                found.append(open_session(each, manifolds))
+            except Exception as error:
+                found.append(_refused(each, error))
     refused = [each for each in found if isinstance(each, Refused)]
     if found and len(refused) == len(found):
         raise RunError(refused[0].reason)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from nicegui import ui
+from nicegui import run, ui
 
 from clutr.experiments.live.curriculum_session import PROPOSED, CurriculumSession
 from clutr.experiments.live.curves_card import CurvesCard, curves_of_runs
 from clutr.experiments.live.parts import Picture, card
-from clutr.experiments.live.students import Play
-from clutr.experiments.live.task_card import SECONDS, LevelPicker
+from clutr.experiments.live.students import Play, SelectedTask
+from clutr.experiments.live.task_card import EPISODES, SECONDS, LevelPicker
 from clutr.experiments.plots.html import text
 from clutr.experiments.storage import RunError
 
@@ -48,30 +48,66 @@ class SideBySide:
         self._plays: list[Play | None] = []
         with card("Students on one level"):
             suites = {name: told for name, told in self.sessions[0].sources().items() if name != PROPOSED}
-            self._picker = LevelPicker(suites, lambda *_: self._stop())
+            self._picker = LevelPicker(suites, lambda *_: self._choose())
             with ui.element("div").classes("screens"):
                 self._pictures = [Picture(f"side-{k + 1}", name) for k, (name, _) in enumerate(self._players)]
             with ui.row().classes("items-center gap-2"):
                 ui.button("Watch them", on_click=self._start).mark("watch-all").props("unelevated dense no-caps")
                 ui.button("Stop", on_click=self._stop).mark("stop-all").props("outline dense no-caps")
+                self._many = ui.button(f"Play it {EPISODES} times each", on_click=self._play_many).mark("many-all")
+                self._many.props("outline dense no-caps")
             ui.label("The same level for all; actions are sampled, so one episode each says little.").classes("note")
+        self._level: SelectedTask | None = None
+        self._choose()
 
-    def _start(self) -> None:
-        first = self.sessions[0]
+    def _choose(self) -> None:
+        """Show the level that was chosen; a random one is drawn anew."""
+        if hasattr(self, "timer"):
+            self._stop()
         try:
-            task = first.task(self._picker.source.value, int(self._picker.level.value or 0))
+            self._level = self.sessions[0].task(self._picker.source.value, int(self._picker.level.value or 0))
         except RunError as error:
             ui.notify(str(error), type="warning")
+            return
+        for (name, _), picture in zip(self._players, self._pictures, strict=True):
+            picture.show(self._level.picture, name)
+
+    def _start(self) -> None:
+        if self._level is None:
+            self._choose()
+        if (task := self._level) is None:
             return
         self._plays = []
         for (name, session), picture in zip(self._players, self._pictures, strict=True):
             try:
-                self._plays.append(session.play(task))
-                picture.show(self._plays[-1].scene().picture, f"{name}: step 0")  # type: ignore[union-attr]
+                playing = session.play(task)
             except RunError as error:
                 self._plays.append(None)
                 picture.show(task.picture, f"{name}: {error}")
+                continue
+            self._plays.append(playing)
+            picture.show(playing.scene().picture, f"{name}: step 0")
         self.timer.active = True
+
+    async def _play_many(self) -> None:
+        """How often each student solves the level, one after the other, in a thread."""
+        self._stop()
+        if (task := self._level) is None:
+            return
+        self._many.set_enabled(False)
+        try:
+            for (name, session), picture in zip(self._players, self._pictures, strict=True):
+                picture.show(task.picture, f"{name} plays {EPISODES} episodes ...")
+                try:
+                    found = await run.io_bound(session.trial, EPISODES, task)
+                except RunError as error:
+                    picture.show(task.picture, f"{name}: {error}")
+                    continue
+                if found is None or self._level is not task:  # the page closes, or another level is shown by now
+                    return
+                picture.show(task.picture if found.paths is None else found.paths, f"{name}, {found.words}")
+        finally:
+            self._many.set_enabled(True)
 
     def _stop(self) -> None:
         self.timer.active = False
@@ -95,11 +131,11 @@ class SideBySide:
         versions = [session.watch.version for session in self.sessions]
         if versions != self._versions:
             self._versions, self._html = versions, curves_of_runs(self.sessions, self.names)
-        self._curves.show("", self._html)
+        self._curves.show("", self._html, self.sessions[0].why_no_curves)
         head = "".join(f'<th scope="col">{name}</th>' for name in ("run", "curriculum", "seed", "progress"))
         rows = "".join(
             f'<tr><th scope="row">{text(name)}</th><td>{text(each.curriculum)}</td>'
-            + f"<td>{each.run.experiment.seed}</td><td>{text(each.watch.words)}</td></tr>"
+            + f"<td>{each.run.experiment.seed}</td><td>{text(each.progress)}</td></tr>"
             for name, each in zip(self.names, self.sessions, strict=True)
         )
         self._table.content = f'<table class="runs"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -12,9 +12,15 @@ from torch import Tensor
 
 from clutr.agents.student import Student
 from clutr.envs.capabilities import PathDrawing, PrivilegedState
-from clutr.envs.domain import Domain, Engine, LevelBatch
+from clutr.envs.domain import Domain, Engine, LevelBatch, Task
 from clutr.envs.randomness import named_generator
+from clutr.experiments.evaluation.evaluate import play_in_batches
+from clutr.experiments.evaluation.statistics import Interval, proportion
+from clutr.experiments.plots.html import percent
 from clutr.experiments.storage import RunError
+
+DRAWN = 8
+"""Episodes of a trial whose paths are drawn."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,41 @@ class StudentStep:
         """A line about it."""
         end = " It solved the task." if self.solved else " The episode is over." if self.over else ""
         return f"Step {self.step}, return {self.total:.2f}.{end}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Many episodes of one student on one level."""
+
+    solved: Interval
+    """The share that it solved, with its 95 % interval."""
+    mean_return: float
+    mean_length: float
+    paths: NDArray[np.uint8] | None
+    """`[H, W, 3]`: where it went in the first `DRAWN` episodes, laid over each other; None where none can be drawn."""
+    episodes: int
+
+    @property
+    def words(self) -> str:
+        """A line about it."""
+        low, high = percent(self.solved.low), percent(self.solved.high)
+        return (
+            f"{self.episodes} episodes: solved {percent(self.solved.value)} [{low}, {high}], mean return "
+            + f"{self.mean_return:.2f}, mean length {self.mean_length:,.0f} steps."
+        )
+
+
+def trial_of(student: Student, domain: Domain, task: SelectedTask, episodes: int, seed: int) -> Trial:
+    """Let a student play a level so many times, with sampled actions; each time from its start."""
+    levels = task.levels[torch.zeros(episodes, dtype=torch.int64)]
+    one = Task(task.about, lambda *_: levels, task.engine)
+    played = play_in_batches(student, one, levels, named_generator(seed, "inspect", "trial"), record=DRAWN)
+    paths = None
+    if isinstance(domain, PathDrawing):
+        drawn = domain.draw_paths(levels[: len(played.positions)], played.positions)
+        paths = None if drawn is None else drawn.pictures.float().mean(0).round().to(torch.uint8).numpy()
+    solved = proportion(int(played.solved.sum()), episodes)
+    return Trial(solved, float(played.returns.mean()), float(played.lengths.float().mean()), paths, episodes)
 
 
 def select_task(

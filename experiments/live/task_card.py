@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from nicegui import ui
+from nicegui import run, ui
 
 from clutr.experiments.live.curriculum_session import PROPOSED, CurriculumSession
 from clutr.experiments.live.parts import Picture, card
-from clutr.experiments.live.students import Play, StudentStep
+from clutr.experiments.live.students import DRAWN, Play, StudentStep
 from clutr.experiments.storage import RunError
 
 SECONDS = 0.08
 """Between two steps of the student."""
+EPISODES, MOST = 20, 500
+"""Episodes of a trial, unless somebody asks for more."""
 
 
 class LevelPicker:
@@ -93,6 +95,10 @@ class TaskCard:
             with ui.row().classes("items-center gap-2"):
                 ui.button("Watch the student", on_click=self._start).mark("watch").props("unelevated dense no-caps")
                 ui.button("Stop", on_click=self._stop).mark("stop").props("outline dense no-caps")
+                self._try = ui.button("Play it many times", on_click=self._play_many).mark("many")
+                self._try.props("outline dense no-caps")
+                self._count = ui.number("Episodes", value=EPISODES, min=2, max=MOST, precision=0).mark("count")
+                self._count.style("width:6.5em").props("dense")
             self._told = ui.label().classes("note").mark("play-note").props("role=status")
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         self.show()
@@ -140,6 +146,24 @@ class TaskCard:
         self._scene(self._play.scene())
         self.timer.active = True
 
+    async def _play_many(self) -> None:
+        """How often the student solves the level, in a thread: it may take a while."""
+        self._stop()
+        episodes, task = min(max(int(self._count.value or EPISODES), 2), MOST), self.session.chosen
+        self._told.text = f"The student plays {episodes} episodes of this level ..."
+        self._try.set_enabled(False)
+        try:
+            found = await run.io_bound(self.session.trial, episodes)
+        except RunError as error:
+            self._told.text = str(error)
+            return
+        finally:
+            self._try.set_enabled(True)
+        if found is not None and self.session.chosen is task:  # else another level is shown by now
+            told = f"Where it went in {min(episodes, DRAWN)} episodes, laid over each other"
+            self._path.show(found.paths, told)
+            self._told.text = found.words + " The interval is about this student on this level."
+
     def _stop(self) -> None:
         if hasattr(self, "timer"):
             self.timer.active = False
@@ -153,4 +177,4 @@ class TaskCard:
         self._told.text = scene.words
         if scene.over:
             self._stop()
-            self._path.show(scene.path)
+            self._path.show(scene.path, "Where it went")

@@ -1,14 +1,12 @@
 """What there is to see of a world model at a step: dreams, readings, pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dream import LatentState
 from clutr.world_model.policies import RandomWalk
 
@@ -35,6 +33,8 @@ class Branch:
     """`[D]` each, in the backbone's units."""
     errors: list[float] = field(default_factory=list)
     """Root mean square difference to the real frame of the same step, of 255, as far as there is one."""
+    copied: list[float] = field(default_factory=list)
+    """The same of the frame before the dream."""
 
     @property
     def now(self) -> int:
@@ -94,24 +94,26 @@ def rms(difference: Tensor) -> float:
     return float(difference.float().square().mean().sqrt())
 
 
-@torch.no_grad()
-def errors_of(branches: Sequence[Branch], real: Tensor, decode: Callable[[Tensor], Tensor]) -> dict[str, list[float]]:
-    """See `View.errors`. Each dreamt step is decoded and compared once.
+def not_compared(branch: Branch, frames: int) -> list[Tensor]:
+    """The dreamt latents that there are real frames of by now, and that were not compared with them yet."""
+    return branch.latents[len(branch.errors) : max(0, frames - 1 - branch.began)]
+
+
+def errors_of(branches: Sequence[Branch], real: Tensor, pictures: Sequence[Tensor]) -> dict[str, list[float]]:
+    """See `View.errors`. Each dreamt step is compared once.
 
     Args:
         branches: the dreams, which keep what was found.
         real: frames of reality `[T, side, side, 3]` uint8.
-        decode: latents to pictures in 0..1.
+        pictures: of each dream those of its latents that were `not_compared`, `[n, side, side, 3]` uint8.
     """
-    found, frames = {}, real.int()
-    for number, branch in enumerate(branches):
-        known, done = min(branch.dreamt, len(frames) - 1 - branch.began), len(branch.errors)
-        if fresh := branch.latents[done:known]:
-            pictures = to_uint8(decode(torch.stack(fresh))).int()
-            later = frames[branch.began + 1 + done :]
-            branch.errors += [rms(dreamt - true) for dreamt, true in zip(pictures, later, strict=False)]
+    found = {}
+    for number, (branch, fresh) in enumerate(zip(branches, pictures, strict=True)):
+        first = branch.began + 1 + len(branch.errors)
+        later, before = real[first : first + len(fresh)].int(), real[branch.began].int()
+        branch.errors += [rms(dreamt.int() - true) for dreamt, true in zip(fresh, later, strict=True)]
+        branch.copied += [rms(true - before) for true in later]
         found[f"dream {number + 1}"] = list(branch.errors)
     if branches:
-        began, count = branches[0].began, len(branches[0].errors)
-        found[COPIED] = [rms(frame - frames[began]) for frame in frames[began + 1 : began + 1 + count]]
+        found[COPIED] = list(branches[0].copied)
     return found

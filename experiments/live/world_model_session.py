@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from copy import deepcopy
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -12,16 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.envs.randomness import named_generator
+from clutr.experiments.live.calibration import Calibration, calibration_of, risk_is_useful
 from clutr.experiments.live.dream_visibility import Visibility, visibility_of
+from clutr.experiments.live.episode_memory import EpisodeMemory
 from clutr.experiments.live.outlook import Question, familiarity
-from clutr.experiments.live.state_readout import learn_about, surprise_of
-from clutr.experiments.live.views import Branch, Reading, View, errors_of, rms
+from clutr.experiments.live.state_readout import learn_about
+from clutr.experiments.live.views import Branch, Reading, View, errors_of, not_compared, rms
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.episodes import OpenEpisode, RecordedEpisode, SimulatedEpisode, level_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, load_world_model
 from clutr.probes.attribution import AttributionInput, Past, Target
 from clutr.probes.pixel_attribution import PIXEL_METHODS, PixelAttributionInput, differentiable
+from clutr.probes.trust import LAST, Trust
 from clutr.world_model.backbones.base import to_uint8
 from clutr.world_model.dataset import SPLITS
 from clutr.world_model.dream import LatentState
@@ -65,11 +69,22 @@ class WorldModelSession:
         self.quantities: list[str] = list(self.dataset.quantities)
         self.geometry = view_of(self.domain, self.quantities)
         self.known = learn_about(self.model.backbone, self.dreamer, self.dataset)
+        self.calibration: Calibration | None = None
+        """None until somebody has asked for it: see `calibrate`."""
+        self._calibrating = Lock()
         self.temperature: float | None = None
         self.horizon = 100
         self.actions: Actions = "recorded"
         self._rng = named_generator(seed, "inspect")
         self.select("test" if self.dataset.played("test") else "train", 0)
+
+    def calibrate(self) -> Calibration:
+        """Fit, or load, what trust and risk are said with; may take some seconds, and waits for whoever does it."""
+        with self._calibrating:
+            if self.calibration is None:
+                self.calibration = calibration_of(self.run, self.model, self.dataset, self.known.read_out)
+                self.moves += 1
+        return self.calibration
 
     def choices(self) -> dict[str, int]:
         """Splits, and how many episodes each has."""
@@ -93,27 +108,9 @@ class WorldModelSession:
 
     def _show(self, episode: OpenEpisode) -> None:
         self.episode = episode
-        self._states = [self.dreamer.memory.initial_state(1)]
-        self._surprises: list[float | None] = [None]
-        self._means = self._encode(episode.frames)
+        self.course = EpisodeMemory(self.model.backbone, self.dreamer, episode)
         self.frame = 0
         self.stop()
-
-    @torch.no_grad()
-    def _encode(self, frames: Tensor) -> Tensor:
-        return self.dreamer.scale.normalise(self.model.backbone.encode(frames)[0])
-
-    @torch.no_grad()
-    def _state(self, frame: int) -> Tensor:
-        """The memory's state before it sees a frame."""
-        while len(self._states) <= frame:
-            place = len(self._states) - 1
-            state, latent = self._states[place], self._means[place : place + 1]
-            state, expected = self.dreamer.memory.step(state, latent, self.episode.actions[place : place + 1])
-            self._states.append(state)
-            seen = self._means[place + 1 : place + 2]
-            self._surprises.append(float(surprise_of(expected.latent, seen, self.dreamer.scale.active)))
-        return self._states[frame]
 
     def seek(self, frame: int) -> None:
         """Go to a frame; dreams end."""
@@ -153,7 +150,9 @@ class WorldModelSession:
     def _present(self) -> LatentState:
         """Where the first dream is, or reality; with the latents that were changed."""
         present = (
-            self.branches[0].state if self.dreaming else LatentState(self._state(self.frame), self._means[[self.frame]])
+            self.branches[0].state
+            if self.dreaming
+            else LatentState(self.course.state(self.frame), self.course.means[[self.frame]])
         )
         latent = present.latent.clone()
         for number, value in self._edits.items():
@@ -207,9 +206,9 @@ class WorldModelSession:
             raise RunError("the last frame says nothing of what comes: no action was taken in it")
         begin = max(0, self.frame - LOOK_BACK)
         stretch, actions = slice(begin, self.frame + 1), self.episode.actions
-        inputs = torch.cat([self._means[stretch], actions[stretch]], 1)[None]
-        baseline = torch.cat([torch.zeros(self._means.shape[1]), actions.mean(0)])
-        past = Past(inputs, self._state(begin), baseline, [(0, self.frame)])
+        inputs = torch.cat([self.course.means[stretch], actions[stretch]], 1)[None]
+        baseline = torch.cat([torch.zeros(inputs.shape[2] - actions.shape[1]), actions.mean(0)])
+        past = Past(inputs, self.course.state(begin), baseline, [(0, self.frame)])
         question = PixelAttributionInput(
             AttributionInput(self.dreamer.memory, known[target], past),
             differentiable(self.model.backbone),
@@ -247,25 +246,44 @@ class WorldModelSession:
         """What the model is to be asked of the present moment: what follows each key, and of going on as now."""
         keys = [key for key in ("left", "up", "down", "right") if key != "down" or not self.discrete]
         actions = {"": self._real_action(self.wheel(()))} | {key: self.wheel({key}) for key in keys}
-        seconds = getattr(self.domain, "action_repeat", 0) / 50
-        wheels = None
+        seconds, calibration = getattr(self.domain, "action_repeat", 0) / 50, self.calibration
+        steps, wheels, odds = round(1 / seconds) if seconds else STEPS_AHEAD, None, None
         if "wheels_on_road" in self.quantities:
             wheels = self.known.read_out, self.quantities.index("wheels_on_road")
-        return Question(
-            self.dreamer,
-            self._present(),
-            actions,
-            round(1 / seconds) if seconds else STEPS_AHEAD,
-            wheels,
-            self.dreamer.scale.active,
-            self.seed,
-        )
+        if calibration is not None and calibration.risk is not None:
+            steps = int(calibration.risk_figures["steps"])
+            odds = calibration.risk if risk_is_useful(calibration) else None
+        active = self.dreamer.scale.active
+        return Question(self.dreamer, self._present(), actions, steps, wheels, active, self.seed, odds)
+
+    @property
+    def last_seen(self) -> int:
+        """The last frame of reality that the model has seen: a dream sees no more."""
+        return self.branches[0].began if self.dreaming else self.frame
 
     def unfamiliar(self) -> float | None:
         """The share of held-out frames that surprised the model less than the last one that it saw did."""
-        frame = self.branches[0].began if self.dreaming else self.frame
-        self._state(frame)
-        return familiarity(self._surprises[frame], self.known.surprises)
+        return familiarity(self.course.surprise(self.last_seen), self.known.surprises)
+
+    def trust(self) -> Trust | None:
+        """What is said of the last frame that the model saw; None before the calibration, or too early in an episode.
+
+        Its tensors have one row.
+        """
+        frame, known = self.last_seen, self.calibration
+        if known is None or known.trust is None or frame < LAST:
+            return None
+        recent: Tensor = self.course.recent_surprises()[frame : frame + 1]
+        return known.trust(self.course.features(frame), recent)
+
+    def alarms(self) -> list[int]:
+        """The frames so far at which the alarm begins to be raised."""
+        known = self.calibration
+        if known is None or known.trust is None:
+            return []
+        raised = self.course.recent_surprises() > known.trust.limit
+        begins = raised & ~torch.cat([torch.zeros(1, dtype=torch.bool), raised[:-1]])
+        return begins.nonzero().flatten().tolist()
 
     # --- time
 
@@ -282,7 +300,7 @@ class WorldModelSession:
                 self._dream_on(branch, self._dream_action(branch, real, wheel))
         if self.episode.driven and self.frame == len(self.episode.frames) - 1:
             if self.episode.advance(wheel):
-                self._means = torch.cat([self._means, self._encode(self.episode.frames[-1:])])
+                self.course.extend()
                 self.frame += 1
         elif self.frame < len(self.episode.frames) - 1:
             self.frame += 1
@@ -326,9 +344,12 @@ class WorldModelSession:
         scale, episode = self.dreamer.scale, self.episode
         reality = episode.frames[self.frame]
         present = self._present()
-        seen = self._means[[self.frame]] if self.dreaming else present.latent
+        seen = self.course.means[[self.frame]] if self.dreaming else present.latent
         latents = scale.restore(torch.cat([seen, *(branch.state.latent for branch in self.branches)]))
-        pictures = to_uint8(self.model.backbone.decode(latents))
+        fresh = [not_compared(branch, len(episode.frames)) for branch in self.branches]
+        more = [torch.stack(each) for each in fresh if each]
+        decoded = to_uint8(self.model.backbone.decode(torch.cat([latents, *more])))  # at once: it is much cheaper
+        pictures, *compared = decoded.split([len(latents), *map(len, fresh)])
         shown = pictures[1] if self.dreaming else pictures[0]
         wrong = (shown.int() - reality.int()).abs() if self.aligned else None
         return View(
@@ -342,7 +363,7 @@ class WorldModelSession:
             dreams=list(pictures[1:].numpy()),
             error=None if wrong is None else wrong.to(torch.uint8).numpy(),
             mean_error=None if wrong is None else rms(wrong),
-            errors=errors_of(self.branches, episode.frames, self.model.backbone.decode),
+            errors=errors_of(self.branches, episode.frames, compared),
             readings=self._readings(latents),
             latents=present.latent[0].tolist(),
             action=self._real_action(torch.zeros(episode.actions.shape[1])).tolist(),

@@ -1,5 +1,7 @@
 """The world model's part of the page: controls and pictures over a `WorldModelSession`."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from clutr.experiments.live.latent_controls import LatentSliders, ReadingsTable
 from clutr.experiments.live.outlook_card import OutlookCard
 from clutr.experiments.live.parts import card
 from clutr.experiments.live.picture_row import INVENTED, OBJECTS, PLAIN, PictureRow
+from clutr.experiments.live.timeline import Timeline
 from clutr.experiments.live.views import COPIED, View
 from clutr.experiments.live.world_model_session import ACTIONS, WorldModelSession
 from clutr.experiments.plots.line_chart import small_chart
@@ -17,6 +20,9 @@ from clutr.probes.pixel_attribution import PIXEL_METHODS
 
 SECONDS = 0.08
 """Between two steps while playing."""
+SOON, OFTEN = 0.02, 0.2
+"""Seconds after which numbers and sliders follow the pictures, and between two times that they do: whoever plays looks
+at the pictures, and the browser draws the page anew for each change of anything else."""
 KEYS = {"ArrowLeft": "left", "ArrowRight": "right", "ArrowUp": "up", "ArrowDown": "down"}
 WORDS = {"recorded": "as in reality", "wheel": "yours (arrow keys)", "random": "a random walk"}
 
@@ -33,19 +39,20 @@ class WorldModelTab:
         self._pressed: set[str] = set()
         targets = session.targets()
         self._overlay, self._target = PLAIN, "lateral offset" if "lateral offset" in targets else next(iter(targets))
-        self._seen = True
+        self._seen, self._late, self._followed = True, False, 0.0
         with ui.row().classes("w-full gap-4 items-start") as self._all:
             with ui.column().classes("gap-3").style("min-width:min(100%,560px);flex:3 1 560px"):
                 self._screens = PictureRow(session)
                 self._build_transport()
                 self._build_dreams()
             with ui.column().classes("gap-3").style("min-width:min(100%,320px);flex:2 1 320px"):
-                self._outlook = OutlookCard(session, lambda: self._seen)
+                self._outlook = OutlookCard(session, lambda: self._seen, self.refresh)
                 self._readings = ReadingsTable(session)
                 self._latents = LatentSliders(session, lambda: self.refresh(sliders=False))
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         self.keyboard = ui.keyboard(on_key=self._key, ignore=["input", "select", "textarea"])
         self.refresh()
+        self._follow()  # a page is complete when it comes
 
     def attend(self, seen: bool) -> None:
         """Whether this tab is looked at: the keys are its own, and it is asked about the future."""
@@ -60,9 +67,10 @@ class WorldModelTab:
                     self._play = ui.button("Play", on_click=self._toggle).mark("play").props("unelevated dense no-caps")
                     ui.button("Back", on_click=self._back).mark("back").props("outline dense no-caps")
                     ui.button("Step", on_click=self._step).mark("step").props("outline dense no-caps")
-                self._slider = ui.slider(min=0, max=1, value=0).mark("frame").props('aria-label="frame"')
-                self._slider.on("update:model-value", self._seek, throttle=0.05)
                 self._place = ui.label().classes("note place").mark("place")
+            self._slider = ui.slider(min=0, max=1, value=0).mark("frame").props('aria-label="frame"')
+            self._slider.on("update:model-value", self._seek, throttle=0.05)
+            self._timeline = Timeline(self.session, self._go)
             with ui.element("div").classes("transport"):
                 self._wheel = ui.button(on_click=self._drive).mark("drive").props("outline dense no-caps")
                 with ui.row().classes("no-wrap gap-1"):  # under the pictures, which whoever steers has to see
@@ -138,8 +146,11 @@ class WorldModelTab:
         self.refresh()
 
     def _seek(self) -> None:
+        self._go(int(self._slider.value))
+
+    def _go(self, frame: int) -> None:
         self._pause()
-        self.session.seek(int(self._slider.value))
+        self.session.seek(frame)
         self.refresh()
 
     def _try(self, what: Callable[[], None]) -> None:
@@ -220,9 +231,23 @@ class WorldModelTab:
     # --- what is shown
 
     def refresh(self, sliders: bool = True) -> None:
-        """Show the session as it is; `sliders` says whether those of the latents move too."""
-        view = self.session.view()
-        self._screens.show(view, self._overlay, self._target, str(self._dreamt.value))
+        """Show the session as it is: its pictures now, all else soon after.
+
+        Args:
+            sliders: whether those of the latents move too.
+        """
+        self._view, self._sliders = self.session.view(), sliders
+        self._screens.show(self._view, self._overlay, self._target, str(self._dreamt.value))
+        if self._late:
+            return
+        self._late = True
+        wait = max(SOON, self._followed + OFTEN - time.monotonic())
+        asyncio.get_running_loop().call_later(wait, self._follow)
+
+    def _follow(self) -> None:
+        """Show all but the pictures."""
+        self._late, self._followed = False, time.monotonic()
+        view = self._view
         if self._slider._props["max"] != max(view.frames - 1, 1):
             self._slider._props["max"] = max(view.frames - 1, 1)
             self._slider.update()
@@ -232,8 +257,9 @@ class WorldModelTab:
         self._actions.value = self.session.actions
         self._wheel.text = "Back to the recording" if self.session.episode.driven else "Take the wheel in reality"
         self._tell(view)
+        self._timeline.show()
         self._readings.show(view)
-        if sliders:
+        if self._sliders:
             self._latents.show(view)
 
     def _tell(self, view: View) -> None:

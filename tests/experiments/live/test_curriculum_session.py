@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,26 @@ def test_the_student_plays_the_chosen_task_to_its_end(session: CurriculumSession
     assert scene.over
     assert scene.path is not None
     assert play.step().step == scene.step, "nothing happens behind the end"
+
+
+def test_many_episodes_say_how_often_a_level_is_solved(plain: CurriculumSession) -> None:
+    plain.take("dcd7", 0)
+    found = plain.trial(12)
+    assert found.episodes == 12
+    assert found.solved.low <= found.solved.value <= found.solved.high
+    assert found.words.startswith("12 episodes: solved ")
+    assert found.paths is not None
+    assert found.paths.shape == plain.chosen.picture.shape
+    assert (found.mean_return > 0) == (found.solved.value > 0), "mazes reward the goal alone"
+    other = plain.task("dcd7", 1)
+    assert plain.trial(2, other).episodes == 2
+    assert plain.chosen.key != other.key, "the chosen level stays"
+    with pytest.raises(RunError, match="the student cannot play this level: no such engine"):
+        plain.trial(2, replace(other, engine=no_engine))
+
+
+def no_engine(_: int) -> Any:
+    raise ImportError("no such engine")
 
 
 def test_a_canvas_is_inverted() -> None:

@@ -128,6 +128,10 @@ def test_any_level_of_any_suite_is_chosen_and_watched(
     press("Watch the student")
     expect(page.get_by_text(re.compile(r"^Step [1-9]")).filter(visible=True)).to_be_visible()
     press("Stop")
+    page.get_by_label("Episodes").filter(visible=True).fill("3")
+    press("Play it many times")
+    expect(page.get_by_text("3 episodes: solved").filter(visible=True)).to_be_visible()
+    expect(page.get_by_text("Where it went in 3 episodes").filter(visible=True)).to_be_visible()
     keep("suite")
 
 
@@ -143,6 +147,9 @@ def test_runs_stand_side_by_side(page: Page, choose: Choose, press: Press, keep:
     for name in ("tasks", "plain"):
         expect(page.locator("figure", has_text=re.compile(rf"^{name}.* Step [1-9]"))).to_be_visible()
     press("Stop")
+    press("Play it 20 times each")
+    for name in ("tasks", "plain"):
+        expect(page.locator("figure", has_text=f"{name}, 20 episodes: solved")).to_be_visible()
     keep("side-by-side")
 
 
@@ -154,7 +161,7 @@ def test_a_run_that_cannot_be_opened_stops_nobody(page: Page) -> None:
     expect(page.get_by_role("img", name="Loss, latest: backbone 1.50, trained 0.500")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, 768, 1440])
 def test_axe_finds_nothing_serious(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     found = []

@@ -156,20 +156,23 @@ def test_it_is_said_what_each_key_leads_to_and_how_familiar_the_moment_is(mazes:
     expect(meters.last).to_have_attribute("aria-label", re.compile("the last frame before the dream surprises"))
 
 
-def test_a_dream_step_is_one_message_of_a_few_kilobytes(mazes: Page, press: Press, shared: Any) -> None:
+def test_a_dream_steps_pictures_are_one_message_and_come_before_all_else(
+    mazes: Page, press: Press, shared: Any
+) -> None:
     press("Branch a dream here")
     press("Step")
     expect(mazes.get_by_text("dream 1: 1 step,")).to_be_visible()
-    rest(mazes)
-    mazes.wait_for_timeout(600)  # until the outlook of the moment has come, too
     rest(mazes)
     shared.received.clear()
     press("Step")
     expect(mazes.get_by_text("dream 1: 2 steps,")).to_be_visible()
     pictures = [message for message in shared.received if "data:image/png" in message]
-    assert len(pictures) == 1, "pictures, readings and sliders come together"
+    assert len(pictures) == 1
+    assert '"run_javascript"' in pictures[0][:24], "no part of the page is drawn anew for them"
     assert len(pictures[0]) < 40_000
     assert pictures[0].count("data:image/png") <= 4, "reality, reconstruction, dream, error: none is sent twice"
+    follows = next(number for number, message in enumerate(shared.received) if "dream 1: 2 steps," in message)
+    assert shared.received.index(pictures[0]) < follows, "numbers and sliders follow"
     print(f"a dream step reaches the screen after {latency(mazes):.0f} ms, the median of {STEPS}")
 
 
@@ -177,6 +180,19 @@ def latency(page: Page) -> float:
     """Milliseconds from a press of Step until the browser draws the dream's next picture: the median."""
     found: list[float] = [page.evaluate(PRESS_AND_WAIT) for _ in range(STEPS)]
     return sorted(found)[STEPS // 2]
+
+
+def test_the_timeline_is_clicked_and_what_the_gauges_mean_is_unfolded(mazes: Page) -> None:
+    strip = mazes.get_by_role("img", name=re.compile("surprise over the 21 frames")).filter(visible=True)
+    expect(strip).to_be_visible()
+    box = strip.bounding_box()
+    assert box is not None
+    mazes.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
+    expect(mazes.get_by_text("frame 11 of 21", exact=True)).to_be_visible()
+    mazes.get_by_text("What these numbers mean, and how good they are").filter(visible=True).click()
+    expect(mazes.get_by_text("nothing here has wheels").filter(visible=True)).to_be_visible()
+    mazes.get_by_text("What these numbers mean, and how good they are").filter(visible=True).click()
+    expect(mazes.get_by_text("nothing here has wheels")).not_to_be_visible()
 
 
 def test_at_temperature_0_dreams_are_alike(mazes: Page, press: Press, source: Source) -> None:

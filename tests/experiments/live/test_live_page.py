@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from nicegui.testing import User, user_simulation
+from planted_calibration import known
 from starlette.responses import PlainTextResponse
 
 from clutr.experiments.cli.main import main
@@ -21,11 +23,20 @@ from clutr.experiments.live.curriculum_session import CurriculumSession
 from clutr.experiments.live.page import add_routes, require_address
 from clutr.experiments.live.probes_page import has_probes, probes_page
 from clutr.experiments.live.sanity_checks import sanity_check_of
-from clutr.experiments.live.sessions import Refused, Session, TrainingSession, open_session, open_sessions
+from clutr.experiments.live.sessions import (
+    Refused,
+    Session,
+    TrainingSession,
+    open_session,
+    open_sessions,
+    path_of,
+    runs_in,
+)
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.reports.probe_report import load_section
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.probes.trust import LAST
 
 Result = TypeVar("Result")
 PATIENCE = 600
@@ -90,6 +101,14 @@ def test_the_world_tab(maze_world: WorldModelRun) -> None:
         await user.should_see("occlusion of reward")
         element(user, "episode").value = 1
         assert session.number == 1
+        limit = float(session.course.recent_surprises()[LAST:].min()) - 1
+        session.calibration = known(limit, width=session.course.features(1).shape[1])
+        user.find(marker="step").click()
+        await user.should_see("the alarm for the unfamiliar is raised: 1 time")
+        user.find(marker="next-alarm").click()
+        assert session.frame == LAST, "the first frame of which the last five were expected"
+        await user.should_see("Alarm: the model has hardly seen the like of this", retries=PATIENCE)
+        await user.should_see("a dream from here holds for", retries=PATIENCE)
         user.find(marker="drive").click()
         assert session.episode.driven
 
@@ -138,7 +157,7 @@ def test_one_bad_run_is_shown_with_its_error_beside_the_others(
     assert [type(each) for each in sessions] == [Refused, CurriculumSession, Refused]
     reasons = [each.reason for each in sessions if isinstance(each, Refused)]
     assert "config.yaml is not valid YAML" in reasons[0]
-    assert "neither a world model" in reasons[1]
+    assert "there is no directory" in reasons[1]
     assert all("\n" not in reason for reason in reasons)
 
     async def steps(user: User) -> None:
@@ -150,6 +169,23 @@ def test_one_bad_run_is_shown_with_its_error_beside_the_others(
     on_page(sessions, steps)
     with pytest.raises(RunError, match="is not valid YAML"):
         open_sessions([broken_run], tmp_path)
+
+
+def test_a_folder_of_runs_is_opened_run_by_run(plain_run: Path, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        shutil.copytree(plain_run, tmp_path / name)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("seed: [")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "b.txt").write_text("no run")
+    sessions = open_sessions([tmp_path], tmp_path)
+    assert [(type(each), path_of(each).name) for each in sessions] == [
+        (CurriculumSession, "a"),
+        (CurriculumSession, "b"),
+        (Refused, "broken"),
+    ]
+    assert runs_in(plain_run) == [plain_run]
+    assert runs_in(tmp_path / "notes") == [tmp_path / "notes"], "it holds none, and is refused by its own name"
 
 
 def test_a_world_model_opens_as_soon_as_it_is_trained(untrained_world: Path, maze_world: WorldModelRun) -> None:

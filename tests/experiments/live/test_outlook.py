@@ -55,7 +55,7 @@ def test_each_keys_risk_is_the_share_of_draws_in_which_the_car_leaves_the_road()
     found = ask(question())
     assert found.prospects[""].leaves == 0
     assert found.prospects["left"].leaves == 1, "3, 2, 1, 0 wheels"
-    assert ask(question(steps=2)).prospects["left"].leaves == 0, "2 wheels are enough"
+    assert ask(question(steps=2)).prospects["left"].leaves == 0, "2 wheels are still on it"
     assert ask(question(wheels=None)).prospects["left"].leaves is None
 
 
@@ -91,8 +91,10 @@ def test_a_session_asks_of_the_moment_that_is_shown(maze_world: WorldModelRun) -
     assert torch.equal(expected.moment.latent, session._present().latent)
     assert expected.wheels is None
     share = session.unfamiliar()
-    _, before = session.dreamer.memory.step(session._state(0), session._means[:1], session.episode.actions[:1])
-    density = before.latent.log_density(session._means[1:2])[..., session.dreamer.scale.active]
+    _, before = session.dreamer.memory.step(
+        session.course.state(0), session.course.means[:1], session.episode.actions[:1]
+    )
+    density = before.latent.log_density(session.course.means[1:2])[..., session.dreamer.scale.active]
     assert share == pytest.approx(float((session.known.surprises < -density.mean()).float().mean()), abs=0.02)
     moves = session.moves
     session.branch()

@@ -130,7 +130,7 @@ def test_the_simulator_plays_the_episodes_own_level(session: WorldModelSession) 
         assert torch.equal(session.episode.frames[time + 1], recorded.frames[time + 1])
         if key is None:
             return
-    state = LatentState(session._state(3), session._means[[3]])
+    state = LatentState(session.course.state(3), session.course.means[[3]])
     latents = session.model.backbone.encode(recorded.frames[:4])[0][:, None]
     expected, _ = session.dreamer.observe(latents, recorded.actions[:3, None])
     torch.testing.assert_close(state.state, expected.state)
