@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,14 +62,22 @@ class Picture:
         return f'runMethod({self.image.id}, "show", ["{source}"]);'
 
 
-def show_together(changes: Iterable[tuple[Picture, NDArray[np.uint8] | None, str | None]]) -> None:
-    """Show several pictures of one page with their captions: the pixels of all of them go in one message."""
+def show_together(
+    changes: Iterable[tuple[Picture, NDArray[np.uint8] | None, str | None]],
+) -> Awaitable[Any] | None:
+    """Show several pictures of one page with their captions: the pixels of all of them go in one message.
+
+    Returns:
+        What can be awaited at once, or not at all: the browser has them then. None if no pixel is another one.
+    """
     told, client = "", None
     for picture, pixels, caption in changes:
         told += picture.change(pixels, caption)
         client = picture.image.client
-    if told and client is not None:
-        client.run_javascript(told)
+    if not told or client is None:
+        return None
+    answer: Awaitable[Any] = client.run_javascript(told)
+    return answer
 
 
 def quick_png_uri(picture: NDArray[np.uint8]) -> str:

@@ -1,5 +1,8 @@
 """Reality, reconstruction, dreams and their error side by side, with overlays on reality and on dreams."""
 
+from collections.abc import Awaitable
+from typing import Any
+
 import numpy as np
 from nicegui import ui
 from numpy.typing import NDArray
@@ -29,8 +32,8 @@ class PictureRow:
         with card("Reality, and what the model makes of it"), ui.element("div").classes("screens"):
             self._screens = {name: Picture(name.replace(" ", "-"), name.capitalize()) for name in names}
 
-    def show(self, view: View, overlay: str, target: str, on_dreams: str) -> None:
-        """Show a step.
+    def show(self, view: View, overlay: str, target: str, on_dreams: str) -> Awaitable[Any] | None:
+        """Show a step. Returns what `show_together` does.
 
         Args:
             view: of it.
@@ -57,7 +60,7 @@ class PictureRow:
         compared = "dream 1" if view.dreaming else "reconstruction"
         told = f"Difference of reality and {compared}: RMS {view.mean_error or 0:.1f} of 255"
         changes.append(self._framed("error", view.error, told, view.dreaming))
-        show_together(changes)
+        return show_together(changes)
 
     def _framed(
         self, name: str, picture: NDArray[np.uint8] | None, caption: str | None, dreaming: bool

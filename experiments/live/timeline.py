@@ -29,7 +29,9 @@ class Timeline:
     """
 
     def __init__(self, session: WorldModelSession, go: Callable[[int], None]) -> None:
-        self._session, self._go, self._drawn = session, go, (None, 0, False)
+        self._session, self._go = session, go
+        self._drawn: tuple[Any, int, bool] = (None, 0, False)
+        """The episode whose curve is shown, how many frames it had then, and whether there was a calibration."""
         with ui.element("div").classes("timeline"):
             self._strip = ui.html("", sanitize=False).mark("timeline").on("click", self._click, js_handler=WHERE)
             self._cursor = ui.element("i").classes("cursor")
@@ -99,7 +101,7 @@ class Timeline:
         places = np.flatnonzero(known)
         places = places[np.unique(np.linspace(0, len(places) - 1, min(len(places), MOST)).round().astype(int))]
         line = " ".join(f"{across(frame):.1f},{up(surprise[frame]):.1f}" for frame in places)
-        words = f"surprise over the {len(surprise)} frames of the episode, alarms at frames "
+        words = f"surprise over the {len(surprise)} frames, alarms at frames "
         words += ", ".join(str(frame + 1) for frame in session.alarms()[:10]) or "none"
         return (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{words}">{drawn}'

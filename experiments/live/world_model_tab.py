@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from nicegui import ui
@@ -46,9 +47,9 @@ class WorldModelTab:
                 self._build_transport()
                 self._build_dreams()
             with ui.column().classes("gap-3").style("min-width:min(100%,320px);flex:2 1 320px"):
-                self._outlook = OutlookCard(session, lambda: self._seen, self.refresh)
+                self._outlook = OutlookCard(session, lambda: self._seen, self._renew)
                 self._readings = ReadingsTable(session)
-                self._latents = LatentSliders(session, lambda: self.refresh(sliders=False))
+                self._latents = LatentSliders(session, self._edited)
         self.timer = ui.timer(SECONDS, self._tick, active=False)
         self.keyboard = ui.keyboard(on_key=self._key, ignore=["input", "select", "textarea"])
         self.refresh()
@@ -66,7 +67,7 @@ class WorldModelTab:
                 with ui.row().classes("no-wrap gap-2"):
                     self._play = ui.button("Play", on_click=self._toggle).mark("play").props("unelevated dense no-caps")
                     ui.button("Back", on_click=self._back).mark("back").props("outline dense no-caps")
-                    ui.button("Step", on_click=self._step).mark("step").props("outline dense no-caps")
+                    ui.button("Step", on_click=self._step_once).mark("step").props("outline dense no-caps")
                 self._place = ui.label().classes("note place").mark("place")
             self._slider = ui.slider(min=0, max=1, value=0).mark("frame").props('aria-label="frame"')
             self._slider.on("update:model-value", self._seek, throttle=0.05)
@@ -130,15 +131,20 @@ class WorldModelTab:
         self.timer.active = False
         self._play.text = "Play"
 
-    def _tick(self) -> None:
+    async def _tick(self) -> None:
+        """A step, and no other one before the browser has its pictures: one that is slow is not left behind."""
         if self.session.finished:
             self._pause()
-        else:
-            self._step()
+        elif (shown := self._step()) is not None:
+            with suppress(TimeoutError):  # of a second: nobody may be looking
+                await shown
 
-    def _step(self) -> None:
+    def _step(self) -> Awaitable[Any] | None:
         self.session.step(self._pressed)
-        self.refresh()
+        return self.refresh()
+
+    def _step_once(self) -> None:
+        self._step()
 
     def _back(self) -> None:
         self._pause()
@@ -209,6 +215,12 @@ class WorldModelTab:
         signs = {"left": "◀", "up": "▲", "down": "▼", "right": "▶"}
         return [(key, signs[key], name) for key, name in names.items()]
 
+    def _renew(self) -> None:
+        self.refresh()
+
+    def _edited(self) -> None:
+        self.refresh(sliders=False)
+
     def _choose_overlay(self) -> None:
         self._overlay, self._target = str(self._over.value), str(self._of.value)
         self.refresh()
@@ -230,19 +242,22 @@ class WorldModelTab:
 
     # --- what is shown
 
-    def refresh(self, sliders: bool = True) -> None:
+    def refresh(self, sliders: bool = True) -> Awaitable[Any] | None:
         """Show the session as it is: its pictures now, all else soon after.
 
         Args:
             sliders: whether those of the latents move too.
+
+        Returns:
+            What `show_together` does.
         """
         self._view, self._sliders = self.session.view(), sliders
-        self._screens.show(self._view, self._overlay, self._target, str(self._dreamt.value))
-        if self._late:
-            return
-        self._late = True
-        wait = max(SOON, self._followed + OFTEN - time.monotonic())
-        asyncio.get_running_loop().call_later(wait, self._follow)
+        shown = self._screens.show(self._view, self._overlay, self._target, str(self._dreamt.value))
+        if not self._late:
+            self._late = True
+            wait = max(SOON, self._followed + OFTEN - time.monotonic())
+            asyncio.get_running_loop().call_later(wait, self._follow)
+        return shown
 
     def _follow(self) -> None:
         """Show all but the pictures."""
