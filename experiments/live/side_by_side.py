@@ -49,7 +49,7 @@ class SideBySide:
         with card("Students on one level"):
             suites = {name: told for name, told in self.sessions[0].sources().items() if name != PROPOSED}
             self._picker = LevelPicker(suites, lambda *_: self._choose())
-            with ui.element("div").classes("screens"):
+            with ui.element("div").classes("screens equal"):
                 self._pictures = [Picture(f"side-{k + 1}", name) for k, (name, _) in enumerate(self._players)]
             with ui.row().classes("items-center gap-2"):
                 ui.button("Watch them", on_click=self._start).mark("watch-all").props("unelevated dense no-caps")
