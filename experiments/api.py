@@ -328,13 +328,14 @@ def export(run: Run, output: Path | str) -> Path:
     Raises:
         RunError: if the run has no student, it cannot be exported, an extra is missing, or the file cannot be written.
     """
-    run, output = load_run(run), Path(output)
+    name, run, output = run, load_run(run), Path(output)
     student, steps = newest_student(run)
     about = {"run": run.path.name, "steps": str(steps), "config": to_yaml(run.experiment)}
     try:
         content = export_onnx(student, run.domain().engine(1).observation_space, about)
     except (ValueError, ImportError) as error:
-        raise RunError(f"{run.path} cannot be exported: {error}") from error
+        called = name if isinstance(name, str | Path) else run.path
+        raise RunError(f"{called} cannot be exported: {error}") from error
     write_atomically(output, content)
     return output
 

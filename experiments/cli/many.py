@@ -102,5 +102,6 @@ def _train_all(experiments: "Mapping[Path, Experiment]", options: ManyOptions) -
     if any(status.state != "done" for status in statuses):
         say("stopped: the same command goes on with all of them")
         raise KeyboardInterrupt
-    first, *others = (status.run.path for status in statuses)
-    say(f"done: `clutr compare {first}{' ...' if others else ''} --evaluate` puts them side by side")
+    paths = [str(status.run.path) for status in statuses]
+    begin = os.path.commonprefix(paths)  # noqa: RUF071 (letter by letter is meant: a shell expands what follows)
+    say(f"done: `clutr compare {begin}{'*' * (len(paths) > 1)} --evaluate` puts them side by side")

@@ -26,6 +26,7 @@ def evaluation_table(results: Mapping[str, Mapping[str, Any]]) -> Fitted:
     def make(names: Sequence[str], narrow: bool, last: bool) -> Table:
         shown, between = [results[name] for name in names], "\n" if narrow else " "
         table = Table(title=f"{metric_name(metric)} on {first['suite']}, zero-shot", title_justify="left")
+        table.caption_justify = "left"
         table.add_column("level", no_wrap=True)
         for name in names:
             table.add_column(escape(name), justify="right", no_wrap=True)
