@@ -173,6 +173,7 @@ class Control:
             "recorded_steps": imitated.steps,
             "expert_return": round(imitated.returns[0], 2),
             "round_returns": [round(value, 2) for value in imitated.returns[1:]],
+            "round_r2": [[round(value, 3) for value in pair] for pair in imitated.quality],
             "generation_returns": [round(value, 2) for value in history],
             "tests": {},
         }

@@ -16,6 +16,7 @@ from clutr.envs.validation import require_at_least
 from clutr.world_model.driving.controller import Controller, FitOptions, fit
 from clutr.world_model.driving.drive import Eyes, Teaching, drive
 from clutr.world_model.driving.roads import draw_roads
+from clutr.world_model.linear_probe import r2
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Imitated:
     """Of the round with the highest mean return, on roads that it was not fitted on."""
     returns: list[float]
     """Mean return of the expert's own round, and of each controller's."""
+    quality: list[list[float]]
+    """R^2 of steering and of the pedal, of each controller: what it did, and what the expert would have done there."""
     steps: int
     """Steps that were recorded in all."""
 
@@ -74,6 +77,7 @@ def imitate_expert(
     controller: Controller | None = None
     found: list[Controller] = []
     returns: list[float] = []
+    quality: list[list[float]] = []
     for number in range(options.rounds + 1):
         if number:
             controller = fit(inputs, wanted, options.fit, named_generator(seed, "driving", "fit", number))
@@ -88,6 +92,9 @@ def imitate_expert(
         driven = drive(eyes, steer, roads, engine, teaching, most_steps)
         inputs, wanted = torch.cat([inputs, driven.inputs]), torch.cat([wanted, driven.wanted])
         returns.append(float(driven.returns.mean()))
+        if controller is not None:
+            with torch.no_grad():
+                quality.append(r2(controller(driven.inputs).clamp(-1, 1), driven.wanted).tolist())
         progress(number + 1, options.rounds + 1, {"return": returns[-1], "steps": float(len(inputs))})
     best = max(range(len(found)), key=lambda index: returns[index + 1])
-    return Imitated(found[best], returns, len(inputs))
+    return Imitated(found[best], returns, quality, len(inputs))

@@ -185,14 +185,16 @@ def test_the_best_round_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         drivers.append(steer)
         assert teaching.drives.tolist() == [len(drivers) == 1] * 2
         n = torch.full((2,), next(returns))
-        seen = torch.randn(8, 10, generator=rng(len(drivers)))
+        seen = torch.randn(40, 10, generator=rng(len(drivers)))
         return Drives(n, n.long(), n > 0, seen, seen[:, :2] * 0.1)
 
     monkeypatch.setattr(dagger, "drive", played)
     found = imitate_expert(eyes(), CarEngine, DaggerOptions(rounds=3, cars=2, fit=FitOptions(hidden=0)), 1)
     assert found.returns == [50, 10, 30, 20]
     assert found.controller is drivers[2]
-    assert found.steps == 32
+    assert found.steps == 160
+    assert len(found.quality) == 3
+    assert min(map(min, found.quality)) > 0.99, "the expert is linear"
 
 
 def test_evolution_climbs_a_quadratic() -> None:

@@ -48,7 +48,7 @@ def test_one_command_learns_and_drives_in_the_package(
     kept = path.read_bytes()
     found: dict[str, Any] = json.loads(kept)
     assert found["weights"] == (4 + 24) * 3 + 3 + 3 * 2 + 2
-    assert len(found["round_returns"]) == 1
+    assert len(found["round_returns"]) == len(found["round_r2"]) == 1
     test = found["tests"]["package"]
     assert test["frames"] == [24, 24]
     assert test["laps"] == [False, False]
