@@ -42,7 +42,7 @@ RUN_ROLES = {"data": "method-0", "constant": "method-2", "dream": "method-4"}
 def sanity_check_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[dict[str, Any]]:
     """All explanations of a probe report by kind, and how many of them passed: `what`, `checked`, `passed`, `words`."""
     rows = []
-    found = sections["attribution"][0]["rows"]
+    found = sections["attribution"][0]["rows"] if "attribution" in sections else []
     for of in dict.fromkeys(row["of"] for row in found):
         for method in dict.fromkeys(row["method"] for row in found if row["of"] == of):
             mine = [row for row in found if row["of"] == of and row["method"] == method]
@@ -51,6 +51,8 @@ def sanity_check_rows(sections: Mapping[str, tuple[Mapping[str, Any], Any]]) -> 
             words = f"of {', '.join(good)}" if good else ""
             words += ("; otherwise " if good and bad else "") + " / ".join(bad)
             rows.append(_row(f"{method}, by {of}", len(mine), len(good), words, method == "chance"))
+    if "state_probes" not in sections:
+        return rows + _other_rows(sections)
     told, causal = sections["state_probes"][0]["readings"], sections["state_probes"][0]["causal"]
     mine = [each for each in told if each["representation"] == TRAINED and each["seen"]]
     good = [each for each in mine if each["known"]]

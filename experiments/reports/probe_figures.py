@@ -21,7 +21,7 @@ WORDS = 150
 def write_figures(probes: Path, images: Path, name: str) -> list[Path]:
     """Pictures of the sections in `probes` as `images/probes-NAME-*.png`: seen or invented, moved objects, risk, past.
 
-    Sections that were not measured have none.
+    Sections that were not measured, or are not there, have none.
     """
     written = []
     for what, rows in (
@@ -76,6 +76,8 @@ def _wrapped(words: str, most: int) -> str:
 
 
 def _measured(probes: Path, name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+    if not (probes / f"{name}.json").exists():
+        return None
     values, arrays = load_section(probes, name)
     return None if "why_empty" in values else (values, arrays)
 
@@ -118,7 +120,10 @@ def _risk(probes: Path) -> Rows:
 
 
 def _past(probes: Path) -> Rows:
-    values, arrays = load_section(probes, "past_pixels")
+    found = _measured(probes, "past_pixels")
+    if found is None:
+        return []
+    values, arrays = found
     frames = arrays["frames"][0]
     rows: list[tuple[str, Sequence[Picture]]] = [(f"the last {len(frames)} frames", list(frames))]
     target = values["rows"][0]["target"]

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,10 @@ def load_section(folder: Path, name: str) -> ProbeResult:
 
 
 def probe_world_model(
-    run: WorldModelRun, options: ProbeOptions, progress: Callable[[str], Progress] = lambda _: lambda *_: None
+    run: WorldModelRun,
+    options: ProbeOptions,
+    progress: Callable[[str], Progress] = lambda _: lambda *_: None,
+    sections: Collection[str] = tuple(PROBES),
 ) -> Path:
     """Probe a trained world model and keep each section as `probes/NAME.json` and `.npz`.
 
@@ -58,6 +61,7 @@ def probe_world_model(
         run: a trained world model.
         options: how much.
         progress: for each section's name, what is told of its progress.
+        sections: which, by name; a page needs all of them.
 
     Returns:
         The folder.
@@ -68,7 +72,8 @@ def probe_world_model(
     context = ProbeContext(run, load_world_model(run), run.dataset(), options)
     folder = run.path / "probes"
     folder.mkdir(exist_ok=True)
-    for name, section in PROBES.items():
+    for name in sections:
+        section = PROBES[name]
         context.progress = progress(name)
         values, arrays = section(context)
         about = {"split": "test and validation levels", "seed": options.seed, "levels": len(context.episodes)}

@@ -1,6 +1,6 @@
 """Probe reports in words: what the documentation says of committed numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clutr.experiments.plots.probes import sanity_check_rows
@@ -39,24 +39,29 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def world_summary(name: str, sections: Mapping[str, Any], episodes: int) -> str:
-    """What was found of a world model, ordered by question, and which explanations passed."""
-    about, short = sections["attribution"]["about"], name.partition("@")[0]
-    rows = sections["attribution"]["rows"]
+    """What was found of a world model, ordered by question, and which explanations passed; of what was measured."""
+    about, short = next(iter(sections.values()))["about"], name.partition("@")[0]
+    explained = ""
+    if "attribution" in sections:
+        rows, past = sections["attribution"]["rows"], sections["attribution"]["past"]
+        explained = f", {rows[0]['predictions']} predictions of {past} steps, {rows[0]['shuffles']} shuffles"
     head = (
         f"### {name}\n\n`python -m clutr.experiments.studies.probe_report {name}` records {episodes} episodes on new "
-        + f"roads, probes the model on {about['levels']} episodes of validation and test levels (seed {about['seed']}, "
-        + f"{rows[0]['predictions']} predictions of {sections['attribution']['past']} steps, {rows[0]['shuffles']} "
-        + f"shuffles) and writes this section; the numbers are in `experiments/results/probes/{short}/`."
+        + f"roads, probes the model on {about['levels']} episodes of validation and test levels (seed {about['seed']}"
+        + f"{explained}) and writes this section; the numbers are in `experiments/results/probes/{short}/`. Sections "
+        + "that are not named were not measured."
     )
+    questions: dict[str, dict[str, Callable[[Any, str], str]]] = {
+        "Can I trust it here?": {"trust": _trust},
+        "What did it see?": {"seen": _seen, "interventions": _interventions, "past_pixels": _past},
+        "What would happen if?": {"risk": _risk},
+        "What does it know?": {"state_probes": _known, "latent_tests": _latents},
+    }
     parts = [head]
-    for question, told in (
-        ("Can I trust it here?", [_trust(sections["trust"])]),
-        ("What did it see?", [_seen(sections["seen"], short), _interventions(sections["interventions"], short),
-                              _past(sections["past_pixels"], short)]),
-        ("What would happen if?", [_risk(sections["risk"], short)]),
-        ("What does it know?", [_known(sections["state_probes"]), _latents(sections["latent_tests"])]),
-    ):  # fmt: skip
-        parts.append(f"**{question}**\n\n" + "\n\n".join(told))
+    for question, asked in questions.items():
+        told = [words(sections[section], short) for section, words in asked.items() if section in sections]
+        if told:
+            parts.append(f"**{question}**\n\n" + "\n\n".join(told))
     parts.append("**Which explanations passed**\n\n" + passed_table(sections))
     return "\n\n".join(parts)
 
@@ -76,7 +81,7 @@ def _empty(values: Mapping[str, Any]) -> str | None:
     return f"Not measured: {values['why_empty']}." if "why_empty" in values else None
 
 
-def _trust(values: Mapping[str, Any]) -> str:
+def _trust(values: Mapping[str, Any], _: str) -> str:
     if told := _empty(values):
         return told
     alarms = ", ".join(f"{share:.2f} for {what}" for what, share in values["alarms"].items())
@@ -162,7 +167,7 @@ def _risk(values: Mapping[str, Any], short: str) -> str:
     )
 
 
-def _known(values: Mapping[str, Any]) -> str:
+def _known(values: Mapping[str, Any], _: str) -> str:
     mine = [each for each in values["readings"] if each["representation"] == TRAINED and each["seen"]]
     best = sorted((each for each in mine if each["when"] == "now"), key=lambda each: -each["score"][0])[:4]
     told = ", ".join(f"{each['quantity'].replace('_', ' ')} {each['score'][0]:.2f}" for each in best)
@@ -181,7 +186,7 @@ def _known(values: Mapping[str, Any]) -> str:
     )
 
 
-def _latents(values: Mapping[str, Any]) -> str:
+def _latents(values: Mapping[str, Any], _: str) -> str:
     if told := _empty(values):
         return told
     hurst = "not measured" if values["hurst"] is None else f"{values['hurst']:.2f}"
@@ -224,11 +229,11 @@ def student_summary(name: str, kept: Mapping[str, Any]) -> str:
             if use is not None and use["asked"]:
                 acts = f"{_told(use['effect'])}, random {use['control']:.2f}"
                 acts += f": used ({larger_means(values, use)})" if use["passed"] else ""
-            known = "known" if is_remembered(memory) else "-"
+            known = "yes" if is_remembered(memory) else "-"
             lines.append(
                 (quantity.replace("_", " "), _told(memory["hidden"]), _told(memory["beyond_view"]),
                  _told(memory["beyond_untrained"]), known, acts)
             )  # fmt: skip
-        headings = ("quantity", "R^2", "beyond the view", "beyond untrained", "", "a push changes the action by")
+        headings = ("quantity", "R^2", "beyond the view", "beyond untrained", "known", "a push changes the action by")
         parts.append(f"**What does it know, and use?**\n\n{_table(headings, lines)}")
     return "\n\n".join(parts)

@@ -64,7 +64,8 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
         student, *untrained = (
             config.build(engine.observation_space, engine.action_space, each, name) for each in seeds
         )
-        student.load_state_dict(kept)
+        # a model that ships holds its weights alone: the rest stays as it was built
+        student.load_state_dict({**student.state_dict(), **kept})
         try:
             found[name], pictures = probe_student(domain, student, untrained, levels, seed)
         except ValueError as error:

@@ -1,15 +1,17 @@
 """The standard probe report: a world model and students that ship, probed anew, and the page about it.
 
-    python -m clutr.experiments.studies.probe_report [--quick] [car-world@best] [maze-dr@best] [car-clutr@best]
+    python -m clutr.experiments.studies.probe_report [--quick] [--only=SECTION,...] [NAME...]
 
-Without names all three. Each is probed in `runs/probe-report/NAME`; its numbers go to
-`experiments/results/probes/NAME`, pictures to `docs/images`, and the block of `docs/probes.md` between two marks is
-written anew from all numbers that are there. A world model is probed on roads that are recorded for it.
+Without names car-world@best, maze-dr@best and car-clutr@best; of a world model all sections, or those that are named.
+Each is probed in `runs/probe-report/NAME`; its numbers go to `experiments/results/probes/NAME`, pictures to
+`docs/images`, and the block of `docs/probes.md` between two marks is written anew from all numbers that are there. A
+world model is probed on roads that are recorded for it.
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,20 +39,23 @@ QUICK = ProbeOptions(
     steps=60, warm_up=20, exponents=4, starts=4, search=100, beyond=3,
 )  # fmt: skip
 """With `--quick`: a quarter of an hour's work in minutes; intervals are wide."""
-LEVELS, QUICK_LEVELS = 128, 48
+LEVELS, QUICK_LEVELS = 128, 32
 """That students play."""
 DIGITS = 5
 """Significant digits that are kept."""
 
 
-def probe_one(name: str, work: Path, results: Path, images: Path, quick: bool = False) -> None:
+def probe_one(
+    name: str, work: Path, results: Path, images: Path, quick: bool = False, sections: Sequence[str] = tuple(PROBES)
+) -> None:
     """Probe one model that ships, and keep its numbers and pictures."""
     short = name.partition("@")[0]
     path, folder = work / short, results / short
     if not path.exists():
         shutil.copytree(located(name), path, ignore=shutil.ignore_patterns("recording", "probes*", "live-*"))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if set(sections) == set(PROBES):  # otherwise the others stay
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if card(name).kind == "world-model":
         experiment = read(path / "world.yaml")
         wanted = replace(experiment, record=replace(experiment.record, episodes=EPISODES))
@@ -65,9 +70,10 @@ def probe_one(name: str, work: Path, results: Path, images: Path, quick: bool = 
             say(f"{name}: {section}")
             return lambda *_: None
 
-        probe_world_model(run, QUICK if quick else OPTIONS, said)
-        build_probe_page(run)
-        for section in PROBES:
+        probe_world_model(run, QUICK if quick else OPTIONS, said, sections)
+        if set(sections) == set(PROBES):
+            build_probe_page(run)
+        for section in sections:
             _keep(path / "probes" / f"{section}.json", folder)
         write_figures(path / "probes", images, short)
     else:
@@ -100,18 +106,21 @@ def block(results: Path) -> str:
         folder = results / name.partition("@")[0]
         if (folder / "students.json").exists():
             parts.append(student_summary(name, json.loads((folder / "students.json").read_text())))
-        elif (folder / "attribution.json").exists():
-            sections = {section: json.loads((folder / f"{section}.json").read_text()) for section in PROBES}
-            parts.append(world_summary(name, sections, EPISODES))
+        elif folder.exists():
+            there = [section for section in PROBES if (folder / f"{section}.json").exists()]
+            sections = {section: json.loads((folder / f"{section}.json").read_text()) for section in there}
+            if sections:
+                parts.append(world_summary(name, sections, EPISODES))
     return "\n\n".join(parts)
 
 
 def main(arguments: list[str]) -> int:
     """Probe the models that were named, or all, and write the page anew."""
     results, images = HERE / "experiments" / "results" / "probes", HERE / "docs" / "images"
-    quick, names = "--quick" in arguments, [each for each in arguments if each != "--quick"]
+    names = [each for each in arguments if not each.startswith("--")]
+    only = next((each.partition("=")[2].split(",") for each in arguments if each.startswith("--only=")), list(PROBES))
     for name in names or NAMES:
-        probe_one(name, Path("runs") / "probe-report", results, images, quick)
+        probe_one(name, Path("runs") / "probe-report", results, images, "--quick" in arguments, only)
     page = HERE / "docs" / "probes.md"
     write_atomically(page, renewed(page.read_text(), block(results)).encode())
     return 0

@@ -58,6 +58,19 @@ def test_intervals_are_over_levels() -> None:
     assert r2_draws(missing, targets, groups)[0][0] == 0
 
 
+def test_parts_of_a_calibration_take_the_place_of_old_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "calibration.json"
+    old = {"check": "used by a student", "case": "used", "right": True, "passed": 0, "cases": 9}
+    path.write_text(json.dumps({"rows": [old, old | {"check": "another"}]}))
+    assert probe_calibration.main([str(path), "1", "used by a student"]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["check"], row["case"], row["passed"]) for row in rows] == [
+        ("another", "used", 0), ("used by a student", "used", 1), ("used by a student", "known, not used", 0),
+        ("used by a student", "not known", 0),
+    ]  # fmt: skip
+    assert "| used by a student | used | pass | 1 of 1 |" in capsys.readouterr().out
+
+
 def test_the_committed_calibration() -> None:
     folder = Path(__file__).parents[3] / "experiments" / "results" / "probes"
 
