@@ -132,7 +132,8 @@ def _interventions(values: Mapping[str, Any], short: str) -> str:
 
 def _past(values: Mapping[str, Any], short: str) -> str:
     lines = [
-        (row["target"], row["method"], "passed" if row["passed"] else "-", _told(row["infidelity"]),
+        (row["target"], row["method"], "passed" if row["passed"] else "-",
+         _told(row["infidelity"]) if row["infidelity"][0] < 10 else "> 10",
          _told(row["frames"]), _told(row["recency"]), f"{row['shares'][0]:.0%}")
         for row in values["rows"]
     ]  # fmt: skip

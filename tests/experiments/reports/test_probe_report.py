@@ -91,7 +91,7 @@ def _check_words_and_figures(run: Path, folder: Path, sections: Any) -> None:
     places = [told.index(f"**{words}**") for words in (*QUESTIONS[:4], "Which explanations passed")]
     assert places == sorted(places)
     assert "Not measured: " in told
-    assert "| chance, by pixels | 0 of 3 | a control, which ought to fail |" in told
+    assert "| chance, by past latents | 0 of 3 | a control, which ought to fail |" in told
     written = write_figures(run / "probes", folder, "tiny")
     assert [path.name for path in written] == ["probes-tiny-moved.png", "probes-tiny-past.png"], "of what was measured"
     assert all(path.stat().st_size > 1_000 for path in written)
