@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from clutr.experiments.plots.html import two_decimals
 from clutr.experiments.plots.probes import sanity_check_rows
 from clutr.experiments.plots.students import larger_means
 from clutr.experiments.storage import RunError
@@ -191,11 +192,11 @@ def _latents(values: Mapping[str, Any], _: str) -> str:
     if told := _empty(values):
         return told
     hurst = "not measured" if values["hurst"] is None else f"{values['hurst']:.2f}"
-    coarse = values["quantised"]
+    coarse, exact = (two_decimals(values["quantised"][name]) for name in ("9", "not quantised"))
     return (
         f"Latents move by {values['jitter'][0]:.3f} standard deviations under jitter; {values['fewest']['0.95']} of "
         + f"{values['latents']} directions hold 95 % of their variance; a start quantised to 9 values has an error of "
-        + f"{coarse['9']:.2f}, {coarse['not quantised']:.2f} not quantised; residuals have a Hurst exponent of {hurst}."
+        + f"{coarse}, {exact} not quantised; residuals have a Hurst exponent of {hurst}."
     )
 
 

@@ -93,7 +93,8 @@ def _check_words_and_figures(run: Path, folder: Path, sections: Any) -> None:
     assert "Not measured: " in told
     assert "| chance, by past latents | 0 of 3 | a control, which ought to fail |" in told
     written = write_figures(run / "probes", folder, "tiny")
-    assert [path.name for path in written] == ["probes-tiny-moved.png", "probes-tiny-past.png"], "of what was measured"
+    names = [f"probes-tiny-{what}.png" for what in ("seen", "moved", "past")]
+    assert [path.name for path in written] == names, "of what was measured"
     assert all(path.stat().st_size > 1_000 for path in written)
 
 
