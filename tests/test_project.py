@@ -80,8 +80,9 @@ def test_private_words_do_not_come_back() -> None:
 
 def test_the_files_that_are_tested_first_are_there(pytestconfig: pytest.Config) -> None:
     names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    longest = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "LONGEST_FIRST"))
-    assert set(longest.LONGEST_FIRST) <= names
+    order = next(plugin for plugin in pytestconfig.pluginmanager.get_plugins() if hasattr(plugin, "LONGEST_FIRST"))
+    assert all((ROOT / folder).is_dir() for folder in order.TOGETHER)
+    assert set(order.LONGEST_FIRST) <= names | {Path(folder).name for folder in order.TOGETHER}
 
 
 def test_no_file_is_long() -> None:
