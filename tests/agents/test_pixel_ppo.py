@@ -181,7 +181,7 @@ def test_smooth_l1_is_not_clipped() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"torso": "resnet"}, "torso must be published or light, got 'resnet'"),
+        ({"torso": "resnet"}, "torso must be published or light or small, got 'resnet'"),
         ({"head": 0}, "head must be at least 1, got 0"),
         ({"minibatches": 0}, "minibatches must be at least 1, got 0"),
         ({"value_loss": "mse"}, "value_loss must be clipped or smooth-l1, got 'mse'"),

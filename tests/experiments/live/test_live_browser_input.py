@@ -55,6 +55,7 @@ def test_arrow_keys_act_in_reality(mazes: Page, press: Press, source: Source, ch
 
 def test_a_slider_stays_where_it_is_dragged(mazes: Page, pull: Pull) -> None:
     slider = mazes.get_by_role("slider", name="temperature", exact=True)
+    slider.scroll_into_view_if_needed()  # as pulling it does: a box is told relative to what is in view
     before = slider.bounding_box()
     pull("temperature", 0.5)
     expect(mazes.get_by_text("Temperature 0.75, drawn")).to_be_visible()
