@@ -32,7 +32,7 @@ WRONG = {
         "see_through_walls: 'no'",
         "domain.see_through_walls must be true or fal",
     ),
-    "no number": ("learning_rate: 0.001", "learning_rate: quick", "rate must be a number, got 'quick'"),
+    "no number": ("learning_rate: 0.0007", "learning_rate: quick", "rate must be a number, got 'quick'"),
     "nothing": ("\nseed: 1", "\nseed:", "seed must be a whole number, got None"),
     "text": ("\nseed: 1", "\nseed: abc", "seed must be a whole number, got 'abc'"),
     "negative": ("\nseed: 1", "\nseed: -1", "seed must be at least 0, got -1"),
@@ -69,7 +69,7 @@ def test_a_wrong_value_is_one_error_that_names_file_field_and_value(case: str, t
 
 
 def test_a_number_with_an_exponent_is_a_number() -> None:
-    read = from_yaml(MAZE.replace("learning_rate: 0.001", "learning_rate: 1e-4"))
+    read = from_yaml(MAZE.replace("learning_rate: 0.0007", "learning_rate: 1e-4"))
     assert read.student.learning_rate == 1e-4  # type: ignore[attr-defined]
 
 
@@ -168,7 +168,7 @@ def test_every_number_has_a_range(value: Any) -> None:
 def test_differences_are_named_by_path() -> None:
     before, after = to_plain(PRESETS["maze-clutr"]), to_plain(PRESETS["maze-clutr-debug"])
     found = list(differences(before, after))
-    assert "student.hidden (64, now 16)" in found
+    assert "student.hidden (128, now 16)" in found
     assert "domain.height (13, now 5)" in found
     other = before | {"curriculum": {"kind": "random"}, "manifold": None}
     assert list(differences(before, other)) == ["curriculum (clutr, now random)", "manifold (set-vae, now None)"]

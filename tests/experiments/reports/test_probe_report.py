@@ -51,9 +51,12 @@ def test_a_probe_report_from_the_command_line(
     assert main(["world", "probe", "--run", run]) == 2
     assert "is not trained" in capsys.readouterr().err
     world.copy(Path(run))
-    assert main(["world", "probe", "--run", run, *_flags()]) == 0
+    assert main(["world", "probe", "--run", run, "--other", str(world.path), *_flags()]) == 0
     sections = load_sections(Path(run) / "probes")
     assert set(sections) == set(PROBES)
+    stitched = sections["latent_tests"][0]["stitching"]
+    assert stitched["other"] == str(world.path)
+    assert min(stitched["to"][0], stitched["from"][0]) > 0.99, "the other model is the same one"
     rows = sections["attribution"][0]["rows"]
     assert {row["of"] for row in rows} == {"past latents", "pixels"}
     assert {row["method"] for row in rows} == {
