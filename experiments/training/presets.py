@@ -82,7 +82,7 @@ FIFTY_BLOCKS = MazeDomain()
 LIGHT_STUDENT = PPOConfig(
     torso="symbols", hidden=128, head=64, learning_rate=7e-4, epochs=2, minibatches=8, discount=0.99, rollout_steps=256
 )
-"""Learns fastest in ten minutes among those of experiments/results/student-updates.json (docs/figures.md, maze students)."""
+"""Learns fastest in ten minutes among those of experiments/results/student-updates.json (docs/figures.md)."""
 
 _TEACHER: dict[str, Any] = {
     "learning_rate": 1e-3,
