@@ -184,7 +184,7 @@ def unpack(name: str) -> Path:
     for part, state in load_state(weights).items():
         save_state(path / f"{part}.safetensors", full_precision(state))
     if found.manifold:
-        save_state(path / "manifold.safetensors", load_state(weights_of(card(found.manifold)))["manifold"])
+        save_state(path / "manifold.safetensors", _manifold_of(card(found.manifold)))
     write_atomically(configuration, found.config.encode())
     return path
 
@@ -192,7 +192,11 @@ def unpack(name: str) -> Path:
 def shipped_manifold(identity: str) -> dict[str, Any] | None:
     """The state of the manifold that runs share under this name, if it ships. Raises `RunError` if it is damaged."""
     found = next((each for each in cards().values() if each.identity == identity), None)
-    state: dict[str, Any] | None = None if found is None else load_state(weights_of(found))["manifold"]
+    return None if found is None else _manifold_of(found)
+
+
+def _manifold_of(found: Card) -> dict[str, Any]:
+    state: dict[str, Any] = full_precision(load_state(weights_of(found))["manifold"])
     return state
 
 

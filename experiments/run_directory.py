@@ -62,8 +62,8 @@ class RunDirectory:
         self.path = located(as_directory(path), "student", "manifold")
         if (self.path / "world.yaml").is_file():
             raise RunError(
-                f"{self.path} is a world model, not a run: `clutr world train --run {self.path}` goes on with it, "
-                + f"`clutr world report --run {self.path}` shows it, `clutr inspect {self.path}` opens it"
+                f"{self.path} is a world model, not a run: `clutr world train {self.path}` goes on with it, "
+                + f"`clutr world report {self.path}` shows it, `clutr inspect {self.path}` opens it"
             )
         if not (self.path / "config.yaml").is_file():
             raise RunError(f"{self.path} is not a run: it has no config.yaml. `clutr train PRESET` makes one.")

@@ -5,21 +5,25 @@ go through memory and encoder at once. The check deletes squares of past frames,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from captum.attr import IntegratedGradients
 from scipy import stats
 from torch import Tensor, nn
 
 from clutr.probes.attribution import AttributionInput, layerwise_slopes, predict
 from clutr.probes.intervals import Interval, mean_over
-from clutr.probes.pixel_attribution import differentiable
+from clutr.probes.pixel_attribution import (
+    PixelAttributionInput,
+    differentiable,
+    gradient_times_pixels,
+    integrated_pixels,
+    propagate_to_pixels,
+)
 from clutr.probes.randomisation import SHUFFLES, shuffle_backbone, shuffle_memory
 from clutr.probes.sanity_checks import COMPARED, SanityChecks, Skill, check_map
 from clutr.world_model.backbones.base import Backbone
-from clutr.world_model.memory import Scale
 
 CELL = 8
 """Pixels along the side of the squares that deletion removes and occlusion hides."""
@@ -27,23 +31,15 @@ STEPS = 16
 """Points of the path of integrated gradients."""
 
 
-@dataclass(frozen=True)
-class PastPixelInput:
-    """A memory's prediction as a function of the last L frames; what was before, and the actions, are fixed."""
+class PastPixelInput(PixelAttributionInput):
+    """A memory's prediction as a function of the last L frames; what was before, and the actions, are fixed.
 
-    latents_input: AttributionInput
-    encode: Callable[[Tensor], Tensor]
-    """Of `clutr.probes.pixel_attribution.differentiable`."""
-    scale: Scale
-    frames: Tensor
-    """`[N, L, H, W, 3]` float32 in 0..255, the present last."""
-    baseline: Tensor
-    """`[H, W, 3]`: the mean frame."""
+    Its `frames` are `[N, L, H, W, 3]` float32 in 0..255, the present last.
+    """
 
     def latents(self, frames: Tensor) -> Tensor:
         """Normalised latents `[N, L, D]` of frames."""
-        found = self.scale.normalise(self.encode(frames.flatten(0, 1)))
-        return found.view(*frames.shape[:2], -1)
+        return super().latents(frames.flatten(0, 1)).view(*frames.shape[:2], -1)
 
     def predict_from(self, frames: Tensor, inputs: Tensor, state: Tensor) -> Tensor:
         """The prediction `[N]` for frames, after inputs `[N, T, I]` from states of their own."""
@@ -53,43 +49,9 @@ class PastPixelInput:
         inner = self.latents_input
         return predict(inner.memory, inner.target, torch.cat([inputs[:, :first], later], 1), state)
 
-    def __call__(self, frames: Tensor) -> Tensor:
-        """The prediction `[N]` for frames in place of the last ones."""
-        return self.predict_from(frames, self.latents_input.past.inputs, self.latents_input.past.state)
-
-    def first(self, count: int) -> "PastPixelInput":
-        """The first `count` predictions, or all."""
-        inner = self.latents_input
-        few = AttributionInput(inner.memory, inner.target, inner.past.first(count))
-        return PastPixelInput(few, self.encode, self.scale, self.frames[:count], self.baseline)
-
-    def put_to(self, latents_input: AttributionInput, encode: Callable[[Tensor], Tensor]) -> "PastPixelInput":
-        """The same frames for another memory and encoder."""
-        return PastPixelInput(latents_input, encode, self.scale, self.frames, self.baseline)
-
 
 ExplainPast = Callable[[PastPixelInput], Tensor]
 """Relevance `[N, L, H, W]`, summed over colours."""
-
-
-def gradient_times_past(explained: PastPixelInput) -> Tensor:
-    """Gradients times the difference from the mean frame."""
-    frames = explained.frames.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(explained(frames).sum(), frames)
-    return (slope * (explained.frames - explained.baseline)).sum(-1)
-
-
-def integrated_past(explained: PastPixelInput) -> Tensor:
-    """Gradients along the straight path from mean frames; they add up to the difference that the frames make."""
-    past = explained.latents_input.past
-    found: Tensor = IntegratedGradients(explained.predict_from).attribute(
-        explained.frames,
-        baselines=explained.baseline.expand_as(explained.frames).contiguous(),
-        additional_forward_args=(past.inputs, past.state),
-        n_steps=STEPS,
-        internal_batch_size=2 * max(len(past.inputs), STEPS),
-    )
-    return found.detach().sum(-1)
 
 
 @torch.no_grad()
@@ -115,21 +77,16 @@ def occluded_past(explained: PastPixelInput) -> Tensor:
     return found
 
 
-def layerwise_past(explained: PastPixelInput, steps: int = 4) -> Tensor:
+def layerwise_past(explained: PastPixelInput) -> Tensor:
     """Layer-wise relevance of the latents of each step, propagated to its frame by the encoder's path gradients."""
     inner, count = explained.latents_input, explained.frames.shape[1]
     slopes = layerwise_slopes(inner)[:, -count:, : inner.memory.latents]
-    away, found = explained.frames - explained.baseline, torch.zeros_like(explained.frames)
-    for step in range(steps):
-        frames = (explained.baseline + (step + 0.5) / steps * away).requires_grad_()
-        (slope,) = torch.autograd.grad((explained.latents(frames) * slopes).sum(), frames)
-        found += slope / steps
-    return (found * away).sum(-1)
+    return propagate_to_pixels(explained, slopes, steps=4)
 
 
 PAST_METHODS: dict[str, ExplainPast] = {
-    "gradient x input": gradient_times_past,
-    "integrated gradients": integrated_past,
+    "gradient x input": gradient_times_pixels,
+    "integrated gradients": partial(integrated_pixels, steps=STEPS),
     "occlusion": occluded_past,
     "layer-wise relevance": layerwise_past,
 }

@@ -5,8 +5,8 @@ gradients of the encoder. Occlusion needs neither.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from captum.attr import IntegratedGradients
@@ -63,23 +63,23 @@ class PixelAttributionInput:
         """The prediction `[N]` for frames in place of the present ones."""
         return self.predict_from(frames, self.latents_input.past.inputs, self.latents_input.past.state)
 
-    def over(self, frames: Tensor) -> "PixelAttributionInput":
+    def over(self, frames: Tensor) -> Self:
         """The same for other frames."""
-        return PixelAttributionInput(self.latents_input, self.encode, self.scale, frames, self.baseline)
+        return replace(self, frames=frames)
 
-    def first(self, count: int) -> "PixelAttributionInput":
+    def first(self, count: int) -> Self:
         """The first `count` predictions, or all."""
         inner = self.latents_input
         few = AttributionInput(inner.memory, inner.target, inner.past.first(count))
-        return PixelAttributionInput(few, self.encode, self.scale, self.frames[:count], self.baseline)
+        return replace(self, latents_input=few, frames=self.frames[:count])
 
-    def put_to(self, latents_input: AttributionInput, encode: Callable[[Tensor], Tensor]) -> "PixelAttributionInput":
+    def put_to(self, latents_input: AttributionInput, encode: Callable[[Tensor], Tensor]) -> Self:
         """The same frames for another memory or encoder."""
-        return PixelAttributionInput(latents_input, encode, self.scale, self.frames, self.baseline)
+        return replace(self, latents_input=latents_input, encode=encode)
 
 
 ExplainPixels = Callable[[PixelAttributionInput], Tensor]
-"""Relevance `[N, H, W]`, summed over colours."""
+"""Relevance `[N, H, W]` of the present frame, or `[N, L, H, W]` of past ones, summed over colours."""
 
 
 def gradient_times_pixels(explained: PixelAttributionInput) -> Tensor:
@@ -89,15 +89,15 @@ def gradient_times_pixels(explained: PixelAttributionInput) -> Tensor:
     return (slope * (explained.frames - explained.baseline)).sum(-1)
 
 
-def integrated_pixels(explained: PixelAttributionInput) -> Tensor:
+def integrated_pixels(explained: PixelAttributionInput, steps: int = STEPS) -> Tensor:
     """Gradients along the straight path from the mean frame; they add up to the difference that the frame makes."""
     past = explained.latents_input.past
     found: Tensor = IntegratedGradients(explained.predict_from).attribute(
         explained.frames,
         baselines=explained.baseline.expand_as(explained.frames).contiguous(),
         additional_forward_args=(past.inputs, past.state),
-        n_steps=STEPS,
-        internal_batch_size=4 * max(len(past.inputs), STEPS),
+        n_steps=steps,
+        internal_batch_size=4 * max(len(past.inputs), steps),
     )
     return found.detach().sum(-1)
 
@@ -117,7 +117,7 @@ def occluded_pixels(explained: PixelAttributionInput) -> Tensor:
 
 
 def propagate_to_pixels(explained: PixelAttributionInput, slopes: Tensor, steps: int = 8) -> Tensor:
-    """Relevance `[N, H, W]` of pixels, by slopes `[N, D]` that tell what a unit of each present latent is worth.
+    """Relevance of pixels, by slopes `[N, D]` or `[N, L, D]` that tell what a unit of each frame's latents is worth.
 
     Each pixel gets of a latent's difference from that of the mean frame what it contributes, by integrated gradients of
     the encoder: contributions add up to the difference, for any encoder, and nothing is divided by it. Latents and

@@ -24,7 +24,11 @@ WORLD = Path("runs") / "world"
 
 def world(args: Arguments) -> None:
     """World models of what students see: record episodes, train, dream, report what dreams are worth, and probe."""
-    PARTS[choose("part", PARTS, lambda name: first_line(PARTS[name]), "world", args)](args[1:])
+    part = choose("part", PARTS, lambda name: first_line(PARTS[name]), "world", args)
+    rest = list(args[1:])
+    if rest and not rest[0].startswith("-"):  # `clutr world train runs/world`, as `clutr eval runs/maze`
+        rest.insert(0, "--run")
+    PARTS[part](rest)
 
 
 def opened(path: Path) -> "WorldModelRun":
@@ -72,7 +76,7 @@ def _record(args: Arguments) -> None:
         with work_display("recording") as progress:
             found = run_directory.record(made, progress)
         console.print(run_directory.dataset_table(found))
-        say(f"kept as {made.dataset_path}; `clutr world train --run {run}` goes on")
+        say(f"kept as {made.dataset_path}; `clutr world train {run}` goes on")
 
     record.__doc__ = f"""{first_line(_record)} --preset chooses the defaults: {", ".join(WORLD_PRESETS)}.
     --backbone and --core put other parts in their place: `clutr list backbones`, `clutr list cores`.
@@ -119,7 +123,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
         found = train_memories(made, dataset, backbone, display, device=device, log=log)
     for name, convergence in found.items():
         say(f"{name}: {in_words(convergence)}")
-    say(f"losses are in {made.path / 'metrics.csv'}; `clutr world report --run {run}` shows what dreams are worth")
+    say(f"losses are in {made.path / 'metrics.csv'}; `clutr world report {run}` shows what dreams are worth")
 
 
 @command("world dream", "clutr.experiments.reports.dream_report:DreamOptions")
@@ -137,12 +141,12 @@ def _dream(options: "DreamOptions", run: Path = WORLD) -> None:
 
 
 @command("world dream-train", "clutr.experiments.world_model.dream_training:DreamTrainOptions")
-def _dream_train(run: Path = WORLD, /, *, options: "DreamTrainOptions") -> None:
+def _dream_train(options: "DreamTrainOptions", run: Path = WORLD) -> None:
     """Train a student in the dream only, and test it in the environment beside one that was trained there.
 
     Args:
-        run: The world model's directory.
         options: How both are trained and tested.
+        run: The world model's directory, or the name of one that ships.
     """
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model.dream_training import DreamTraining, in_words, result_table
@@ -160,13 +164,13 @@ def _dream_train(run: Path = WORLD, /, *, options: "DreamTrainOptions") -> None:
 
 
 @command("world control", "clutr.experiments.world_model.control:ControlOptions")
-def _control(run: Path = WORLD, /, *, json: bool = False, options: "ControlOptions") -> None:
+def _control(options: "ControlOptions", run: Path = WORLD, *, json: bool = False) -> None:
     """Let a small controller drive the unmodified CarRacing-v3 by a world model's eyes, after imitating an expert.
 
     Args:
+        options: How it learns and is tested.
         run: The world model's directory, or the name of one that ships.
         json: Print one JSON object.
-        options: How it learns and is tested.
     """
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model.control import Control, control_table, result

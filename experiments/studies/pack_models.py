@@ -21,6 +21,7 @@ import torch
 
 from clutr.curricula.base import CURRICULA
 from clutr.envs.domain import DOMAINS
+from clutr.envs.randomness import named_generator
 from clutr.experiments import pretrained
 from clutr.experiments.config import Experiment, to_plain, to_yaml
 from clutr.experiments.evaluation.evaluate import evaluate
@@ -35,6 +36,7 @@ from clutr.experiments.training.presets import PRESETS, manifold_experiment
 from clutr.experiments.world_model import config as world_config
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, backbone_path, memory_path
+from clutr.manifold.health import measure
 from clutr.world_model.backbones.base import BACKBONES
 from clutr.world_model.cores.base import CORES
 
@@ -45,6 +47,8 @@ EPISODES = {"maze": 100, "car": 10}
 """A level."""
 STUDENT_PARTS = ("network", "normaliser")
 """Of a student's state: what it needs to act."""
+TASKS = 2_000
+"""Fresh tasks on which task manifolds are measured, as in pretraining."""
 RECORDED_STEPS = 8_000
 """About so many are recorded when a world model is opened, on levels of its own."""
 OTHER_LEVELS = 1_000_000
@@ -108,6 +112,11 @@ def _manifold(name: str, recipe: Recipe, runs: Path) -> tuple[dict[str, Any], di
     if not path.exists():
         raise RunError(f"{name} is not trained: there is no {path}")
     state = load_state(path)
+    rounded = _rounded_manifold(experiment, state)
+    low, high = _binomial(state["measured"]["recovery"]["task_exact"], TASKS)
+    fits = low <= rounded["measured"]["recovery"]["task_exact"] <= high
+    if fits:
+        state = rounded
     health = {"recovery_at_25": state["measured"]["recovery"], **state["measured"]}
     figures = {
         "goal and agent right": health["recovery_at_25"].get("tail_exact"),
@@ -128,12 +137,21 @@ def _manifold(name: str, recipe: Recipe, runs: Path) -> tuple[dict[str, Any], di
         "measured": {
             "what": "fresh tasks that come back whole",
             "value": recovered,
-            "interval": _binomial(recovered, 2_000),
+            "interval": _binomial(recovered, TASKS),
             "more": {what: value for what, value in figures.items() if value is not None},
         },
         "identity": path.name,
     }
-    return about, {"manifold": state}, "float32"
+    return about, {"manifold": state}, "float16" if fits else "float32"
+
+
+def _rounded_manifold(experiment: Experiment, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A pretrained manifold in half precision, with the health that it has then."""
+    assert experiment.manifold is not None
+    manifold: Any = experiment.manifold.build(experiment.domain, experiment.manifold_seed)
+    rounded: dict[str, Any] = half_precision(state)
+    manifold.load_state_dict(pretrained.full_precision(rounded))
+    return {**rounded, "measured": measure(manifold, named_generator(experiment.manifold_seed, "health"), TASKS)}
 
 
 def _binomial(share: float, n: int) -> list[float]:

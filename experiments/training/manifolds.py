@@ -49,7 +49,7 @@ def pretrain(
 ) -> tuple[Path, dict[str, Any]]:
     """Pretrain the manifold of `experiment` unless it is there already; an interrupted pretraining goes on.
 
-    One that ships with the package is copied: it is what this pretraining gave, in full precision.
+    One that ships with the package is copied: it is what this pretraining gave, rounded where its card says so.
 
     Args:
         experiment: whose manifold.

@@ -39,7 +39,7 @@ class WorldModelRun:
         if (self.path / "config.yaml").is_file():
             raise RunError(f"{self.path} is a curriculum run, not a world model: `clutr report {self.path}` shows it")
         if not (self.path / "world.yaml").is_file():
-            raise RunError(f"{self.path} holds no world model: `clutr world record` begins one")
+            raise RunError(f"{self.path} holds no world model: `clutr world record {self.path}` begins one")
 
     @classmethod
     def create(cls, path: Path | str, experiment: WorldModelExperiment) -> "WorldModelRun":

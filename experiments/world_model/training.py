@@ -236,7 +236,7 @@ def load_world_model(run: WorldModelRun) -> WorldModel:
     dataset, experiment = run.dataset(), run.experiment
     paths = [backbone_path(run), *(memory_path(run, name) for name in MEMORIES)]
     if not all(path.exists() for path in paths):
-        raise RunError(f"{run.path} is not trained: `clutr world train --run {run.path}` does it")
+        raise RunError(f"{run.path} is not trained: `clutr world train {run.path}` does it")
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
     load_into(fitting, paths[0], {**fitting.state_dict(), **load_state(paths[0])})  # one that ships: weights alone

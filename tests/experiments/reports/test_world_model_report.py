@@ -114,5 +114,5 @@ def test_what_is_missing_is_said(tmp_path: Path, tmp_path_factory: pytest.TempPa
     with pytest.raises(RunError, match="holds no dataset"):
         load_world_model(run)
     made("maze-debug", tmp_path_factory).copy(tmp_path, "backbone.safetensors", "memory-*")
-    with pytest.raises(RunError, match="is not trained: `clutr world train --run"):
+    with pytest.raises(RunError, match="is not trained: `clutr world train "):
         load_world_model(run)

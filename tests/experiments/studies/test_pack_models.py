@@ -81,19 +81,21 @@ def test_a_student_plays_by_its_name_as_it_did_in_its_run(packed: Path, capsys: 
         clutr.resume("maze-dr@best", total_steps=10_000)
 
 
-def test_a_manifold_ships_bit_for_bit_and_is_not_pretrained_again(packed: Path, tmp_path: Path) -> None:
+def test_a_manifold_ships_in_half_precision_and_is_not_pretrained_again(packed: Path, tmp_path: Path) -> None:
     domain = PRESETS["maze-clutr"].domain
     levels = clutr.sample_levels(5, domain)
     (file,) = (packed / "manifolds").iterdir()
     codes = [m.encode(levels) for m in (clutr.load_manifold("maze-tiny@best"), clutr.pretrain("maze", "debug"))]
-    assert torch.equal(*codes)
+    assert torch.allclose(codes[0], codes[1], atol=1e-2)
+    assert clutr.models()["maze-tiny@best"].precision == "float16"
     told: list[int] = []
     clutr.pretrain("maze", "debug", manifolds=tmp_path, progress=lambda done, *_: told.append(done))
     assert told == []
     copied, pretrained_here = load_state(tmp_path / file.name), load_state(file)
-    assert copied["measured"] == pretrained_here["measured"]
-    assert copied["network"].keys() == pretrained_here["network"].keys()
-    assert all(torch.equal(copied["network"][name], value) for name, value in pretrained_here["network"].items())
+    assert copied["measured"]["recovery"].keys() == pretrained_here["measured"]["recovery"].keys()
+    rounded = full_precision(half_precision(pretrained_here["network"]))
+    assert copied["network"].keys() == rounded.keys()
+    assert all(torch.equal(copied["network"][name], value) for name, value in rounded.items())
     chosen = override(PRESETS["maze-clutr"], manifold="maze-tiny@best")
     assert chosen.manifold == override(PRESETS["maze-clutr"], manifold="debug").manifold
     with pytest.raises(RunError, match="no manifold is called 'maze-tini@best'; did you mean maze-tiny@best"):

@@ -93,7 +93,7 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_each_kind_of_directory_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "world").mkdir()
     (tmp_path / "world" / "world.yaml").write_text("")
-    with pytest.raises(RunError, match="is a world model, not a run: `clutr world train --run"):
+    with pytest.raises(RunError, match="is a world model, not a run: `clutr world train "):
         clutr.report(tmp_path / "world")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("")
