@@ -10,21 +10,18 @@ other roads, so that the truth is known under actions that nobody took.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.probes.intervals import Interval, mean_over
+from clutr.probes.event_probability import Logistic, brier, reliability
+from clutr.probes.intervals import mean_over
 from clutr.probes.linear_probes import folds_of
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.linear_probe import LinearProbe, fit_probe
 from clutr.world_model.scene import Palette
 from clutr.world_model.views import Geometry
 
-BINS = 5
-"""Of a reliability diagram: equally many moments in each."""
 STRENGTHS = (0.003, 0.03, 0.3)
 """Inverse penalties of the regressions that are tried on training roads."""
 NEAR = 6
@@ -139,31 +136,6 @@ class Answers(NamedTuple):
     """`[M]` int64: levels."""
 
 
-class Logistic(NamedTuple):
-    """Turns F readings into a probability."""
-
-    mean: Tensor
-    std: Tensor
-    weights: Tensor
-    constant: float
-
-    @classmethod
-    def fit(cls, readings: Tensor, happened: Tensor, strength: float) -> "Logistic":
-        """On `[n, F]` and `[n]` bool; the share where only one thing ever happened."""
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # takes a second
-
-        mean, std = readings.mean(0), readings.std(0, correction=0).clamp(min=1e-6)
-        share = (float(happened.sum()) + 0.5) / (len(happened) + 1)
-        if happened.all() or not happened.any():
-            return cls(mean, std, torch.zeros(readings.shape[1]), float(torch.tensor(share).logit()))
-        found = LogisticRegression(C=strength).fit(((readings - mean) / std).numpy(), happened.numpy())
-        return cls(mean, std, torch.from_numpy(found.coef_[0]).float(), float(found.intercept_[0]))
-
-    def __call__(self, readings: Tensor) -> Tensor:
-        """Probabilities `[n]`."""
-        return torch.sigmoid((readings - self.mean) / self.std @ self.weights + self.constant)
-
-
 class RiskModel(NamedTuple):
     """What a model says of each option."""
 
@@ -246,10 +218,10 @@ def counterfactual_risk(
     known = [each for each in known if each is not None]
     pooled["auroc"] = sum(known) / len(known) if known else None  # within options: between them, shares tell much
     readings = {}
-    for kind, (brier, strength) in tried.items():
-        away = (_fitted(train, kind, strength)(test.readings) - test.happened.float()).square()
+    for kind, (training, strength) in tried.items():
+        away = brier(_fitted(train, kind, strength)(test.readings), test.happened)
         over = mean_over(away[asked].flatten(), groups[asked].flatten())
-        readings[kind] = {"training": brier, "held_out": list(over)}
+        readings[kind] = {"training": training, "held_out": list(over)}
     return model, {
         "chosen": model.kind,
         "readings": readings,
@@ -265,27 +237,14 @@ def counterfactual_risk(
 
 def _scores(said: Tensor, constant: Tensor, recorded: Tensor, happened: Tensor, groups: Tensor) -> dict[str, Any]:
     """Of probabilities `[n]` and what happened `[n]` bool."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
-
-    true = happened.float()
-    wrong, flat, told = ((each - true).square() for each in (said, constant, recorded))
+    wrong, flat, told = (brier(each, happened) for each in (said, constant, recorded))
 
     def over(values: Tensor) -> list[float]:
         return list(mean_over(values, groups))
 
-    bins = []
-    for rows in said.argsort().chunk(BINS):
-        seen: Interval = mean_over(true[rows], groups[rows])
-        bins.append({"said": float(said[rows].mean()), "happened": seen.value, "interval": [seen.low, seen.high]})
-    both = bool(happened.any()) and not bool(happened.all())
-    array: NDArray[np.bool_] = happened.numpy()
-    return {
-        "share": float(true.mean()),
-        "brier": over(wrong),
+    return reliability(said, happened, groups) | {
         "constant": over(flat),
         "recorded": over(told),
         "gain": over(flat - wrong),
         "gain_on_recorded": over(told - wrong),
-        "auroc": float(roc_auc_score(array, said.numpy())) if both else None,
-        "bins": bins,
     }

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from clutr.probes.event_probability import Logistic, brier, reliability
 from clutr.probes.intervals import mean_over
 from clutr.probes.linear_probes import folds_of
 
-BINS = 5
-"""Of a reliability diagram: equally many moments in each."""
+STRENGTH = 1e3
+"""Inverse penalty of the regression: next to none, for one reading."""
 
 
 class Odds(NamedTuple):
@@ -21,13 +22,9 @@ class Odds(NamedTuple):
     @classmethod
     def fit(cls, readings: Tensor, happened: Tensor) -> "Odds":
         """On readings `[n]` and what happened `[n]` bool; a constant where only one thing ever happened."""
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # takes a second
-
-        if happened.all() or not happened.any():
-            share = (float(happened.sum()) + 0.5) / (len(happened) + 1)
-            return cls(0.0, float(torch.tensor(share).logit()))
-        found = LogisticRegression(C=1e3).fit(readings[:, None].numpy(), happened.numpy())
-        return cls(float(found.coef_[0, 0]), float(found.intercept_[0]))
+        found = Logistic.fit(readings[:, None], happened, STRENGTH)
+        weight = float(found.weights[0] / found.std[0])
+        return cls(weight, found.constant - weight * float(found.mean[0]))
 
     def __call__(self, readings: Tensor) -> Tensor:
         """Probabilities of the same shape."""
@@ -54,27 +51,15 @@ def calibrated_odds(
     Raises:
         ValueError: with fewer than three levels.
     """
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  # takes a second
-
     folds, said, constant = folds_of(groups, rng), torch.zeros(len(readings)), torch.zeros(len(readings))
     for fold in folds.unique():
         mine = folds == fold
         said[mine] = Odds.fit(readings[~mine], happened[~mine])(readings[mine])
         constant[mine] = happened[~mine].float().mean()
-    true = happened.float()
-    wrong, flat = (said - true).square(), (constant - true).square()
-    bins = []
-    for rows in said.argsort().chunk(BINS):
-        told = mean_over(true[rows], groups[rows])
-        bins.append({"said": float(said[rows].mean()), "happened": told.value, "interval": [told.low, told.high]})
-    both = bool(happened.any()) and not bool(happened.all())
-    return Odds.fit(readings, happened), {
+    wrong, flat = brier(said, happened), brier(constant, happened)
+    return Odds.fit(readings, happened), reliability(said, happened, groups) | {
         "moments": len(readings),
         "levels": len(groups.unique()),
-        "share": float(true.mean()),
-        "bins": bins,
-        "brier": list(mean_over(wrong, groups)),
         "constant_brier": list(mean_over(flat, groups)),
         "gain": list(mean_over(flat - wrong, groups)),
-        "auroc": float(roc_auc_score(happened.numpy(), said.numpy())) if both else None,
     }

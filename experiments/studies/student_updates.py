@@ -34,6 +34,7 @@ _WIDE = PPOConfig(
     torso="symbols", hidden=128, head=64, learning_rate=5e-4, epochs=4, minibatches=4, discount=0.99, rollout_steps=256
 )
 """The presets' student in mazes before this search."""
+_PRESET = replace(_WIDE, epochs=2, minibatches=8, learning_rate=7e-4)
 _NARROW = replace(_WIDE, hidden=64)
 _LIGHT = PixelPPOConfig(torso="light", learning_rate=3e-4, epochs=5, minibatches=16, target_kl=0.03)
 """The presets' student in cars before this search."""
@@ -46,7 +47,7 @@ ROWS: dict[str, dict[str, PPOOptions]] = {
         "four steps a pass, 1e-3": replace(_WIDE, learning_rate=1e-3),
         "two steps a pass, 7e-4": replace(_WIDE, learning_rate=7e-4, minibatches=2),
         "eight steps a pass, 5e-4": replace(_WIDE, minibatches=8),
-        "two epochs, eight steps a pass, 7e-4": replace(_WIDE, epochs=2, minibatches=8, learning_rate=7e-4),
+        "two epochs, eight steps a pass, 7e-4": _PRESET,
         "rollouts of 128 of 64 mazes": replace(_WIDE, rollout_steps=128),
         "width 64": _NARROW,
         "width 256": replace(_WIDE, hidden=256),
@@ -55,6 +56,8 @@ ROWS: dict[str, dict[str, PPOOptions]] = {
         "width 64, two epochs, eight steps a pass, 2e-3": replace(_NARROW, epochs=2, minibatches=8, learning_rate=2e-3),
         "width 64, one pass, eight steps, 1e-3": replace(_NARROW, epochs=1, minibatches=8, learning_rate=1e-3),
         "published": PPOConfig(),
+        "two epochs, eight steps a pass, 7e-4, entropy 0.03": replace(_PRESET, entropy_coefficient=0.03),
+        "two epochs, eight steps a pass, 7e-4, entropy 0.1": replace(_PRESET, entropy_coefficient=0.1),
     },
     "car": {
         "1e-3": replace(_LIGHT, learning_rate=1e-3, target_kl=0.0),

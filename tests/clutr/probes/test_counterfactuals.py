@@ -11,6 +11,7 @@ from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
 from clutr.probes import risk
+from clutr.probes.event_probability import Logistic
 from clutr.probes.interventions import agreements, check_with_interventions, repaint
 from clutr.probes.moved_objects import ASIDE, BEND, _on_roads, change_kerb, move_curve, moved_objects
 from clutr.probes.planted import intervention_verdicts, planted_interventions, planted_risk, risk_verdicts
@@ -191,7 +192,7 @@ def test_a_risk_that_beats_the_recording_is_useful_and_noise_is_not() -> None:
 
 
 def test_what_never_happened_is_said_to_be_rare() -> None:
-    never = risk.Logistic.fit(torch.randn(50, 2, generator=generator()), torch.zeros(50, dtype=torch.bool), 1.0)
+    never = Logistic.fit(torch.randn(50, 2, generator=generator()), torch.zeros(50, dtype=torch.bool), 1.0)
     assert float(never(torch.zeros(3, 2)).max()) == pytest.approx(0.5 / 51)
 
 

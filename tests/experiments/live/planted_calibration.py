@@ -3,7 +3,8 @@
 import torch
 
 from clutr.experiments.live.calibration import Calibration
-from clutr.experiments.live.odds import BINS, Odds
+from clutr.experiments.live.odds import Odds
+from clutr.probes.event_probability import BINS
 from clutr.probes.trust import TrustModel
 from clutr.world_model.linear_probe import LinearProbe
 

@@ -11,10 +11,11 @@ from planted_calibration import known
 from clutr.experiments.live import calibration
 from clutr.experiments.live.calibration import FILE, Calibration, calibration_of, risk_is_useful, trust_is_useful
 from clutr.experiments.live.calibration_words import how_to_read, reliability_diagram
-from clutr.experiments.live.odds import BINS, Odds, calibrated_odds
+from clutr.experiments.live.odds import Odds, calibrated_odds
 from clutr.experiments.live.world_model_session import WorldModelSession
 from clutr.experiments.plots.html import percent
 from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.probes.event_probability import BINS
 from clutr.probes.trust import LAST
 from clutr.world_model.linear_probe import LinearProbe
 
