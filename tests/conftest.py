@@ -1,5 +1,6 @@
 """What all tests share: one thread, the same property tests each time, and the circuits if they are there."""
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -28,14 +29,15 @@ hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
-TOGETHER = ("tests/experiments/live",)
-"""Folders whose files share what takes long to make (a served page, its models, a browser): one process has them."""
+pytest_plugins = ("ray_cluster",)
+
+TOGETHER = ("tests/agents/rllib", "tests/experiments/live")
+"""Folders whose files share what takes long to make (a Ray cluster; a served page, its models, a browser): one process
+has them."""
 
 LONGEST_FIRST = (
     "live",
-    "test_rllib_cut_off.py",
-    "test_rllib_agreement.py",
-    "test_rllib_faults.py",
+    "rllib",
     "test_killed_phases.py",
     "test_resume.py",
     "test_packaging.py",
@@ -69,6 +71,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(group))
     order = dict(zip(items, groups, strict=True))
     items.sort(key=lambda item: places.get(Path(order[item]).name, len(places)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Nothing that is imported becomes garbage: it is not searched, now or after each test."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

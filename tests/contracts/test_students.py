@@ -23,6 +23,8 @@ SMALL_STUDENT = {
     "learning_starts": 15, "buffer_size": 64, "batch_size": 8, "steps_per_gradient": 12,
 }  # fmt: skip
 """Options that, where a student has them, make it quick."""
+LIGHT = {"pixel-ppo": {"torso": "light"}, "recurrent-pixel-ppo": {"torso": "light"}}
+"""More of them, by student."""
 ENVS, STEPS = 4, 12
 PAIRS = [(student, domain) for student in STUDENTS for domain in DOMAINS]
 REFUSAL = "this student (sees|takes) .*, not "
@@ -35,8 +37,8 @@ def make_domain(name: str) -> Domain:
 def make(name: str, domain: Domain, seed: int = 1) -> Student:
     config: Any = STUDENTS[name]()
     options = {field.name: SMALL_STUDENT[field.name] for field in fields(config) if field.name in SMALL_STUDENT}
-    engine = domain.engine(1)
-    student: Student = replace(config, **options).build(engine.observation_space, engine.action_space, seed, "student")
+    small, engine = replace(config, **options, **LIGHT.get(name, {})), domain.engine(1)
+    student: Student = small.build(engine.observation_space, engine.action_space, seed, "student")
     return student
 
 

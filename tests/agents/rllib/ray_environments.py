@@ -4,11 +4,9 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,24 +23,11 @@ from clutr.envs.maze.domain import MazeDomain
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 """Ray is imported by the tests that run, not by every process that collects them."""
 
-os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
-
 MAZES = MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10)
 SMALL: dict[str, Any] = {"torso": "symbols", "torso_width": 8, "hidden": 8, "head": 8}
 RECURRENT = PPOConfig(rollout_steps=24, epochs=2, **SMALL)
 PIXELS = PixelPPOConfig(torso="light", rollout_steps=4, epochs=1, minibatches=1)
 NUM_ENVS = 6
-
-
-@contextmanager
-def patiently() -> Iterator[None]:
-    """Within this, Ray gives a machine ten times the 30 seconds in which it must start: others may use the cores."""
-    from ray._private import node  # noqa: PLC0415
-
-    slow = SimpleNamespace(**{**vars(time), "monotonic": lambda: time.monotonic() / 10})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node, "time", slow)
-        yield
 
 
 def students(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from ray_cluster import Machine
 from ray_environments import (
     MAZES,
     NUM_ENVS,
@@ -18,7 +19,6 @@ from ray_environments import (
     distributed,
     native,
     needs_ray,
-    patiently,
     play,
     processes,
     unequal,
@@ -48,18 +48,6 @@ EVERYONE = ("student", "protagonist", "antagonist", "antagonist-1", "antagonist-
 """The students of these tests and of all curricula: runners that know them all serve every test."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """Ray, which starts as many processes in advance as it has processors."""
-    import ray  # noqa: PLC0415
-
-    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
-    with patiently():
-        ray.init(address="local", num_cpus=2, **options)
-    yield
-    ray.shutdown()
-
-
 def _playing(settings: Any) -> tuple[PPOOptions, set[str]]:
     """What runners know of their students: options, with those of learning left out, and names."""
     specs = settings.env_config["modules"].rl_module_specs
@@ -68,24 +56,31 @@ def _playing(settings: Any) -> tuple[PPOOptions, set[str]]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kept_runners(cluster: None) -> Iterator[None]:
-    """Runners go on to the next test that needs such: one takes seconds to start, and remembers no student."""
-    module, kept = importlib.import_module("clutr.agents.rllib.cluster"), list[tuple[Any, int, Any]]()
+def kept_runners(head: Machine) -> Iterator[None]:
+    """Runners go on to the next test that needs such: one takes seconds to start, and remembers no student.
+
+    A test that needs more than there are has others join them, so those that need few come first.
+    """
+    module, kept = importlib.import_module("clutr.agents.rllib.cluster"), list[tuple[Any, Any]]()
     make = module.EnvRunnerGroup
 
     def reuse(config: Any, **options: Any) -> Any:
         (playing, names), domain = _playing(config), config.env_config["domain"]
-        for known, count, group in kept:
+        for known, group in kept:
             alike, others = _playing(known)
-            fits = alike == playing and names <= others and known.env_config["domain"] == domain
-            if fits and count == config.num_env_runners:
+            missing = config.num_env_runners - group.num_remote_env_runners()
+            if alike == playing and names <= others and known.env_config["domain"] == domain and missing >= 0:
+                if missing:
+                    group.add_workers(missing)
                 return group
-        kept.append((config, config.num_env_runners, make(config=config, **options)))
+        kept.append((config, make(config=config, **options)))
         return kept[-1][-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "EnvRunnerGroup", reuse)
         yield
+    for _, group in kept:
+        group.stop()
 
 
 def elsewhere_of(config: PPOOptions = RECURRENT, domain: Domain = MAZES, **options: Any) -> Any:
@@ -143,23 +138,6 @@ def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
     assert furthest(here, there) == 0
 
 
-def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
-    """Each environment does the same, step by step, however levels are split; only rounding may differ."""
-    here = play(native())
-    student = elsewhere_of(runners=2, shards=4)
-    there = play(student)
-    assert set(unequal(here, there)) <= set(ROUNDED)
-    for name in ROUNDED:
-        torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=1e-5, atol=1e-6)
-    assert len(set(processes(student))) == 2
-    ledger = student.cluster.ledger
-    assert ledger.balanced
-    assert (ledger.given, ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
-
-    # the same shards on fewer runners: the same bits
-    assert unequal(play(elsewhere_of(runners=1, shards=4)), there) == []
-
-
 def test_pictures_and_continuous_actions() -> None:
     """One shard is the native student, whose rewards are normalised over all environments at once."""
     here, there = native(PIXELS, CARS), elsewhere_of(PIXELS, CARS, runners=1)
@@ -170,16 +148,24 @@ def test_pictures_and_continuous_actions() -> None:
     assert torch.equal(here.state_dict()["normaliser"]["moments"], there.state_dict()["normaliser"]["moments"])
 
     # several shards draw from generators of their own, whoever plays them
-    parted, alike = elsewhere_of(PIXELS, CARS, runners=2), elsewhere_of(PIXELS, CARS, runners=1, shards=2)
+    alike = elsewhere_of(PIXELS, CARS, runners=1, shards=2)
+    expected = [play(alike, seed, CARS) for seed in range(2)]
+    parted = elsewhere_of(PIXELS, CARS, runners=2)
     for seed in range(2):
-        assert unequal(play(parted, seed, CARS), play(alike, seed, CARS)) == []
+        assert unequal(play(parted, seed, CARS), expected[seed]) == []
     assert torch.equal(parted.state_dict()["normaliser"]["moments"], alike.state_dict()["normaliser"]["moments"])
 
 
+@pytest.fixture(scope="module")
+def two_learners(kept_runners: None) -> Any:
+    """Processes that know a student only as long as it is told them."""
+    return elsewhere_of(runners=1, learners=2).cluster
+
+
 @pytest.mark.parametrize(("learners", "trained"), [(1, 6), (2, 5)])
-def test_several_learners_do_as_one(learners: int, trained: int) -> None:
+def test_several_learners_do_as_one(learners: int, trained: int, request: pytest.FixtureRequest) -> None:
     """Also with an uneven split."""
-    here, there = native(), elsewhere_of(runners=1, learners=learners)
+    here, there = native(), elsewhere_of(runners=1, learners=1) if learners == 1 else taught(request)
     train = torch.arange(NUM_ENVS) < trained
     for seed in range(2):
         played, elsewhere = play(here, seed), play(there, seed)
@@ -189,29 +175,50 @@ def test_several_learners_do_as_one(learners: int, trained: int) -> None:
             assert several[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
     assert furthest(here, there) == 0 if learners == 1 else furthest(here, there) < 1e-5
 
-    if learners == 2:  # one of them dies: others take over where they were
-        import ray  # noqa: PLC0415
 
-        ray.kill(there.cluster.learners._workers[1])
-        played, elsewhere = play(here, 7), play(there, 7)
-        here.learn(played, train)
-        there.learn(elsewhere, train)
-        assert there.cluster.learner_generation == 1
-        assert furthest(here, there) < 1e-5
-
-
-def test_minibatches_of_two_learners_learn() -> None:
-    """Each mixes its own environments, with as many gradient steps as one learner; here one has no sample for some."""
+def taught(request: pytest.FixtureRequest, config: PPOOptions = RECURRENT) -> Any:
+    """A new student of the two learners."""
     from clutr.agents.rllib.student import RLlibStudent  # noqa: PLC0415
 
+    return RLlibStudent("student", native(config), request.getfixturevalue("two_learners"))
+
+
+def test_minibatches_of_two_learners_learn(request: pytest.FixtureRequest) -> None:
+    """Each mixes its own environments, with as many gradient steps as one learner; here one has no sample for some."""
     config = replace(RECURRENT, minibatches=2, learning_rate=1e-2)
-    student = elsewhere_of(config, runners=1, learners=2)
-    again = RLlibStudent("student", native(config), student.cluster)  # learners know what they are told
+    student, again = taught(request, config), taught(request, config)  # learners know what they are told
+    use_options(student, config)
     for one in (student, again):
         metrics = one.learn(play(one), torch.arange(NUM_ENVS) < 3)
+        assert metrics["gradient_steps"] == config.epochs * 2
         assert metrics["gradient_norm"] > 0
     assert furthest(student, native(config)) > 1e-3
     assert furthest(student, again) == 0
+    use_options(student, RECURRENT)
+
+
+def use_options(student: Any, config: PPOOptions) -> None:
+    """Have the learners learn with other options than those that they were made with."""
+
+    def use(learner: Any) -> None:
+        learner.student("student").config = config
+
+    student.cluster.learners.foreach_learner(use)
+
+
+def test_when_a_learner_dies_others_take_over_where_they_were(request: pytest.FixtureRequest) -> None:
+    import ray  # noqa: PLC0415
+
+    here, there = native(), taught(request)
+    train = torch.arange(NUM_ENVS) < 5
+    for seed in range(2):
+        played, elsewhere = play(here, seed), play(there, seed)
+        here.learn(played, train)
+        there.learn(elsewhere, train)
+        if seed == 0:
+            ray.kill(there.cluster.learners._workers[1])
+    assert there.cluster.learner_generation == 1
+    assert furthest(here, there) < 1e-5
 
 
 def test_a_runner_plays_what_it_is_given() -> None:
@@ -288,3 +295,18 @@ def test_every_curriculum_trains_as_it_does_here(name: str, tmp_path: Path) -> N
     there = train(name, RLlibBackend(runners=1, cpus_per_runner=0.1), tmp_path / "there")
     assert (here.path / "metrics.csv").read_bytes() == (there.path / "metrics.csv").read_bytes()
     assert [record.levels.key() for record in here.proposals()] == [record.levels.key() for record in there.proposals()]
+
+
+def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
+    """Each environment does the same, step by step, however levels are split; only rounding may differ."""
+    here, alone = play(native()), play(elsewhere_of(runners=1, shards=4))
+    student = elsewhere_of(runners=2, shards=4)
+    there = play(student)
+    assert set(unequal(here, there)) <= set(ROUNDED)
+    for name in ROUNDED:
+        torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=1e-5, atol=1e-6)
+    assert len(set(processes(student))) == 2
+    ledger = student.cluster.ledger
+    assert ledger.balanced
+    assert (ledger.given, ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
+    assert unequal(alone, there) == [], "the same shards on fewer runners: the same bits"

@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from ray_environments import needs_ray, patiently
+from ray_cluster import Machine
+from ray_environments import needs_ray
 
 from clutr.agents.rllib.serialization import pack_levels
 from clutr.curricula.base import Context
@@ -92,20 +93,12 @@ def test_environments_that_no_level_can_be_given_to_are_refused() -> None:
         CurriculumLoop(algorithm(gymnasium.make("clutr/Maze-v0", **SIZE)), curriculum)
 
 
-def test_the_example_runs() -> None:
-    import ray  # noqa: PLC0415
-
-    options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
-    with patiently():
-        ray.init(address="local", num_cpus=2, **options)
+def test_the_example_runs(head: Machine) -> None:
     spec = importlib.util.spec_from_file_location("rllib_curriculum", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    try:
-        loop = example.main(iterations=2, runners=0, batch=400)
-        assert loop.observed
-        loop.algorithm.stop()
-    finally:
-        ray.shutdown()
+    loop = example.main(iterations=2, runners=0, batch=400)
+    assert loop.observed
+    loop.algorithm.stop()

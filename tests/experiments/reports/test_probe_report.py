@@ -20,7 +20,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.studies.probe_report import block
 from clutr.experiments.training.presets import PRESETS
-from clutr.experiments.world_model.config import WORLD_PRESETS
+from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, attributions, true_state
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, fit_backbone, train_memories
@@ -128,11 +128,8 @@ def _flags() -> list[str]:
         (LMUConfig(width=8, channels=3, order=4, window=6), "recall"),
     ],
 )
-def test_other_cores_have_other_explanations(
-    core: Any, extra: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    recording = made("maze-debug", tmp_path_factory).path / "recording"
-    preset = replace(WORLD_PRESETS["maze-debug"], recording=str(recording))
+def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Path) -> None:
+    preset = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=48, num_envs=16, length=12))
     parts = replace(preset, backbone=PPCAConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
     run = WorldModelRun.create(tmp_path, parts)
     dataset = record(run)
@@ -143,7 +140,7 @@ def test_other_cores_have_other_explanations(
         told.append(name)
         return lambda *_: None
 
-    folder = probe_world_model(run, SMALL, progress)
+    folder = probe_world_model(run, replace(SMALL, predictions=2), progress)
     assert told == list(PROBES)
     values, arrays = load_section(folder, "attribution")
     assert values["linear_backbone"]

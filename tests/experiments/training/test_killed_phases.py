@@ -22,12 +22,14 @@ from clutr.experiments.storage import load_state
 KILLS = int(os.environ.get("CLUTR_KILLS", "2"))
 IN_A_ROW = 2
 """Kills before the command may end and its files are compared."""
+SHORT = "--record.episodes 48 --record.num-envs 8 --record.length 10"
+"""Of the recording, in parts, and so of the training."""
 PHASES = {
     "pretraining": "pretrain maze --preset debug --manifolds manifolds",
     "training": "train maze-clutr-debug --run run",
-    "evaluation": "eval run --suite random --episodes 200",
+    "evaluation": "eval run --suite random --episodes 60",
     "report": "report run",
-    "recording": "world record --preset maze-debug --run world",
+    "recording": f"world record --preset maze-debug --run world {SHORT}",
     "world training": "world train --run world",
 }
 DEPENDS_ON_THE_CLOCK = ("timing.csv", "events.")
