@@ -119,6 +119,12 @@ def is_name(path: Path | str) -> bool:
     return "@" in str(path) and os.sep not in str(path) and not Path(path).exists()
 
 
+def require_no_name(path: Path | str) -> None:
+    """Raise `RunError` if a new directory would be called as models that ship are, and so hide one."""
+    if is_name(path):
+        raise RunError(f"{path} is a name of the kind that models that ship have: name another directory with --run")
+
+
 def located(path: Path | str, *kinds: Kind) -> Path:
     """The directory of the model that `path` names, unpacked if need be; any other path as it is.
 

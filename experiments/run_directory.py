@@ -26,7 +26,7 @@ from clutr.experiments.evaluation_files import (
 )
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
-from clutr.experiments.pretrained import located
+from clutr.experiments.pretrained import located, require_no_name
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 
 KEPT_CHECKPOINTS = 3
@@ -75,6 +75,7 @@ class RunDirectory:
         Raises:
             RunError: if there is one already, an option does not fit its field, or it cannot be written.
         """
+        require_no_name(path)
         path = as_directory(path)
         if (path / "config.yaml").exists():
             raise RunError(f"{path} already holds a run: `clutr resume {path}` continues it, --run names another")

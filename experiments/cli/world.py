@@ -103,6 +103,8 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
         threads: Processor threads; by default one a core.
     """
     from clutr.experiments.display import say, work_display
+    from clutr.experiments.pretrained import unpacked
+    from clutr.experiments.storage import RunError
     from clutr.experiments.training.threads import use_threads
     from clutr.experiments.world_model.run_directory import WorldModelRun
     from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories
@@ -111,6 +113,8 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
     if threads is not None:
         use_threads(threads)
     made = WorldModelRun(run)
+    if (shipped := unpacked(made.path)) is not None:
+        raise RunError(f"{shipped.name} is a model that ships, and is trained: `clutr world record` begins one's own")
     dataset = made.dataset()
     with training_log(made.path, say) as log, ExitStack() as shown:
         with work_display("fitting the backbone") as progress:

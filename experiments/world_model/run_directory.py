@@ -15,7 +15,7 @@ from clutr.envs.capabilities import SIDE
 from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.experiments.evaluation.runs import load_student, student_of
-from clutr.experiments.pretrained import is_name, located
+from clutr.experiments.pretrained import is_name, located, require_no_name
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_yaml
@@ -44,6 +44,7 @@ class WorldModelRun:
     @classmethod
     def create(cls, path: Path | str, experiment: WorldModelExperiment) -> "WorldModelRun":
         """Begin a world model, or go on with the same one. Raises `RunError` if another one is there."""
+        require_no_name(path)
         path, text = as_directory(path), to_yaml(experiment)
         known = path / "world.yaml"
         if known.exists() and to_yaml(read(known)) != text:

@@ -127,6 +127,18 @@ def test_a_world_model_dreams_by_its_name_on_levels_of_its_own(
     assert f"open {run}" in capsys.readouterr().out.replace("\n", "")
 
 
+def test_nothing_new_is_called_as_a_model_that_ships_and_none_is_trained_on(
+    packed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a folder of that name would hide the model
+    for command in (["train", "maze-dr-debug", "--run"], ["world", "record", "--preset", "maze-debug", "--run"]):
+        assert main([*command, "maze-world@best"]) == 2
+        assert "name another directory with --run" in capsys.readouterr().err
+    assert main(["world", "train", "maze-world@best"]) == 2
+    assert "maze-world@best is a model that ships, and is trained" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_and_damaged_models_are_told_in_a_line(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["eval"], ["models"], ["inspect"], ["world", "report", "--run"]):
         assert main([*command, "maze-drr@best"]) == 2
