@@ -36,21 +36,26 @@ TOGETHER = ("tests/agents/rllib", "tests/experiments/live")
 has them."""
 
 LONGEST_FIRST = (
-    "live",
     "rllib",
-    "test_killed_phases.py",
-    "test_resume.py",
-    "test_packaging.py",
+    "live",
     "test_runs.py",
-    "test_pages_run.py",
+    "test_models_that_ship.py",
     "test_probe_report.py",
+    "test_cli.py",
+    "test_pages_run.py",
+    "test_killed_phases.py",
     "test_world_model_report.py",
+    "test_resume.py",
+    "test_students.py",
+    "test_car_runs.py",
+    "test_car_engine.py",
+    "test_front_door.py",
+    "test_demo.py",
+    "test_packaging.py",
+    "test_threads.py",
+    "test_many_runs.py",
     "test_world_model_run.py",
     "test_broken_output.py",
-    "test_cli.py",
-    "test_threads.py",
-    "test_sb3_students.py",
-    "test_students.py",
 )
 """Files and folders that take long, or wait for something: the last process would be alone with one of them."""
 
