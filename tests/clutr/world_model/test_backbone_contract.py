@@ -1,6 +1,7 @@
 """What every registered backbone promises, however it is fitted: a new one is run through all of this."""
 
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,12 @@ def fit(name: str, frames: Any = FRAMES, seed: int = 1, **options: Any) -> tuple
     return backbone, fitting
 
 
+@cache
+def fitted(name: str) -> tuple[Backbone, Fitting]:
+    """The same for all tests, which leave it as it is."""
+    return fit(name)
+
+
 def assert_equal_backbones(one: Any, other: Any) -> None:
     """Bit for bit."""
     for mine, theirs in zip(one.encode(FRAMES[:9]), other.encode(FRAMES[:9]), strict=True):
@@ -97,7 +104,7 @@ def assert_equal_backbones(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_shapes_types_and_any_number_of_frames(name: str) -> None:
-    backbone, fitting = fit(name)
+    backbone, fitting = fitted(name)
     assert (backbone.latents, backbone.size, backbone.masked_rows) == (K, (16, 16), 0)
     for n in (0, 1, 3):
         before = FRAMES[:n].clone()
@@ -136,14 +143,14 @@ def test_a_seed_says_everything_and_no_global_generator_is_touched(name: str) ->
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
     torch.manual_seed(6)
-    other, second = fit(name)
+    other, second = fitted(name)
     assert_equal_backbones(one, other)
     assert first.metrics == second.metrics
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_states_survive_a_file(name: str, tmp_path: Path) -> None:
-    backbone, fitting = fit(name)
+    backbone, fitting = fitted(name)
     save_state(tmp_path / "backbone", backbone.state_dict())
     save_state(tmp_path / "fitting", fitting.state_dict())
     config = config_of(name)
@@ -164,7 +171,7 @@ def test_states_survive_a_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_fitting_that_is_killed_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
-    whole, fitting = fit(name)
+    whole, fitting = fitted(name)
     config = config_of(name)
     killed = config.fitting(config.build((16, 16), 1), FRAMES, 1)
     seen = 0
