@@ -1,6 +1,8 @@
 # `make demo` and `make test` do everything on a fresh machine with Python (3.11 or later) and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# what one process has compiled, the next one loads: tests start many
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint docs clean
 
@@ -9,8 +11,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	# screenshots of the live page, where a browser is found, are left for whoever wants to look at them
-	PYTHONDONTWRITEBYTECODE= CLUTR_SCREENSHOTS=$${CLUTR_SCREENSHOTS:-build/screenshots} \
-		$(BIN)/python -m pytest --numprocesses $${TEST_JOBS:-auto} --dist loadgroup --no-loadscope-reorder
+	CLUTR_SCREENSHOTS=$${CLUTR_SCREENSHOTS:-build/screenshots} $(BIN)/python -m pytest --numprocesses $${TEST_JOBS:-auto} --dist loadgroup --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
