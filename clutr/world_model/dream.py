@@ -60,10 +60,11 @@ class Dreamer:
     Args:
         memory: the trained model.
         scale: of its latents and rewards.
+        limit: `[D]`, or one number: standard deviations to which dreamt latents are clipped.
     """
 
-    def __init__(self, memory: Memory, scale: Scale) -> None:
-        self.memory, self.scale = memory, scale
+    def __init__(self, memory: Memory, scale: Scale, limit: Tensor | float = LATENT_CLIP) -> None:
+        self.memory, self.scale, self.limit = memory, scale, torch.as_tensor(limit)
 
     @torch.no_grad()
     def observe(self, latents: Tensor, actions: Tensor, state: Tensor | None = None) -> tuple[LatentState, Prediction]:
@@ -105,7 +106,7 @@ class Dreamer:
 
     def clip(self, latent: Tensor) -> Tensor:
         """Normalised latents `[..., D]`, clipped unless they are classes, which cannot grow."""
-        return latent if self.memory.config.classes else clip_latents(latent)
+        return latent if self.memory.config.classes else latent.clamp(-self.limit, self.limit)
 
     @torch.no_grad()
     def dream(

@@ -4,7 +4,7 @@ A student that sees pictures can be trained or tested in it. Episodes begin at r
 memory predicts a termination or the horizon is reached.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -16,6 +16,37 @@ from torch import Tensor
 from clutr.envs.domain import LevelBatch, Observation, Step
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer, LatentState
+
+
+class RewardRange(NamedTuple):
+    """The least and the greatest recorded rewards.
+
+    A predicted reward that is a little off, step after step, teaches more than a goal that is reached once.
+    """
+
+    going_on: tuple[float, float]
+    """Of steps after which the episode went on."""
+    ended: tuple[float, float]
+    """Of steps that terminated it."""
+
+    @classmethod
+    def of(cls, rewards: Tensor, terminated: Tensor) -> "RewardRange":
+        """Of rewards `[n]` and whether each step terminated its episode `[n]`; a kind without a step is as the other.
+
+        Raises:
+            ValueError: there are no steps.
+        """
+        if not len(rewards):
+            raise ValueError("the range of rewards is told by recorded steps, and there are none")
+        kinds = [rewards[terminated == kind] for kind in (0, 1)]
+        going_on, ended = ((float(kind.min()), float(kind.max())) if len(kind) else None for kind in kinds)
+        whole = going_on or ended
+        assert whole is not None
+        return cls(going_on or whole, ended or whole)
+
+    def expected(self, rewards: Tensor, chance: Tensor) -> Tensor:
+        """Predicted rewards `[N]` of steps that end their episode with a chance `[N]`, as far as either may be."""
+        return chance * rewards.clamp(*self.ended) + (1 - chance) * rewards.clamp(*self.going_on)
 
 
 class DreamEngine:
@@ -30,6 +61,7 @@ class DreamEngine:
         horizon: steps after which an episode is truncated.
         side: pixels along either side of the pictures that students see.
         temperature: of the draws of next latents; None takes the expected ones.
+        rewards: the range in which predicted rewards are; None: they stay as they are.
         rng: draws starts, latents and terminations.
 
     Raises:
@@ -47,6 +79,7 @@ class DreamEngine:
         horizon: int = 100,
         side: int = 64,
         temperature: float | None = 1.0,
+        rewards: RewardRange | None = None,
         rng: torch.Generator,
     ) -> None:
         if num_envs < 1 or horizon < 1 or side < 1:
@@ -58,6 +91,7 @@ class DreamEngine:
         self.solved = torch.zeros(num_envs, dtype=torch.bool)
         self._dreamer, self._backbone, self._starts = dreamer, backbone, starts
         self._horizon, self._side, self._temperature, self._rng = horizon, side, temperature, rng
+        self._rewards = rewards
         self._now: LatentState | None = None
         self._clock = torch.zeros(num_envs, dtype=torch.int64)
 
@@ -94,6 +128,8 @@ class DreamEngine:
         drawn = torch.rand(self.num_envs, generator=self._rng)
         terminated = chance > (0.5 if self._temperature is None else drawn)
         reward = expected.reward * self._dreamer.scale.reward_std
+        if self._rewards is not None:
+            reward = self._rewards.expected(reward, chance)
         return Step(self._observation(), reward, terminated, self._clock >= self._horizon)
 
     def _numbers(self, actions: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ Sees = Literal["latent", "both"]
 """The latent alone, or latent and memory."""
 MOST_SEEN = 4_096
 """A memory's state of more numbers than this, such as a map, is no input of a student."""
+START_TIMES = 32
+"""Different times after an episode's start at which dreams begin."""
 
 
 def observation_space(dreamer: Dreamer, sees: Sees) -> spaces.Dict:
@@ -143,28 +145,42 @@ class LatentDream(DreamEngine):
 
 
 def recorded_starts(
-    dreamer: Dreamer, episodes: Sequence[LatentEpisode], rng: torch.Generator, moments: int = 8, most: int = 512
+    dreamer: Dreamer,
+    episodes: Sequence[LatentEpisode],
+    rng: torch.Generator,
+    most: int = 512,
+    beginnings: float = 0.25,
 ) -> LatentState:
-    """Latent states at which dreams may begin: of recorded episodes, each observed from its beginning.
+    """Latent states `[most]` at which dreams may begin: recorded steps, each observed from its episode's start.
+
+    Episodes are drawn evenly, and of each a step evenly, but not its last, after which nothing comes. Times are rounded
+    down to `START_TIMES` different ones, so that episodes are observed together.
 
     Args:
         dreamer: observes.
         episodes: recorded ones.
-        rng: chooses episodes.
-        moments: steps of an episode at which dreams begin, the first one and others spread evenly.
-        most: states, at most.
+        rng: draws.
+        most: states.
+        beginnings: share of them at an episode's first frame, with nothing remembered.
 
     Raises:
         ValueError: no episode has a step.
     """
-    longest = max((len(episode) for episode in episodes), default=0)
-    if longest < 1:
+    played = [episode for episode in episodes if len(episode)]
+    if not played:
         raise ValueError("dreams begin at recorded steps: there is no episode with a step")
-    found = []
-    for time in sorted({1 + round(k * (longest - 1) / moments) for k in range(moments)}):
-        long = [episode for episode in episodes if len(episode) >= time]
-        order = torch.randperm(len(long), generator=rng)[: max(1, most // moments)].tolist()
-        latents = torch.stack([long[i].mean[: time + 1] for i in order], 1)
-        actions = torch.stack([long[i].actions[:time] for i in order], 1)
-        found.append(dreamer.observe(latents, actions)[0])
+    chosen = [played[i] for i in torch.randint(len(played), (most,), generator=rng).tolist()]
+    shares = torch.rand(most, generator=rng)
+    shares[: max(1, round(beginnings * most))] = 0
+    times = [int(share * len(each)) for share, each in zip(shares.tolist(), chosen, strict=True)]
+    fresh = [i for i, time in enumerate(times) if not time]
+    latents = dreamer.scale.normalise(torch.stack([chosen[i].mean[0] for i in fresh]))
+    found = [LatentState(dreamer.memory.initial_state(len(fresh)), dreamer.clip(latents))]
+    later = sorted((i for i, time in enumerate(times) if time), key=times.__getitem__)
+    for rows in np.array_split(later, START_TIMES):
+        if len(rows):
+            time = times[rows[0]]
+            latents = torch.stack([chosen[i].mean[: time + 1] for i in rows], 1)
+            actions = torch.stack([chosen[i].actions[:time] for i in rows], 1)
+            found.append(dreamer.observe(latents, actions)[0])
     return LatentState(*(torch.cat(column) for column in zip(*found, strict=True)))

@@ -21,23 +21,27 @@ from clutr.envs.validation import require_at_least
 
 LATENT = "latent"
 """Name of what such a student observes."""
+LEAST_SPREAD = 1e-2
+"""Inputs that hardly change are not blown up."""
+MOST = 10.0
+"""Standardised inputs are clipped to so many standard deviations."""
 
 
 @dataclass(frozen=True)
 class LatentPPOConfig(PPOOptions):
     """PPO without memory of its own on vectors, with continuous or discrete actions."""
 
-    rollout_steps: int = 250
-    learning_rate: float = 3e-4
+    rollout_steps: int = 128
+    learning_rate: float = 1e-3
     discount: float = 0.99
     gae_lambda: float = 0.95
-    epochs: int = 6
-    minibatches: int = 8
+    epochs: int = 3
+    minibatches: int = 4
     shards: int = 1
-    entropy_coefficient: float = 0.003
+    entropy_coefficient: float = 0.01
     target_kl: float = 0.03
     normalise_returns: bool = True
-    hidden: int = 128
+    hidden: int = 64
     """Width of the two hidden layers of actor and of critic."""
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class LatentActorCritic(Network):
 
     low: Tensor
     high: Tensor
+    mean: Tensor
+    spread: Tensor
 
     def __init__(
         self,
@@ -89,11 +95,19 @@ class LatentActorCritic(Network):
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 
+        self.register_buffer("mean", torch.zeros(space.shape))
+        self.register_buffer("spread", torch.ones(space.shape))
+
         def layers(outputs: int, gain: float) -> nn.Sequential:
             first, second = linear(space.shape[0], hidden, rng), linear(hidden, hidden, rng)  # type: ignore[index]
             return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), linear(hidden, outputs, rng, gain))
 
         self.actor, self.critic = layers(numbers, 0.01), layers(1, 1.0)
+
+    def standardise(self, inputs: Tensor) -> None:
+        """Take means and standard deviations of inputs `[n, I]` for what is subtracted and divided by from here on."""
+        self.mean.copy_(inputs.mean(0))
+        self.spread.copy_(inputs.std(0) + LEAST_SPREAD)
 
     def initial_state(self, n: int) -> Tensor:
         """Of width 0: what is to be remembered is among the latents."""
@@ -104,8 +118,11 @@ class LatentActorCritic(Network):
         return column.flatten(0, 1).unsqueeze(0)
 
     def prepare(self, observations: Observation, episode_starts: Tensor) -> Tensor:  # noqa: ARG002
-        """As it is."""
-        return observations[LATENT].flatten(0, 1).unsqueeze(0)
+        """Standardised inputs `[1, T * N, I]`."""
+        return self._standard(observations[LATENT].flatten(0, 1).unsqueeze(0))
+
+    def _standard(self, inputs: Tensor) -> Tensor:
+        return ((inputs - self.mean) / self.spread).clamp(-MOST, MOST)
 
     def forward(self, prepared: Tensor, episode_starts: Tensor) -> tuple[Distribution, Tensor]:  # noqa: ARG002
         """See `Network`."""
@@ -118,4 +135,4 @@ class LatentActorCritic(Network):
     @torch.no_grad()
     def step(self, observation: Observation, state: Tensor) -> tuple[Distribution, Tensor, Tensor]:
         """See `Network`."""
-        return *self.forward(observation[LATENT], state), state
+        return *self.forward(self._standard(observation[LATENT]), state), state

@@ -47,6 +47,7 @@ def encode_episodes(
     encode: Encode,
     progress: Progress = lambda *_: None,
     view: View | None = None,
+    most: int | None = None,
 ) -> list[LatentEpisode]:
     """The episodes of a split, as in `EpisodeDataset.played`, as latents.
 
@@ -56,8 +57,11 @@ def encode_episodes(
         encode: the backbone.
         progress: told of frames encoded.
         view: tells the motion of whoever sees the frames.
+        most: episodes, evenly chosen; None: all.
     """
     episodes = dataset.played(split)
+    if most is not None and most < len(episodes):
+        episodes = [episodes[i * len(episodes) // most] for i in range(most)]
     if not episodes:
         return []
     rows = torch.cat([episode.indices for episode in episodes])

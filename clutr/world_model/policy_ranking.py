@@ -3,9 +3,8 @@
 A policy here takes the latent of the present frame and the memory's state, so that the same policy can act in both.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from clutr.envs.capabilities import PrivilegedState
 from clutr.envs.domain import LevelBatch
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer, LatentPolicy, LatentState
-from clutr.world_model.linear_probe import LinearProbe
 
 RESAMPLES = 4000
 """Of the policies, for an interval."""
@@ -116,38 +114,3 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     correlation: NDArray[np.float64] = (a * b).sum(1) / np.where(scale > 0, scale, 1.0)
     return correlation
-
-
-@dataclass(frozen=True)
-class ProportionalDriver:
-    """A proportional controller of cars that reads offset, heading, curvature and speed from latents.
-
-    Args:
-        read_out: from latents to the true state.
-        columns: of the quantities in the read-out, by name.
-        speed: units a second on straights.
-        gain: of the steering; 1 follows the road, 0 never steers, negative steers away.
-    """
-
-    read_out: LinearProbe
-    columns: Mapping[str, int]
-    speed: float
-    gain: float
-
-    def __call__(self, latents: Tensor, state: Tensor) -> Tensor:  # noqa: ARG002 (it has no memory)
-        """Steering, gas and brake `[N, 3]`."""
-        told = self.read_out(latents)
-        now: dict[str, Any] = {name: told[:, column] for name, column in self.columns.items()}
-        error = now["heading_error"] + 0.06 * now["lateral_offset"] - 12 * now["curvature_ahead"]
-        lack = self.speed / (1 + 25 * now["curvature_ahead"].abs()) - now["forward_speed"]
-        steer = (self.gain * 1.2 * error).clamp(-1, 1)
-        return torch.stack([steer, (0.1 * lack).clamp(0, 1), (-0.03 * lack).clamp(0, 0.8)], 1)
-
-
-def proportional_drivers(read_out: LinearProbe, quantities: Sequence[str]) -> list[ProportionalDriver]:
-    """24 controllers from bad to good: six speeds by four gains."""
-    columns = {name: column for column, name in enumerate(quantities)}
-    speeds: NDArray[np.float64] = np.linspace(5.0, 55.0, 6)
-    return [
-        ProportionalDriver(read_out, columns, float(speed), gain) for speed in speeds for gain in (-0.3, 0.0, 0.5, 1.0)
-    ]

@@ -111,7 +111,7 @@ _CONVERGING = MemoryTrainingOptions(
 WORLD_PRESETS: dict[str, WorldModelExperiment] = {
     # 25 steps a second: with the students' 6 even the next view is hardly predictable;
     # dreams of two seconds in training, without which longer ones diverge;
-    # sticky actions, without which dreams reward speed whatever the steering
+    # sticky actions, without which a recording hardly shows what comes of mistakes
     "car": WorldModelExperiment(
         CarDomain(shaped=False, action_repeat=2),
         RecordOptions(length=250, sticky_action_probability=0.02),

@@ -26,7 +26,7 @@ from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, load_world_model
 from clutr.world_model.driving.controller import Controller, FitOptions, restore
 from clutr.world_model.driving.dagger import DaggerOptions, imitate_expert
-from clutr.world_model.driving.drive import Eyes, drive
+from clutr.world_model.driving.drive import FeatureExtractor, drive
 from clutr.world_model.driving.evolution import EvolutionOptions, evolve_outputs
 from clutr.world_model.driving.roads import PackageRoads
 from clutr.world_model.latent_engines import MOST_SEEN, Sees
@@ -112,7 +112,7 @@ class Control:
         self.sees = auto if self.options.sees == "auto" else self.options.sees
         sees, memory = SEEN[self.sees]
         try:
-            self.eyes = Eyes(self.model.backbone, self.model.dreamers[memory], sees)
+            self.extractor = FeatureExtractor(self.model.backbone, self.model.dreamers[memory], sees)
         except ValueError as error:
             raise RunError(f"{error} (--sees latent)") from None
         if self.path.exists():
@@ -150,7 +150,7 @@ class Control:
             return restore(load_state(weights))
         options = self.options
         imitated = imitate_expert(
-            self.eyes,
+            self.extractor,
             self._engine,
             DaggerOptions(options.rounds, options.cars, fit=FitOptions(options.hidden)),
             options.seed,
@@ -161,7 +161,7 @@ class Control:
         if options.generations:
             evolution = EvolutionOptions(options.generations)
             controller, history = evolve_outputs(
-                controller, self.eyes, self._engine, evolution, options.seed, progress_of("evolution")
+                controller, self.extractor, self._engine, evolution, options.seed, progress_of("evolution")
             )
         save_state(weights, controller.state())
         self.found = {
@@ -191,7 +191,7 @@ class Control:
             drawn = seeds[done : min(done + together, options.roads)]
             engine, levels = self._test_engine(drawn)
             with torch.no_grad():
-                driven = drive(self.eyes, controller, levels, engine)
+                driven = drive(self.extractor, controller, levels, engine)
             test["seeds"] += drawn.tolist()
             test["returns"] += [round(value, 2) for value in driven.returns.tolist()]
             test["frames"] += driven.frames.tolist()

@@ -24,11 +24,16 @@ from clutr.envs.validation import require_above, require_at_least, require_one_o
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, encoded, load_world_model
-from clutr.world_model.latent_engines import MOST_SEEN, LatentDream, LatentEngine, Sees, recorded_starts
-from clutr.world_model.latent_student import LatentPPOConfig
+from clutr.world_model.dream import LATENT_CLIP
+from clutr.world_model.dream_engine import RewardRange
+from clutr.world_model.latent_engines import MOST_SEEN, LatentDream, LatentEngine, Sees, observation, recorded_starts
+from clutr.world_model.latent_student import LATENT, LatentActorCritic, LatentPPOConfig
+from clutr.world_model.memory import Scale
 
 PLACES = ("dream", "environment")
 """Where students are trained."""
+STARTS = 512
+"""Recorded steps at which dreams begin."""
 RESAMPLES = 4_000
 SAVE_EVERY = 5
 """Updates after which a training is saved."""
@@ -38,23 +43,23 @@ SAVE_EVERY = 5
 class DreamTrainOptions:
     """How the two students are trained and tested."""
 
-    decisions: int = 200_000
+    decisions: int = 262_144
     """Actions that each student takes in training, at most."""
-    num_envs: int = 16
+    num_envs: int = 64
     """Episodes side by side in training."""
-    rollout_steps: int = 250
+    rollout_steps: int = 128
     """Steps of each between two updates."""
-    horizon: int = 100
+    horizon: int = 50
     """Steps after which a dream is cut."""
     temperature: float = 1.0
     """Of the draws of next latents."""
     sees: Literal["auto", "latent", "both"] = "auto"
     """What students see: the latent alone, or latent and memory; auto: both, unless the memory's state is a map."""
-    episodes: int = 48
+    episodes: int = 96
     """Levels, which nobody has played, on which every student is tested, to the end of the episode."""
-    hidden: int = 128
+    hidden: int = 64
     """Width of the students' layers."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Adam's step size."""
     seed: int = 1
     """Of students, levels and dreams."""
@@ -123,6 +128,14 @@ def share(dream: Tensor, real: Tensor, untrained: Tensor) -> dict[str, Any]:
     }
 
 
+def greatest_latents(scale: Scale, latents: Tensor) -> Tensor:
+    """`[D]`: the greatest recorded sizes of latents `[n, D]`, in standard deviations, and at least `LATENT_CLIP`.
+
+    What is rare and matters, such as a goal in view, may be the one thing that lies beyond.
+    """
+    return scale.normalise(latents).abs().amax(0).clamp(min=LATENT_CLIP)
+
+
 class DreamTraining:
     """The trainings and tests of one world model, each resumed from wherever an earlier one stopped.
 
@@ -136,15 +149,20 @@ class DreamTraining:
 
     def __init__(self, run: WorldModelRun, options: DreamTrainOptions) -> None:
         self.options, self.domain = options, run.experiment.domain
-        self.folder = run.path / "dream-train"
+        self.folder = run.path / "dream-train" / f"seed-{options.seed}"
         self.model = load_world_model(run)
         self.dreamer = self.model.dreamers[MEMORIES[0]]
         state = self.dreamer.memory.initial_state(1).shape[1]
         chosen: Sees = "both" if state <= MOST_SEEN else "latent"
         self.sees: Sees = chosen if options.sees == "auto" else options.sees
-        episodes = encoded(run.dataset(), self.model.backbone, "train")
-        self.starts = recorded_starts(self.dreamer, episodes, self._rng("starts"))
-        self.recorded = sum(map(len, episodes))
+        dataset = run.dataset()
+        episodes = encoded(dataset, self.model.backbone, "train", most=STARTS)
+        self.dreamer.limit = greatest_latents(self.dreamer.scale, torch.cat([each.mean for each in episodes]))
+        self.starts = recorded_starts(self.dreamer, episodes, self._rng("starts"), STARTS)
+        self.rewards = RewardRange.of(
+            torch.cat([each.rewards for each in episodes]), torch.cat([each.terminated for each in episodes])
+        )
+        self.recorded = sum(each.rows - 1 for each in dataset.played("train"))
         self.found: dict[str, Any] = {}
         if self.path.exists():
             self.found = json.loads(self.path.read_text())
@@ -168,7 +186,11 @@ class DreamTraining:
             hidden=self.options.hidden,
             learning_rate=self.options.learning_rate,
         )
-        return config.build(engine.observation_space, engine.action_space, self.options.seed, "dream-train")
+        made = config.build(engine.observation_space, engine.action_space, self.options.seed, "dream-train")
+        network = made.network
+        assert isinstance(network, LatentActorCritic)
+        network.standardise(observation(self.starts, self.sees)[LATENT])
+        return made
 
     def engine(self, place: str, update: int, num_envs: int) -> Engine:
         """Environments, or dreams whose chances are those of an update."""
@@ -183,6 +205,7 @@ class DreamTraining:
             self.sees,
             horizon=self.options.horizon,
             temperature=self.options.temperature or None,
+            rewards=self.rewards,
             rng=self._rng("dream", update),
         )
 
@@ -224,7 +247,7 @@ class DreamTraining:
         Args:
             progress_of: gives for each of `PLACES` what is told of its updates.
         """
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         options = self.options
         self.found |= {
             "options": asdict(options),

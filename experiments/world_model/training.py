@@ -170,9 +170,10 @@ def encoded(
     split: str,
     progress: Progress = lambda *_: None,
     view: View | None = None,
+    most: int | None = None,
 ) -> list[LatentEpisode]:
-    """The episodes of a split as the backbone sees them, with the true motion if a `view` tells it."""
-    return encode_episodes(dataset, split, backbone.encode, progress, view)
+    """The episodes of a split as the backbone sees them, all or `most`, with the true motion if a `view` tells it."""
+    return encode_episodes(dataset, split, backbone.encode, progress, view, most)
 
 
 def _memory(run: WorldModelRun, dataset: EpisodeDataset, name: str) -> Memory:

@@ -14,7 +14,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least
 from clutr.world_model.driving.controller import Controller, FitOptions, fit
-from clutr.world_model.driving.drive import Eyes, Teaching, drive
+from clutr.world_model.driving.drive import FeatureExtractor, Teaching, drive
 from clutr.world_model.driving.roads import draw_roads
 from clutr.world_model.linear_probe import r2
 
@@ -54,7 +54,7 @@ class Imitated:
 
 
 def imitate_expert(
-    eyes: Eyes,
+    extractor: FeatureExtractor,
     engine_of: Callable[[int], CarEngine],
     options: DaggerOptions,
     seed: int,
@@ -64,7 +64,7 @@ def imitate_expert(
     """Fit a controller to the racing expert, round by round.
 
     Args:
-        eyes: what it sees.
+        extractor: what it sees.
         engine_of: makes an engine of n cars.
         options: how.
         seed: of roads, noise and fits.
@@ -73,7 +73,7 @@ def imitate_expert(
     """
     engine = engine_of(options.cars)
     everyone = torch.ones(options.cars, dtype=torch.bool)
-    inputs, wanted = torch.zeros(0, eyes.inputs), torch.zeros(0, 2)
+    inputs, wanted = torch.zeros(0, extractor.features), torch.zeros(0, 2)
     controller: Controller | None = None
     found: list[Controller] = []
     returns: list[float] = []
@@ -89,7 +89,7 @@ def imitate_expert(
         )
         roads = draw_roads(options.cars, named_generator(seed, "driving", "roads", number))
         steer = controller or (lambda seen: torch.zeros(len(seen), 2))
-        driven = drive(eyes, steer, roads, engine, teaching, most_steps)
+        driven = drive(extractor, steer, roads, engine, teaching, most_steps)
         inputs, wanted = torch.cat([inputs, driven.inputs]), torch.cat([wanted, driven.wanted])
         returns.append(float(driven.returns.mean()))
         if controller is not None:

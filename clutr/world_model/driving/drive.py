@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clutr.envs.car.engine import FRAMES_A_SECOND, CarEngine
+from clutr.envs.car.observer import shrink
 from clutr.envs.domain import LevelBatch
 from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer
@@ -19,22 +20,8 @@ Steering = Callable[[Tensor], Tensor]
 """Outputs `[N, 2]` of a controller for inputs `[N, I]`."""
 
 
-def shrink(pictures: Tensor) -> Tensor:
-    """Pictures `[N, 96, 96, 3]` uint8 as `[N, 64, 64, 3]` uint8, by averaging areas.
-
-    The same as `clutr.envs.car.observer.shrink`, bit for bit, in a quarter of its time: three pixels become two, each
-    of a whole one and half of the middle one, so that sums are whole ninths and never lie halfway between two values.
-    """
-    n = len(pictures)
-    first, middle, last = pictures.to(torch.int16).view(n, 32, 3, 288).unbind(2)
-    rows = torch.stack([2 * first + middle, middle + 2 * last], 2).view(n, 64, 32, 3, 3)
-    first, middle, last = rows.unbind(3)
-    sums = torch.stack([2 * first + middle, middle + 2 * last], 3).view(n, 64, 64, 3)
-    return sums.float().mul_(1 / 9).round_().to(torch.uint8)
-
-
-class Eyes:
-    """What a controller sees: normalised latents, and the state of a memory that follows N episodes.
+class FeatureExtractor:
+    """From pictures to the features that a controller sees: normalised latents, and the state of a memory that follows.
 
     Args:
         backbone: encodes pictures.
@@ -50,7 +37,7 @@ class Eyes:
         if sees == "both" and state > MOST_SEEN:
             raise ValueError(f"this memory's state has {state:,} numbers, too many to be seen: take latents alone")
         self._backbone, self._dreamer, self._sees = backbone, dreamer, sees
-        self.inputs = backbone.latents + (state if sees == "both" else 0)
+        self.features = backbone.latents + (state if sees == "both" else 0)
         self.reset(1)
 
     def reset(self, n: int) -> None:
@@ -59,14 +46,14 @@ class Eyes:
         self._latent = torch.zeros(n, self._backbone.latents)
 
     @torch.no_grad()
-    def look(self, pictures: Tensor) -> Tensor:
-        """Inputs `[N, I]` for pictures `[N, 96, 96, 3]` uint8."""
+    def extract(self, pictures: Tensor) -> Tensor:
+        """Features `[N, I]` of pictures `[N, 96, 96, 3]` uint8."""
         seen = self._backbone.encode(shrink(pictures))[0]
         self._latent = self._dreamer.clip(self._dreamer.scale.normalise(seen))
         return torch.cat([self._latent, self._state], 1) if self._sees == "both" else self._latent
 
     @torch.no_grad()
-    def remember(self, actions: Tensor) -> None:
+    def update(self, actions: Tensor) -> None:
         """The actions `[N, 3]` that were taken at what was seen last."""
         if self._sees == "both":
             self._state, _ = self._dreamer.memory.step(self._state, self._latent, actions)
@@ -109,7 +96,7 @@ nobody who cannot see the road either."""
 
 @torch.no_grad()
 def drive(
-    eyes: Eyes,
+    extractor: FeatureExtractor,
     steer: Steering,
     levels: LevelBatch,
     engine: Any,
@@ -119,7 +106,7 @@ def drive(
     """Drive each level to the end of its episode.
 
     Args:
-        eyes: see for the controller.
+        extractor: sees for the controller.
         steer: the controller.
         levels: `[N]`, as the engine takes them.
         engine: of N cars; a `CarEngine` where the expert teaches.
@@ -128,7 +115,7 @@ def drive(
     """
     n = engine.num_envs
     picture = engine.reset(levels)["image"]
-    eyes.reset(n)
+    extractor.reset(n)
     expert = RacingExpert(engine) if teaching is not None and isinstance(engine, CarEngine) else None
     repeat = round(FRAMES_A_SECOND / engine.render_fps)
     lost = torch.zeros(n, dtype=torch.int64)
@@ -137,7 +124,7 @@ def drive(
     inputs: list[Tensor] = []
     wanted: list[Tensor] = []
     while alive.any() and (most_steps is None or len(inputs) < most_steps):
-        seen = eyes.look(picture)
+        seen = extractor.extract(picture)
         outputs = steer(seen)
         if teaching is not None and expert is not None:
             told = from_actions(expert.act())
@@ -148,7 +135,7 @@ def drive(
             wanted.append(told[alive])
         inputs.append(seen[alive] if expert is not None else seen[:0])
         actions = to_actions(outputs)
-        eyes.remember(actions)
+        extractor.update(actions)
         observation, reward, terminated, truncated = engine.step(actions)
         picture = observation["image"]
         returns += torch.where(alive, reward.cpu(), 0.0)

@@ -19,7 +19,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least
 from clutr.world_model.driving.controller import OUTPUTS, Controller
-from clutr.world_model.driving.drive import Eyes, drive
+from clutr.world_model.driving.drive import FeatureExtractor, drive
 from clutr.world_model.driving.roads import draw_roads
 
 Score = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
@@ -81,7 +81,7 @@ def affine(controller: Controller, numbers: Tensor) -> Controller:
 
 
 def returns_of(
-    controllers: list[Controller], eyes: Eyes, engine: CarEngine, seed: int, purpose: str, number: int
+    controllers: list[Controller], extractor: FeatureExtractor, engine: CarEngine, seed: int, purpose: str, number: int
 ) -> Tensor:
     """Mean returns `[P]` of P controllers, each on the same fresh roads; the engine has P times as many cars."""
     roads = engine.num_envs // len(controllers)
@@ -91,12 +91,12 @@ def returns_of(
     def steer(inputs: Tensor) -> Tensor:
         return torch.cat([each(part) for each, part in zip(controllers, inputs.split(roads), strict=True)])
 
-    return drive(eyes, steer, levels, engine).returns.view(len(controllers), roads).mean(1)
+    return drive(extractor, steer, levels, engine).returns.view(len(controllers), roads).mean(1)
 
 
 def evolve_outputs(
     controller: Controller,
-    eyes: Eyes,
+    extractor: FeatureExtractor,
     engine_of: Callable[[int], CarEngine],
     options: EvolutionOptions,
     seed: int,
@@ -109,10 +109,12 @@ def evolve_outputs(
 
     def score(candidates: NDArray[np.float64], generation: int) -> NDArray[np.float64]:
         made = [affine(controller, torch.from_numpy(each).float()) for each in candidates]
-        return returns_of(made, eyes, engine, seed, "evolution", generation).double().numpy()
+        return returns_of(made, extractor, engine, seed, "evolution", generation).double().numpy()
 
     start = np.concatenate([np.eye(OUTPUTS).ravel(), np.zeros(OUTPUTS)])
     mean, history = climb(score, start, options.spread, options.population, options.generations, seed, progress)
     evolved = affine(controller, torch.from_numpy(mean).float())
-    before, after = returns_of([controller, evolved], eyes, engine_of(2 * options.judged), seed, "judged", 0).tolist()
+    before, after = returns_of(
+        [controller, evolved], extractor, engine_of(2 * options.judged), seed, "judged", 0
+    ).tolist()
     return (evolved if after > before else controller), history

@@ -12,7 +12,7 @@ from clutr.envs.maze.level import empty_levels
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig, LSTMConfig
 from clutr.world_model.dream import Dreamer, LatentState
-from clutr.world_model.dream_engine import DreamEngine, DreamEnv
+from clutr.world_model.dream_engine import DreamEngine, DreamEnv, RewardRange
 from clutr.world_model.error_regression import RegressionOptions, regress
 from clutr.world_model.memory import Memory, MemoryConfig, Scale
 
@@ -73,6 +73,23 @@ def test_discrete_actions_are_one_hot_inside() -> None:
     dream = engine(space=spaces.Discrete(7))
     dream.reset()
     assert dream.step(torch.tensor([0, 6, 3, 3])).reward.shape == (4,)
+
+
+def test_predicted_rewards_stay_within_recorded_ones() -> None:
+    rewards, terminated = torch.tensor([0.0, 0.1, 0.9, 0.7]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    found = RewardRange.of(rewards, terminated)
+    assert found.going_on == pytest.approx((0.0, 0.1))
+    assert found.ended == pytest.approx((0.7, 0.9))
+    predicted = found.expected(torch.tensor([-0.2, 0.3, 0.3, 2.0]), torch.tensor([0.0, 0.0, 1.0, 0.5]))
+    torch.testing.assert_close(predicted, torch.tensor([0.0, 0.1, 0.7, 0.5]))
+    never = RewardRange.of(rewards[:2], terminated[:2])
+    assert never.ended == never.going_on, "no step ended an episode"
+    with pytest.raises(ValueError, match="told by recorded steps, and there are none"):
+        RewardRange.of(torch.zeros(0), torch.zeros(0))
+    dream = engine(rewards=RewardRange((-5.0, -5.0), (3.0, 3.0)))
+    dream.reset()
+    result = dream.step(torch.zeros(4, 3))
+    assert ((result.reward > -5) & (result.reward < 3)).all(), "by the chance of an end, whether it came or not"
 
 
 class Levelless(DreamEngine):

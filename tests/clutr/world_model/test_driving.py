@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clutr.envs.car import observer
 from clutr.envs.car.box2d_env import Box2DEngine
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.road.track import Track
@@ -19,7 +18,7 @@ from clutr.world_model.dream import Dreamer
 from clutr.world_model.driving import dagger, evolution
 from clutr.world_model.driving.controller import Controller, FitOptions, fit, from_actions, restore, to_actions
 from clutr.world_model.driving.dagger import DaggerOptions, imitate_expert
-from clutr.world_model.driving.drive import Drives, Eyes, Teaching, drive, shrink
+from clutr.world_model.driving.drive import Drives, FeatureExtractor, Teaching, drive
 from clutr.world_model.driving.evolution import EvolutionOptions, affine, climb, evolve_outputs, returns_of
 from clutr.world_model.driving.expert import RacingExpert, RacingStyle, racing_line, speed_profile
 from clutr.world_model.driving.roads import PackageRoads
@@ -33,7 +32,7 @@ def rng(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def eyes(sees: Any = "both") -> Eyes:
+def extractor(sees: Any = "both") -> FeatureExtractor:
     """See four latents of a backbone that was fitted to noise, and six numbers of a memory."""
     config = PPCAConfig(latents=4, fitted_on=12)
     backbone = config.build((64, 64), 1)
@@ -41,17 +40,12 @@ def eyes(sees: Any = "both") -> Eyes:
         lambda *_: None
     )
     memory = MemoryConfig(core=GRUConfig(width=6), gaussians=1).build(4, 3, seed=1)
-    return Eyes(backbone, Dreamer(memory, Scale(torch.zeros(4), torch.ones(4), torch.ones(4), 1.0)), sees)
+    return FeatureExtractor(backbone, Dreamer(memory, Scale(torch.zeros(4), torch.ones(4), torch.ones(4), 1.0)), sees)
 
 
 def ring(radius: float, n: int = 120) -> Track:
     angles = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return Track.from_centre_line(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1))
-
-
-def test_pictures_shrink_as_those_that_were_recorded() -> None:
-    pictures = torch.randint(0, 256, (3, 96, 96, 3), dtype=torch.uint8, generator=rng())
-    assert torch.equal(shrink(pictures), observer.shrink(pictures))
 
 
 def test_roads_are_those_of_the_package() -> None:
@@ -131,40 +125,40 @@ def test_imitation_finds_a_linear_expert(hidden: int) -> None:
         fit(inputs[:0], wanted[:0], FitOptions(), rng())
 
 
-def test_eyes_follow_as_the_dreamer_observes() -> None:
-    both, alone = eyes(), eyes("latent")
+def test_features_follow_as_the_dreamer_observes() -> None:
+    both, alone = extractor(), extractor("latent")
     pictures = torch.randint(0, 256, (4, 1, 96, 96, 3), dtype=torch.uint8, generator=rng())
     actions = torch.rand(3, 1, 3, generator=rng())
-    seen = [both.look(pictures[0])]
+    seen = [both.extract(pictures[0])]
     for picture, action in zip(pictures[1:], actions, strict=True):
-        both.remember(action)
-        seen.append(both.look(picture))
-    latents = torch.stack([alone.look(picture) for picture in pictures])
-    assert (alone.inputs, both.inputs) == (4, 10)
+        both.update(action)
+        seen.append(both.extract(picture))
+    latents = torch.stack([alone.extract(picture) for picture in pictures])
+    assert (alone.features, both.features) == (4, 10)
     torch.testing.assert_close(torch.stack(seen)[:, :, :4], latents)
     state, _ = both._dreamer.observe(latents, actions)
     torch.testing.assert_close(seen[-1][:, 4:], state.state)
     both.reset(2)
-    assert both.look(pictures[0].repeat(2, 1, 1, 1))[:, 4:].abs().max() == 0
+    assert both.extract(pictures[0].repeat(2, 1, 1, 1))[:, 4:].abs().max() == 0
 
 
 def test_a_state_that_is_a_map_is_no_input() -> None:
     memory = MemoryConfig(core=GRUConfig(width=MOST_SEEN + 1), gaussians=1).build(4, 3, seed=1)
     dreamer = Dreamer(memory, Scale(torch.zeros(4), torch.ones(4), torch.ones(4), 1.0))
     with pytest.raises(ValueError, match="4,097 numbers, too many to be seen: take latents alone"):
-        Eyes(eyes()._backbone, dreamer, "both")
+        FeatureExtractor(extractor()._backbone, dreamer, "both")
 
 
 def test_who_drives_and_what_is_recorded() -> None:
     engine = CarEngine(2, action_repeat=2, max_frames=20, zoom_in=True)
     still = lambda seen: torch.zeros(len(seen), 2)  # noqa: E731
-    driven = drive(eyes("latent"), still, ROADS, engine, Teaching(torch.tensor([True, False])))
+    driven = drive(extractor("latent"), still, ROADS, engine, Teaching(torch.tensor([True, False])))
     assert driven.frames.tolist() == [20, 20]
     assert driven.inputs.shape == (20, 4)
     assert driven.wanted.shape == (20, 2)
     assert (driven.wanted[:, 1] > 0.3).all(), "from rest, the expert wants gas for both"
     assert float(engine.agent_position[0, 3]) > 10 > float(engine.agent_position[1, 3])
-    unrecorded = drive(eyes("latent"), still, ROADS, engine)
+    unrecorded = drive(extractor("latent"), still, ROADS, engine)
     assert len(unrecorded.inputs) == len(unrecorded.wanted) == 0
     assert float(unrecorded.returns[1]) == pytest.approx(float(driven.returns[1]))
 
@@ -172,7 +166,7 @@ def test_who_drives_and_what_is_recorded() -> None:
 def test_a_lost_drive_is_not_recorded_further() -> None:
     engine = CarEngine(2, action_repeat=10, max_frames=1000, zoom_in=True)
     left = lambda seen: torch.tensor([[-0.5, 0.4]]).repeat(len(seen), 1)  # noqa: E731
-    driven = drive(eyes("latent"), left, ROADS, engine, Teaching(torch.tensor([False, False])))
+    driven = drive(extractor("latent"), left, ROADS, engine, Teaching(torch.tensor([False, False])))
     assert (driven.frames < 500).all()
     assert (driven.frames > 100).all()
     assert len(driven.inputs) == int(driven.frames.sum()) // 10
@@ -181,7 +175,9 @@ def test_a_lost_drive_is_not_recorded_further() -> None:
 def test_the_best_round_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     returns, drivers = iter([50.0, 10.0, 30.0, 20.0]), []
 
-    def played(eyes: Eyes, steer: Any, levels: PackageRoads, engine: CarEngine, teaching: Teaching, _: None) -> Drives:
+    def played(
+        _extractor: FeatureExtractor, steer: Any, levels: PackageRoads, engine: CarEngine, teaching: Teaching, _: None
+    ) -> Drives:
         drivers.append(steer)
         assert teaching.drives.tolist() == [len(drivers) == 1] * 2
         n = torch.full((2,), next(returns))
@@ -189,7 +185,7 @@ def test_the_best_round_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         return Drives(n, n.long(), n > 0, seen, seen[:, :2] * 0.1)
 
     monkeypatch.setattr(dagger, "drive", played)
-    found = imitate_expert(eyes(), CarEngine, DaggerOptions(rounds=3, cars=2, fit=FitOptions(hidden=0)), 1)
+    found = imitate_expert(extractor(), CarEngine, DaggerOptions(rounds=3, cars=2, fit=FitOptions(hidden=0)), 1)
     assert found.returns == [50, 10, 30, 20]
     assert found.controller is drivers[2]
     assert found.steps == 160
@@ -217,7 +213,7 @@ def test_candidates_are_affine_maps_on_the_same_roads(monkeypatch: pytest.Monkey
     seen = torch.randn(4, 4, generator=rng())
     torch.testing.assert_close(changed(seen), base(seen) * torch.tensor([2.0, 1.0]) + torch.tensor([0.0, 0.5]))
 
-    def played(eyes: Eyes, steer: Any, levels: PackageRoads, engine: Any) -> Drives:
+    def played(_extractor: FeatureExtractor, steer: Any, levels: PackageRoads, engine: Any) -> Drives:
         assert levels.seed[:2].tolist() == levels.seed[2:].tolist()
         outputs: Tensor = steer(seen)
         torch.testing.assert_close(outputs, torch.cat([base(seen[:2]), changed(seen[2:])]))
@@ -226,7 +222,7 @@ def test_candidates_are_affine_maps_on_the_same_roads(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(evolution, "drive", played)
     with torch.no_grad():
-        found = returns_of([base, changed], eyes("latent"), CarEngine(4), 1, "test", 0)
+        found = returns_of([base, changed], extractor("latent"), CarEngine(4), 1, "test", 0)
     assert found.tolist() == [1.5, 7.0]
 
 
@@ -238,8 +234,8 @@ def test_an_evolution_that_brings_nothing_is_dropped(better: bool, monkeypatch: 
 
     monkeypatch.setattr(evolution, "returns_of", judged)
     base, options = Controller(4, 0, rng()), EvolutionOptions(generations=3, population=4, judged=1)
-    found, history = evolve_outputs(base, eyes("latent"), CarEngine, options, seed=1)
+    found, history = evolve_outputs(base, extractor("latent"), CarEngine, options, seed=1)
     assert len(history) == 3
     assert (float(found.gain[0, 0]) > 1) == better
     assert (found is base) == (not better)
-    assert evolve_outputs(base, eyes("latent"), CarEngine, EvolutionOptions(), seed=1) == (base, [])
+    assert evolve_outputs(base, extractor("latent"), CarEngine, EvolutionOptions(), seed=1) == (base, [])

@@ -92,20 +92,44 @@ def episodes() -> list[LatentEpisode]:
 def test_dreams_begin_where_episodes_were_observed_from_their_beginning() -> None:
     _, dreamer = parts()
     known = episodes()
-    found = recorded_starts(dreamer, known, torch.Generator().manual_seed(1), moments=4, most=12)
-    # of nine steps: after 1, 3, 5 and 7; the short episode has the first two only
-    assert len(found.latent) == 3 + 3 + 2 + 2
+    found = recorded_starts(dreamer, known, torch.Generator().manual_seed(1), most=40, beginnings=0.25)
+    assert found.latent.shape == (40, LATENTS)
+    beginnings = found.state.abs().sum(1) == 0
+    assert 10 <= int(beginnings.sum()) <= 20, "a quarter, and who was to begin at the first step by chance"
+    assert beginnings[: int(beginnings.sum())].all()
+    first = dreamer.clip(dreamer.scale.normalise(torch.stack([each.mean[0] for each in known])))
+    assert all((first == latent).all(1).any() for latent in found.latent[beginnings])
+    # every step of the three episodes but the last, after which nothing comes
     expected = [
         dreamer.observe(each.mean[: time + 1, None], each.actions[:time, None])[0]
-        for time in (1, 3, 5, 7)
         for each in known
-        if len(each) >= time
+        for time in range(1, len(each))
     ]
-    states = torch.cat([each.state for each in expected])
-    for state in found.state:
-        assert float((states - state).abs().sum(1).min()) < 1e-5
+    states, latents = torch.cat([each.state for each in expected]), torch.cat([each.latent for each in expected])
+    rows = []
+    for state, latent in zip(found.state[~beginnings], found.latent[~beginnings], strict=True):
+        rows.append(int((states - state).abs().sum(1).argmin()))
+        torch.testing.assert_close(states[rows[-1]], state)
+        torch.testing.assert_close(latents[rows[-1]], latent)
+    assert len(set(rows)) > 8, "all along the episodes"
     with pytest.raises(ValueError, match="there is no episode with a step"):
         recorded_starts(dreamer, [], torch.Generator())
+
+
+def test_inputs_are_standardised_by_those_of_recorded_steps() -> None:
+    inside = dream()
+    student = LatentPPOConfig(hidden=8).build(inside.observation_space, inside.action_space, 1, "standard")
+    network: Any = student.network
+    inputs = torch.tensor([[0.0] * 9, [4.0] * 8 + [0.0]])
+    network.standardise(inputs)
+    torch.testing.assert_close(network.spread[:8], torch.full((8,), 8.0**0.5 + 0.01))
+    prepared = network.prepare({"latent": torch.stack([inputs, inputs * 99])}, torch.zeros(2, 2))
+    assert prepared.shape == (1, 4, 9)
+    torch.testing.assert_close(prepared[0, 0], torch.tensor([-2 / (8**0.5 + 0.01)] * 8 + [0.0]))
+    assert float(prepared.max()) == 10.0, "clipped"
+    again = LatentPPOConfig(hidden=8).build(inside.observation_space, inside.action_space, 2, "other")
+    again.load_state_dict(student.state_dict())
+    assert torch.equal(again.network.mean, network.mean), "kept with the weights"  # type: ignore[arg-type]
 
 
 def dream(n: int = 3) -> LatentDream:

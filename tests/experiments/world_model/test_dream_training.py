@@ -54,20 +54,21 @@ def test_one_command_trains_and_tests_both(world: WorldModelRun, capsys: pytest.
     assert main(["world", "dream-train", str(world.path), *ARGUMENTS]) == 0
     said = capsys.readouterr().out
     assert "result.json" in said
-    found: dict[str, Any] = json.loads((world.path / "dream-train" / "result.json").read_text())
+    found: dict[str, Any] = json.loads((world.path / "dream-train" / "seed-1" / "result.json").read_text())
     assert found["decisions"] == 96
     assert found["sees"] == "both"
     assert set(found["tests"]) == {"untrained", "dream", "environment"}
     assert all(len(each["returns"]) == 3 for each in found["tests"].values())
-    before = (world.path / "dream-train" / "student-dream.safetensors").read_bytes()
+    before = (world.path / "dream-train" / "seed-1" / "student-dream.safetensors").read_bytes()
     # whatever is there is kept; what is missing is made again, to the same numbers
     del found["tests"]["environment"]
-    (world.path / "dream-train" / "result.json").write_text(json.dumps(found))
+    (world.path / "dream-train" / "seed-1" / "result.json").write_text(json.dumps(found))
     again = DreamTraining(WorldModelRun(world.path), SMALL).run()
-    assert (world.path / "dream-train" / "student-dream.safetensors").read_bytes() == before
+    assert (world.path / "dream-train" / "seed-1" / "student-dream.safetensors").read_bytes() == before
     assert set(again["tests"]) == {"untrained", "dream", "environment"}
-    with pytest.raises(RunError, match="was made with other options: use the same, or remove"):
-        DreamTraining(WorldModelRun(world.path), replace(SMALL, seed=9))
+    with pytest.raises(RunError, match=r"was made with other options: use the same, or remove .*seed-1 to begin anew"):
+        DreamTraining(WorldModelRun(world.path), replace(SMALL, hidden=9))
+    assert DreamTraining(WorldModelRun(world.path), replace(SMALL, seed=9)).folder.name == "seed-9"
 
 
 @pytest.mark.parametrize("place", ["dream", "environment"])
@@ -100,7 +101,7 @@ def test_a_training_that_is_killed_continues_bit_for_bit(world: WorldModelRun, t
 
 
 def test_messages(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="decisions must be at least those of one rollout, 16 x 250, got 10"):
+    with pytest.raises(ValueError, match="decisions must be at least those of one rollout, 64 x 128, got 10"):
         DreamTrainOptions(decisions=10)
     with pytest.raises(ValueError, match="sees must be auto or latent or both, got 'all'"):
         DreamTrainOptions(sees="all")  # type: ignore[arg-type]
