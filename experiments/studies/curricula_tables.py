@@ -49,6 +49,7 @@ def collect(study: Study, out: Path) -> None:
                 for suite in (result, *result.get("also", ())):
                     for row in suite["levels"]:
                         kept = {name: row[name] for name in ("level", "episodes", "solved", "return_mean")}
+                        kept["returns"] = " ".join(f"{each:.2f}" for each in row.get("returns", ()))
                         runs.append(
                             known | spent | {"suite": suite["suite"], "metric": suite["summary"]["metric"]} | kept
                         )
@@ -109,6 +110,7 @@ def comparison(rows: Rows, study: Study, budget: str, suite: str | None = None) 
                         "episodes": int(row["episodes"]),
                         "solved": float(row["solved"]),
                         "return_mean": float(row["return_mean"]),
+                        "returns": [float(each) for each in row.get("returns", "").split()],
                     }
                     for row in mine
                 ]
@@ -123,8 +125,9 @@ def page(study: Study, rows: Rows, risks: Rows) -> str:
     parts = [f"# {study.about}\n"]
     parts.append(
         f"Made by `python -m clutr.experiments.studies.curricula_tables {study.path.name}` from the CSV files "
-        + "beside it; `study.yaml` is the whole configuration. Solve rates in per cent, with 95 % bootstrap intervals "
-        + "over seeds and their episodes.\n"
+        + "beside it; `study.yaml` is the whole configuration. Solve rates in per cent, or returns where roads are "
+        + "driven, with 95 % bootstrap intervals over seeds and their episodes; of one seed over its episodes alone, "
+        + "which says nothing about other seeds.\n"
     )
     for budget in by_size(study):
         words = (

@@ -32,7 +32,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state, save_state, write_atomically
 from clutr.experiments.studies.model_cards import models_page
 from clutr.experiments.training.manifolds import manifold_path
-from clutr.experiments.training.presets import PRESETS, manifold_experiment
+from clutr.experiments.training.presets import PRESETS, manifold_experiment, manifold_presets
 from clutr.experiments.world_model import config as world_config
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, backbone_path, memory_path
@@ -214,9 +214,14 @@ def _same_manifold(experiment: Experiment, names: Iterable[str]) -> str:
 
 def command_of(preset: str, experiment: Experiment, steps: int) -> str:
     """The command that trains an experiment: the preset, and every option in which the two differ."""
-    before, after = (_flat(to_plain(each)) for each in (PRESETS[preset], replace(experiment, total_steps=steps)))
+    begins, base = [f"clutr train {preset} --seed {experiment.seed}"], PRESETS[preset]
+    if experiment.manifold != base.manifold:
+        known = manifold_presets(DOMAINS.name_of(type(experiment.domain)))
+        begins += [f"--manifold {name}" for name, manifold in known.items() if manifold == experiment.manifold][:1]
+        base = replace(base, manifold=experiment.manifold)
+    before, after = (_flat(to_plain(each)) for each in (base, replace(experiment, total_steps=steps)))
     options = [f"--{option.replace('_', '-')} {value}" for option, value in after.items() if before[option] != value]
-    return " ".join([f"clutr train {preset} --seed {experiment.seed}", *(o for o in options if o[:7] != "--seed ")])
+    return " ".join([*begins, *(o for o in options if o[:7] != "--seed ")])
 
 
 def _flat(plain: Mapping[str, Any], path: str = "") -> dict[str, Any]:

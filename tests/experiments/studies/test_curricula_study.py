@@ -176,3 +176,18 @@ def test_milestones_rise_and_stay_below_the_whole(tmp_path: Path, wrong: str) ->
     with pytest.raises(RunError, match=r"milestones rise and stay below steps \(512\), not \[") as said:
         Study.read(tmp_path / "study.yaml")
     assert wrong in str(said.value)
+
+
+def test_returns_of_one_seed_have_the_interval_of_its_episodes(study: tuple[Study, Path]) -> None:
+    found, _ = study
+    known = {"method": "dr", "seed": "1", "budget": "steps", "steps": "9", "metric": "return", "suite": "small"}
+    row = known | {"level": "a", "episodes": "4", "solved": "0", "return_mean": "25.0"}
+    with_episodes = comparison([row | {"returns": "10 20 30 40"}], found, "steps")
+    without = comparison([row], found, "steps")  # as files were written before
+    assert with_episodes is not None
+    assert without is not None
+    mean, alone = with_episodes.methods[0].mean, without.methods[0].mean
+    assert mean.value == alone.value == 25
+    assert 10 <= mean.low < 20
+    assert 30 < mean.high <= 40
+    assert alone.low == alone.high

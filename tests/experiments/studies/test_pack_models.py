@@ -180,6 +180,10 @@ def test_the_command_on_a_card_has_every_option_that_differs() -> None:
     chosen = override(PRESETS["maze-dr"], student={"shards": 1}, evaluate_every=7, seed=3)
     told = command_of("maze-dr", chosen, 4_096)
     assert told == "clutr train maze-dr --seed 3 --student.shards 1 --total-steps 4096 --evaluate-every 7"
+    recurrent = override(PRESETS["maze-clutr"], manifold="recurrent")
+    assert (
+        command_of("maze-clutr", recurrent, 9) == "clutr train maze-clutr --seed 1 --manifold recurrent --total-steps 9"
+    )
 
 
 def test_halves_become_floats_again_and_nothing_else_changes() -> None:
