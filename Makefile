@@ -11,7 +11,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	# screenshots of the live page, where a browser is found, are left for whoever wants to look at them
-	CLUTR_SCREENSHOTS=$${CLUTR_SCREENSHOTS:-build/screenshots} $(BIN)/python -m pytest --numprocesses $${TEST_JOBS:-auto} --dist loadgroup --no-loadscope-reorder
+	CLUTR_SCREENSHOTS=$${CLUTR_SCREENSHOTS:-build/screenshots} $(BIN)/python -m pytest --numprocesses $${TEST_JOBS:-auto} --dist loadscope --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import hypothesis
@@ -60,22 +60,30 @@ LONGEST_FIRST = (
 """Files and folders that take long, or wait for something: the last process would be alone with one of them."""
 
 
-def _group(item: pytest.Item) -> str:
+def _group(nodeid: str) -> str:
     """The file of a test, or the folder whose files stay together."""
-    folder = item.path.parent.relative_to(item.config.rootpath).as_posix()
-    return folder if folder in TOGETHER else item.path.relative_to(item.config.rootpath).as_posix()
+    file = PurePosixPath(nodeid.partition("::")[0])
+    return next((folder for folder in TOGETHER if file.parent == PurePosixPath(folder)), file.as_posix())
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest. `make test` gives each file, or folder of `TOGETHER`, to one process."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadscope` gives each file, or folder of `TOGETHER`, to one process, which makes what they share once.
+
+    A scope of our own, since groups by mark (`loadgroup`) do nothing under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415  # only where tests run side by side
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    groups = [_group(item) for item in items]
-    if config.pluginmanager.hasplugin("xdist"):
-        for item, group in zip(items, groups, strict=True):
-            item.add_marker(pytest.mark.xdist_group(group))
-    order = dict(zip(items, groups, strict=True))
-    items.sort(key=lambda item: places.get(Path(order[item]).name, len(places)))
+    items.sort(key=lambda item: places.get(PurePosixPath(_group(item.nodeid)).name, len(places)))
 
 
 @pytest.hookimpl(tryfirst=True)
