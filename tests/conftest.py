@@ -80,6 +80,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByGroup(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
+_processes: dict[str, set[str]] = {}
+"""Which processes had tests of each group."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _processes.setdefault(_group(report.nodeid), set()).add(getattr(report, "worker_id", ""))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Groups that are torn apart fail nothing, but each process makes their fixtures: it went unnoticed once."""
+    torn = [group for group, processes in _processes.items() if len(processes) > 1]
+    if torn and session.config.getoption("dist", "no") == "loadscope":
+        print(f"\nmore than one process had tests of: {', '.join(torn)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
