@@ -57,7 +57,6 @@ ROWS: dict[str, dict[str, PPOOptions]] = {
         "width 64, one pass, eight steps, 1e-3": replace(_NARROW, epochs=1, minibatches=8, learning_rate=1e-3),
         "published": PPOConfig(),
         "two epochs, eight steps a pass, 7e-4, rollouts of 128": replace(_PRESET, rollout_steps=128),
-        "two epochs, eight steps a pass, 7e-4, discount 0.995": replace(_PRESET, discount=0.995),
         "two epochs, eight steps a pass, 7e-4, entropy 0.03": replace(_PRESET, entropy_coefficient=0.03),
         "two epochs, eight steps a pass, 7e-4, entropy 0.1": replace(_PRESET, entropy_coefficient=0.1),
     },
