@@ -63,7 +63,8 @@ LONGEST_FIRST = (
 def _group(nodeid: str) -> str:
     """The file of a test, or the folder whose files stay together."""
     file = PurePosixPath(nodeid.partition("::")[0])
-    return next((folder for folder in TOGETHER if file.parent == PurePosixPath(folder)), file.as_posix())
+    folder = file.parent.as_posix()
+    return folder if folder in TOGETHER else file.as_posix()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -89,7 +90,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Groups that are torn apart fail nothing, but each process makes their fixtures: it went unnoticed once."""
+    """Tests of a torn group pass, but each process makes their fixtures: it went unnoticed once."""
     torn = [group for group, processes in _processes.items() if len(processes) > 1]
     if torn and session.config.getoption("dist", "no") == "loadscope":
         print(f"\nmore than one process had tests of: {', '.join(torn)}")
