@@ -11,6 +11,9 @@ from torch import Tensor
 from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.registry import Registry
 
+SCORE_DISCOUNT = 0.995
+"""Gamma of `discounted_return`: that of the published students in mazes (arXiv 2110.02439, 2505.20659)."""
+
 
 @dataclass
 class Trajectories:
@@ -70,8 +73,14 @@ class Trajectories:
                 "negative_value_loss": self.advantages.clamp(max=0).neg().mean(0),
                 "signed_value_loss": self.advantages.mean(0),
                 "mean_value": self.values.mean(0),
+                "discounted_return": self._discounted_return(number == 0),
             },
         )
+
+    def _discounted_return(self, first: Tensor) -> Tensor:
+        """Discounted sum of the rewards at the steps `first` `[T, N]` bool, all from the rollout's start on. `[N]`."""
+        steps = torch.arange(len(first), device=first.device, dtype=torch.float32)
+        return torch.where(first, self.rewards, 0.0).float().T @ SCORE_DISCOUNT**steps
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,8 @@ class EpisodeStatistics:
     scores: dict[str, Tensor]
     """Statistics of the value function over all steps of the rollout, by name: means of |A| (`value_l1`), of max(A, 0)
     (`positive_value_loss`), of max(-A, 0) (`negative_value_loss`), of A (`signed_value_loss`; arXiv 2110.02439, section
-    4) and of V (`mean_value`), for generalised advantages A."""
+    4) and of V (`mean_value`), for generalised advantages A. And `discounted_return`: the mean return of the first
+    episodes, discounted by `SCORE_DISCOUNT`."""
 
 
 class Policy(Protocol):

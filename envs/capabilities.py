@@ -202,8 +202,13 @@ class RenderingEngine(Engine, Protocol):
 class OptimalReturn(Domain, Protocol):
     """Optimal returns: what the exact regret is measured against."""
 
-    def optimal_return(self, levels: LevelBatch) -> Tensor:
-        """The undiscounted return of the best episode that is possible from each level's start, `[B]` float32."""
+    def optimal_return(self, levels: LevelBatch, discount: float = 1.0) -> Tensor:
+        """The return of the best episode that is possible from each level's start, `[B]` float32.
+
+        Args:
+            levels: B levels.
+            discount: gamma; the reward of the episode's first step is not discounted.
+        """
         ...
 
 

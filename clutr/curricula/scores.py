@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from clutr.agents.student import EpisodeStatistics
+from clutr.agents.student import SCORE_DISCOUNT, EpisodeStatistics
 from clutr.envs.capabilities import OptimalReturn, require
 from clutr.envs.domain import Domain, LevelBatch
 
@@ -23,7 +23,7 @@ class Played(NamedTuple):
     best_return: Tensor
     """`[B]`: the best return of any episode that the student ever finished on the level; 0 where none."""
     optimal_return: Tensor | None
-    """`[B]`: the best return that is possible, in domains that can compute it."""
+    """`[B]`: the best return that is possible, in domains that can compute it; discounted for `discounted_regret`."""
 
 
 def value_l1(played: Played) -> Tensor:
@@ -75,6 +75,17 @@ def regret(played: Played) -> Tensor:
     return played.optimal_return - played.statistics.mean_return
 
 
+def discounted_regret(played: Played) -> Tensor:
+    """Optimal minus mean discounted return, as in the released code of NCC (arXiv 2505.20659). `[B]`.
+
+    Of two levels that are not solved, it prefers the one whose goal is nearer, more than `regret` does. The release
+    adds up whole rollouts, in which a level that is solved at once is solved again and again; here only first episodes
+    count.
+    """
+    assert played.optimal_return is not None
+    return played.optimal_return - played.statistics.scores["discounted_return"]
+
+
 SCORES: dict[str, Callable[[Played], Tensor]] = {
     "value_l1": value_l1,
     "positive_value_loss": positive_value_loss,
@@ -84,8 +95,12 @@ SCORES: dict[str, Callable[[Played], Tensor]] = {
     "learnability": learnability,
     "return_variance": return_variance,
     "regret": regret,
+    "discounted_regret": discounted_regret,
 }
 """Scores by name."""
+
+_DISCOUNTS = {"regret": 1.0, "discounted_regret": SCORE_DISCOUNT}
+"""Of the optimal return, for the scores that need it."""
 
 
 def require_score(name: str) -> None:
@@ -99,7 +114,7 @@ class Scorer:
 
     Args:
         name: one of `SCORES`.
-        domain: of the levels; `regret` needs its optimal returns.
+        domain: of the levels; `regret` and `discounted_regret` need its optimal returns.
 
     Raises:
         ValueError: if the score needs the optimal return and the domain cannot compute it.
@@ -107,9 +122,10 @@ class Scorer:
 
     def __init__(self, name: str, domain: Domain) -> None:
         self._score = SCORES[name]
-        self._optimum = require(domain, OptimalReturn, "the score 'regret'") if name == "regret" else None
+        self._discount = _DISCOUNTS.get(name, 1.0)
+        self._optimum = require(domain, OptimalReturn, f"the score {name!r}") if name in _DISCOUNTS else None
 
     def __call__(self, levels: LevelBatch, statistics: EpisodeStatistics, best_return: Tensor) -> Tensor:
         """Scores `[B]` of B levels from what a student did on them, and its best returns there ever."""
-        optimum = None if self._optimum is None else self._optimum.optimal_return(levels)
+        optimum = None if self._optimum is None else self._optimum.optimal_return(levels, self._discount)
         return self._score(Played(statistics, best_return, optimum))

@@ -240,14 +240,15 @@ class MazeDomain:
             "solvable": (path >= 0).float(),
         }
 
-    def optimal_return(self, levels: LevelBatch) -> Tensor:
+    def optimal_return(self, levels: LevelBatch, discount: float = 1.0) -> Tensor:
         """The return of the fewest actions to the goal, turns counted; 0 where they are more than `max_steps` or none.
 
-        `[B]` float32. Raises `ValueError` for a goal, an agent or a heading that is not in its range.
+        `[B]` float32, discounted by `discount` for each action but the first. Raises `ValueError` for a goal, an agent
+        or a heading that is not in its range.
         """
         steps = actions_to_goal(self._own(levels))
         # in the engine's order of operations, so that an episode can attain it to the last digit
-        bonus = 1 - 0.9 * (steps.double() / self.max_steps)
+        bonus = (1 - 0.9 * (steps.double() / self.max_steps)) * discount ** (steps - 1).clamp(min=0).double()
         return torch.where((steps >= 0) & (steps <= self.max_steps), bonus, 0.0).float()
 
     def render(self, levels: LevelBatch) -> Tensor:

@@ -118,10 +118,10 @@ MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "parallel-plr": RobustPLRConfig(replacement=False, parallel=True),
     "accel": ACCELConfig(replacement=False),
     "parallel-accel": ACCELConfig(replacement=False, parallel=True),
-    "traced": TRACEDConfig(replacement=False, start="simple"),
+    "traced": TRACEDConfig(replacement=False),
     "pace": PACEConfig(),
     "sfl": SFLConfig(),
-    "ncc": NCCConfig(score="regret", learning_rate=0.005, entropy=0.032, adaptive=True),
+    "ncc": NCCConfig(score="discounted_regret", learning_rate=0.005, entropy=0.032, adaptive=True),
     "alp-gmm": ALPGMMConfig(),
 }
 """Curricula of mazes that need no task manifold, as published but for what `docs/method.md` says of replay and NCC."""

@@ -10,8 +10,9 @@ from clutr.agents.student import Trajectories
 
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
     """The statistics of one environment, by going through its steps."""
-    episodes, total, length = [], 0.0, 0
+    episodes, total, length, discounted = [], 0.0, 0, 0.0
     for reward, dones, success in zip(rewards, done, solved, strict=True):
+        discounted += 0.0 if episodes else 0.995**length * reward
         total, length = total + reward, length + 1
         if dones:
             episodes.append((total, length, success))
@@ -24,6 +25,7 @@ def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> di
         "solved": float(first[2]),
         "episodes": finished,
         "length": first[1],
+        "discounted_return": discounted,
     }
 
 
@@ -42,4 +44,5 @@ def test_statistics_are_those_of_counting(steps: int, envs: int, ends: float, se
     for env in range(envs):
         expected = one_by_one(rewards[:, env].tolist(), done[:, env].tolist(), solved[:, env].tolist())
         for name, value in expected.items():
-            assert float(getattr(found, name)[env]) == pytest.approx(value, abs=1e-4), name
+            column = found.scores[name] if name in found.scores else getattr(found, name)
+            assert float(column[env]) == pytest.approx(value, abs=1e-4), name

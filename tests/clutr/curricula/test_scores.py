@@ -26,6 +26,7 @@ STATISTICS = EpisodeStatistics(
         "negative_value_loss": torch.tensor([0.2, 0.1, 0.0]),
         "signed_value_loss": torch.tensor([0.1, -0.1, 0.2]),
         "mean_value": torch.tensor([0.5, 1.0, 0.25]),
+        "discounted_return": torch.tensor([0.15, 0.8, 0.0]),
     },
 )
 PLAYED = Played(STATISTICS, torch.tensor([0.85, 0.9, 0.0]), torch.tensor([0.95, 0.9, 0.0]))
@@ -42,6 +43,7 @@ PLAYED = Played(STATISTICS, torch.tensor([0.85, 0.9, 0.0]), torch.tensor([0.95, 
         ("learnability", [0.1875, 0.0, 0.0]),
         ("return_variance", [0.12, 0.0, 0.0]),
         ("regret", [0.75, 0.0, 0.0]),
+        ("discounted_regret", [0.8, 0.1, 0.0]),
     ],
 )
 def test_scores_by_hand(name: str, expected: list[float]) -> None:
@@ -49,7 +51,7 @@ def test_scores_by_hand(name: str, expected: list[float]) -> None:
 
 
 def test_all_scores_are_tested() -> None:
-    assert len(SCORES) == 8
+    assert len(SCORES) == 9
 
 
 def test_an_unknown_score_is_named() -> None:
@@ -78,6 +80,19 @@ def test_regret_is_measured_against_the_shortest_path() -> None:
     torch.testing.assert_close(score, torch.tensor([0.44]))
 
 
+def test_discounted_regret_counts_a_far_goal_less() -> None:
+    domain = MazeDomain(height=1, width=5, max_obstacles=0, max_steps=10)
+    near, far = parse("#######\n#..>.G#\n#######"), parse("#######\n#>...G#\n#######")
+    levels = type(near).concatenate([near, far])
+    nothing: dict[str, Any] = {
+        name: torch.zeros(2) if isinstance(value, Tensor) else {each: torch.zeros(2) for each in value}
+        for name, value in vars(STATISTICS).items()
+    }
+    score = Scorer("discounted_regret", domain)(levels, EpisodeStatistics(**nothing), torch.zeros(2))
+    # two and four steps ahead, of which the first is not discounted
+    torch.testing.assert_close(score, torch.tensor([0.995 * 0.82, 0.995**3 * 0.64]))
+
+
 def test_value_statistics_of_a_rollout_by_hand() -> None:
     """Two environments, three steps; the first finishes episodes with returns 1 and 3, the second's is cut."""
     done = torch.tensor([[True, False], [False, False], [True, False]])
@@ -102,6 +117,8 @@ def test_value_statistics_of_a_rollout_by_hand() -> None:
         "negative_value_loss": [2 / 3, 0.0],
         "signed_value_loss": [-0.5 / 3, 2.0],
         "mean_value": [3.0, 0.0],
+        # the first episode alone: one step, and three of which each later one counts .995 times as much
+        "discounted_return": [1.0, 1 + 0.995 + 0.995**2],
     }
     assert set(found.scores) == set(expected)
     for name, values in expected.items():

@@ -91,6 +91,7 @@ def test_turns_count_so_that_fewest_moves_are_not_always_best() -> None:
     # down the stairs nine moves and at least seven turns; over the top eleven moves and three turns
     assert shortest_paths(level).tolist() == [9]
     assert domain_of(level).optimal_return(level).tolist() == [pytest.approx(1 - 0.9 * 14 / 250)]
+    assert domain_of(level).optimal_return(level, 0.9).tolist() == [pytest.approx(0.9**13 * (1 - 0.9 * 14 / 250))]
 
 
 def test_the_step_limit_is_inclusive() -> None:
