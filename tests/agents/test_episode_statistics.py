@@ -10,7 +10,8 @@ from clutr.agents.student import Trajectories
 
 def one_by_one(rewards: list[float], done: list[bool], solved: list[bool]) -> dict[str, float]:
     """The statistics of one environment, by going through its steps."""
-    episodes, total, length, discounted = [], 0.0, 0, 0.0
+    episodes: list[tuple[float, int, bool]] = []
+    total, length, discounted = 0.0, 0, 0.0
     for reward, dones, success in zip(rewards, done, solved, strict=True):
         discounted += 0.0 if episodes else 0.995**length * reward
         total, length = total + reward, length + 1
