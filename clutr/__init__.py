@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     )
     from clutr.experiments.config import Experiment
     from clutr.experiments.storage import RunError
-    from clutr.experiments.training.presets import PRESETS, preset
+    from clutr.experiments.training.lookup import preset
+    from clutr.experiments.training.presets import PRESETS
     from clutr.manifold.base import MANIFOLDS
 
 __version__ = "0.1.0"

@@ -38,7 +38,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.training import manifolds as manifold_files
 from clutr.experiments.training.extend import extend
-from clutr.experiments.training.presets import entry, manifold_experiment, named_experiment, override
+from clutr.experiments.training.lookup import entry, manifold_experiment, named_experiment, override
 from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.trackers import Tracker, trackers_of
 from clutr.experiments.training.train import train as train_run

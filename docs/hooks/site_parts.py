@@ -17,7 +17,8 @@ import site_results as results
 from clutr.agents.student import STUDENTS
 from clutr.curricula.base import CURRICULA
 from clutr.envs.registry import Registry
-from clutr.experiments.training.presets import PRESETS, manifold_presets
+from clutr.experiments.training.lookup import manifold_presets
+from clutr.experiments.training.presets import PRESETS
 from clutr.manifold.base import MANIFOLDS
 from clutr.world_model.backbones.base import BACKBONES
 from clutr.world_model.cores.base import CORES

@@ -150,7 +150,7 @@ def _named(option: str, command: str) -> tuple[str, ...]:
     """What an option of `GIVEN_FIRST` can be called, if the command has it."""
     import clutr
     from clutr.agents.backend import BACKENDS
-    from clutr.experiments.training.presets import manifold_presets
+    from clutr.experiments.training.lookup import manifold_presets
     from clutr.experiments.world_model.config import WORLD_PRESETS
     from clutr.world_model.backbones.base import BACKBONES
     from clutr.world_model.cores.base import CORES

@@ -44,7 +44,7 @@ def pretrain(args: Arguments) -> None:
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.plots.manifold_health import health_table
     from clutr.experiments.training import manifolds as manifold_files
-    from clutr.experiments.training.presets import manifold_experiment, manifold_presets
+    from clutr.experiments.training.lookup import manifold_experiment, manifold_presets
     from clutr.experiments.training.threads import use_threads
 
     name = choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "pretrain", args)
@@ -77,7 +77,7 @@ def pretrain(args: Arguments) -> None:
 def train(args: Arguments) -> None:
     """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden."""
     import clutr
-    from clutr.experiments.training.presets import is_file, named_experiment
+    from clutr.experiments.training.lookup import is_file, named_experiment
 
     if not args or not is_file(args[0]):
         choose("preset", clutr.PRESETS, preset_in_words, "train", args)
@@ -119,7 +119,7 @@ def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", lis
 
     With `--backend NAME`, `--runners 8` is read as `--backend.runners 8`, and so are the others in `SHORT`.
     """
-    from clutr.experiments.training.presets import override
+    from clutr.experiments.training.lookup import override
 
     rest = list(args)
     for part in ("manifold", "student", "backend"):

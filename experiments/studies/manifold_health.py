@@ -17,8 +17,8 @@ import torch
 
 from clutr.experiments.benchmarks.measurement import describe_machine
 from clutr.experiments.storage import load_state, save_state
+from clutr.experiments.training.lookup import manifold_experiment
 from clutr.experiments.training.manifolds import manifold_cache
-from clutr.experiments.training.presets import manifold_experiment
 from clutr.manifold.base import MANIFOLDS
 from clutr.manifold.pretrain import NetworkPretraining
 

@@ -31,8 +31,9 @@ from clutr.experiments.reports.world_model_report import evaluate_world_model
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state, save_state, write_atomically
 from clutr.experiments.studies.model_cards import models_page
+from clutr.experiments.training.lookup import manifold_experiment, manifold_presets
 from clutr.experiments.training.manifolds import manifold_path
-from clutr.experiments.training.presets import PRESETS, manifold_experiment, manifold_presets
+from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model import config as world_config
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, backbone_path, memory_path

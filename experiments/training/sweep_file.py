@@ -14,7 +14,7 @@ from clutr.envs.registry import no_such
 from clutr.experiments.config import Experiment, from_plain, to_plain
 from clutr.experiments.plain_config import options_in, read_text
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.presets import named_experiment, override
+from clutr.experiments.training.lookup import named_experiment, override
 
 FIELDS = ("base", "options", "grid", "random", "count", "seed", "seeds")
 RANGES = ("uniform", "log", "integer")

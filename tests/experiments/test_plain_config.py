@@ -18,7 +18,8 @@ from clutr.experiments import config
 from clutr.experiments.config import from_yaml, to_plain, to_yaml
 from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.presets import PRESETS, override
+from clutr.experiments.training.lookup import override
+from clutr.experiments.training.presets import PRESETS
 from clutr.experiments.world_model import config as world_config
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.world_model.backbones.base import BACKBONES

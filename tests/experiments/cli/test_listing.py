@@ -8,7 +8,7 @@ import pytest
 
 import clutr
 from clutr.experiments.cli.main import main
-from clutr.experiments.training.presets import override
+from clutr.experiments.training.lookup import override
 from clutr.experiments.world_model.config import from_yaml
 
 Capture = pytest.CaptureFixture[str]

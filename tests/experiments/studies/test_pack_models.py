@@ -16,7 +16,8 @@ from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.studies import pack_models
 from clutr.experiments.studies.model_cards import models_page
 from clutr.experiments.studies.pack_models import Recipe, command_of
-from clutr.experiments.training.presets import PRESETS, override
+from clutr.experiments.training.lookup import override
+from clutr.experiments.training.presets import PRESETS
 
 RECIPES = {
     "maze-tiny@best": Recipe("manifold", "maze/debug"),

@@ -8,7 +8,7 @@ import pytest
 import clutr
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.presets import override
+from clutr.experiments.training.lookup import override
 
 
 @pytest.fixture(scope="module")
