@@ -97,7 +97,8 @@ RECURRENT_CAR_STUDENT = RecurrentPixelPPOConfig(
 
 MAZE_CURRICULA: dict[str, CurriculumConfig] = {
     "dr": DomainRandomisationConfig(),
-    "dr-matched": MatchedRandomisationConfig(property="wall_count", least=12, most=28),
+    # as many obstacles as uniform points of `MANIFOLD_PRESETS["fast"]` have: nine in ten between 31 and 50
+    "dr-matched": MatchedRandomisationConfig(property="wall_count", least=31, most=50),
     "minimax": MinimaxConfig(),
     "paired": PAIREDConfig(),
     "flexible-paired": FlexiblePAIREDConfig(),
