@@ -1,10 +1,14 @@
 """One Ray cluster for all tests of this folder, and a second machine behind a cable where one can be made."""
 
+import importlib
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+import ray_copies
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
 
@@ -22,6 +27,8 @@ NEAR_ADDRESS, FAR_ADDRESS = "10.213.77.1", "10.213.77.2"
 CPUS_NEAR, CPUS_FAR = 4, 3
 """What Ray is told. A runner of three processors has a machine for itself, with room for others on the near one."""
 OPTIONS: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "include_log_monitor": False}
+WANTED = ("clutr.agents.pixel_ppo", "clutr.envs.car.engine", "pandas", "pyarrow", "jsonschema", "pydantic", "rich")
+"""What workers of this machine begin with. Those of the far one are Ray's own, and import it themselves."""
 
 _held = ExitStack()
 """What ends with the last test of this folder: idle processes of Ray would take time from other files' tests."""
@@ -91,15 +98,36 @@ def _cable() -> Iterator[str]:
 
 
 @contextmanager
-def _cluster() -> Iterator[Machine]:
-    import ray  # noqa: PLC0415
-    from ray.cluster_utils import Cluster  # noqa: PLC0415
+def _copies() -> Iterator[dict[str, str]]:
+    """Have this machine's workers be copies of this process: yields the options of a node that asks for them."""
+    if sys.platform != "linux" or "ray" in sys.modules:
+        yield {}
+        return
+    for name in WANTED:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/copies")
+        listener.listen()
+        server = multiprocessing.get_context("fork").Process(target=ray_copies.serve, args=(listener,), daemon=True)
+        server.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ray_copies.ADDRESS, f"{folder}/copies")
+            yield {"setup_worker_path": ray_copies.__file__}
+        server.kill()
+        server.join()
 
-    with _cable() as no_cable:
+
+@contextmanager
+def _cluster() -> Iterator[Machine]:
+    with _cable() as no_cable, _copies() as options:
+        import ray  # noqa: PLC0415
+        from ray.cluster_utils import Cluster  # noqa: PLC0415
+
         address = {} if no_cable else {"node_ip_address": NEAR_ADDRESS}
         with patiently():
             cluster = Cluster(
-                initialize_head=True, head_node_args={"num_cpus": CPUS_NEAR, "no_monitor": True, **OPTIONS, **address}
+                initialize_head=True,
+                head_node_args={"num_cpus": CPUS_NEAR, "no_monitor": True, **OPTIONS, **address, **options},
             )
         try:
             ray.init(address=cluster.address, namespace="tests", log_to_driver=False)
