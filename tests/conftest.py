@@ -140,14 +140,14 @@ def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where suites are only played, not tested, mazes end after 40 steps: nobody there solves them, or is asked to.
+    """Where suites are only played, not tested, mazes end after 16 steps: nobody there solves them, or is asked to.
 
     Where manifolds are only used there, few tasks measure their health.
     """
     make = suites._engines
 
     def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:
-        return make(size, min(max_steps, 40), *rest, **options)
+        return make(size, min(max_steps, 16), *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door", "tests/test_pages_run"))

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,21 +18,26 @@ PATIENCE = 300.0
 
 def _play(folder: Path, command: list[str]) -> None:
     os.chdir(folder)
-    with (folder / ".log").open("w") as log:
+    with (folder / ".log").open("w") as log, (folder / ".errors").open("w") as errors:
         os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        sys.stdout, sys.stderr = log, log
+        os.dup2(errors.fileno(), 2)
+        sys.stdout, sys.stderr = log, errors
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        status = main(command)
+        try:
+            status = main(command)
+        except BaseException:
+            traceback.print_exc()
+            status = 1
         log.flush()
-    os._exit(status)
+        errors.flush()
+        os._exit(status)
 
 
 class Command:
-    """A command of `clutr` that runs in a folder, in another process. What it prints is kept there as `.log`."""
+    """A command of `clutr` that runs in a folder, in another process, where `.log` and `.errors` keep its output."""
 
     def __init__(self, folder: Path, command: list[str]) -> None:
-        self.log = folder / ".log"
+        self.log, self.errors = folder / ".log", folder / ".errors"
         self.process = multiprocessing.get_context("fork").Process(target=_play, args=(folder, command))
         self.process.start()
 
@@ -43,15 +49,19 @@ class Command:
         """
         self.process.join(min(seconds, PATIENCE))
         if self.process.is_alive():
-            assert seconds < PATIENCE, f"it hangs:\n{self.log.read_text()}"
+            assert seconds < PATIENCE, f"it hangs:\n{self.said()}"
             self.process.kill()
             self.process.join()
-        assert self.process.exitcode in (0, -signal.SIGKILL), self.log.read_text()
+        assert self.process.exitcode in (0, -signal.SIGKILL), self.said()
         return self.process.exitcode == 0
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
         """Wait until something is ready, or it has ended."""
         deadline = time.monotonic() + PATIENCE
         while self.process.is_alive() and not ready():
-            assert time.monotonic() < deadline, f"it hangs:\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"it hangs:\n{self.said()}"
             self.process.join(0.002)
+
+    def said(self) -> str:
+        """What it has printed, errors last."""
+        return self.log.read_text() + self.errors.read_text()

@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import Command
 
 from clutr.experiments.benchmarks import maze_engine
 from clutr.experiments.benchmarks.measurement import Measurement
@@ -176,35 +176,22 @@ def test_resume_of_a_finished_run_trains_nothing(room: Path, clutr: Run) -> None
     assert (run / "metrics.csv").read_bytes() == before
 
 
-def start(*args: str | Path, encoding: str = "utf-8") -> "subprocess.Popen[str]":
-    code = "import sys; from clutr.experiments.cli.main import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": encoding},
-    )
-
-
 def test_interrupt_stops_cleanly_and_no_two_processes_train_one_run(tmp_path: Path, clutr: Run, refused: Run) -> None:
     run = tmp_path / "long"
-    process = start("train", "maze-dr-debug", "--total-steps", "1000000000", "--evaluate-every", "0", "--run", run)
+    options = ["--total-steps", "1000000000", "--evaluate-every", "0", "--run", str(run)]
+    training = Command(tmp_path, ["train", "maze-dr-debug", *options])
     try:
-        deadline = time.monotonic() + 300
-        while not (run / "metrics.csv").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline, "it does not begin"
-            time.sleep(0.02)
+        training.wait_until((run / "metrics.csv").exists)
+        assert training.process.is_alive(), training.said()
         assert "another process is training" in refused("resume", run)
-        process.send_signal(signal.SIGINT)
-        printed, errors = process.communicate(timeout=300)
+        os.kill(training.process.pid or 0, signal.SIGINT)
+        assert training.wait()
     finally:
-        process.kill()
-    assert process.returncode == 0, errors
+        training.process.kill()
+    printed = training.log.read_text()
     assert "stopping after this update" in printed
     assert f"stopped: `clutr resume {run}` continues" in printed
-    assert errors == ""
+    assert training.errors.read_text() == ""
     played = RunDirectory(run).metrics()
     state, problems = RunDirectory(run).load_checkpoint()
     assert state is not None
@@ -386,7 +373,9 @@ def test_what_cannot_be_done_to_a_run(room: Path, refused: Run, tmp_path: Path) 
 
 
 def test_parser_errors_are_one_line_where_the_output_is_ascii_alone() -> None:
-    process = start("eval", "run", "--fast", encoding="ascii")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert errors == "clutr: Unrecognized options: --fast (`clutr eval --help` tells more)\n"
+    code = "import sys; from clutr.experiments.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "eval", "run", "--fast"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr == "clutr: Unrecognized options: --fast (`clutr eval --help` tells more)\n"

@@ -1,5 +1,6 @@
 """Completion in a shell, lists as wide as the terminal, and colours where they belong."""
 
+import multiprocessing
 import os
 import pty
 import re
@@ -133,9 +134,22 @@ def test_colours_stay_where_they_belong(environment: dict[str, str], coloured: b
     assert bool(re.search(rb"\x1b\[[\d;]*m", said)) == coloured
 
 
-def test_a_pipe_gets_no_colours() -> None:
-    code = "from clutr.experiments.cli.main import main; main(['list', 'domains'])"
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
-    assert b"maze" in done.stdout
-    assert b"\x1b" not in done.stdout + done.stderr
+def _print_to(pipe: int) -> None:
+    os.dup2(pipe, 1)
+    os.dup2(pipe, 2)
+    with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
+        main(["list", "domains"])
+
+
+def test_a_pipe_gets_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    ours, theirs = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=_print_to, args=(theirs,))
+    process.start()
+    os.close(theirs)
+    with open(ours, "rb") as pipe:  # noqa: PTH123
+        said = pipe.read()
+    process.join()
+    assert process.exitcode == 0
+    assert b"maze" in said
+    assert b"\x1b" not in said

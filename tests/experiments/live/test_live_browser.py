@@ -164,7 +164,8 @@ def test_a_run_that_cannot_be_opened_stops_nobody(page: Page) -> None:
 @pytest.mark.parametrize("width", [390, 768, 1440])
 def test_axe_finds_nothing_serious(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    found = []
+    Axe().run(page, "head")  # which leaves its script on the page
+    axe, found = Axe(axe_script="0"), []
     for tab in page.get_by_role("tab").all():
         name = tab.inner_text()
         if name.startswith("Probes"):  # a page of its own, in a frame
@@ -173,7 +174,7 @@ def test_axe_finds_nothing_serious(page: Page, width: int) -> None:
         rest(page)
         found += [
             f"{name}: {each['id']} {each['nodes'][0]['html'][:200]}"
-            for each in Axe().run(page).response["violations"]
+            for each in axe.run(page).response["violations"]
             if each["impact"] in ("serious", "critical")
         ]
     assert found == []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from clutr.world_model.dream import Dreamer
 from clutr.world_model.memory import MemoryConfig, Scale
 
 SMALL = ProbeOptions(
-    past=5, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
-    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3, frames_back=3,
+    past=4, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
+    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3, frames_back=2,
 )  # fmt: skip
 PANELS = (
     "trust", "checks", "situations", "seen", "features", "pixels", "past", "interventions", "risk", "state", "latents",
@@ -84,7 +85,7 @@ def _check_what_if(sections: Any) -> None:
     assert sections["interventions"][1]["moved"].shape[-3:] == (64, 64, 3)
     past, maps = sections["past_pixels"]
     assert past["length"] == SMALL.frames_back
-    assert maps["map/the reward/occlusion"].shape == (SMALL.pictured, 3, 64, 64)
+    assert maps["map/the reward/occlusion"].shape == (SMALL.pictured, SMALL.frames_back, 64, 64)
     assert "why_empty" in sections["risk"][0], "six steps from two wheels on the road are too few"
 
 
@@ -117,6 +118,16 @@ def test_a_page_without_marks_is_not_renewed() -> None:
         renewed("a page", "new")
 
 
+@pytest.fixture(scope="module")
+def few_mazes(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
+    """A recording and its backbone, without a memory."""
+    small = RecordOptions(episodes=48, num_envs=16, length=12)
+    parts = replace(WORLD_PRESETS["maze-debug"], record=small, backbone=PPCAConfig(latents=5))
+    run = WorldModelRun.create(tmp_path_factory.mktemp("few") / "mazes", parts)
+    fit_backbone(run, record(run))
+    return run
+
+
 def _flags() -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in vars(SMALL).items() if value != ""]
 
@@ -128,11 +139,10 @@ def _flags() -> list[str]:
         (LMUConfig(width=8, channels=3, order=4, window=6), "recall"),
     ],
 )
-def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Path) -> None:
-    preset = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=48, num_envs=16, length=12))
-    parts = replace(preset, backbone=PPCAConfig(latents=5), memory=MemoryConfig(core=core, gaussians=1))
-    run = WorldModelRun.create(tmp_path, parts)
-    dataset = record(run)
+def test_other_cores_have_other_explanations(core: Any, extra: str, few_mazes: WorldModelRun, tmp_path: Path) -> None:
+    run = WorldModelRun.create(tmp_path, replace(few_mazes.experiment, memory=MemoryConfig(core=core, gaussians=1)))
+    shutil.copytree(few_mazes.path, run.path, ignore=shutil.ignore_patterns("world.yaml"), dirs_exist_ok=True)
+    dataset = run.dataset()
     train_memories(run, dataset, fit_backbone(run, dataset))
     told: list[str] = []
 
@@ -148,7 +158,7 @@ def test_other_cores_have_other_explanations(core: Any, extra: str, tmp_path: Pa
     assert "layer-wise relevance" not in methods
     assert ("attention" in methods) == (extra == "attention")
     assert ("recall" in values) == (extra == "recall")
-    assert arrays["by_lag/the reward/occlusion"].shape == (5,)
+    assert arrays["by_lag/the reward/occlusion"].shape == (SMALL.past,)
     assert build_probe_page(run).exists()
 
 
@@ -192,11 +202,9 @@ def test_sanity_checks_by_hand() -> None:
     assert "a control, which ought to fail" in sanity_checks_panel(sections, "run").body
 
 
-def test_an_untrained_model_passes_nothing(tmp_path: Path) -> None:
-    preset = WORLD_PRESETS["maze-debug"]
-    run = WorldModelRun.create(tmp_path, replace(preset, backbone=PPCAConfig(latents=5)))
-    dataset = record(run)
-    backbone = fit_backbone(run, dataset)
+def test_an_untrained_model_passes_nothing(few_mazes: WorldModelRun) -> None:
+    run, dataset = few_mazes, few_mazes.dataset()
+    backbone = fit_backbone(run, dataset)  # which was done
     seen = encoded(dataset, backbone, "train")
     scale = Scale.of(
         *(torch.cat([getattr(each, name) for each in seen]) for name in ("mean", "log_variance", "rewards"))

@@ -1,6 +1,7 @@
 import json
+import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.maze.level import MazeLevels
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation_files import KeptEvaluation
+from clutr.experiments.plots import curves
 from clutr.experiments.reports.report_data import method_labels, recorded_episodes
 from clutr.experiments.reports.run_report import build_comparison, build_report, report_html
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
@@ -20,6 +22,26 @@ from clutr.experiments.storage import RunError
 
 HOSTILE = "<script>alert(1)</script>"
 DOMAIN = MazeDomain(height=5, width=6, max_obstacles=6)
+
+
+_drawn: dict[bytes, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def _each_chart_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of these tests have the same curves, and drawing takes most of a report's time."""
+
+    def kept(draw: Callable[..., str]) -> Callable[..., str]:
+        def drawn(*arguments: Any) -> str:
+            key = pickle.dumps((draw.__name__, arguments))
+            if key not in _drawn:
+                _drawn[key] = draw(*arguments)
+            return _drawn[key]
+
+        return drawn
+
+    for draw in (curves._chart, curves._method_chart):
+        monkeypatch.setattr(curves, draw.__name__, kept(draw))
 
 
 class FakeRun:
@@ -152,7 +174,9 @@ def test_report_is_one_file_that_needs_nothing_else(run: FakeRun) -> None:
 
 
 def test_report_depends_on_the_run_alone(run: FakeRun) -> None:
-    assert report_html(run.directory) == report_html(run.directory)
+    first = report_html(run.directory)
+    _drawn.clear()
+    assert report_html(run.directory) == first
 
 
 def test_hostile_names_are_only_text(run: FakeRun) -> None:

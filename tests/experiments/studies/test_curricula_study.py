@@ -2,6 +2,7 @@
 
 import csv
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,7 @@ def test_all_runs_reach_a_milestone_before_any_goes_on(tmp_path: Path, monkeypat
         return _Done()
 
     monkeypatch.setattr(subprocess, "Popen", trained_here)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     train_all(study, out, list(study.methods), None, 1, until=256)
     whole = [("dr", 1), ("plr", 1), ("dr", 2), ("plr", 2)]
     assert begun == [(*run, "steps-256") for run in whole]
