@@ -183,7 +183,7 @@ def test_the_published_curricula_are_registered() -> None:
 def test_proposals_and_scores_are_well_formed(name: str, n: int) -> None:
     curriculum, outcomes = build(name), generator(7)
     assert len(set(curriculum.students)) == len(curriculum.students) >= 1
-    for _ in range(24 // n):
+    for _ in range({1: 14, 6: 4}[n]):
         proposal = curriculum.propose(n)
         batch = len(proposal.levels)
         assert isinstance(proposal.levels, Cells)
@@ -227,17 +227,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(name: str) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_a_restored_curriculum_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
     original, outcomes = build(name), generator(7)
-    run(original, 7, outcomes)
+    run(original, 5, outcomes)
     path = tmp_path / "curriculum.safetensors"
     save_state(path, original.state_dict())
     outcomes_state = outcomes.get_state()
-    expected = run(original, 7, outcomes)
+    expected = run(original, 4, outcomes)
 
     restored = build(name, seed=99)  # so that whatever the state lacks, differs
     run(restored, 1, generator(8))
     restored.load_state_dict(load_state(path))
     outcomes.set_state(outcomes_state)
-    assert run(restored, 7, outcomes) == expected
+    assert run(restored, 4, outcomes) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,8 +26,8 @@ def latents(manifold: Manifold, n: int) -> torch.Tensor:
 
 
 def test_every_latent_is_a_valid_level(pair: tuple[Manifold, Manifold]) -> None:
-    levels = pair[0].decode(latents(pair[0], 300))
-    assert len(levels) == 300
+    levels = pair[0].decode(latents(pair[0], 100))
+    assert len(levels) == 100
     if isinstance(levels, MazeLevels):
         levels.check()
     assert len(pair[0].decode(latents(pair[0], 3)[:0])) == 0
@@ -35,10 +35,10 @@ def test_every_latent_is_a_valid_level(pair: tuple[Manifold, Manifold]) -> None:
 
 def test_decoding_is_deterministic_and_knows_no_company(pair: tuple[Manifold, Manifold]) -> None:
     manifold = pair[0]
-    points = latents(manifold, 150)
+    points = latents(manifold, 50)
     keys = manifold.decode(points).key()
     assert manifold.decode(points).key() == keys
-    assert manifold.decode(points[100:101]).key() == keys[100:101]
+    assert manifold.decode(points[40:41]).key() == keys[40:41]
     assert manifold.decode(points.flip(0)).key() == keys[::-1]
 
 

@@ -28,12 +28,12 @@ CHECKPOINT = 3
 
 EXPERIMENTS: dict[str, Experiment] = {
     "maze": Experiment(
-        domain=MazeDomain(height=5, width=5, max_obstacles=6, max_steps=10),
+        domain=MazeDomain(height=5, width=5, max_obstacles=6, max_steps=5),
         curriculum=CURRICULA["dr"](),
-        student=PPOConfig(rollout_steps=12, hidden=8, head=8, torso="symbols", torso_width=8, epochs=1),
+        student=PPOConfig(rollout_steps=6, hidden=8, head=8, torso="symbols", torso_width=8, epochs=1),
         manifold=MANIFOLD,
         num_envs=4,
-        total_steps=UPDATES * 4 * 12,
+        total_steps=UPDATES * 4 * 6,
         evaluate_every=0,
         checkpoint_every=CHECKPOINT,
         record_every=2,
@@ -55,7 +55,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 EXPERIMENTS["maze with sb3-dqn"] = replace(
     EXPERIMENTS["maze"],
     student=SB3DQNConfig(
-        rollout_steps=12, hidden=8, buffer_size=100, learning_starts=20, batch_size=8, steps_per_gradient=16
+        rollout_steps=6, hidden=8, buffer_size=100, learning_starts=20, batch_size=8, steps_per_gradient=8
     ),
 )
 

@@ -14,18 +14,18 @@ from clutr.envs.domain import DOMAINS, Domain
 from clutr.experiments.storage import load_state, save_state
 
 SMALL: dict[str, dict[str, Any]] = {
-    "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 10},
+    "maze": {"height": 5, "width": 5, "max_obstacles": 6, "max_steps": 5},
     "car": {"max_frames": 40},
 }
 """Options of domains whose defaults would take long, or end no episode within the few steps played here."""
 SMALL_STUDENT = {
-    "rollout_steps": 12, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
-    "learning_starts": 15, "buffer_size": 64, "batch_size": 8, "steps_per_gradient": 12,
+    "rollout_steps": 6, "hidden": 8, "head": 4, "minibatches": 2, "epochs": 2, "features": 8, "memory": 8,
+    "learning_starts": 15, "buffer_size": 64, "batch_size": 8, "steps_per_gradient": 6,
 }  # fmt: skip
 """Options that, where a student has them, make it quick."""
 LIGHT = {"pixel-ppo": {"torso": "light"}, "recurrent-pixel-ppo": {"torso": "light"}}
 """More of them, by student."""
-ENVS, STEPS = 4, 12
+ENVS, STEPS = 4, 6
 PAIRS = [(student, domain) for student in STUDENTS for domain in DOMAINS]
 REFUSAL = "this student (sees|takes) .*, not "
 
@@ -139,7 +139,7 @@ def test_learning_depends_on_the_seed_alone(pair: tuple[str, Domain]) -> None:
     first = train(make(name, domain), domain, 2)
     torch.manual_seed(2)
     assert train(make(name, domain), domain, 2) == first
-    assert train(make(name, domain, seed=2), domain, 2) != first
+    assert train(make(name, domain, seed=2), domain, 1) != first[:1]
 
 
 def test_state_continues_bit_for_bit(pair: tuple[str, Domain], tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def test_solvable_levels_are_the_default() -> None:
 def test_messages() -> None:
     with pytest.raises(ValueError, match=r"least must be at most most \(1\), got 2"):
         MatchedRandomisationConfig(least=2, most=1)
+    small = Context(MazeDomain(height=4, width=4, max_obstacles=3), 1)
     with pytest.raises(ValueError, match="property must be one of wall_count, path_length, solvable, got 'size'"):
-        MatchedRandomisationConfig(property="size").build(CONTEXT).propose(4)
-    with pytest.raises(ValueError, match="of 4,000 random levels only 0 have a wall_count from 51 to 60"):
-        MatchedRandomisationConfig(property="wall_count", least=51, most=60).build(CONTEXT).propose(4)
+        MatchedRandomisationConfig(property="size").build(small).propose(4)
+    with pytest.raises(ValueError, match="of 4,000 random levels only 0 have a wall_count from 4 to 9"):
+        MatchedRandomisationConfig(property="wall_count", least=4, most=9).build(small).propose(4)

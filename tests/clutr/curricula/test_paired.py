@@ -82,7 +82,7 @@ def test_the_network_on_a_road() -> None:
     assert sum(p.numel() for p in designer.parameters()) == convs + step + heads
 
 
-ROADS = PAIREDConfig(noise=4, network="convolutional", mask_used=True, learning_rate=0.01)
+ROADS = PAIREDConfig(noise=4, network="convolutional", mask_used=True, learning_rate=0.02)
 
 
 def test_masked_cells_are_written_once() -> None:
@@ -120,10 +120,10 @@ def test_a_road_teacher_learns_without_memory() -> None:
     """Rewarded for points in the upper half of the grid: with twelve of fifty cells it can have all of them there."""
     teacher = curriculum(ROADS, CarDomain())
     fractions = []
-    for _ in range(40):
-        proposal = teacher.propose(16)
+    for _ in range(25):
+        proposal = teacher.propose(8)
         earned = (teacher._pending._batch.actions < 50).float().mean(0)  # type: ignore[union-attr]
-        teacher.observe(outcome(proposal, torch.zeros(16), earned))
+        teacher.observe(outcome(proposal, torch.zeros(8), earned))
         fractions.append(float(earned.mean()))
     assert sum(fractions[:3]) / 3 < 0.6
     assert sum(fractions[-5:]) / 5 > 0.8
@@ -245,11 +245,9 @@ def test_update_equals_a_naive_implementation() -> None:
 
 def test_learns_to_write_what_is_rewarded() -> None:
     """Reward: the fraction of tokens in the first row of the grid, a third by chance."""
-    teacher = curriculum(PAIREDConfig(noise=3, filters=2, recurrent=8, learning_rate=0.01))
-    fractions = [
-        float(reward_with(teacher, lambda tokens: (tokens <= 4).float().mean(1))[0].mean()) for _ in range(120)
-    ]
-    assert sum(fractions[:3]) / 3 < 0.5
+    teacher = curriculum(PAIREDConfig(noise=3, filters=2, recurrent=8, learning_rate=0.03))
+    fractions = [float(reward_with(teacher, lambda tokens: (tokens <= 4).float().mean(1))[0].mean()) for _ in range(50)]
+    assert fractions[0] < 0.5
     assert sum(fractions[-5:]) / 5 > 0.85
 
 

@@ -65,19 +65,19 @@ def test_a_short_training_uses_the_latent() -> None:
     config = RecurrentVAEConfig(
         latent=16,
         embedding=16,
-        encoder=48,
-        decoder=64,
-        iterations=600,
+        encoder=32,
+        decoder=48,
+        iterations=350,
         batch_size=64,
-        learning_rate=1e-2,
-        kl_middle=200,
-        kl_width=60,
+        learning_rate=2e-2,
+        kl_middle=120,
+        kl_width=35,
     )
-    health = pretrain(config, DOMAIN, 1).health()
+    health = pretrain(config, MazeDomain(height=3, width=3, max_obstacles=3), 1).health()
     assert not health["collapsed"]
     assert health["active_dimensions"] >= 8
     assert health["kl"] > 3
-    assert health["recovery"]["set_recall"] > 0.45  # guessing finds a quarter
+    assert health["recovery"]["set_recall"] > 0.6  # guessing finds less than half
 
 
 @pytest.mark.parametrize(

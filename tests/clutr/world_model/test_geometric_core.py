@@ -169,7 +169,7 @@ def test_it_learns_its_motion_and_then_dreams_the_pattern_on() -> None:
     memory = MemoryConfig(core=GeometricConfig(**MAZE), gaussians=1).build(25, 1, seed=1)
     train, valid = [episode(seed) for seed in range(12)], [episode(100 + seed) for seed in range(4)]
     options = MemoryTrainingOptions(
-        epochs=8, streams=4, length=10, learning_rate=1e-2, imagination_steps=5, sample=False, random_offsets=True
+        epochs=4, streams=4, length=10, learning_rate=2e-2, imagination_steps=5, sample=False, random_offsets=True
     )
     run = MemoryTraining(memory, options, train, valid, seed=1)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from functools import cache
 
 import pytest
 import torch
@@ -83,10 +84,16 @@ def training(options: MemoryTrainingOptions = OPTIONS, model: Memory | None = No
     return MemoryTraining(model or memory(), options, EPISODES, VALID, seed=3)
 
 
-def test_it_learns_the_dynamics_the_reward_and_the_end() -> None:
+@cache
+def trained() -> MemoryTraining:
+    """The same for all tests, which leave it as it is."""
     run = training()
     run.run()
-    first, last = run.history[0], run.history[-1]
+    return run
+
+
+def test_it_learns_the_dynamics_the_reward_and_the_end() -> None:
+    first, *_, last = trained().history
     assert last["valid_nll"] < first["valid_nll"] - 0.5
     assert last["valid_reward"] < 0.2 < first["valid_reward"], "the reward is the next latent, known from the last"
     assert last["valid_termination"] < 0.2
@@ -102,9 +109,7 @@ def test_it_stops_early_and_keeps_the_best_weights() -> None:
 
 
 def test_an_interrupted_training_continues_bit_for_bit() -> None:
-    whole = training()
-    whole.run()
-    parted = training()
+    whole, parted = trained(), training()
     for _ in range(5):
         parted.one_epoch()
     resumed = training()

@@ -64,7 +64,7 @@ def test_mostly_grass_is_decided_as_from_the_real_picture() -> None:
         ours.reset(road)
         real.reset(road)
         rng = np.random.default_rng(seed)
-        for _ in range(40):
+        for _ in range(20):
             action = torch.tensor([[rng.uniform(-1, 1), rng.uniform(0, 1), 0.0]])
             ours.step(action)
             green = real.step(action).observation["image"][0, :, :, 1].double().mean().item()

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from longer import examples
 
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels, empty_levels
@@ -25,6 +26,8 @@ def random_levels(n: int, height: int, width: int, rng: torch.Generator) -> Maze
     heading = torch.randint(4, (n,), generator=rng)
     return MazeLevels(walls.view(n, height, width), agent, heading, goal)
 
+
+STEPS = examples(200)
 
 # Inner sizes: outer ones are two more, so 6 to 51.
 CASES = [
@@ -63,11 +66,11 @@ def test_lockstep_with_minigrid(height: int, width: int, see_through_walls: bool
     resets = torch.arange(n) % 3 != 0
     observation = engine.reset(levels)
     seen: list[Any] = [real.reset()[0] for real in reals]
-    actions = torch.randint(7, (500, n), generator=rng)
+    actions = torch.randint(7, (STEPS, n), generator=rng)
     # Half of the other actions become forward, or agents would hardly leave their corner.
-    actions = torch.where((actions > 2) & (torch.rand(500, n, generator=rng) < 0.5), 2, actions)
+    actions = torch.where((actions > 2) & (torch.rand(STEPS, n, generator=rng) < 0.5), 2, actions)
     ends = torch.zeros(2, dtype=torch.int64)
-    for t in range(500):
+    for t in range(STEPS):
         assert np.array_equal(observation["image"].numpy(), np.stack([one["image"] for one in seen])), t
         assert observation["direction"].tolist() == [one["direction"] for one in seen]
         observation, reward, terminated, truncated = engine.step(actions[t])
