@@ -9,19 +9,19 @@ from clutr.agents.recurrent import LSTM
 STEPS, ENVS, INPUTS, HIDDEN = 9, 5, 4, 16
 
 
-def make(dtype: torch.dtype = torch.float64) -> LSTM:
+def make(dtype: torch.dtype = torch.float64, hidden: int = HIDDEN) -> LSTM:
     rng = torch.Generator().manual_seed(0)
-    layer = LSTM(INPUTS, HIDDEN, rng)
+    layer = LSTM(INPUTS, hidden, rng)
     for bias in (layer.bias_ih_l0, layer.bias_hh_l0):
         nn.init.normal_(bias, generator=rng)
     return layer.to(dtype)
 
 
-def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(dtype: torch.dtype = torch.float64, hidden: int = HIDDEN) -> tuple[Tensor, Tensor, Tensor]:
     rng = torch.Generator().manual_seed(1)
     x = torch.randn(STEPS, ENVS, INPUTS, generator=rng, dtype=dtype)
     episode_starts = torch.rand(STEPS, ENVS, generator=rng) < 0.3
-    state = torch.randn(ENVS, 2 * HIDDEN, generator=rng, dtype=dtype)
+    state = torch.randn(ENVS, 2 * hidden, generator=rng, dtype=dtype)
     return x, episode_starts, state
 
 
@@ -85,8 +85,8 @@ def test_equals_a_masked_loop_where_episodes_start_inside(dtype: torch.dtype) ->
 
 
 def test_gradients_numerically() -> None:
-    layer = make()
-    x, episode_starts, state = inputs()
+    layer = make(hidden=3)
+    x, episode_starts, state = inputs(hidden=3)
 
     def hiddens(x: Tensor, weight_ih: Tensor, weight_hh: Tensor) -> Tensor:
         layer_weights = {**dict(layer.named_parameters()), "weight_ih_l0": weight_ih, "weight_hh_l0": weight_hh}

@@ -32,7 +32,7 @@ from clutr.world_model.dream import Dreamer
 from clutr.world_model.memory import MemoryConfig, Scale
 
 SMALL = ProbeOptions(
-    past=4, predictions=4, pictured=2, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
+    past=4, predictions=4, pictured=1, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
     exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3, frames_back=2,
 )  # fmt: skip
 PANELS = (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from worlds import made
 from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, fit_backbone, load_world_model, train_memories
 from clutr.world_model.backbones.haar import HaarConfig
 from clutr.world_model.backbones.residual import ResidualConfig
@@ -80,7 +81,7 @@ def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core
     assert world.metrics["trained"]["history"]
 
 
-def test_other_parts_fit_in(tmp_path: Path) -> None:
+def test_other_parts_fit_in(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     parts = replace(
         WORLD_PRESETS["maze-debug"],
         backbone=ResidualConfig(base=HaarConfig(latents=12, levels=5), width=4, iterations=2, batch_size=4),
@@ -88,7 +89,8 @@ def test_other_parts_fit_in(tmp_path: Path) -> None:
     )
     run = WorldModelRun.create(tmp_path, parts)
     assert WorldModelRun(tmp_path).experiment == parts
-    train_memories(run, record(run), fit_backbone(run, run.dataset()))
+    shutil.copytree(made("maze-debug", tmp_path_factory).path / "recording", run.dataset_path)
+    train_memories(run, run.dataset(), fit_backbone(run, run.dataset()))
     assert load_world_model(run).dreamers["trained"].memory.latents == 12
 
 

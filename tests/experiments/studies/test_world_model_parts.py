@@ -1,10 +1,10 @@
 """The study of backbones and cores: its rows are whole, and its table says what was measured."""
 
-from pathlib import Path
+import pytest
+from worlds import made
 
 from clutr.experiments.studies.world_model_parts import SIZES, look, measure, rows, table
-from clutr.experiments.world_model.config import WORLD_PRESETS
-from clutr.experiments.world_model.run_directory import WorldModelRun, record
+from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.evaluation import EvaluationOptions
@@ -18,8 +18,8 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
     assert {"vae-32-gru", "vae-32-lmu", "vae-32-ssm", "vae-32-koopman", "vae-32-aaren"} <= set(found)
 
 
-def test_a_row_is_measured_and_told(tmp_path: Path) -> None:
-    dataset = record(WorldModelRun.create(tmp_path, WORLD_PRESETS["maze-debug"]))
+def test_a_row_is_measured_and_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    dataset = WorldModelRun(made("maze-debug", tmp_path_factory).path).dataset()
     options = EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 5))
     found = measure(GRUConfig(width=8), look(PPCAConfig(latents=6), dataset, 1), dataset, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
