@@ -99,7 +99,9 @@ def episodes_of_ones_own() -> dict[str, Any]:
     rng = np.random.default_rng(1)
     frames, actions = rng.integers(0, 255, (12, 64, 64, 3), dtype=np.uint8), np.zeros((11, 2), np.float32)
     return {
-        "env": gymnasium.make("clutr/Maze-v0", height=5, width=5, max_obstacles=3, render_mode="rgb_array"),
+        "env": gymnasium.make(
+            "clutr/Maze-v0", height=5, width=5, max_obstacles=3, max_steps=12, render_mode="rgb_array"
+        ),
         "policy": lambda _: int(rng.integers(3)),
         "frames": frames,
         "actions": actions,

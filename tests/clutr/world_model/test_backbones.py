@@ -280,7 +280,7 @@ def test_a_refined_picture_is_better_and_says_how_much_was_linear() -> None:
 
 
 def test_a_vae_learns() -> None:
-    config = VAEConfig(latents=4, channels=(8, 16), iterations=250, batch_size=32, learning_rate=3e-3)
+    config = VAEConfig(latents=4, channels=(8, 16), iterations=150, batch_size=32, learning_rate=3e-3)
     backbone = config.build(SIZE, 1)
     fitting = config.fitting(backbone, FRAMES, 1)
     first = fitting.step()
@@ -319,7 +319,7 @@ def test_messages() -> None:
 
 def test_the_residual_decoder_learns_at_its_default_step_size() -> None:
     """Steps that silence its units for good leave the picture as the transparent backbone draws it."""
-    config = ResidualConfig(base=PPCAConfig(latents=4), iterations=400, batch_size=16)
+    config = ResidualConfig(base=PPCAConfig(latents=4), iterations=200, batch_size=16)
     fitting = config.fitting(config.build(SIZE, 1), FRAMES, 1)
     fitting.run()
     assert fitting.metrics["mse"] < 0.95 * fitting.metrics["linear_mse"]
