@@ -59,8 +59,8 @@ def probed_world(maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("inspect") / "probed"
     shutil.copytree(maze_world.path, path)
     few = ProbeOptions(
-        past=5, predictions=4, pictured=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2, exponents=2,
-        steps=30, warm_up=5, starts=2, search=20, beyond=3, shuffles=4, frames_back=3,
+        past=3, predictions=2, pictured=1, moments=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
+        exponents=1, steps=12, warm_up=5, starts=2, search=20, beyond=3, shuffles=2, frames_back=2,
     )  # fmt: skip
     probe_world_model(WorldModelRun(path), few)
     return WorldModelRun(path)

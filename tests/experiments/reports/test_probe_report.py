@@ -121,8 +121,9 @@ def test_a_page_without_marks_is_not_renewed() -> None:
 @pytest.fixture(scope="module")
 def few_mazes(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     """A recording and its backbone, without a memory."""
-    small = RecordOptions(episodes=48, num_envs=16, length=12)
-    parts = replace(WORLD_PRESETS["maze-debug"], record=small, backbone=PPCAConfig(latents=5))
+    preset, small = WORLD_PRESETS["maze-debug"], RecordOptions(episodes=36, num_envs=12, length=12)
+    training = replace(preset.training, epochs=1)
+    parts = replace(preset, record=small, backbone=PPCAConfig(latents=5), training=training)
     run = WorldModelRun.create(tmp_path_factory.mktemp("few") / "mazes", parts)
     fit_backbone(run, record(run))
     return run
