@@ -33,7 +33,7 @@ def test_it_starts_exactly_uniform_whatever_the_noise() -> None:
     assert float(published.var()) < 0.065 < float(points.var()), "the published one is not: 1/12 is 0.083"
 
 
-def train(teacher: LatentBandit, noise: float, slope: float, updates: int = 120) -> dict[str, float]:
+def train(teacher: LatentBandit, noise: float, slope: float, updates: int = 80) -> dict[str, float]:
     """Rewards are `slope` times the mean coordinate, plus normal noise."""
     rng = torch.Generator().manual_seed(5)
     rewards, metrics = [], {}

@@ -121,12 +121,12 @@ def test_the_spectrum_of_tasks_by_hand() -> None:
     assert threshold == 0.3
 
 
-@pytest.mark.parametrize(("weight", "iterations", "predicted", "off"), [(1.5, 1_500, 16, 3), (3.5, 900, 0, 0)])
+@pytest.mark.parametrize(("weight", "iterations", "predicted", "off"), [(1.5, 750, 16, 3), (3.5, 450, 0, 0)])
 def test_a_linear_decoder_uses_as_many_latents_as_predicted(
     weight: float, iterations: int, predicted: int, off: int
 ) -> None:
     config = SetVAEConfig(
-        latent=30, hidden=8, refinements=0, iterations=iterations, batch_size=256, learning_rate=2e-2, kl_weight=weight
+        latent=30, hidden=8, refinements=0, iterations=iterations, batch_size=256, learning_rate=4e-2, kl_weight=weight
     )
     found = pretrain(config, MazeDomain(3, 3, 4), 1).health()
     assert abs(found["predicted_active_dimensions"] - predicted) <= 1
