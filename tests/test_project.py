@@ -70,6 +70,8 @@ PRIVATE_WORDS = ("tail_tokens", "boldness", "lapse", "Sight", "parcels", "bundle
 
 def test_private_words_do_not_come_back() -> None:
     for path in source_files():
+        if not any(word in path.read_text() for word in PRIVATE_WORDS):
+            continue  # tokens take longer to find
         with tokenize.open(path) as file:
             names = {token.string for token in tokenize.generate_tokens(file.readline) if token.type == tokenize.NAME}
         assert not names & set(PRIVATE_WORDS), path

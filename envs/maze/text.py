@@ -67,7 +67,7 @@ def _level(size: tuple[int, int], walls: list[bool], agent: int, heading: int, g
     """One level from plain values; `size` is width and height without the ring."""
     width, height = size
     return MazeLevels(
-        walls=torch.tensor(walls, dtype=torch.bool).view(1, height, width),
+        walls=torch.frombuffer(bytearray(walls), dtype=torch.bool).view(1, height, width),
         agent=torch.tensor([agent]),
         heading=torch.tensor([heading]),
         goal=torch.tensor([goal]),
