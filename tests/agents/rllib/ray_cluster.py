@@ -110,11 +110,13 @@ def _copies() -> Iterator[dict[str, str]]:
         listener.listen()
         server = multiprocessing.get_context("fork").Process(target=ray_copies.serve, args=(listener,), daemon=True)
         server.start()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(ray_copies.ADDRESS, f"{folder}/copies")
-            yield {"setup_worker_path": ray_copies.__file__}
-        server.kill()
-        server.join()
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(ray_copies.ADDRESS, f"{folder}/copies")
+                yield {"setup_worker_path": ray_copies.__file__}
+        finally:
+            server.kill()
+            server.join()
 
 
 @contextmanager

@@ -28,11 +28,16 @@ def ask() -> None:
 
 
 def serve(listener: socket.socket) -> None:
-    """Copy this process as often as it is asked to. Ends by a signal."""
+    """Copy this process as often as it is asked to, until it is killed or the tests' process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for the tests, which end this
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a copy that has ended
-    while True:
-        connection, _ = listener.accept()
+    tests = os.getppid()
+    listener.settimeout(5.0)
+    while os.getppid() == tests:
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         if os.fork() == 0:
             listener.close()
             _become(connection)
@@ -47,10 +52,8 @@ def _become(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     head, files, _, _ = socket.recv_fds(connection, 4, 3)
-    (size,), received = struct.unpack("!I", head), b""
-    while len(received) < size:
-        received += connection.recv(size - len(received))
-    arguments, environment, folder = json.loads(received)
+    (size,) = struct.unpack("!I", head)
+    arguments, environment, folder = json.loads(connection.recv(size, socket.MSG_WAITALL))
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
