@@ -89,7 +89,7 @@ _ELSEWHERE = {
     "PRESETS": "clutr.experiments.training.presets",
     "RunError": "clutr.experiments.storage",
     "STUDENTS": "clutr.agents.student",
-    "preset": "clutr.experiments.training.presets",
+    "preset": "clutr.experiments.training.lookup",
 }
 """Where names live that are not functions of `clutr.experiments.api`."""
 

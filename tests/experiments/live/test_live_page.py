@@ -269,7 +269,8 @@ def test_sanity_checks_are_those_of_the_probe_report(probed_world: WorldModelRun
     rows = {(row["target"], row["method"]): row for row in found["rows"] if row["of"] == "pixels"}
     row = rows["the reward", "occlusion"]
     outcome = "passed" if row["passed"] else "did not pass"
-    assert sanity_check_of(probed_world.path, "occlusion", "reward") == f"{outcome} its checks: {row['why']} (n = 2)"
+    told = f"{outcome} its checks: {row['why']} (n = {row['predictions']})"
+    assert sanity_check_of(probed_world.path, "occlusion", "reward") == told
     latent = next(target for target, _ in rows if "latent" in target).removeprefix("the change of ")
     assert "its checks" in sanity_check_of(probed_world.path, "integrated gradients", latent)
     asked = [re.fullmatch(r"(.+) (now|in 3 steps) \(R\^2 .+\)", target) for target, _ in rows]
