@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "unsupervised": {"supervision": 0.0, "decoder_joins": 0.0},
 }
 """Rows that differ from the preset `recurrent` in these options."""
-ABLATIONS = ["car-shuffled", "car-softmax", "car-unsupervised"]
+ABLATIONS = ["maze-shuffled", "car-shuffled", "car-softmax", "car-unsupervised"]
 """Two things differ between a hazard on sorted tasks and a softmax on shuffled ones, so a row between them has a
 softmax on sorted ones. The last row trains the map from the latent through the decoder alone."""
 SAVE_EVERY_SECONDS = 30.0
