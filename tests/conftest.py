@@ -9,14 +9,11 @@ from typing import Any
 
 import hypothesis
 import pytest
-import torch
 
-from clutr.envs.maze import suites
-from clutr.manifold import health
+# What takes long to import is imported in fixtures: the process that hands out the tests does without, and begins soon.
 
 # Their tensors are tiny, and threads that wait for each other would cost more than they give.
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
-torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The F1 circuits are no part of the project. Where a copy lies beside the repository, tests use it. Where there is none
 # and the variable is not set, those that need them are skipped: no test fetches anything.
@@ -120,9 +117,17 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores, since some tests wait for a machine that is cut off, or for a browser."""
+    """Two processes more than there are cores: one has Ray's tests and one the browser's, and both often wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1
+    return cores + len(TOGETHER)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Also where the environment asks for more."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -148,6 +153,9 @@ def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
 
     Where manifolds are only used there, few tasks measure their health.
     """
+    from clutr.envs.maze import suites  # noqa: PLC0415
+    from clutr.manifold import health  # noqa: PLC0415
+
     make = suites._engines
 
     def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:

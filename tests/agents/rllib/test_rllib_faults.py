@@ -135,7 +135,7 @@ def test_a_driver_killed_and_resumed(head: Machine, tmp_path: Path) -> None:
     experiment = Experiment(
         domain=MAZES,
         curriculum=PLRConfig(capacity=6, minimum_fill=0.5),
-        student=replace(RECURRENT, rollout_steps=400),
+        student=replace(RECURRENT, rollout_steps=100),
         backend=RLlibBackend(address=head.address, runners=1, cpus_per_runner=0.5),
         num_envs=4,
         total_steps=ENDLESS,
@@ -163,7 +163,7 @@ def test_a_driver_killed_and_resumed(head: Machine, tmp_path: Path) -> None:
         driver.wait()
     kept, _ = run.load_checkpoint()
     assert kept is not None
-    budget = (kept["update"] + 4) * 4 * 400
+    budget = (kept["update"] + 4) * 4 * 100
     config = run.path / "config.yaml"
     config.write_text(config.read_text().replace(f"total_steps: {ENDLESS}", f"total_steps: {budget}"))
     first = RunDirectory(run.path)

@@ -33,8 +33,9 @@ from clutr.experiments.live.sessions import (
     runs_in,
 )
 from clutr.experiments.live.world_model_session import WorldModelSession
+from clutr.experiments.plots.page import Panel
 from clutr.experiments.reports.probe_report import load_section
-from clutr.experiments.storage import RunError
+from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.probes.trust import LAST
 
@@ -326,6 +327,24 @@ def test_probes_that_cannot_be_shown_say_so(maze_world: WorldModelRun, tmp_path:
     assert not has_probes(session)
     assert "The probes cannot be shown" in probes_page(session)
     assert "holds no probe" in probes_page(session)
+
+
+def test_probes_are_drawn_anew_once_they_have_changed(
+    maze_world: WorldModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, drawn = WorldModelRun(shutil.copytree(maze_world.path, tmp_path / "run")), list[str]()
+
+    def panels(run: WorldModelRun) -> list[Panel]:
+        drawn.append((run.path / "probes" / "trust.json").read_text())
+        return [Panel("trust", f"Drawing {len(drawn)}", "", "")]
+
+    monkeypatch.setattr("clutr.experiments.live.probes_page.probe_panels", panels)
+    session = WorldModelSession(run)
+    for number, words in enumerate(("old", "new"), 1):
+        write_atomically(run.path / "probes" / "trust.json", words.encode())
+        assert f"Drawing {number}" in probes_page(session)
+        assert probes_page(session) == probes_page(session)
+    assert drawn == ["old", "new"]
 
 
 def ask(headers: dict[str, str], remote: bool = False) -> int:
