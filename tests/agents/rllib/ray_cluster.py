@@ -27,8 +27,16 @@ NEAR_ADDRESS, FAR_ADDRESS = "10.213.77.1", "10.213.77.2"
 CPUS_NEAR, CPUS_FAR = 4, 3
 """What Ray is told. A runner of three processors has a machine for itself, with room for others on the near one."""
 OPTIONS: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False, "include_log_monitor": False}
+RAY = "from ray.scripts.scripts import main; main()"
+RAY_WITH_COPIES = f"""
+from functools import partialmethod
+from ray._private.parameter import RayParams
+RayParams.__init__ = partialmethod(RayParams.__init__, setup_worker_path={ray_copies.__file__!r})
+{RAY}
+"""
+"""The command `ray`, and one whose nodes ask for copies: `ray` has no option that says so."""
 WANTED = ("clutr.agents.pixel_ppo", "clutr.envs.car.engine", "pandas", "pyarrow", "jsonschema", "pydantic", "rich")
-"""What workers of this machine begin with. Those of the far one are Ray's own, and import it themselves."""
+"""What workers begin with."""
 
 _held = ExitStack()
 """What ends with the last test of this folder: idle processes of Ray would take time from other files' tests."""
@@ -167,7 +175,8 @@ class FarMachine:
                 added = self._head.cluster.add_node(num_cpus=CPUS_FAR, **OPTIONS)
             self._raylet = added.all_processes["raylet"][0].process.pid
             return
-        start = [str(Path(sys.executable).with_name("ray")), "start", f"--address={self._head.address}", "--block"]
+        program = RAY_WITH_COPIES if ray_copies.ADDRESS in os.environ else RAY
+        start = [sys.executable, "-c", program, "start", f"--address={self._head.address}", "--block"]
         start += [f"--node-ip-address={FAR_ADDRESS}", f"--num-cpus={CPUS_FAR}", "--object-store-memory=104857600"]
         self._node = subprocess.Popen(
             ["ip", "netns", "exec", FAR, *start, "--include-log-monitor=false"],

@@ -5,6 +5,7 @@ long as that. Ray itself reads variables of its process when it is imported, so 
 """
 
 import argparse
+import ctypes
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 
 ADDRESS = "CLUTR_RAY_COPIES"
 """Environment variable: the socket at which copies are asked for."""
+NETWORK = Path("/proc/self/ns/net")
+"""The network namespace of a process: the second machine has one of its own."""
 
 
 def ask() -> None:
@@ -22,7 +25,8 @@ def ask() -> None:
     wanted = json.dumps([sys.argv[1:], dict(os.environ), str(Path.cwd())]).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ[ADDRESS])
-        socket.send_fds(server, [struct.pack("!I", len(wanted))], [0, 1, 2])
+        with NETWORK.open() as network:
+            socket.send_fds(server, [struct.pack("!I", len(wanted))], [0, 1, 2, network.fileno()])
         server.sendall(wanted)
         server.recv(1)  # nothing ever comes: the copy has ended
 
@@ -51,7 +55,10 @@ def _become(connection: socket.socket) -> None:
     os.setsid()  # Ray ends a worker's whole group
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    head, files, _, _ = socket.recv_fds(connection, 4, 3)
+    head, (*files, network), _, _ = socket.recv_fds(connection, 4, 4)
+    if os.fstat(network).st_ino != NETWORK.stat().st_ino and ctypes.CDLL(None).setns(network, 0) != 0:
+        os._exit(1)  # Ray starts another one
+    os.close(network)
     (size,) = struct.unpack("!I", head)
     arguments, environment, folder = json.loads(connection.recv(size, socket.MSG_WAITALL))
     for number, file in enumerate(files):
