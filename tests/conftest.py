@@ -117,9 +117,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than there are cores: one has Ray's tests and one the browser's, and both often wait."""
+    """One process more than there are cores: Ray's tests and the browser's often wait. With two more it took longer."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + len(TOGETHER)
+    return cores + 1
 
 
 @pytest.fixture(autouse=True, scope="session")
