@@ -125,7 +125,7 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Also where the environment asks for more."""
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  # the process that hands out the tests does without it
 
     torch.set_num_threads(1)
 

@@ -160,12 +160,12 @@ def test_learns_to_maximise_a_known_function() -> None:
 
 def test_entropy_bonus_keeps_the_policy_broader() -> None:
     def final_entropy(coefficient: float) -> float:
-        teacher = bandit(dim=2, options=TeacherOptions(learning_rate=0.03, entropy_coefficient=coefficient))
-        for _ in range(50):
+        teacher = bandit(dim=2, options=TeacherOptions(learning_rate=0.01, entropy_coefficient=coefficient))
+        for _ in range(150):
             metrics = teacher.learn(-(teacher.act(32)[:, 0] - 0.9).abs())
         return float(metrics["teacher/entropy"])
 
-    assert final_entropy(1.0) > final_entropy(0.0) + 0.2
+    assert final_entropy(0.3) > final_entropy(0.0) + 0.2
 
 
 def test_order_of_calls() -> None:

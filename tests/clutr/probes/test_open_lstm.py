@@ -191,8 +191,8 @@ def test_exponents_of_the_henon_map() -> None:
     def henon(s: Tensor) -> Tensor:
         return torch.stack([1 - 1.4 * s[..., 0] ** 2 + s[..., 1], 0.3 * s[..., 0]], -1)
 
-    found = exponents_along(lambda _: henon, torch.tensor([0.1, 0.1], dtype=torch.float64), 2_000, 2, 100)
-    assert float(found.exponents[0]) == pytest.approx(0.419, abs=0.02), "three standard errors of so many steps"
+    found = exponents_along(lambda _: henon, torch.tensor([0.1, 0.1], dtype=torch.float64), 6_000, 2, 100)
+    assert float(found.exponents[0]) == pytest.approx(0.419, abs=0.01)
     assert float(found.exponents.sum()) == pytest.approx(math.log(0.3), abs=1e-6), "areas shrink by 0.3"
     assert found.dimension == pytest.approx(1.26, abs=0.02)
     with pytest.raises(ValueError, match="need more than the 100 steps of the warm-up, got 50"):

@@ -58,12 +58,12 @@ def test_rewards_ends_and_places_are_the_packages(kind: str) -> None:
 def test_the_shaped_reward_is_the_published_one() -> None:
     n = 3
     roads = levels(n, seed=3)
-    fast, real = CarEngine(n, max_frames=80, shaped=True), Box2DEngine(n, max_frames=80, shaped=True)
+    fast, real = CarEngine(n, max_frames=160, shaped=True), Box2DEngine(n, max_frames=160, shaped=True)
     rng = torch.Generator().manual_seed(5)
     fast.reset(roads)
     real.reset(roads)
     ours, theirs = [], []
-    for _ in range(10):
+    for _ in range(20):
         chosen = actions("random", n, rng)
         one, other = fast.step(chosen), real.step(chosen)
         ours.append(one.reward)

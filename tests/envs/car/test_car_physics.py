@@ -159,7 +159,7 @@ def race(seed: int, driver: str, frames: int, track: Track | None = None) -> Twi
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("seed", range(6))
 def test_cars_move_as_the_packages_bit_for_bit(seed: int, driver: str) -> None:
-    twins = race(seed, driver, 600 if driver == "lap" else 400)
+    twins = race(seed, driver, 600)
     if driver == "lap":
         assert twins.tiles > 60
 
@@ -275,7 +275,7 @@ def test_tiles_are_kept_as_box2d_keeps_them() -> None:
 def test_shapes_touch_up_to_their_skin() -> None:
     rng = np.random.default_rng(0)
     found = {True: 0, False: 0}
-    for _ in range(1000):
+    for _ in range(3000):
         half = rng.uniform(0.2, HALF_WIDTH)
         middle = rng.uniform(-200, 200, 2)
         quad = (rng.uniform(-half, half, (4, 2)) + middle).astype(np.float32)
@@ -291,7 +291,7 @@ def test_shapes_touch_up_to_their_skin() -> None:
             touching = bool(overlap(hull, count, wheel, corners, rotation))
             assert touching == (apart < 0.02)
             found[touching] += 1
-    assert min(found.values()) > 150
+    assert min(found.values()) > 500
 
 
 def gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from longer import examples
 
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.maze.level import MazeLevels, empty_levels
@@ -27,7 +26,7 @@ def random_levels(n: int, height: int, width: int, rng: torch.Generator) -> Maze
     return MazeLevels(walls.view(n, height, width), agent, heading, goal)
 
 
-STEPS = examples(200)
+STEPS = 500
 
 # Inner sizes: outer ones are two more, so 6 to 51.
 CASES = [
