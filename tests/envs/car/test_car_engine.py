@@ -35,7 +35,7 @@ def actions(kind: str, n: int, rng: torch.Generator) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["random", "throttle", "drift"])
 def test_rewards_ends_and_places_are_the_packages(kind: str) -> None:
-    n, rng = 2, torch.Generator().manual_seed(5)
+    n, rng = 3, torch.Generator().manual_seed(5)
     roads = levels(n, seed=3)
     fast, real = CarEngine(n, max_frames=300), Box2DEngine(n, max_frames=300)
     pictures = [fast.reset(roads)["image"]], [real.reset(roads)["image"]]

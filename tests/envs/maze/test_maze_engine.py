@@ -26,8 +26,6 @@ def random_levels(n: int, height: int, width: int, rng: torch.Generator) -> Maze
     return MazeLevels(walls.view(n, height, width), agent, heading, goal)
 
 
-STEPS = 500
-
 # Inner sizes: outer ones are two more, so 6 to 51.
 CASES = [
     (4, 4, True, 5, 10),
@@ -65,11 +63,11 @@ def test_lockstep_with_minigrid(height: int, width: int, see_through_walls: bool
     resets = torch.arange(n) % 3 != 0
     observation = engine.reset(levels)
     seen: list[Any] = [real.reset()[0] for real in reals]
-    actions = torch.randint(7, (STEPS, n), generator=rng)
+    actions = torch.randint(7, (500, n), generator=rng)
     # Half of the other actions become forward, or agents would hardly leave their corner.
-    actions = torch.where((actions > 2) & (torch.rand(STEPS, n, generator=rng) < 0.5), 2, actions)
+    actions = torch.where((actions > 2) & (torch.rand(500, n, generator=rng) < 0.5), 2, actions)
     ends = torch.zeros(2, dtype=torch.int64)
-    for t in range(STEPS):
+    for t in range(500):
         assert np.array_equal(observation["image"].numpy(), np.stack([one["image"] for one in seen])), t
         assert observation["direction"].tolist() == [one["direction"] for one in seen]
         observation, reward, terminated, truncated = engine.step(actions[t])
