@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import gymnasium
 import torch
@@ -18,11 +18,21 @@ from clutr.envs.domain import Observation
 OBJECTS = 11
 """MiniGrid's kinds of things in a cell."""
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def skip_init(kind: type[Layer], *shape: Any, **options: Any) -> Layer:
+    """A layer to be initialised by the caller: its own initialisation leaves the global generator as it was.
+
+    As `torch.nn.utils.skip_init`, whose way over the meta device imports symbolic algebra for half a second.
+    """
+    with torch.random.fork_rng(devices=()):
+        return kind(*shape, **options)
+
 
 def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Linear:
     """A linear layer with orthogonal weights drawn from `rng` and zero bias."""
-    # nn.Linear's own initialisation would draw from the global generator
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = skip_init(nn.Linear, inputs, outputs)
     nn.init.orthogonal_(layer.weight, gain, generator=rng)
     nn.init.zeros_(layer.bias)
     return layer

@@ -9,6 +9,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise, policy_change
 from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
@@ -140,7 +141,7 @@ class PPOStudent(Stateful):
         self.config = config
         self.device = torch.device(device)
         self.network = network
-        self.optimiser = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-5, fused=True)
+        self.optimiser: torch.optim.Adam = Adam(network.parameters(), config.learning_rate, eps=1e-5, fused=True)
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")

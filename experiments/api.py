@@ -7,7 +7,7 @@ mend is raised as a `RunError`.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,11 +29,7 @@ from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, re
 from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
-from clutr.experiments.plots.paper import Format
 from clutr.experiments.pretrained import Card, cards
-from clutr.experiments.reports.film import make_film
-from clutr.experiments.reports.paper_figures import write_paper_figures
-from clutr.experiments.reports.run_report import build_report
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.training import manifolds as manifold_files
@@ -46,6 +42,9 @@ from clutr.experiments.world_model.run_directory import open_world_model
 from clutr.experiments.world_model.training import WorldModel
 from clutr.experiments.world_model.training import load_world_model as load_trained
 from clutr.manifold.base import Manifold
+
+if TYPE_CHECKING:
+    from clutr.experiments.plots.paper import Format
 
 RUNS = Path("runs")
 """Where runs are kept unless told otherwise."""
@@ -251,7 +250,7 @@ def write_figures(
     comparison: Comparison,
     folder: Path | str,
     *,
-    formats: Sequence[Format] = ("pdf", "svg", "png"),
+    formats: "Sequence[Format]" = ("pdf", "svg", "png"),
     command: str = "clutr.write_figures",
 ) -> list[Path]:
     """Write figures and tables of a comparison for papers: aggregates, profiles, improvement, curves, risk.
@@ -265,6 +264,8 @@ def write_figures(
     Raises:
         RunError: if a file cannot be written.
     """
+    from clutr.experiments.reports.paper_figures import write_paper_figures  # noqa: PLC0415  # takes long to import
+
     return write_paper_figures(comparison, Path(folder), command, formats)
 
 
@@ -280,12 +281,16 @@ def film(runs: Iterable[Run], output: Path | str, suite: str | None = None, **op
     Raises:
         RunError: if a name is unknown, a run has no student, or the film cannot be written.
     """
+    from clutr.experiments.reports.film import make_film  # noqa: PLC0415  # takes long to import
+
     make_film([load_run(run) for run in runs], Path(output), suite, **options)
     return Path(output)
 
 
 def report(run: Run, beside: Iterable[Run] = ()) -> Path:
     """Write one self-contained HTML file that shows a run, with others `beside` it in the same curves and tables."""
+    from clutr.experiments.reports.run_report import build_report  # noqa: PLC0415  # takes long to import
+
     return build_report(load_run(run), [load_run(other) for other in beside])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.curricula.base import CURRICULA, Context, Outcome
 from clutr.curricula.clutr import CLUTR, CLUTROptions
 from clutr.envs.validation import require_above, require_at_least
@@ -63,7 +64,7 @@ class CLUTRJoint(CLUTR):
         self.network, self.domain = self.manifold.network, self.manifold.domain
         self.config = config
         self.rng = context.generator("vae")
-        self.optimiser = torch.optim.Adam(list(self.network.parameters()), config.vae_learning_rate)
+        self.optimiser = Adam(list(self.network.parameters()), config.vae_learning_rate)
         self.tasks = torch.zeros(0, self.domain.max_tokens, dtype=torch.int64)
         """Token sequences of the last proposals."""
         self.regrets = torch.zeros(0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from clutr.agents.losses import ActionEvaluation
-from clutr.agents.networks import linear
+from clutr.agents.networks import linear, skip_init
 from clutr.envs.capabilities import Tokens
 
 State = tuple[Tensor, Tensor] | None
@@ -149,7 +149,7 @@ class ConvolutionalDesigner(Designer):
 
 
 def _convolution(inputs: int, outputs: int, size: int, rng: torch.Generator) -> nn.Conv2d:
-    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=size)
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=size)
     nn.init.xavier_uniform_(layer.weight, generator=rng)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.agents.networks import linear
 from clutr.curricula.base import CURRICULA, Context, Outcome, Pending, Proposal
 from clutr.envs.state import Stateful
@@ -119,7 +120,7 @@ class LatentLearnability(Stateful):
         self.manifold = context.require_manifold("latent-learnability")
         self.rng = context.generator("latents")
         self.surrogate = Surrogate(self.manifold.dim, config.hidden, context.generator("surrogate"))
-        self.optimiser = torch.optim.Adam(self.surrogate.parameters(), config.learning_rate)
+        self.optimiser = Adam(self.surrogate.parameters(), config.learning_rate)
         self.points = torch.zeros(0, self.manifold.dim)
         """The last points that were played, scaled to [-1, 1]."""
         self.outcomes = torch.zeros(0)

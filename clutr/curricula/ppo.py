@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.agents.losses import VALUE_LOSSES, ActionEvaluation, ValueLoss, clipped_losses, normalise, policy_change
 from clutr.envs.state import Stateful
 from clutr.envs.validation import require_above, require_at_least, require_one_of
@@ -61,7 +62,7 @@ class Learner(Stateful):
         self.policy = policy
         self.options = options
         self.rng = rng
-        self.optimiser = torch.optim.Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
+        self.optimiser = Adam(policy.parameters(), lr=options.learning_rate, eps=1e-5)
 
     def update(
         self, evaluate: Callable[[Tensor], ActionEvaluation], old: ActionEvaluation, advantages: Tensor, returns: Tensor

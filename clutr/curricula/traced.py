@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.agents.networks import linear
 from clutr.agents.recurrent import LSTM
 from clutr.agents.student import EpisodeStatistics, Student, Trajectories
@@ -123,7 +124,7 @@ class TransitionLearner(Stateful):
 
     def __init__(self, model: TransitionModel, learning_rate: float) -> None:
         self.model = model
-        self.optimiser = torch.optim.AdamW(list(model.parameters()), learning_rate, weight_decay=1e-5)
+        self.optimiser = Adam(list(model.parameters()), learning_rate, weight_decay=1e-5, decoupled_weight_decay=True)
 
     def errors(self, played: Trajectories) -> Tensor:
         """Mean absolute error of each environment `[N]`, before one gradient step on the mean over all steps.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import torch
 from torch import nn
 
+from clutr.agents.adam import Adam
 from clutr.envs.capabilities import Tokens, require
 from clutr.envs.domain import Domain
 from clutr.envs.progress import Progress
@@ -100,7 +101,7 @@ class NetworkPretraining(Stateful, Generic[M]):
             options.by_length,
         )
         self.parameters = list(manifold.network.parameters())
-        self.optimiser = torch.optim.Adam(self.parameters, options.learning_rate, fused=True)
+        self.optimiser = Adam(self.parameters, options.learning_rate, fused=True)
         self.noise = named_generator(seed, "pretraining", "noise")
         self.iteration = 0
 

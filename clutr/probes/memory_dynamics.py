@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, jvp, vmap
 
+from clutr.agents.adam import Adam
 from clutr.probes.attribution import Past
 from clutr.world_model.dream import Dreamer, clip_latents
 from clutr.world_model.latents import LatentEpisode
@@ -97,7 +98,7 @@ def fixed_points(
         Different points, the slowest first; those far outside of what was visited are left out.
     """
     states = starts.clone().requires_grad_()
-    optimiser = torch.optim.Adam([states], lr=0.05)
+    optimiser = Adam([states], lr=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations, eta_min=1e-5)
     for _ in range(iterations):
         speed = 0.5 * (step(states) - states).square().sum(-1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clutr.agents.adam import Adam
 from clutr.envs.validation import require_above, require_at_least
 from clutr.world_model.dream import LatentState
 from clutr.world_model.memory import Memory, Scale
@@ -67,7 +68,7 @@ def regress(
     expected = memory.initial_state(latents.shape[1]) if state is None else state
     start = expected.clone().requires_grad_()
     corrections = torch.zeros_like(normal[:-1]).requires_grad_()
-    optimiser = torch.optim.Adam([start, corrections], options.learning_rate)
+    optimiser = Adam([start, corrections], options.learning_rate)
     misfit: list[float] = []
     for turn in range(options.steps + 1):
         _, found = memory.scan(start, normal[:-1] + corrections, actions)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
@@ -187,7 +188,7 @@ class MemoryTraining:
             memory.moving.use_motion(torch.cat(motions).to(self.device))
         self.train, self.valid = train, valid
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(trained, options.learning_rate)
+        self.optimiser = Adam(trained, options.learning_rate)
         self.rng = named_generator(seed, "memory", "training")
         self.offsets = named_generator(seed, "memory", "offsets") if options.random_offsets else None
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from clutr.envs.capabilities import Parameter, Paths, Repairs, clamp_parameters
 from clutr.envs.car.drawing.thumbnail import render_tracks
-from clutr.envs.car.drawing.trajectory_map import draw_trajectories, speed_scale
 from clutr.envs.car.engine import CarEngine
 from clutr.envs.car.observer import CarObserver
 from clutr.envs.car.road.level import BezierLevels, RoadLevels
@@ -253,6 +252,8 @@ class CarDomain:
         """Trajectories on their roads, coloured by speed: see `clutr.envs.capabilities.PathDrawing`."""
         if not isinstance(levels, RoadLevels):  # a seed of the package's own road
             return None
+        from clutr.envs.car.drawing.trajectory_map import draw_trajectories, speed_scale  # noqa: PLC0415  # matplotlib
+
         driven = positions.cpu().float().numpy()
         return Paths(
             torch.from_numpy(draw_trajectories(levels.tracks(), driven)),

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
+from clutr.agents.networks import skip_init
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least
@@ -67,7 +69,7 @@ class ResidualConfig:
 
 
 def _convolution(inputs: int, outputs: int, rng: torch.Generator, gain: float) -> nn.Conv2d:
-    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2)
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2)
     nn.init.xavier_uniform_(layer.weight, gain, generator=rng)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
@@ -135,7 +137,7 @@ class ResidualTraining:
         self.backbone, self.config, self.frames = backbone, config, require_frames(frames)
         self.seen = backbone.size[0] - backbone.masked_rows
         self.first: Fitting = config.base.fitting(backbone.base, frames, seed)
-        self.optimiser = torch.optim.Adam(backbone.residual.parameters(), config.learning_rate)
+        self.optimiser = Adam(backbone.residual.parameters(), config.learning_rate)
         self.rng = named_generator(seed, "refined", "training")
         self.iteration = 0
         self.metrics: dict[str, Any] = {}

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
+from clutr.agents.networks import skip_init
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
@@ -70,7 +72,7 @@ class VAEConfig:
 
 def _layer(kind: type[nn.Module], rng: torch.Generator, *shape: int, **options: int) -> Any:
     """A layer with weights from our generator: Kaiming's for rectifiers, and zero biases."""
-    layer: Any = nn.utils.skip_init(kind, *shape, **options)
+    layer: Any = skip_init(kind, *shape, **options)
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(layer.bias)
     return layer
@@ -144,7 +146,7 @@ class VAETraining:
 
     def __init__(self, backbone: VAEBackbone, config: VAEConfig, frames: Frames, seed: int) -> None:
         self.backbone, self.config, self.frames = backbone, config, require_frames(frames)
-        self.optimiser = torch.optim.Adam(backbone.parameters(), config.learning_rate)
+        self.optimiser = Adam(backbone.parameters(), config.learning_rate)
         self.rng = named_generator(seed, "vae", "training")
         self.iteration = 0
         self.metrics: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.networks import linear
+from clutr.agents.networks import linear, skip_init
 from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES, Parts, loop
 
@@ -108,7 +108,7 @@ class ConvGRUCore(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, side: int, rng: torch.Generator, gain: float = 1.0) -> nn.Conv2d:
-    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=side, padding=side // 2)
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=side, padding=side // 2)
     nn.init.orthogonal_(layer.weight, gain, generator=rng)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clutr.agents.networks import linear
+from clutr.agents.networks import linear, skip_init
 from clutr.envs.capabilities import SIDE
 from clutr.envs.validation import require_at_least, require_one_of
 from clutr.world_model.cores.base import CORES, Parts
@@ -283,9 +283,7 @@ class GeometricCore(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, dilation: int, rng: torch.Generator) -> nn.Conv2d:
-    layer: nn.Conv2d = nn.utils.skip_init(
-        nn.Conv2d, inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation
-    )
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation)
     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clutr.agents.adam import Adam
 from clutr.agents.networks import linear
 from clutr.world_model.driving.expert import FULL_LOCK
 from clutr.world_model.linear_probe import fit_probe
@@ -118,7 +119,9 @@ def fit(inputs: Tensor, wanted: Tensor, options: FitOptions, rng: torch.Generato
         layer.weight.data.copy_(probe.weights.T)
         layer.bias.data.copy_(probe.constant)
         return controller
-    optimiser = torch.optim.AdamW(controller.layers.parameters(), options.learning_rate, weight_decay=1e-4)
+    optimiser = Adam(
+        controller.layers.parameters(), options.learning_rate, weight_decay=1e-4, decoupled_weight_decay=True
+    )
     batches = max(1, len(normal) // BATCH)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, options.passes * batches)
     for _ in range(options.passes):
