@@ -20,6 +20,8 @@ from clutr.world_model.metrics import calibration, mse, nrmse, psnr, spectral_er
 
 Pictures = Callable[[Tensor], Tensor]
 """Latents `[n, D]` to pictures `[n, H, W, 3]` in [0, 1]."""
+SAME = 1e-8
+"""Variance up to which rewards are called equal: a share of it would be a share of rounding."""
 
 
 @dataclass(frozen=True)
@@ -181,14 +183,16 @@ def outcome_curves(windows: Windows, rollouts: LatentRollouts) -> dict[str, Any]
 
     Returns:
         By method: `reward_mae`, the mean absolute error, which the median of skewed rewards makes small; and
-        `reward_error_share`, the mean squared error over the rewards' variance, by which a constant scores 1.
+        `reward_error_share`, the mean squared error over the rewards' variance, by which a constant scores 1; None
+        everywhere if they do not vary.
     """
-    variance = windows.rewards.var(correction=0).clamp(min=1e-12)
+    variance = windows.rewards.var(correction=0)
     found = {}
     for name, rewards in rollouts.rewards.items():
         wrong = rewards - windows.rewards
-        share = wrong.square().mean(1) / variance
-        found[name] = {"reward_mae": _list(wrong.abs().mean(1)), "reward_error_share": _list(share)}
+        squared = wrong.square().mean(1)
+        share = _list(squared / variance) if float(variance) > SAME else [None] * len(squared)
+        found[name] = {"reward_mae": _list(wrong.abs().mean(1)), "reward_error_share": share}
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
@@ -72,9 +73,10 @@ def _spectrum(found: Mapping[str, Any], horizons: Sequence[int]) -> str:
     bands = np.array(found["trained"]["spectrum"], dtype=np.float64).T
     for number, band in enumerate(bands):
         shade = 1.0 - 0.75 * number / max(1, len(bands) - 1)
-        plot.plot(horizons, band, color=placeholder("method-1"), alpha=shade, linewidth=1.8)
-        plot.annotate(f"band {number + 1}", (horizons[-1], band[-1]), fontsize=8, ha="right", va="bottom")
+        plot.plot(horizons, band, color=placeholder("method-1"), alpha=shade, linewidth=1.8, label=f"band {number + 1}")
     plot.set_ylim(bottom=0)
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plot.legend(fontsize=8, frameon=False, labelcolor=placeholder("muted"), ncols=2)
     label_axes(plot, "steps ahead", "share of power")
     return card("Error by spatial frequency", to_svg(figure, "world-spectrum", "Wrong power by frequency band"))
 

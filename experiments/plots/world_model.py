@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from clutr.experiments.plots.charts import axes, label_axes, placeholder, to_svg
-from clutr.experiments.plots.html import card, facts_table, grid, legend
+from clutr.experiments.plots.html import card, facts_table, grid, legend, note
 from clutr.experiments.plots.images import png_uri
 from clutr.experiments.plots.page import Panel
 
@@ -60,18 +61,21 @@ def _framed(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray
 
 
 def _curves(name: str, title: str, x: Sequence[float], found: Mapping[str, Sequence[float | None]], unit: str) -> str:
-    """One card with a curve a method."""
+    """One card with a curve a method, or a sentence where there is no number."""
+    curves = {method: np.array(values, dtype=np.float64) for method, values in found.items()}  # None is NaN, a gap
+    if not any(np.isfinite(numbers).any() for numbers in curves.values()):
+        return card(title, note("Nothing could be measured in these dreams."))
     figure, plot = axes()
     largest = 0.0
-    for method, values in found.items():
-        numbers = np.array(values, dtype=np.float64)  # None becomes NaN, a gap
+    for method, numbers in curves.items():
         plot.plot(
             x, numbers, color=placeholder(ROLES.get(method, "muted")), linewidth=2.2 if method == "trained" else 1.2
         )
         if method not in ("linear", "damped velocity") and np.isfinite(numbers).any():
             largest = max(largest, float(np.nanmax(numbers)))  # the two may run away, and are cut then
-    plot.set_ylim(0, 1.15 * max(largest, 1e-6))
+    plot.set_ylim(0, 1.15 * largest or 1.0)
     label_axes(plot, "steps ahead", unit)
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
     return card(title, to_svg(figure, name, f"{title} by horizon: {', '.join(found)}"))
 
 
@@ -103,7 +107,7 @@ def curves_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
         title = f"{quantity.replace('_', ' ')}, as read from latents"
         cards.append(_curves(f"world-physical-{number}", title, steps, curves, "RMSE"))
     held = [(name, _held(curve["valid_horizon"])) for name, curve in latents.items()]
-    read = [(name, f"{value:.2f}") for name, value in found["read_out_r2"].items()]
+    read = [(name, _told(value)) for name, value in found["read_out_r2"].items()]
     caption = (
         f"Mean over {found['windows']} dreams of test episodes, after a context of {found['context']} frames, under "
         + "the recorded actions. 'untrained core': the same memory whose core stayed as it was drawn. A claim that the "
@@ -173,6 +177,11 @@ def scene_panel(found: Mapping[str, Any], source: str) -> list[Panel]:
         Panel("scene", "What is right of the world", held + grid(cards), caption),
         Panel("spread", "Whether dreams spread as reality does", facts_table(stated), spread),
     ]
+
+
+def _told(r2: float) -> str:
+    """R^2 in words where it says nothing but that: a quantity that hardly varies makes it any negative number."""
+    return f"{r2:.2f}" if r2 >= -1 else "below -1: worse than saying the mean"
 
 
 def _held(interval: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 import ray_copies
 
+from clutr.envs.randomness import named_generator
+
 os.environ.setdefault("RAY_worker_niceness", "0")  # so that a busy machine does not starve the tests
 
 HERE = Path(__file__).parent
@@ -113,6 +115,7 @@ def _copies() -> Iterator[dict[str, str]]:
         return
     for name in WANTED:
         importlib.import_module(name)
+    _play_once()
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/copies")
         listener.listen()
@@ -125,6 +128,17 @@ def _copies() -> Iterator[dict[str, str]]:
         finally:
             server.kill()
             server.join()
+
+
+def _play_once() -> None:
+    """Load the compiled functions, which takes each process a second that copies of this one are spared."""
+    from clutr.experiments.training.presets import PRESETS  # noqa: PLC0415
+
+    for name in ("maze-dr-debug", "car-dr-debug"):
+        experiment = PRESETS[name]
+        engine = experiment.domain.engine(2)
+        student = experiment.student.build(engine.observation_space, engine.action_space, 0, "student")
+        student.learn(student.rollout(engine, experiment.domain.sample(2, named_generator(0, "levels"))))
 
 
 @contextmanager

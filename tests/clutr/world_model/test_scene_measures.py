@@ -155,6 +155,13 @@ def test_a_constant_reward_scores_one_and_the_median_does_not_hide() -> None:
     assert sum(found["median"]["reward_mae"]) < sum(found["mean"]["reward_mae"]), "what a mean absolute error rewards"
 
 
+def test_no_share_is_told_where_rewards_do_not_vary() -> None:
+    same = WINDOWS._replace(rewards=torch.full_like(WINDOWS.rewards, -0.1))
+    found = outcome_curves(same, LatentRollouts({}, {"some": torch.zeros_like(same.rewards)}))["some"]
+    assert found["reward_error_share"] == [None] * 20
+    assert found["reward_mae"][0] == pytest.approx(0.1)
+
+
 class Guesser(Dreamer):
     """Draws latents of a standard deviation."""
 
