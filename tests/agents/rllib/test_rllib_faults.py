@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -101,11 +102,12 @@ def test_a_machine_cut_off_for_half_a_minute_and_back(
     if head.no_cable:
         pytest.skip(head.no_cable)
     set_options(monkeypatch, student, sample_timeout_s=10.0)
-    expected = native(LONG)
+    expected, played_on = native(LONG), Event()
 
     def cut() -> None:
         ip("link", "set", NEAR_LINK, "down")
         time.sleep(CUT_SECONDS)
+        played_on.wait(300)
         ip("link", "set", NEAR_LINK, "up")
 
     cable = once_at_work(far_runner(student), cut)
@@ -113,6 +115,8 @@ def test_a_machine_cut_off_for_half_a_minute_and_back(
     for seed in range(3):
         assert set(unequal(play(student, seed), play(expected, seed))) <= ROUNDED
         assert ledger.balanced
+        assert cable.is_alive() or played_on.is_set(), "the rollout waited for the machine that was cut off"
+        played_on.set()
     cable.join()
     for seed in range(3, 5):
         assert set(unequal(play(student, seed), play(expected, seed))) <= ROUNDED

@@ -148,6 +148,10 @@ def test_a_dream_shows_what_it_invented(mazes: Page, press: Press, choose: Choos
 def test_it_is_said_what_each_key_leads_to_and_how_familiar_the_moment_is(mazes: Page, press: Press) -> None:
     keys = mazes.locator(".risks tbody th").filter(visible=True)
     expect(keys).to_have_text(["go on", "◀ left", "▲ up", "▶ right"])
+    sizes = [each.bounding_box() for each in mazes.locator("figure:visible img").all()]
+    assert min(box["width"] for box in sizes if box) >= 180, "pictures are worth the room of a wide screen"
+    within = mazes.locator(".risks caption").filter(visible=True)
+    expect(within).to_have_text(re.compile(r"If this key is held for \d+ steps"))
     press("Step")
     meters = mazes.get_by_role("meter").filter(visible=True)
     expect(meters).to_have_count(2)  # of an episode's first frame nothing had been expected
