@@ -7,6 +7,7 @@ Gymnasium, stays quick in every worker process.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clutr.envs.home import give_caches
 from clutr.envs.registration import register
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         write_figures,
     )
     from clutr.experiments.config import Experiment
-    from clutr.experiments.storage import RunError
+    from clutr.experiments.files import RunError
     from clutr.experiments.training.lookup import preset
     from clutr.experiments.training.presets import PRESETS
     from clutr.manifold.base import MANIFOLDS
@@ -87,12 +88,13 @@ _ELSEWHERE = {
     "MANIFOLDS": "clutr.manifold.base",
     "MazeDomain": "clutr.envs.maze.domain",
     "PRESETS": "clutr.experiments.training.presets",
-    "RunError": "clutr.experiments.storage",
+    "RunError": "clutr.experiments.files",
     "STUDENTS": "clutr.agents.student",
     "preset": "clutr.experiments.training.lookup",
 }
 """Where names live that are not functions of `clutr.experiments.api`."""
 
+give_caches()
 register()
 
 

@@ -1,5 +1,6 @@
 """Files of levels: what cannot be read is one error that names the file."""
 
+import os
 from pathlib import Path
 
 from clutr.envs.capabilities import Text
@@ -16,7 +17,7 @@ def read_level_text(path: Path | str) -> str:
     """
     name = _short(str(path))
     try:
-        content = Path(path).read_bytes()
+        content = Path(os.path.expanduser(path)).read_bytes()  # noqa: PTH111  # nobody's home is no such file
     except IsADirectoryError:
         raise LevelError(f"{name} is a directory; name a file in it") from None
     except FileNotFoundError:

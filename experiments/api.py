@@ -29,6 +29,7 @@ from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, re
 from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
+from clutr.experiments.files import as_directory, as_output, expanded
 from clutr.experiments.pretrained import Card, cards
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
@@ -93,6 +94,9 @@ def new_run(experiment: Experiment, path: Path | str) -> RunDirectory:
     if experiment.evaluate_every:
         require_suite(experiment.domain, experiment.evaluate_suite)
     require_trainable(experiment)
+    cache = manifold_files.manifold_cache()
+    if experiment.manifold is not None:
+        manifold_files.require_room(experiment, cache)
     return RunDirectory.create(path, experiment)
 
 
@@ -143,11 +147,11 @@ def pretrain(
         progress: True shows a bar; a function is called as `progress(done, total, metrics)`.
 
     Raises:
-        RunError: if a name is unknown.
+        RunError: if a name is unknown, or, before any work, if the manifold could not be written.
     """
     experiment = override(manifold_experiment(domain, preset), manifold_seed=seed)
     with _shown(progress, f"pretraining {domain} ({preset})") as told:
-        shared = manifold_files.manifold_cache() if manifolds is None else Path(manifolds)
+        shared = manifold_files.manifold_cache() if manifolds is None else as_directory(manifolds)
         path, _ = manifold_files.pretrain(experiment, shared, told, say if progress else lambda _: None)
     return manifold_files.load_manifold(experiment, path)
 
@@ -266,7 +270,7 @@ def write_figures(
     """
     from clutr.experiments.reports.paper_figures import write_paper_figures  # noqa: PLC0415  # takes long to import
 
-    return write_paper_figures(comparison, Path(folder), command, formats)
+    return write_paper_figures(comparison, as_directory(folder), command, formats)
 
 
 def film(runs: Iterable[Run], output: Path | str, suite: str | None = None, **options: Any) -> Path:
@@ -283,8 +287,9 @@ def film(runs: Iterable[Run], output: Path | str, suite: str | None = None, **op
     """
     from clutr.experiments.reports.film import make_film  # noqa: PLC0415  # takes long to import
 
-    make_film([load_run(run) for run in runs], Path(output), suite, **options)
-    return Path(output)
+    output = expanded(output)
+    make_film([load_run(run) for run in runs], output, suite, **options)
+    return output
 
 
 def report(run: Run, beside: Iterable[Run] = ()) -> Path:
@@ -333,7 +338,7 @@ def export(run: Run, output: Path | str) -> Path:
     Raises:
         RunError: if the run has no student, it cannot be exported, an extra is missing, or the file cannot be written.
     """
-    name, run, output = run, load_run(run), Path(output)
+    name, run, output = run, load_run(run), as_output(output, "Nothing was exported.")
     student, steps = newest_student(run)
     about = {"run": run.path.name, "steps": str(steps), "config": to_yaml(run.experiment)}
     try:

@@ -109,7 +109,7 @@ class MetricsFile:
         columns, rows, problem = self._read()
         if problem:
             kept = _free(self.path.with_suffix(f"{self.path.suffix}.unread"))
-            write_atomically(kept, self.path.read_bytes())
+            write_atomically(kept, self.path.read_bytes(), "resume")
             rows = [{name: cell for name, cell in row.items() if _is_number(cell)} for row in rows]
             _warn_once(f"{self.path}: {problem}; what could be read is used, the whole file is kept as {kept.name}")
         if columns or problem:
@@ -117,7 +117,7 @@ class MetricsFile:
 
     def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         lines = [_line(columns), *(_line([row.get(name) or "" for name in columns]) for row in rows)]
-        write_atomically(self.path, "".join(lines if columns else []).encode())
+        write_atomically(self.path, "".join(lines if columns else []).encode(), "resume")
         self._columns = columns
 
     def columns(self) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from clutr.envs.registry import Registry, no_such
-from clutr.experiments.storage import RunError
+from clutr.experiments.files import RunError
 
 Registries = Mapping[str, Registry[Any]]
 

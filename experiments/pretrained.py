@@ -2,7 +2,7 @@
 
 A name such as `maze-dr@best` stands wherever the directory of a run or a world model may. It is unpacked once into the
 user's cache as such a directory, so that everything that reads runs reads models, too. A file whose hash is not the
-card's is refused, and loading never runs code (`clutr.experiments.storage`).
+card's is refused, and loading never runs code (`clutr.experiments.storage`). Cards are read without torch.
 """
 
 import hashlib
@@ -15,11 +15,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
+from clutr.envs.home import temporary_cache
 from clutr.envs.registry import no_such
-from clutr.experiments.storage import RunError, as_directory, load_state, save_state, write_atomically
+from clutr.experiments.files import RunError, as_directory, can_write, write_atomically
 
 Kind = Literal["manifold", "student", "world-model"]
 Precision = Literal["float32", "float16"]
@@ -41,14 +39,36 @@ def models_folder() -> Path:
 
 
 def user_cache(variable: str, name: str) -> Path:
-    """A folder of the user's cache: `$variable`, else `clutr/name` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """A folder of the user's cache in which to write: the last of `caches`."""
+    return caches(variable, name)[-1]
 
-    `$XDG_CACHE_HOME` counts only if it is an absolute path.
+
+def caches(variable: str, name: str) -> tuple[Path, ...]:
+    """Folders of the user's cache in which to look, of which the last is where to write.
+
+    It is `$variable`, else `clutr/name` in `$XDG_CACHE_HOME` or `~/.cache`; where these cannot be written, or there is
+    no home, another in the directory for temporary files. `$XDG_CACHE_HOME` counts only if it is an absolute path.
+
+    Raises:
+        RunError: if there is none, naming the variable.
     """
     if chosen := os.environ.get(variable):
-        return as_directory(chosen)
+        return (as_directory(chosen),)
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "clutr" / name
+    usual: Path | None
+    try:
+        usual = (given if given.is_absolute() else Path.home() / ".cache") / "clutr" / name
+    except RuntimeError:  # no HOME, and nobody has this user id
+        usual = None
+    if usual is not None and can_write(usual):
+        return (usual,)
+    try:
+        elsewhere = temporary_cache() / name
+    except OSError as error:
+        raise RunError(
+            f"there is no folder for {name} that can be written ({error}): name one with the variable {variable}"
+        ) from None
+    return (usual, elsewhere) if usual is not None and usual.is_dir() else (elsewhere,)
 
 
 @dataclass(frozen=True)
@@ -153,7 +173,7 @@ def require_kind(found: Card, *kinds: Kind) -> None:
 
 def unpacked(path: Path) -> Card | None:
     """The card of the model that was unpacked to this directory; None for any other directory."""
-    inside = path.parent.parent == user_cache(CACHE_VARIABLE, "models")
+    inside = path.parent.parent in caches(CACHE_VARIABLE, "models")
     return cards().get(path.name) if inside else None
 
 
@@ -175,18 +195,21 @@ def weights_of(found: Card) -> Path:
 
 
 def unpack(name: str) -> Path:
-    """A model as a directory of the user's cache (`$CLUTR_MODELS`, else `~/.cache/clutr/models`).
+    """A model as a directory of the user's cache (`$CLUTR_MODELS`, else `~/.cache/clutr/models`, see `caches`).
 
     Raises:
         RunError: if no model has this name, its file is damaged, or the cache cannot be written.
     """
+    from clutr.experiments.storage import load_state, save_state  # noqa: PLC0415  # takes long to import
+
     found = card(name)
     weights = weights_of(found)
     described = hashlib.sha256(json.dumps(asdict(found), sort_keys=True).encode()).hexdigest()
-    path = user_cache(CACHE_VARIABLE, "models") / described[:12] / name
-    configuration = path / CONFIGURATIONS[found.kind]
-    if configuration.exists():  # it is written last
-        return path
+    for folder in caches(CACHE_VARIABLE, "models"):
+        path = folder / described[:12] / name
+        configuration = path / CONFIGURATIONS[found.kind]
+        if configuration.exists():  # it is written last
+            return path
     for part, state in load_state(weights).items():
         save_state(path / f"{part}.safetensors", full_precision(state))
     if found.manifold:
@@ -202,26 +225,32 @@ def shipped_manifold(identity: str) -> dict[str, Any] | None:
 
 
 def _manifold_of(found: Card) -> dict[str, Any]:
+    from clutr.experiments.storage import load_state  # noqa: PLC0415  # takes long to import
+
     state: dict[str, Any] = full_precision(load_state(weights_of(found))["manifold"])
     return state
 
 
 def half_precision(state: Any) -> Any:
     """The same with float16 in place of float32 in every tensor of more than one number; nested dicts and lists."""
-    return _with_type(state, torch.float32, torch.float16)
+    return _with_type(state, "float32", "float16")
 
 
 def full_precision(state: Any) -> Any:
     """The same with float32 in place of float16, nested dicts and lists."""
-    return _with_type(state, torch.float16, torch.float32)
+    return _with_type(state, "float16", "float32")
 
 
-def _with_type(state: Any, before: torch.dtype, after: torch.dtype) -> Any:
+def _with_type(state: Any, before: Precision, after: Precision) -> Any:
+    import torch  # noqa: PLC0415  # takes long to import
+
     if isinstance(state, Mapping):
         return {name: _with_type(part, before, after) for name, part in state.items()}
     if isinstance(state, list | tuple):
         return type(state)(_with_type(part, before, after) for part in state)
-    return state.to(after) if isinstance(state, Tensor) and state.dtype == before and state.ndim else state
+    if isinstance(state, torch.Tensor) and state.dtype == getattr(torch, before) and state.ndim:
+        return state.to(getattr(torch, after))
+    return state
 
 
 def in_words(measured: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
 from clutr.experiments.config import REGISTRIES, Experiment, from_plain, method_of, read, to_plain, to_yaml
+from clutr.experiments.directories import RUN_KINDS, require_no_run, require_run
 from clutr.experiments.evaluation_files import (
     EvaluationJson,
     KeptEvaluation,
@@ -24,9 +24,10 @@ from clutr.experiments.evaluation_files import (
     keep_more,
     read_evaluations,
 )
+from clutr.experiments.files import require_writable
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
-from clutr.experiments.pretrained import located, require_no_name
+from clutr.experiments.pretrained import located
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 
 KEPT_CHECKPOINTS = 3
@@ -59,14 +60,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = located(as_directory(path), "student", "manifold")
-        if (self.path / "world.yaml").is_file():
-            raise RunError(
-                f"{self.path} is a world model, not a run: `clutr world train {self.path}` goes on with it, "
-                + f"`clutr world report {self.path}` shows it, `clutr inspect {self.path}` opens it"
-            )
-        if not (self.path / "config.yaml").is_file():
-            raise RunError(f"{self.path} is not a run: it has no config.yaml. `clutr train PRESET` makes one.")
+        self.path = located(as_directory(path), *RUN_KINDS)
+        require_run(self.path)
 
     @classmethod
     def create(cls, path: Path | str, experiment: Experiment) -> "RunDirectory":
@@ -75,10 +70,7 @@ class RunDirectory:
         Raises:
             RunError: if there is one already, an option does not fit its field, or it cannot be written.
         """
-        require_no_name(path)
-        path = as_directory(path)
-        if (path / "config.yaml").exists():
-            raise RunError(f"{path} already holds a run: `clutr resume {path}` continues it, --run names another")
+        path = require_no_run(path)
         write_atomically(path / "config.yaml", to_yaml(from_plain(to_plain(experiment))).encode())
         return cls(path)
 
@@ -140,7 +132,7 @@ class RunDirectory:
     def save_checkpoint(self, update: int, state: Mapping[str, Any]) -> Path:
         """Write the checkpoint of `update`, then remove all but the newest few."""
         path = self.path / "checkpoints" / f"update-{update:06d}.safetensors"
-        save_state(path, state)
+        save_state(path, state, "resume")
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             old.unlink(missing_ok=True)
         return path
@@ -223,6 +215,7 @@ class RunDirectory:
                 "latents": record.latents,
                 "scores": record.scores,
             },
+            "resume",
         )
 
     def proposals(self) -> list[ProposalRecord]:
@@ -294,12 +287,7 @@ class RunDirectory:
 
     def require_writable(self, suite: str) -> None:
         """Raise `RunError` unless an evaluation on `suite` can be written: it is asked before anything is played."""
-        folder = self.path / "evaluations" / suite
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=folder).close()
-        except OSError as error:
-            raise RunError(f"cannot write to {folder}: {error.strerror or error}. Nothing was played.") from error
+        require_writable(self.path / "evaluations" / suite, "Nothing was played.")
 
     def recordings(self, chosen: Sequence[KeptEvaluation]) -> list[dict[str, Any]]:
         """Recorded episodes of some evaluations, as `SuiteEvaluation.recordings` gives them, and their `suite`."""

@@ -1,13 +1,11 @@
-"""Files that survive a kill at any instant: written under a temporary name, then renamed.
+"""State in files that survive a kill at any instant: written under a temporary name, then renamed.
 
-State is kept as safetensors (tensors) with a JSON skeleton (everything else) in the same file's header, so that one
+It is kept as safetensors (tensors) with a JSON skeleton (everything else) in the same file's header, so that one
 rename publishes both and loading a stranger's file cannot run code.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,49 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from clutr.experiments.files import CorruptFileError, RunError, as_directory, write_atomically
 
-class RunError(Exception):
-    """Something about a run directory that the user can mend; the message says how."""
-
-
-class CorruptFileError(RunError):
-    """A file is truncated, damaged or not ours."""
-
-
-def as_directory(path: Path | str) -> Path:
-    """The path of a directory that is there or could be, `~` expanded. Raises `RunError` if it can be none."""
-    try:
-        expanded = Path(path).expanduser()
-        is_file = expanded.exists() and not expanded.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no home, a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{str(path)[:60]!r} cannot be a directory: {reason}") from None
-    if is_file:
-        raise RunError(f"{path} is a file, not a directory")
-    return expanded
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader sees either the old file or the whole new one.
-
-    Raises:
-        RunError: if the file cannot be written (disk full, read-only directory, ...). What was there before stays.
-    """
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with_reason = f"cannot write {path}: {error.strerror or error}"
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"{with_reason}. Nothing written before is lost; free space or permissions, then resume."
-        ) from error
+__all__ = ["CorruptFileError", "RunError", "as_directory", "load_state", "save_state", "write_atomically"]
 
 
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -102,8 +60,13 @@ def _digest(tensors: dict[str, Tensor], skeleton: str) -> str:
     return digest.hexdigest()
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
+def save_state(path: Path, state: Mapping[str, Any], then: str = "try again") -> None:
     """Write nested dicts, lists and tuples of tensors and plain values as one safetensors file.
+
+    Args:
+        path: of the file.
+        state: what is kept.
+        then: what a user does after making room, in the error's words.
 
     Raises:
         RunError: if the file cannot be written.
@@ -112,7 +75,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     skeleton = json.dumps(_pack(state, "", tensors))
     metadata = {"format": "clutr-state-1", "state": skeleton, "sha256": _digest(tensors, skeleton)}
-    write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
+    write_atomically(path, safetensors.torch.save(tensors, metadata=metadata), then)
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`import clutr`: quick, and one call for each thing that the command line does."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,14 +25,70 @@ def test_heavy_modules_are_imported_on_first_use() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_imports_nothing_heavy() -> None:
-    for args in (["--help"], ["list", "--help"], ["eval", "run", "--fast"], ["resume", "--help"]):
-        code = (
-            "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
-            + f"from clutr.experiments.cli.main import main; main({args})"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "False", args
+LIGHT = """
+import contextlib, io, json, sys
+from clutr.experiments.cli.main import main
+for line in sys.argv[1:]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            status = main(line.split())
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, said.getvalue(), list({"torch", "numba", "matplotlib"} & set(sys.modules))]))
+"""
+
+
+def test_help_lists_and_wrong_names_import_nothing_heavy(tmp_path: Path) -> None:
+    """All calls in one process, of which none may import what takes seconds."""
+    no_run, no_world = "nowhere is not a run", "nowhere holds no world model"
+    calls = {
+        "--help": (0, "clutr COMMAND"),
+        "list --help": (0, "usage: clutr list"),
+        "resume --help": (0, "usage: clutr resume"),
+        "train --help": (0, "maze-dr-debug"),
+        "list presets": (0, "20,000,000 steps"),
+        "list manifolds --json": (0, '"set-vae": "'),
+        "list students": (0, "sb3-dqn"),
+        "list benches": (0, "maze-engine"),
+        "list world-presets": (0, "geometric core"),
+        "models": (0, "maze-dr@best"),
+        "trian": (2, "did you mean train?"),
+        "train maze-dr-debgu": (
+            2,
+            "no preset is called 'maze-dr-debgu'; did you mean maze-dr-debug? There are: car-clutr",
+        ),
+        "train nowhere.yaml": (2, "cannot read nowhere.yaml: No such file or directory"),
+        "train maze-dr --student nobody": (2, "no student is called 'nobody'; there are: pixel-ppo, ppo"),
+        "train maze-dr --backend=nothing": (2, "no backend is called 'nothing'; there are: native, rllib"),
+        f"train maze-dr --run {tmp_path / 'run'}": (2, "already holds a run: `clutr resume "),
+        "pretrain moon": (2, "no domain is called 'moon'; there are: car, maze"),
+        "pretrain maze --preset slow": (2, "no preset is called 'slow'; there are: fast, full"),
+        "eval run --fast": (2, "Unrecognized options: --fast"),
+        "eval nowhere": (2, no_run),
+        "eval maze-clutr@bset": (2, "did you mean maze-clutr@best?"),
+        "eval car-world@best": (2, "car-world@best is a world model, not a student or manifold"),
+        "compare nowhere": (2, no_run),
+        "resume nowhere": (2, no_run),
+        "report nowhere": (2, no_run),
+        "export nowhere": (2, no_run),
+        "probe nowhere": (2, no_run),
+        "film nowhere": (2, no_run),
+        "levels export nowhere": (2, no_run),
+        "bench nothing": (2, "no name is called 'nothing'"),
+        "world train nowhere": (2, no_world),
+        "world dream nowhere": (2, no_world),
+        "world report --run nowhere": (2, no_world),
+        "world record --core gruu": (2, "no core is called 'gruu'; did you mean gru?"),
+        "world record --preset nothing": (2, "no preset is called 'nothing'; there are: car, car-fast"),
+    }
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    done = subprocess.run([sys.executable, "-c", LIGHT, *calls], capture_output=True, text=True, check=True)
+    for call, (status, words), line in zip(calls, calls.values(), done.stdout.splitlines(), strict=True):
+        ended, said, heavy = json.loads(line)
+        assert (ended, heavy) == (status, []), call
+        assert words in said, call
 
 
 @pytest.mark.parametrize("name", clutr.__all__)

@@ -142,8 +142,8 @@ def run_jaxued(name: str, *arguments: str) -> tuple[str, dict[str, Any] | None]:
 
     Where it is missing or fails: what to do or what went wrong, and None.
     """
-    python = os.environ.get(PEERS_PYTHON)
-    if python is None and not all(importlib.util.find_spec(name) for name in ("jaxued", "optax")):
+    python = os.path.expanduser(os.environ.get(PEERS_PYTHON, ""))  # noqa: PTH111
+    if not python and not all(importlib.util.find_spec(name) for name in ("jaxued", "optax")):
         return f'JaxUED is not installed: pip install "clutr[peers]", or {PEERS_PYTHON}=PYTHON of another place', None
     script = Path(__file__).with_name("jaxued_peer.py")
     command = [python or sys.executable, "-P", str(script), *arguments]  # -P: not what lies beside it

@@ -16,9 +16,11 @@ from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
 from functools import partial, wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from clutr.envs.registry import no_such
+from clutr.experiments.files import expanded
 
 Arguments = Sequence[str]
 
@@ -61,6 +63,11 @@ def asking() -> Iterator[list[tuple[Callable[..., None], dict[str, Any]]]]:
         yield told
     finally:
         _asked.reset(token)
+
+
+def is_asked() -> bool:
+    """Whether commands do nothing but tell, see `asking`."""
+    return _asked.get() is not None
 
 
 def run(name: str, function: Callable[..., None], args: Arguments, **defaults: Any) -> None:
@@ -125,8 +132,9 @@ def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callab
         bound = signature.bind(*args, **kwargs)
         for name, value in defaults.items():
             given = bound.arguments[name]
-            fields = {field.name: getattr(given, field.name) for field in dataclasses.fields(value)}
+            fields = {field.name: _expanded(getattr(given, field.name)) for field in dataclasses.fields(value)}
             bound.arguments[name] = type(value)(**fields)
+        bound.arguments.update({name: _expanded(value) for name, value in bound.arguments.items()})
         return partial(function, *bound.args, **bound.kwargs)
 
     described: Any = deferred
@@ -134,6 +142,13 @@ def _deferred(function: Callable[..., None], defaults: dict[str, Any]) -> Callab
     described.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     described.__doc__, described.__name__ = function.__doc__, function.__name__
     return deferred
+
+
+def _expanded(value: Any) -> Any:
+    """A path, or each of several, with `~` expanded: a shell does that only where an argument begins. Others as is."""
+    if isinstance(value, tuple):
+        return tuple(map(_expanded, value))
+    return expanded(value) if isinstance(value, Path) else value
 
 
 def _narrowed(kind: type, value: Any) -> type:

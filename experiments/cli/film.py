@@ -42,12 +42,22 @@ def film(runs: tuple[Path, ...], /, options: FilmCommandOptions) -> None:
         raise UsageError("name at least one run: `clutr film RUN`")
     from dataclasses import asdict
 
+    from clutr.experiments.directories import look_at_run, look_at_world_model
     from clutr.experiments.display import say, work_display
-    from clutr.experiments.pretrained import located
+    from clutr.experiments.files import as_directory, as_output
+    from clutr.experiments.pretrained import card, is_name
+
+    first = as_directory(runs[0])
+    of_world = len(runs) == 1 and (
+        card(str(first)).kind == "world-model" if is_name(first) else (first / "world.yaml").is_file()
+    )
+    for each in runs:
+        (look_at_world_model if of_world else look_at_run)(each)
+    as_output(options.output, "Nothing was filmed.")
     from clutr.experiments.reports.film import make_dream_film, make_film
 
     chosen = asdict(options)
-    if len(runs) == 1 and (located(runs[0]) / "world.yaml").is_file():
+    if of_world:
         kept = {name: chosen[name] for name in ("output", "side", "fps", "seed")}
         if of_students := [name for name, value in chosen.items() if value and name not in kept]:
             raise UsageError(f"--{of_students[0]} is for films of students, and {runs[0]} is a world model")

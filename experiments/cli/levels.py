@@ -82,10 +82,12 @@ def _draw(source: str, /, output: Path = Path("levels.png"), columns: int = 8, d
         domain: The domain: maze or car; by default the first that reads them.
     """
     from clutr.experiments.display import say
+    from clutr.experiments.files import as_output
     from clutr.experiments.reports.levels import draw
 
     if columns < 1:
         raise UsageError(f"columns must be at least 1, got {columns}")
+    as_output(output, "Nothing was drawn.")
     draw(*_read(source, domain), output, columns)
     say(f"open {output}")
 
@@ -100,9 +102,11 @@ def _convert(source: str, output: Path, /, domain: str | None = None) -> None:
         domain: The domain: maze or car; by default the first that reads them.
     """
     from clutr.experiments.display import say
+    from clutr.experiments.files import as_output
     from clutr.experiments.reports.levels import as_text
     from clutr.experiments.storage import write_atomically
 
+    as_output(output, "Nothing was written.")
     name, found = _read(source, domain)
     write_atomically(output, as_text(name, found, output.suffix == ".json").encode())
     say(f"{output}: {len(found)} level{'s' * (len(found) != 1)} of {name}")
@@ -117,6 +121,9 @@ def _export(run: Path, /, output: Path = Path("levels"), json: bool = False) -> 
         output: The directory of the files.
         json: Write JSON instead of text.
     """
+    from clutr.experiments.directories import look_at_run
+
+    look_at_run(run)
     import clutr
     from clutr.experiments.display import say
     from clutr.experiments.reports.levels import export_curriculum

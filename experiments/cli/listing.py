@@ -1,15 +1,18 @@
 """`clutr list`, `clutr models` and `clutr bench`: what there is, how good it is, and how fast."""
 
+import ast
 import importlib
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from json import dumps
+from pathlib import Path
 from typing import Any
 
 from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, catalogue, choose, command, first_line, run
+from clutr.experiments.cli.names import presets, registered
 
 BENCHES = (
     "maze-engine",
@@ -30,52 +33,10 @@ def _bench(name: str) -> Any:
     return importlib.import_module(f"clutr.experiments.benchmarks.{name.replace('-', '_')}")
 
 
-def _registered(registry: str, module: str) -> Callable[[], Iterable[tuple[str, str]]]:
-    """Names in a registry, each with a line about it."""
-
-    def entries() -> Iterable[tuple[str, str]]:
-        known = getattr(importlib.import_module(module), registry)
-        return ((name, first_line(known[name])) for name in known)
-
-    return entries
-
-
-_NOTES = {"-debug-": "tiny, ends in seconds", "-paper-": "with the published options", "demo-": "small, for the demo"}
-
-
-def preset_in_words(name: str) -> str:
-    """A preset in a few words: what, by which method, for how long."""
-    import clutr
-
-    preset = clutr.PRESETS[name]
-    method = first_line(type(preset.curriculum)).rstrip(".")
-    notes = [note for end, note in _NOTES.items() if end in f"{name}-"]
-    notes += ["in parallel"] if getattr(preset.curriculum, "parallel", False) else []
-    domain = clutr.DOMAINS.name_of(type(preset.domain))
-    return "; ".join([f"{domain}: {method}", *notes, f"{preset.total_steps:,} steps"])
-
-
-def _presets() -> Iterable[tuple[str, str]]:
-    import clutr
-
-    return ((name, preset_in_words(name)) for name in clutr.PRESETS)
-
-
-def _world_presets() -> Iterable[tuple[str, str]]:
-    from clutr.envs.domain import DOMAINS
-    from clutr.experiments.world_model.config import WORLD_PRESETS
-    from clutr.world_model.backbones.base import BACKBONES
-    from clutr.world_model.cores.base import CORES
-
-    for name, preset in WORLD_PRESETS.items():
-        parts = [
-            f"{DOMAINS.name_of(type(preset.domain))}: {preset.record.episodes:,} episodes",
-            f"{BACKBONES.name_of(type(preset.backbone))} backbone",
-            f"{CORES.name_of(type(preset.memory.core))} core",
-            f"{preset.training.epochs} passes",
-            *(note for end, note in _NOTES.items() if end in f"{name}-"),
-        ]
-        yield name, "; ".join(parts)
+def _about_bench(name: str) -> str:
+    """The first line of a bench's documentation; it is not imported."""
+    source = Path(__file__).parents[1] / "benchmarks" / f"{name.replace('-', '_')}.py"
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def _suites() -> Iterable[tuple[str, str]]:
@@ -88,8 +49,9 @@ def _suites() -> Iterable[tuple[str, str]]:
 
 def _probes() -> Iterable[tuple[str, str]]:
     from clutr.experiments.cli.runs import probe
+    from clutr.experiments.world_model.probing import PROBES
 
-    yield from _registered("PROBES", "clutr.experiments.world_model.probing")()
+    yield from ((name, first_line(known)) for name, known in PROBES.items())
     yield "students", first_line(probe)
 
 
@@ -100,19 +62,19 @@ def _models() -> Iterable[tuple[str, str]]:
 
 
 SHELVES: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
-    "domains": _registered("DOMAINS", "clutr.envs.domain"),
-    "presets": _presets,
-    "curricula": _registered("CURRICULA", "clutr.curricula.base"),
-    "manifolds": _registered("MANIFOLDS", "clutr.manifold.base"),
-    "students": _registered("STUDENTS", "clutr.agents.student"),
+    "domains": lambda: registered("domains").items(),
+    "presets": lambda: presets().items(),
+    "curricula": lambda: registered("curricula").items(),
+    "manifolds": lambda: registered("manifolds").items(),
+    "students": lambda: registered("students").items(),
     "suites": _suites,
-    "world-presets": _world_presets,
-    "backbones": _registered("BACKBONES", "clutr.world_model.backbones.base"),
-    "cores": _registered("CORES", "clutr.world_model.cores.base"),
+    "world-presets": lambda: presets("world-presets").items(),
+    "backbones": lambda: registered("backbones").items(),
+    "cores": lambda: registered("cores").items(),
     "probes": _probes,
     "models": _models,
-    "backends": _registered("BACKENDS", "clutr.agents.backend"),
-    "benches": lambda: ((name, first_line(_bench(name))) for name in BENCHES),
+    "backends": lambda: registered("backends").items(),
+    "benches": lambda: ((name, _about_bench(name)) for name in BENCHES),
 }
 
 
@@ -160,7 +122,7 @@ def models(name: str | None = None, /, *, json: bool = False) -> None:
 
 def bench(args: Arguments) -> None:
     """The project's own measurements, each beside a peer in the same run."""
-    name = choose("name", BENCHES, lambda known: first_line(_bench(known)), "bench", args)
+    name = choose("name", BENCHES, _about_bench, "bench", args)
 
     def measure(*, json: bool = False, minutes: float | None = None, only: tuple[str, ...] = ()) -> None:
         """The project's own measurements, each beside a peer in the same run.

@@ -103,6 +103,7 @@ def _can_be_mended(error: Exception) -> bool:
         return True
     if isinstance(error, ImportError) and "pip install" in str(error):  # an extra that is not installed
         return True
-    import clutr
+    from clutr.experiments.files import RunError
 
-    return isinstance(error, clutr.RunError | clutr.LevelError)
+    domain = sys.modules.get("clutr.envs.domain")  # without it nobody has read a level
+    return isinstance(error, RunError) or (domain is not None and isinstance(error, domain.LevelError))

@@ -9,8 +9,11 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
-from clutr.experiments.cli.listing import preset_in_words
+from clutr.experiments.cli.names import manifold_presets, presets, registered
+from clutr.experiments.directories import look_at_run
+from clutr.experiments.files import as_directory, as_output, require_writable
 
 if TYPE_CHECKING:
     from clutr.experiments.config import Experiment
@@ -40,16 +43,18 @@ def demo(*, runs: Path = RUNS / "demo", seed: int = 1) -> None:
 
 def pretrain(args: Arguments) -> None:
     """Train a task manifold, print its health and keep it for the runs that want it."""
-    import clutr
+    domains = registered("domains")
+    name = choose("domain", domains, domains.__getitem__, "pretrain", args)
+    chosen, rest = take("preset", args[1:])
+    if chosen is not None and (known := manifold_presets(name)) and chosen not in known:
+        raise UsageError(no_such("preset", chosen, known))
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.plots.manifold_health import health_table
+    from clutr.experiments.training import lookup
     from clutr.experiments.training import manifolds as manifold_files
-    from clutr.experiments.training.lookup import manifold_experiment, manifold_presets
     from clutr.experiments.training.threads import use_threads
 
-    name = choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "pretrain", args)
-    chosen, rest = take("preset", args[1:])
-    default = manifold_experiment(name, "fast" if chosen is None else chosen)
+    default = lookup.manifold_experiment(name, "fast" if chosen is None else chosen)
 
     def keep(
         domain: Any, manifold: Any, seed: int = 1, manifolds: Path | None = None, threads: int | None = None
@@ -62,7 +67,7 @@ def pretrain(args: Arguments) -> None:
         console.print(health_table(health))
         say(f"kept as {path}; runs of the same domain, manifold and seed use it")
 
-    keep.__doc__ = f"""{first_line(pretrain)} --preset chooses the defaults: {", ".join(manifold_presets(name))}.
+    keep.__doc__ = f"""{first_line(pretrain)} --preset chooses the defaults: {", ".join(lookup.manifold_presets(name))}.
 
     Args:
         domain: The domain.
@@ -76,11 +81,9 @@ def pretrain(args: Arguments) -> None:
 
 def train(args: Arguments) -> None:
     """Launch a curriculum experiment, a preset's or a config.yaml's; any field can be overridden."""
-    import clutr
-    from clutr.experiments.training.lookup import is_file, named_experiment
+    _look_at_training(args)
+    from clutr.experiments.training.lookup import named_experiment
 
-    if not args or not is_file(args[0]):
-        choose("preset", clutr.PRESETS, preset_in_words, "train", args)
     name, experiment = named_experiment(args[0])
     preset, rest = with_parts(experiment, args[1:])
     seeds, rest = take("seeds", rest)
@@ -114,6 +117,27 @@ def train(args: Arguments) -> None:
     run(f"train {args[0]}", launch, rest, options=preset)
 
 
+def _look_at_training(args: Arguments) -> None:
+    """Tell what is wrong with names and paths before anything is imported that takes long."""
+    from clutr.experiments.directories import is_file, look_at_file, require_no_run
+    from clutr.experiments.files import expanded
+
+    if args and is_file(args[0]):
+        look_at_file(expanded(args[0]))
+    else:
+        known = presets()
+        choose("preset", known, known.__getitem__, "train", args)
+    if {"-h", "--help"} & set(args):
+        return
+    for part in ("student", "backend"):
+        chosen, _ = take(part, args)
+        if chosen is not None and chosen not in registered(f"{part}s"):
+            raise UsageError(no_such(part, chosen, registered(f"{part}s")))
+    run, seeds = take("run", args)[0], take("seeds", args)[0]
+    if run and seeds is None:
+        require_no_run(run)
+
+
 def with_parts(preset: "Experiment", args: Arguments) -> tuple["Experiment", list[str]]:
     """The preset with the parts that `--manifold`, `--student` and `--backend` name, and the arguments without these.
 
@@ -145,6 +169,7 @@ def resume(
         threads: Cores to train on; by default all that there are. Results do not depend on it.
         track: Also send metrics to trackers: wandb, mlflow.
     """
+    look_at_run(run)
     import clutr
     from clutr.experiments.display import say
     from clutr.experiments.training.extend import extend
@@ -213,6 +238,8 @@ def _evaluate_runs(
     """
     if not runs:
         raise UsageError("name at least one run: `clutr eval RUN`")
+    for path in runs:
+        look_at_run(path)
     import clutr
     from clutr.experiments.evaluation.runs import load_student, require_options
     from clutr.experiments.training.threads import use_cores
@@ -235,11 +262,11 @@ _AS_IN_GYMNASIUM: dict[str, dict[str, Any]] = {"car": {"action_repeat": 1}}
 
 def _evaluate_model(args: Arguments) -> None:
     """Zero-shot transfer of a model that a Stable-Baselines3 script saved."""
+    named, rest = take("domain", args)
+    name, domains = "maze" if named is None else named, registered("domains")
+    choose("domain", domains, domains.__getitem__, "eval --sb3 MODEL --domain", [name])
     import clutr
 
-    named, rest = take("domain", args)
-    name = "maze" if named is None else named
-    choose("domain", clutr.DOMAINS, lambda known: first_line(clutr.DOMAINS[known]), "eval --sb3 MODEL --domain", [name])
     if {"-h", "--help"} & set(rest):
         rest = ["--help"]
     domain = clutr.DOMAINS[name](**_AS_IN_GYMNASIUM.get(name, {}))
@@ -332,6 +359,12 @@ def compare(
         figures: Also write figures (PDF, SVG, PNG) and tables (LaTeX, Markdown, CSV) for papers into this directory.
         json: Print one JSON object for machines.
     """
+    for path in runs:
+        look_at_run(path)
+    if output is not None:
+        as_output(output, "Nothing was compared.")
+    if figures is not None:
+        require_writable(as_directory(figures), "Nothing was compared.")
     import clutr
     from clutr.experiments.display import console, say
     from clutr.experiments.evaluation.tables import comparison_table, cvar_table
@@ -363,6 +396,8 @@ def report(run: Path, /, beside: tuple[Path, ...] = ()) -> None:
         run: The run's directory.
         beside: Other runs to show in the same curves and tables.
     """
+    for path in (run, *beside):
+        look_at_run(path)
     import clutr
     from clutr.experiments.display import say
 
@@ -377,6 +412,7 @@ def export(run: Path, /, output: Path = Path("student.onnx")) -> None:
         run: The run's directory.
         output: The file.
     """
+    look_at_run(run)
     import clutr
     from clutr.experiments.display import say
 
@@ -393,6 +429,7 @@ def probe(run: Path, /, levels: int = 128, seed: int = 1) -> None:
         levels: Random levels that each student plays once.
         seed: Seed of levels, actions and splits.
     """
+    look_at_run(run)
     import clutr
     from clutr.experiments.display import say, work_display
     from clutr.experiments.reports.student_probes import build_student_page, probe_students

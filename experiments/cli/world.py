@@ -7,11 +7,11 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
+from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, is_asked, run, take
+from clutr.experiments.cli.names import presets, registered
 
 if TYPE_CHECKING:
     from clutr.envs.progress import Progress
-    from clutr.envs.registry import Registry
     from clutr.experiments.reports.dream_report import DreamOptions
     from clutr.experiments.world_model.config import WorldModelExperiment
     from clutr.experiments.world_model.control import ControlOptions
@@ -28,6 +28,12 @@ def world(args: Arguments) -> None:
     rest = list(args[1:])
     if rest and not rest[0].startswith("-"):  # `clutr world train runs/world`, as `clutr eval runs/maze`
         rest.insert(0, "--run")
+    if part != "record" and not is_asked() and not {"-h", "--help"} & set(rest):
+        from clutr.experiments.directories import look_at_world_model
+
+        named, _ = take("run", rest)
+        if named != "":
+            look_at_world_model(named or WORLD)
     PARTS[part](rest)
 
 
@@ -49,24 +55,29 @@ def directory_of(path: Path) -> Path:
 
 def _record(args: Arguments) -> None:
     """Begin a world model and record its episodes, from wherever an earlier recording stopped."""
+    chosen, rest = take("preset", args)
+    preset, known = "car" if chosen is None else chosen, presets("world-presets")
+    choose("preset", known, known.__getitem__, "world record --preset", [preset])
+    backbone, rest = take("backbone", rest)
+    core, rest = take("core", rest)
+    for part, name in (("backbone", backbone), ("core", core)):
+        if name is not None:
+            parts = registered(f"{part}s")
+            choose(part, parts, parts.__getitem__, f"world record --{part}", [name])
+
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model import run_directory
     from clutr.experiments.world_model.config import WORLD_PRESETS
     from clutr.world_model.backbones.base import BACKBONES
     from clutr.world_model.cores.base import CORES
 
-    chosen, rest = take("preset", args)
-    preset = "car" if chosen is None else chosen
-    choose("preset", WORLD_PRESETS, lambda _: "", "world record --preset", [preset])
     default = WORLD_PRESETS[preset]
-    backbone, rest = take("backbone", rest)
     if backbone is not None:
-        chosen_backbone = _registered("backbone", BACKBONES, backbone)
+        chosen_backbone: Any = BACKBONES[backbone]()
         memory = replace(default.memory, classes=getattr(chosen_backbone, "classes", 0))
         default = replace(default, backbone=chosen_backbone, memory=memory)
-    core, rest = take("core", rest)
     if core is not None:
-        default = replace(default, memory=replace(default.memory, core=_registered("core", CORES, core)))
+        default = replace(default, memory=replace(default.memory, core=CORES[core]()))
 
     def record(options: "WorldModelExperiment", run: Path = WORLD) -> None:
         made = run_directory.WorldModelRun.create(run, options)
@@ -87,12 +98,6 @@ def _record(args: Arguments) -> None:
     run("world record", record, rest, options=default)
 
 
-def _registered(part: str, registry: "Registry[Any]", name: str) -> Any:
-    """The part of that name with its usual options."""
-    choose(part, registry, lambda known: first_line(registry[known]), f"world record --{part}", [name])
-    return registry[name]()
-
-
 @command("world train")
 def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -> None:
     """Train a world model on its recording, from wherever an earlier training stopped.
@@ -103,6 +108,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
         threads: Processor threads; by default one a core.
     """
     from clutr.experiments.display import say, work_display
+    from clutr.experiments.files import require_writable
     from clutr.experiments.pretrained import unpacked
     from clutr.experiments.storage import RunError
     from clutr.experiments.training.threads import use_threads
@@ -115,6 +121,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
     made = WorldModelRun(run)
     if (shipped := unpacked(made.path)) is not None:
         raise RunError(f"{shipped.name} is a model that ships, and is trained: `clutr world record` begins one's own")
+    require_writable(made.path, "Nothing was trained.")
     dataset = made.dataset()
     with training_log(made.path, say) as log, ExitStack() as shown:
         with work_display("fitting the backbone") as progress:

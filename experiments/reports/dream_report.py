@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
+from clutr.experiments.files import require_writable
 from clutr.experiments.plots.dreams import player
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.storage import RunError, write_atomically
@@ -68,8 +69,9 @@ def dream_on(run: WorldModelRun, options: DreamOptions) -> Path:
     Raises:
         RunError: if there is no such step, or the actions cannot be read.
     """
-    found = branches(run, options)
     folder = run.path / "dreams"
+    require_writable(folder, "Nothing was dreamt.")
+    found = branches(run, options)
     folder.mkdir(exist_ok=True)
     _keep(folder / f"{found.name}.npz", found.dream, found.actions)
     lead = "One recorded step, dreamt on several times: what the branches share, the memory is sure of."

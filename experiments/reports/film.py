@@ -9,6 +9,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation.filming import FilmedEpisode, FilmOptions, film
 from clutr.experiments.evaluation.runs import load_student, require_suite
+from clutr.experiments.files import as_output
 from clutr.experiments.plots.films import compose, compose_dream, require_kind, write_film
 from clutr.experiments.reports.dream_report import DreamOptions, branches
 from clutr.experiments.run_directory import RunDirectory
@@ -121,5 +122,6 @@ def make_dream_film(
 
 def _require(output: Path, side: int, fps: float | None) -> None:
     require_kind(output)
+    as_output(output, "Nothing was filmed.")
     if side < 32 or (fps is not None and fps <= 0):
         raise RunError(f"side must be at least 32 and fps above 0, got {side} and {fps}")

@@ -16,6 +16,7 @@ from PIL import Image
 from clutr.envs.capabilities import Text, require
 from clutr.envs.domain import DOMAINS, Domain, LevelBatch, LevelError
 from clutr.envs.level_files import read_levels
+from clutr.experiments.files import as_directory, require_writable
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, write_atomically
 
@@ -153,6 +154,7 @@ def export_curriculum(run: RunDirectory, folder: Path, as_json: bool = False) ->
     records = run.proposals()
     if not records:
         raise RunError(f"{run.path} has recorded no proposed levels")
+    require_writable(folder := as_directory(folder), "Nothing was written.")
     paths = []
     for record in records:
         path = folder / f"steps-{record.steps:09d}.{'json' if as_json else 'txt'}"

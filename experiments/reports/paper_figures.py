@@ -13,6 +13,7 @@ from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import Comparison, metric_name, sample_of
 from clutr.experiments.evaluation.statistics import profile_band
 from clutr.experiments.evaluation_files import EvaluationJson
+from clutr.experiments.files import require_writable
 from clutr.experiments.plots import paper
 from clutr.experiments.plots.curves import Curve
 from clutr.experiments.plots.paper import Band, Format
@@ -42,6 +43,7 @@ def write_paper_figures(
     Raises:
         RunError: if a file cannot be written.
     """
+    require_writable(folder, "Nothing was drawn.")
     drawn = _figures(comparison, comparison.evaluations)
     files: dict[str, bytes] = {}
     said = [f"Made by `{command}`."]

@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from clutr.envs.progress import Progress
+from clutr.experiments.files import require_writable
 from clutr.experiments.plots.attribution import attribution_panels
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import (
@@ -67,10 +68,11 @@ def probe_world_model(
         The folder.
 
     Raises:
-        RunError: if the run is not trained or holds too few episodes.
+        RunError: if the run is not trained or holds too few episodes, or, before any work, it cannot be written to.
     """
-    context = ProbeContext(run, load_world_model(run), run.dataset(), options)
     folder = run.path / "probes"
+    require_writable(folder, "Nothing was probed.")
+    context = ProbeContext(run, load_world_model(run), run.dataset(), options)
     folder.mkdir(exist_ok=True)
     for name in sections:
         section = PROBES[name]

@@ -10,6 +10,7 @@ import numpy as np
 from clutr.envs.domain import Metric
 from clutr.experiments.evaluation.compare import metric_of
 from clutr.experiments.evaluation_files import KeptEvaluation
+from clutr.experiments.files import as_output
 from clutr.experiments.plots.charts import short_count
 from clutr.experiments.plots.curves import Columns, headline_facts, method_curves, students_in, training_curves
 from clutr.experiments.plots.html import duration, facts_table, is_number, number, say
@@ -50,7 +51,7 @@ def build_report(run: RunDirectory, beside: Sequence[RunDirectory] = ()) -> Path
     Raises:
         RunError: if the run cannot be read or the report cannot be written.
     """
-    path = run.path / "report.html"
+    path = as_output(run.path / "report.html")
     write_atomically(path, report_html(run, beside).encode())
     return path
 

@@ -16,6 +16,7 @@ from clutr.envs.domain import Domain
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation_files import require_seed
+from clutr.experiments.files import require_writable
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.students import knows_panel, looks_panel, uses_panel
 from clutr.experiments.run_directory import RunDirectory
@@ -53,6 +54,7 @@ def probe_students(run: RunDirectory, levels: int, seed: int, progress: Progress
     state, problems = run.load_checkpoint()
     if state is None:
         raise RunError(f"{run.path} cannot be probed: {'; '.join(problems) or 'it has no checkpoint yet'}")
+    require_writable(run.path / "probes", "Nothing was probed.")
     domain, config = run.domain(), run.experiment.student
     engine = domain.engine(1)
     require_seed(seed)

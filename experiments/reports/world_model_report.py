@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clutr.experiments.files import as_output
 from clutr.experiments.plots.dreams import certainty, player
 from clutr.experiments.plots.page import render_page
 from clutr.experiments.plots.world_model import coverage, curves_panel, scene_panel, strips
@@ -60,6 +61,7 @@ def evaluate_world_model(run: WorldModelRun) -> tuple[dict[str, Any], list[NDArr
     Raises:
         RunError: if the run is not trained, or its test episodes are too short.
     """
+    as_output(run.path / "dreams.json", "Nothing was measured.")
     model, dataset, options = load_world_model(run), run.dataset(), run.experiment.evaluation
     train, test = (encoded(dataset, model.backbone, split) for split in ("train", "test"))
     try:

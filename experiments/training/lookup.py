@@ -1,7 +1,6 @@
 """Experiments and manifolds by name, and with other options: what `clutr train NAME --field value` asks for."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from clutr.envs.domain import DOMAINS
 from clutr.envs.registry import Registry, no_such
 from clutr.experiments import pretrained
 from clutr.experiments.config import REGISTRIES, Experiment, from_plain, from_yaml, read, to_plain
+from clutr.experiments.directories import is_file, look_at_file
+from clutr.experiments.files import expanded
 from clutr.experiments.plain_config import to_plain as part_to_plain
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.presets import MANIFOLD_PRESETS_BY_DOMAIN, PRESETS
@@ -24,12 +25,6 @@ def preset(name: str) -> Experiment:
     return entry("preset", PRESETS, name)
 
 
-def is_file(source: str | Path) -> bool:
-    """Whether a source of an experiment is a file rather than a preset."""
-    path = Path(source)
-    return isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in str(source)
-
-
 def named_experiment(source: str | Path) -> tuple[str, Experiment]:
     """An experiment and what its runs are called: the name of a preset, or that of a file such as a `config.yaml`.
 
@@ -38,12 +33,8 @@ def named_experiment(source: str | Path) -> tuple[str, Experiment]:
     """
     if not is_file(source):
         return str(source), preset(str(source))
-    path = Path(source)
-    if path.is_dir():
-        raise RunError(
-            f"{path} is a directory: `clutr resume {path}` goes on with a run, "
-            + f"`clutr train {path}/config.yaml` repeats it"
-        )
+    path = expanded(source)
+    look_at_file(path)
     return (path.absolute().parent.name if path.stem == "config" else path.stem), read(path)
 
 
@@ -70,11 +61,11 @@ def manifold_experiment(domain: str, preset: str) -> Experiment:
         domain: the name of a domain.
         preset: one of its manifold presets, or the name of a registered manifold.
     """
-    manifold = entry("preset", _manifolds(domain), preset)
+    manifold = entry("preset", manifolds_of(domain), preset)
     return replace(PRESETS["maze-clutr"], domain=MANIFOLD_PRESETS_BY_DOMAIN[domain][0], manifold=manifold)
 
 
-def _manifolds(domain: str) -> dict[str, ManifoldConfig]:
+def manifolds_of(domain: str) -> dict[str, ManifoldConfig]:
     """The manifold presets of `domain`, and every other registered manifold with its usual options, by name."""
     presets = manifold_presets(domain)
     return presets | {name: MANIFOLDS[name]() for name in MANIFOLDS if name not in presets}
@@ -120,7 +111,7 @@ def _part(experiment: Experiment, name: str, value: Any) -> Any:
             raise RunError("there is no manifold to replace: the curriculum chooses no latents")
         if pretrained.is_name(value):
             return _shipped(experiment, value)
-        known = _manifolds(DOMAINS.name_of(type(experiment.domain)))
+        known = manifolds_of(DOMAINS.name_of(type(experiment.domain)))
         return part_to_plain(entry(name, known, value), REGISTRIES, name)
     config = entry(name, REGISTRIES[name], value)
     # how long a level is played and what its rewards are like belongs to the preset, not to the student's algorithm

@@ -11,7 +11,8 @@ from typing import Any
 
 from clutr.envs.progress import Progress
 from clutr.experiments.config import Experiment, manifold_id, to_plain
-from clutr.experiments.pretrained import shipped_manifold, user_cache
+from clutr.experiments.files import as_directory, require_writable
+from clutr.experiments.pretrained import caches, shipped_manifold, user_cache
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import (
     CorruptFileError,
@@ -31,7 +32,8 @@ CACHE_VARIABLE = "CLUTR_MANIFOLDS"
 def manifold_cache() -> Path:
     """Where pretrained manifolds are shared: `$CLUTR_MANIFOLDS`, else `clutr/manifolds` in the user's cache.
 
-    That cache is `$XDG_CACHE_HOME`, or `~/.cache` where it is not set or is no absolute path.
+    That cache is `$XDG_CACHE_HOME`, or `~/.cache` where it is not set or is no absolute path; where these cannot be
+    written, a folder for temporary files. Raises `RunError` if there is none.
     """
     return user_cache(CACHE_VARIABLE, "manifolds")
 
@@ -42,6 +44,28 @@ def manifold_path(experiment: Experiment, manifolds: Path) -> Path:
     if plain["manifold"] is None:
         raise RunError("this experiment has no manifold")
     return manifolds / f"{plain['domain']['kind']}-{plain['manifold']['kind']}-{manifold_id(experiment)}.safetensors"
+
+
+def require_room(experiment: Experiment, manifolds: Path) -> Path:
+    """The path of an experiment's manifold, if it is there or can be written; it is asked before any work.
+
+    Args:
+        experiment: whose manifold.
+        manifolds: where it is shared.
+
+    Raises:
+        RunError: if it can be neither read nor written.
+    """
+    manifolds = as_directory(manifolds)
+    path = manifold_path(experiment, manifolds)
+    if manifolds == manifold_cache():  # which may be in another place than it usually is
+        known = (each / path.name for each in caches(CACHE_VARIABLE, "manifolds"))
+        path = next((each for each in known if each.exists()), path)
+    if not path.exists():
+        require_writable(
+            manifolds, f"Nothing was pretrained; name another folder with --manifolds or the variable {CACHE_VARIABLE}."
+        )
+    return path
 
 
 def pretrain(
@@ -59,8 +83,11 @@ def pretrain(
 
     Returns:
         Its file and its health.
+
+    Raises:
+        RunError: before any work, if it could not be written.
     """
-    path = manifold_path(experiment, manifolds)
+    path = require_room(experiment, manifolds)
     if path.exists():
         try:
             return path, load_state(path)["measured"]

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from clutr.experiments.config import Experiment, manifold_id, to_plain
 from clutr.experiments.display import work_display
+from clutr.experiments.files import as_directory, require_writable
 from clutr.experiments.plain_config import differences
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -89,6 +90,8 @@ def prepare_runs(experiments: Mapping[Path, Experiment], say: Callable[[str], No
         RunError: as `require_runs`, or if something cannot be written.
     """
     require_runs(experiments)
+    for path in experiments:
+        require_writable(as_directory(path), "Nothing was trained.")
     cache = manifold_cache()
     wanted = {manifold_id(each): each for each in experiments.values() if each.manifold is not None}
     for experiment in wanted.values():

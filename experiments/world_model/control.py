@@ -21,6 +21,7 @@ from clutr.envs.domain import Engine, LevelBatch, SeedLevels
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
+from clutr.experiments.files import require_writable
 from clutr.experiments.storage import RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, load_world_model
@@ -148,6 +149,7 @@ class Control:
         weights = self.path.with_suffix(".safetensors")
         if self.found and weights.exists():
             return restore(load_state(weights))
+        require_writable(self.path.parent, "Nothing was learnt.")
         options = self.options
         imitated = imitate_expert(
             self.extractor,
@@ -187,6 +189,8 @@ class Control:
         seeds = roads_of_test(options.roads)
         together = 1 if options.engine == "package" else TOGETHER
         done = len(test["seeds"])
+        if done < options.roads:
+            require_writable(self.path.parent, "Nothing was driven.")
         while done < options.roads:
             drawn = seeds[done : min(done + together, options.roads)]
             engine, levels = self._test_engine(drawn)

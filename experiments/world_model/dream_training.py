@@ -21,6 +21,7 @@ from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
+from clutr.experiments.files import require_writable
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, encoded, load_world_model
@@ -247,6 +248,7 @@ class DreamTraining:
         Args:
             progress_of: gives for each of `PLACES` what is told of its updates.
         """
+        require_writable(self.folder, "Nothing was trained.")
         self.folder.mkdir(parents=True, exist_ok=True)
         options = self.options
         self.found |= {

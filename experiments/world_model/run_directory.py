@@ -14,7 +14,9 @@ from torch import Tensor
 from clutr.envs.capabilities import SIDE
 from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
+from clutr.experiments.directories import WORLD_KINDS, require_world_model
 from clutr.experiments.evaluation.runs import load_student, student_of
+from clutr.experiments.files import require_writable
 from clutr.experiments.pretrained import is_name, located, require_no_name
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
@@ -35,11 +37,8 @@ class WorldModelRun:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = located(as_directory(path), "world-model")
-        if (self.path / "config.yaml").is_file():
-            raise RunError(f"{self.path} is a curriculum run, not a world model: `clutr report {self.path}` shows it")
-        if not (self.path / "world.yaml").is_file():
-            raise RunError(f"{self.path} holds no world model: `clutr world record {self.path}` begins one")
+        self.path = located(as_directory(path), *WORLD_KINDS)
+        require_world_model(self.path)
 
     @classmethod
     def create(cls, path: Path | str, experiment: WorldModelExperiment) -> "WorldModelRun":
@@ -107,6 +106,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
     if run.experiment.recording:
         return run.dataset()
     options, domain, folder = run.experiment.record, run.experiment.domain, run.dataset_path
+    require_writable(folder, "Nothing was recorded.")
     folder.mkdir(exist_ok=True)
     students = [each for path in options.runs for each in _students(path)] if options.students else []
     recorder = Recorder(

@@ -95,7 +95,7 @@ def use_tracks(directory: str | Path) -> None:
     Raises:
         CircuitError: there is no such directory, or a circuit is missing in it.
     """
-    folder = Path(directory)
+    folder = Path(os.path.expanduser(directory))  # noqa: PTH111  # a home that nobody has is left as it is
     if not folder.is_dir():
         raise CircuitError(f"{folder} is no directory; give the one that holds the GeoJSON files of the circuits")
     missing = [f"{circuit.file}.geojson" for circuit in CIRCUITS if not _file_in(folder, circuit).is_file()]
@@ -120,7 +120,7 @@ def find(circuit: Circuit, fetch: Callable[[Circuit], Path] | None = None) -> Pa
     """
     folder = os.environ.get(VARIABLE)
     if folder:
-        file = _file_in(Path(folder), circuit)
+        file = _file_in(Path(os.path.expanduser(folder)), circuit)  # noqa: PTH111
         if not file.is_file():
             raise CircuitError(f"{file} does not exist; {VARIABLE} must name a directory with all circuits")
         return file
