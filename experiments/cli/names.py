@@ -73,7 +73,7 @@ def in_sources(room: Room) -> dict[str, str]:
 def _registers(decorator: ast.expr, registry: str) -> list[str]:
     """The names under which a decorator registers."""
     if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"{registry}.register":
-        return [each.value for each in decorator.args if isinstance(each, ast.Constant)]
+        return [str(each.value) for each in decorator.args if isinstance(each, ast.Constant)]
     return []
 
 
