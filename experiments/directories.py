@@ -65,11 +65,16 @@ def is_file(source: str | Path) -> bool:
     return isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in str(source)
 
 
+def look_at_options(path: Path) -> None:
+    """Raise `RunError` unless a file can be read and holds options by name."""
+    options_in(read_text(path), str(path))
+
+
 def look_at_file(path: Path) -> None:
-    """Raise `RunError` unless a file such as a `config.yaml` can be read and holds options by name."""
+    """Raise `RunError` unless this is a file such as a `config.yaml`."""
     if path.is_dir():
         raise RunError(
             f"{path} is a directory: `clutr resume {path}` goes on with a run, "
             + f"`clutr train {path}/config.yaml` repeats it"
         )
-    options_in(read_text(path), str(path))
+    look_at_options(path)

@@ -64,7 +64,7 @@ def import_episodes(
         FileExistsError: if the folder holds something.
         ValueError: if there is no episode, or one does not fit; the message names it.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: name another folder")
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,13 @@ def levels(args: Arguments) -> None:
 
 
 def _read(source: str, domain: str | None) -> "tuple[str, LevelBatch]":
-    import clutr
     from clutr.envs.registry import no_such
+    from clutr.experiments.cli.names import registered
+
+    if domain is not None and domain not in registered("domains"):
+        raise UsageError(no_such("domain", domain, registered("domains")))
     from clutr.experiments.reports.levels import levels_of
 
-    if domain is not None and domain not in clutr.DOMAINS:
-        raise UsageError(no_such("domain", domain, clutr.DOMAINS))
     return levels_of(source, domain)
 
 

@@ -36,7 +36,7 @@ def train_seeds(source: str, name: str, preset: "Experiment", seeds: str, args: 
         seeds: in words.
         args: the other arguments.
     """
-    from clutr.experiments.training.sweep_file import parse_seeds
+    from clutr.experiments.training.seeds import parse_seeds
 
     numbers = parse_seeds(seeds)
 
@@ -67,6 +67,9 @@ def sweep(file: Path, /, options: ManyOptions, runs: Path | None = None, dry: bo
         runs: Where the runs go; by default runs/FILE.
         dry: Only list the runs and what would be trained.
     """
+    from clutr.experiments.directories import look_at_options
+
+    look_at_options(file)
     from clutr.experiments.display import say
     from clutr.experiments.training.sweep_file import read_sweep
 

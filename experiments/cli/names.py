@@ -77,6 +77,14 @@ def _registers(decorator: ast.expr, registry: str) -> list[str]:
     return []
 
 
+def numbers_of(source: str, name: str) -> list[str]:
+    """The fields of a dataclass that are whole numbers, as its source says. `source`: its path below the package."""
+    tree = ast.parse((Path(clutr.__file__).parent / source).read_text(encoding="utf-8"))
+    (kind,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    fields = (node for node in kind.body if isinstance(node, ast.AnnAssign))
+    return [ast.unparse(field.target) for field in fields if ast.unparse(field.annotation) == "int"]
+
+
 @cache
 def kept() -> Mapping[str, Any]:
     """What is in `presets.json`: presets in words by name, and the names of manifolds' presets by domain."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
-from clutr.experiments.cli.names import manifold_presets, presets, registered
+from clutr.experiments.cli.names import manifold_presets, numbers_of, presets, registered
 from clutr.experiments.directories import look_at_run
-from clutr.experiments.files import as_directory, as_output, require_writable
+from clutr.experiments.files import as_directory, as_output, expanded, require_writable
 
 if TYPE_CHECKING:
     from clutr.experiments.config import Experiment
@@ -120,7 +120,8 @@ def train(args: Arguments) -> None:
 def _look_at_training(args: Arguments) -> None:
     """Tell what is wrong with names and paths before anything is imported that takes long."""
     from clutr.experiments.directories import is_file, look_at_file, require_no_run
-    from clutr.experiments.files import expanded
+    from clutr.experiments.pretrained import card, is_name
+    from clutr.experiments.training.seeds import parse_seeds
 
     if args and is_file(args[0]):
         look_at_file(expanded(args[0]))
@@ -133,8 +134,24 @@ def _look_at_training(args: Arguments) -> None:
         chosen, _ = take(part, args)
         if chosen is not None and chosen not in registered(f"{part}s"):
             raise UsageError(no_such(part, chosen, registered(f"{part}s")))
+    manifold = take("manifold", args)[0]
+    if manifold is not None and not is_file(args[0]):
+        known_manifolds = manifold_presets(presets()[args[0]].partition(":")[0])
+        if is_name(manifold):
+            card(manifold, "manifold")
+        elif known_manifolds and manifold not in known_manifolds:
+            raise UsageError(no_such("manifold", manifold, known_manifolds))
+    for field in numbers_of("experiments/config.py", "Experiment"):
+        option = field.replace("_", "-")
+        number = take(option, args)[0]
+        try:
+            int(number or 0)
+        except ValueError as error:
+            raise UsageError(f"Error parsing --{option}: {error} (`clutr train {args[0]} --help` tells more)") from None
     run, seeds = take("run", args)[0], take("seeds", args)[0]
-    if run and seeds is None:
+    if seeds is not None:
+        parse_seeds(seeds)
+    elif run:
         require_no_run(run)
 
 
@@ -265,6 +282,9 @@ def _evaluate_model(args: Arguments) -> None:
     named, rest = take("domain", args)
     name, domains = "maze" if named is None else named, registered("domains")
     choose("domain", domains, domains.__getitem__, "eval --sb3 MODEL --domain", [name])
+    model = take("sb3", rest)[0]
+    if model and not expanded(model).exists():
+        raise UsageError(f"there is no file {expanded(model)}")
     import clutr
 
     if {"-h", "--help"} & set(rest):

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,12 @@ from clutr.experiments.config import Experiment, from_plain, to_plain
 from clutr.experiments.plain_config import options_in, read_text
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.lookup import named_experiment, override
+from clutr.experiments.training.seeds import parse_seeds
 
 FIELDS = ("base", "options", "grid", "random", "count", "seed", "seeds")
 RANGES = ("uniform", "log", "integer")
 
 Options = Mapping[str, Any]
-
-
-def parse_seeds(text: str | int | Sequence[int]) -> tuple[int, ...]:
-    """Seeds in words, such as `1-5` or `1,4,7-9`, or as a list. Raises `RunError` if they are none, or one is twice."""
-    parts = [str(part).strip() for part in ([text] if isinstance(text, int) else text)]
-    parts = [part.strip() for part in text.split(",")] if isinstance(text, str) else parts
-    seeds: list[int] = []
-    for part in parts:
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise RunError(f"seeds are numbers and ranges such as 1-5 or 1,4,7, got {part!r}")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if len(set(seeds)) < len(seeds):
-        raise RunError(f"a seed is named twice in {text!r}")
-    return tuple(seeds)
 
 
 def read_sweep(path: Path) -> dict[str, Experiment]:

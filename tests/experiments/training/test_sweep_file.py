@@ -10,7 +10,8 @@ from clutr.agents.ppo import PPOConfig
 from clutr.curricula.random import DomainRandomisationConfig
 from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError
-from clutr.experiments.training.sweep_file import parse_seeds, read_sweep, sweep
+from clutr.experiments.training.seeds import parse_seeds
+from clutr.experiments.training.sweep_file import read_sweep, sweep
 
 BASE = {"base": "maze-dr-debug"}
 
