@@ -1,6 +1,7 @@
 """What a directory or a file holds, looked at from outside: so a wrong path is told before torch is imported."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from clutr.experiments.files import RunError, as_directory
@@ -72,9 +73,10 @@ def look_at_options(path: Path) -> None:
 
 def look_at_file(path: Path) -> None:
     """Raise `RunError` unless this is a file such as a `config.yaml`."""
-    if path.is_dir():
-        raise RunError(
-            f"{path} is a directory: `clutr resume {path}` goes on with a run, "
-            + f"`clutr train {path}/config.yaml` repeats it"
-        )
+    with suppress(OSError):  # a name that is too long is told by who reads it
+        if path.is_dir():
+            raise RunError(
+                f"{path} is a directory: `clutr resume {path}` goes on with a run, "
+                + f"`clutr train {path}/config.yaml` repeats it"
+            )
     look_at_options(path)

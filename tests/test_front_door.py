@@ -72,6 +72,7 @@ def test_help_lists_and_wrong_names_import_nothing_heavy(tmp_path: Path) -> None
         "train maze-dr --seeds few": (2, "seeds are numbers and ranges such as 1-5 or 1,4,7, got 'few'"),
         "sweep nowhere.yaml": (2, "cannot read nowhere.yaml: No such file or directory"),
         "eval --sb3 nowhere.zip": (2, "there is no file nowhere.zip"),
+        "levels draw nowhere.txt": (2, "nowhere.txt: no such file"),
         "levels list maze.txt --domain moon": (2, "no domain is called 'moon'; there are: car, maze"),
         "train maze-dr --backend=nothing": (2, "no backend is called 'nothing'; there are: native, rllib"),
         f"train maze-dr --run {tmp_path / 'run'}": (2, "already holds a run: `clutr resume "),

@@ -1,9 +1,13 @@
 """`clutr levels`: files of mazes and roads, and the levels of suites and curricula."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line
+from clutr.experiments.cli.names import registered
+from clutr.experiments.files import expanded
 
 if TYPE_CHECKING:
     from clutr.envs.domain import LevelBatch
@@ -14,12 +18,16 @@ def levels(args: Arguments) -> None:
     PARTS[choose("part", PARTS, lambda name: first_line(PARTS[name]), "levels", args)](args[1:])
 
 
-def _read(source: str, domain: str | None) -> "tuple[str, LevelBatch]":
-    from clutr.envs.registry import no_such
-    from clutr.experiments.cli.names import registered
-
+def _look(domain: str | None, source: str = "") -> None:
+    """Tell of a domain or a file that is not there before anything is imported that takes long."""
     if domain is not None and domain not in registered("domains"):
         raise UsageError(no_such("domain", domain, registered("domains")))
+    with suppress(OSError):  # a name that is too long is told by who reads it
+        if Path(source).suffix and not expanded(source).exists():
+            raise UsageError(f"{source}: no such file")
+
+
+def _read(source: str, domain: str | None) -> "tuple[str, LevelBatch]":
     from clutr.experiments.reports.levels import levels_of
 
     return levels_of(source, domain)
@@ -33,6 +41,7 @@ def _list(source: str, /, domain: str | None = None) -> None:
         source: A file, a suite whose levels have one size, or a level of one (small/Labyrinth11).
         domain: The domain: maze or car; by default the first that reads them.
     """
+    _look(domain, source)
     from rich.table import Table
 
     from clutr.experiments.display import console
@@ -54,6 +63,7 @@ def _validate(files: tuple[Path, ...], /, domain: str | None = None) -> None:
         files: The files.
         domain: The domain: maze or car; by default the first that reads them.
     """
+    _look(domain)
     import clutr
     from clutr.experiments.display import say
 
@@ -82,6 +92,7 @@ def _draw(source: str, /, output: Path = Path("levels.png"), columns: int = 8, d
         columns: Levels in a row.
         domain: The domain: maze or car; by default the first that reads them.
     """
+    _look(domain, source)
     from clutr.experiments.display import say
     from clutr.experiments.files import as_output
     from clutr.experiments.reports.levels import draw
@@ -102,6 +113,7 @@ def _convert(source: str, output: Path, /, domain: str | None = None) -> None:
         output: The new file.
         domain: The domain: maze or car; by default the first that reads them.
     """
+    _look(domain, source)
     from clutr.experiments.display import say
     from clutr.experiments.files import as_output
     from clutr.experiments.reports.levels import as_text
@@ -141,6 +153,7 @@ def _play(source: str, /, zoom: float = 2.0, domain: str | None = None) -> None:
         zoom: How much larger than drawn.
         domain: The domain: maze or car; by default the first that reads them.
     """
+    _look(domain, source)
     from clutr.experiments.display import say
     from clutr.experiments.reports.levels import play_levels
 

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from json import dumps
@@ -283,8 +284,9 @@ def _evaluate_model(args: Arguments) -> None:
     name, domains = "maze" if named is None else named, registered("domains")
     choose("domain", domains, domains.__getitem__, "eval --sb3 MODEL --domain", [name])
     model = take("sb3", rest)[0]
-    if model and not expanded(model).exists():
-        raise UsageError(f"there is no file {expanded(model)}")
+    with suppress(OSError):  # a name that is too long is told by who reads it
+        if model and not expanded(model).exists():
+            raise UsageError(f"there is no file {expanded(model)}")
     import clutr
 
     if {"-h", "--help"} & set(rest):

@@ -61,6 +61,25 @@ def test_what_cannot_be_written_is_refused_before_any_work(
     assert sorted(each.name for each in here.iterdir()) == ["file", "home"]
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (f"train {LONG}.yaml", f"cannot read {LONG}.yaml: File name too long"),
+        (f"sweep {LONG}.yaml", f"cannot read {LONG}.yaml: File name too long"),
+        (f"levels list {LONG}.txt", "cannot be read: File name too long"),
+        (f"eval --sb3 {LONG}.zip --trust", "File name too long"),
+        (f"eval {LONG}", "cannot be a directory: File name too long"),
+        (f"film {LONG}", "cannot be a directory: File name too long"),
+        (f"world train {LONG}", "cannot be a directory: File name too long"),
+    ],
+)
+def test_a_name_that_is_too_long_is_one_line(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
 @dataclass(frozen=True)
 class Options:
     """Options of a command."""
