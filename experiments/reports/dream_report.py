@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import expanded, require_writable
 from clutr.experiments.plots.dreams import player
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.storage import RunError, write_atomically
@@ -141,7 +141,7 @@ def _actions(options: DreamOptions, episode: RecordedEpisode, space: gymnasium.S
         walk, rng = RandomWalk(space, options.branches), named_generator(options.seed, "dream", "walk")
         steps = torch.stack([walk.draw(rng) for _ in range(options.horizon)])
     else:
-        chosen = read_actions(Path(options.actions), space)[: options.horizon]
+        chosen = read_actions(expanded(options.actions), space)[: options.horizon]
         steps = chosen[:, None].expand(-1, options.branches, *chosen.shape[1:])
     return F.one_hot(steps, int(space.n)).float() if isinstance(space, spaces.Discrete) else steps
 

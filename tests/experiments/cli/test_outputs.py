@@ -11,7 +11,10 @@ import clutr
 from clutr.envs.car.road import circuits
 from clutr.experiments.cli.arguments import run
 from clutr.experiments.cli.main import main
+from clutr.experiments.files import write_atomically
 from clutr.experiments.training import manifolds
+from clutr.experiments.world_model.config import WORLD_PRESETS
+from clutr.experiments.world_model.run_directory import WorldModelRun
 
 LONG = "x" * 300
 NONE = "No such file or directory"
@@ -59,6 +62,25 @@ def test_what_cannot_be_written_is_refused_before_any_work(
     assert said in error
     assert error.count("\n") == 1
     assert sorted(each.name for each in here.iterdir()) == ["file", "home"]
+
+
+@pytest.mark.parametrize(
+    ("part", "in_the_way", "said"),
+    [
+        ("report", "dreams.json/x", "dreams.json is a directory, not a file. Nothing was measured."),
+        ("dream", "dreams", "dreams: Not a directory. Nothing was dreamt."),
+        ("probe", "probes", "probes: Not a directory. Nothing was probed."),
+        ("record --preset maze-debug", "recording", "recording: Not a directory. Nothing was recorded."),
+    ],
+)
+def test_a_world_model_is_asked_for_a_place_before_any_work(
+    part: str, in_the_way: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = WorldModelRun.create(here / "world", WORLD_PRESETS["maze-debug"])
+    write_atomically(run.path / in_the_way, b"")
+    command, *options = part.split()
+    assert main(["world", command, str(run.path), *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

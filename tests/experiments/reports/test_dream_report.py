@@ -79,11 +79,10 @@ def test_random_actions_differ_between_branches_and_go_on_behind_the_recording(r
     assert "Branch 2" in text
 
 
-def test_chosen_actions(run: WorldModelRun, tmp_path: Path) -> None:
+def test_chosen_actions(run: WorldModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "turn.csv").write_text("0\n0\n2\n")
-    assert (
-        main(["world", "dream", "--run", str(run.path), "--start", "4", "--actions", str(tmp_path / "turn.csv")]) == 0
-    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["world", "dream", "--run", str(run.path), "--start", "4", "--actions=~/turn.csv"]) == 0
     actions = kept(run.path / "dreams" / "test-0-4-turn.html")["actions"]
     assert actions[:, 0].argmax(-1).tolist() == [0, 0, 2]
     assert torch.equal(read_actions(_file(tmp_path, "-1,0.5,0\n0,1,0"), CAR), torch.tensor([[-1, 0.5, 0], [0, 1, 0]]))
