@@ -146,6 +146,21 @@ def _spread(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return mask.view(-1, *[1] * (like.dim() - 1))
 
 
+def require_actions(space: gymnasium.Space[Any], actions: NDArray[Any]) -> torch.Tensor:
+    """Actions `[N, ...]` as an engine takes them. What a number outside of a box's bounds does is the engine's choice.
+
+    Raises:
+        ValueError: an action is none: no whole number in its range, or no finite number.
+    """
+    if isinstance(space, gymnasium.spaces.Discrete):
+        most = int(space.n) - 1
+        if not (np.issubdtype(actions.dtype, np.integer) and ((actions >= 0) & (actions <= most)).all()):
+            raise ValueError(f"an action must be a whole number in 0..{most}, got {actions.tolist()}")
+    elif not (np.issubdtype(actions.dtype, np.number) and np.isfinite(actions).all()):
+        raise ValueError(f"an action must be {space.shape} finite numbers, got {actions.tolist()}")
+    return torch.as_tensor(actions)
+
+
 def _check_render_mode(render_mode: str | None) -> str | None:
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
@@ -214,7 +229,7 @@ class DomainEnv(_Limited, gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one action."""
-        step = self._adapter.engine.step(torch.as_tensor(np.asarray(action)[None]))
+        step = self._adapter.engine.step(require_actions(self.action_space, np.asarray(action)[None]))
         observation = _row(self._adapter.observe(step.observation), 0)
         terminated = bool(step.terminated)
         info = self._adapter.end(0) if terminated else {}
@@ -310,7 +325,7 @@ class DomainVectorEnv(_Limited, VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         if self._mode == AutoresetMode.DISABLED and bool(over.any()):
             which = ", ".join(map(str, over.nonzero().flatten().tolist()))
             raise RuntimeError(f"episodes have ended in environments {which}: reset them (options['reset_mask']) first")
-        step = adapter.engine.step(torch.as_tensor(np.asarray(actions)))
+        step = adapter.engine.step(require_actions(self.single_action_space, np.asarray(actions)))
         terminated, truncated = step.terminated & ~over, step.truncated & ~over
         ends = terminated | truncated
         found: dict[int, dict[str, Any]] = {

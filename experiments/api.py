@@ -25,7 +25,7 @@ from clutr.experiments.evaluation import compare as comparing
 from clutr.experiments.evaluation.compare import Comparison
 from clutr.experiments.evaluation.evaluate import evaluate as evaluate_policy
 from clutr.experiments.evaluation.own_policy import as_policy
-from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, require_suite
+from clutr.experiments.evaluation.runs import evaluate_missing, evaluate_run, require_not_too_many, require_suite
 from clutr.experiments.evaluation.runs import load_student as newest_student
 from clutr.experiments.evaluation.selection import require_different
 from clutr.experiments.evaluation_files import require_seed
@@ -209,6 +209,7 @@ def evaluate(
     require_seed(seed)
     if episodes < 1:
         raise RunError(f"episodes must be at least 1, got {episodes}")
+    require_not_too_many(episodes)
     chosen = suite if isinstance(suite, Suite) else require_suite(_domain(domain), suite)
     policy, rng = as_policy(player, chosen.tasks[0].engine(1)), torch.Generator().manual_seed(seed)
     with _shown(progress, f"playing {chosen.name}") as told:

@@ -13,9 +13,12 @@ from clutr.agents.student import STUDENTS, StudentConfig
 from clutr.curricula.base import CURRICULA, CurriculumConfig
 from clutr.envs.domain import DOMAINS, Domain
 from clutr.envs.registry import Registry
-from clutr.envs.validation import require_at_least
+from clutr.envs.validation import MOST_SIDE_BY_SIDE, require_at_least, require_at_most
 from clutr.experiments import plain_config
 from clutr.manifold.base import MANIFOLDS, TRAINING_VERSION, ManifoldConfig
+
+MOST_TOTAL_STEPS = 10**15
+"""Up to here all counts are exact as floats, too."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,15 @@ class Experiment:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "num_envs", "total_steps", "checkpoint_every", "record_every", "evaluate_episodes")
         require_at_least(self, 0, "evaluate_every", "seed", "manifold_seed")
-        if re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is None:
-            raise ValueError(f"device must be cpu, cuda, or a GPU by its number such as cuda:1, got {self.device!r}")
+        require_at_most(self, MOST_SIDE_BY_SIDE, "num_envs", "evaluate_episodes")
+        require_at_most(self, MOST_TOTAL_STEPS, "total_steps")
+        require_device_name(self.device)
+
+
+def require_device_name(device: str) -> None:
+    """Raise `ValueError` unless it is called as devices are on which something trains."""
+    if re.fullmatch(r"cpu|cuda(:\d\d?)?", device) is None:
+        raise ValueError(f"device must be cpu, cuda, or a GPU by its number such as cuda:1, got {device!r}")
 
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -103,6 +113,11 @@ def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run with this plain config tries: all but seeds, device and backend, in which repetitions may differ."""
     differing = ("seed", "manifold_seed", "device", "backend")
     return {name: value for name, value in config.items() if name not in differing}
+
+
+def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint tells of this plain config: all but where it is trained, which results do not depend on."""
+    return {name: value for name, value in config.items() if name not in ("device", "backend")}
 
 
 def manifold_id(experiment: Experiment) -> str:

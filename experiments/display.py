@@ -89,6 +89,8 @@ console = Console(highlight=False, file=Output())  # type: ignore[arg-type]  # a
 
 NARROW, VERY_NARROW = 72, 50
 """Columns of a terminal below which a progress bar is shorter, and below which it is a percentage."""
+A_LIFETIME = 100 * 365 * 86_400
+"""Seconds, longer than which nothing is told to last."""
 PLAIN_LINES = 10
 PLAIN_EVERY_SECONDS = 30.0
 """Outside a terminal a line is printed as each tenth of the work is done, and after this time without one."""
@@ -138,7 +140,7 @@ class ProgressBar(Progress):
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds)))
+    return str(timedelta(seconds=int(seconds))) if seconds < A_LIFETIME else "more than a lifetime"
 
 
 @contextmanager

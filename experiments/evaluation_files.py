@@ -1,14 +1,13 @@
 """Evaluations in a run's directory: one file for each suite, number of steps, seed, mode and number of episodes."""
 
 import json
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clutr.experiments.storage import RunError
+from clutr.experiments.files import RunError, warn_once
 
 EvaluationJson = Mapping[str, Any]
 """What `clutr eval --json` prints."""
@@ -77,7 +76,7 @@ def read_evaluations(folder: Path) -> list[KeptEvaluation]:
             result = json.loads(path.read_text())
             require_evaluation_json(result)
         except (OSError, ValueError, RecursionError) as error:
-            logging.getLogger("clutr").warning("%s is left out: it is no evaluation (%s)", path, error)
+            warn_once(f"{path} is left out: it is no evaluation ({error})")
         else:
             found.append(KeptEvaluation(path, path.relative_to(folder).parts[0].removesuffix(".json"), result))
     return sorted(found, key=lambda kept: (kept.name, kept.steps, kept.episodes, -kept.seed))

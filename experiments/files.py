@@ -4,9 +4,13 @@ Without torch: a path that is wrong is told at once.
 """
 
 import contextlib
+import json
+import logging
 import os
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 
 class RunError(Exception):
@@ -123,3 +127,33 @@ def write_atomically(path: Path, content: bytes, then: str = "try again") -> Non
         raise RunError(
             f"{with_reason}. Nothing written before is lost; free space or permissions, then {then}."
         ) from error
+
+
+def read_json(path: Path, **entries: type) -> dict[str, Any]:
+    """The object that a JSON file holds, with at least these `entries`, each of its type.
+
+    Raises:
+        CorruptFileError: if the file is damaged, or holds something else.
+        RunError: if it cannot be read.
+        FileNotFoundError: if it is not there.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a `ValueError`, too
+        raise CorruptFileError(f"{path} is damaged: it is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise CorruptFileError(f"{path} is damaged: it does not hold an object")
+    for name, kind in entries.items():
+        if not isinstance(found.get(name), kind):
+            raise CorruptFileError(f"{path} is damaged: {name!r} is missing or is not what it should be")
+    return found
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a line, unless this process has: a file that is read again is as broken as before."""
+    logging.getLogger("clutr").warning("%s", message)

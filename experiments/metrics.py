@@ -3,16 +3,14 @@
 import csv
 import io
 import itertools
-import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.files import RunError, warn_once, write_atomically
 
 _TAIL = 65_536
 """Bytes at the end of a file in which its newest values are looked for."""
@@ -73,7 +71,7 @@ class MetricsFile:
         """All complete rows as text."""
         _, rows, problem = self._read()
         if problem:
-            _warn_once(f"{self.path}: {problem}; what could be read is used")
+            warn_once(f"{self.path}: {problem}; what could be read is used")
         return rows
 
     def latest(self) -> dict[str, float]:
@@ -106,14 +104,19 @@ class MetricsFile:
 
         What another program made of the file is kept beside it as `*.unread`, if not all of it could be read.
         """
+        self.repair()
+        columns, rows, _ = self._read()
+        if columns:
+            self._rewrite([row for row in rows if int(row["update"]) <= update], columns)
+
+    def repair(self) -> None:
+        """Leave what can be read, if that is not all, and keep the whole file beside it as `*.unread`."""
         columns, rows, problem = self._read()
         if problem:
             kept = _free(self.path.with_suffix(f"{self.path.suffix}.unread"))
             write_atomically(kept, self.path.read_bytes(), "resume")
-            rows = [{name: cell for name, cell in row.items() if _is_number(cell)} for row in rows]
-            _warn_once(f"{self.path}: {problem}; what could be read is used, the whole file is kept as {kept.name}")
-        if columns or problem:
-            self._rewrite([row for row in rows if int(row["update"]) <= update], columns)
+            self._rewrite([{name: cell for name, cell in row.items() if _is_number(cell)} for row in rows], columns)
+            warn_once(f"{self.path}: {problem}; what could be read is used, the whole file is kept as {kept.name}")
 
     def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         lines = [_line(columns), *(_line([row.get(name) or "" for name in columns]) for row in rows)]
@@ -124,11 +127,6 @@ class MetricsFile:
         """The columns by name, as floats; NaN where a row lacks a value."""
         rows = self.rows()
         return {name: np.array([_number(row.get(name) or "") for row in rows]) for name in self._columns}
-
-
-@cache
-def _warn_once(message: str) -> None:
-    logging.getLogger("clutr").warning("%s", message)
 
 
 def _number(cell: str) -> float:

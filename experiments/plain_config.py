@@ -7,15 +7,15 @@ registered.
 import dataclasses
 import json
 import math
-import numbers
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from clutr.envs.registry import Registry, no_such
+from clutr.envs.validation import fits
 from clutr.experiments.files import RunError
 
 Registries = Mapping[str, Registry[Any]]
@@ -84,25 +84,10 @@ def _value(value: Any, hint: Any, registries: Registries, where: str, path: str)
 
 
 def _fits(value: Any, hint: Any) -> tuple[bool, str]:
-    """Whether a value fits the annotation of a simple field, and in words what does."""
-    if get_origin(hint) is Literal:
-        return isinstance(value, str) and value in get_args(hint), " or ".join(get_args(hint))
-    if hint is bool:
-        return isinstance(value, bool), "true or false"
-    if hint is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool), "a whole number"
-    if hint is float:
-        return _is_number(value), "a number"
-    return isinstance(value, str), "text" if hint is str else "a list"
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, str):
-        return _EXPONENT.fullmatch(value) is not None and math.isfinite(float(value))
-    try:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that is too long
-        return False
+    """As `fits`, but that a text in YAML may be a number with an exponent."""
+    if hint is float and isinstance(value, str):
+        return _EXPONENT.fullmatch(value) is not None and math.isfinite(float(value)), "a number"
+    return fits(value, hint)
 
 
 def _part(value: Any, hint: Any, registries: Registries, where: str, path: str) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from clutr.envs.domain import Domain, LevelBatch
-from clutr.experiments.config import REGISTRIES, Experiment, from_plain, method_of, read, to_plain, to_yaml
+from clutr.experiments.config import REGISTRIES, Experiment, from_plain, read, to_plain, to_yaml
 from clutr.experiments.directories import RUN_KINDS, require_no_run, require_run
 from clutr.experiments.evaluation_files import (
     EvaluationJson,
@@ -24,12 +24,14 @@ from clutr.experiments.evaluation_files import (
     keep_more,
     read_evaluations,
 )
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import require_writable, warn_once
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.plain_config import differences
 from clutr.experiments.pretrained import located
 from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
 
+DEFINING = ("seed", "manifold_seed", "domain", "manifold")
+"""Fields without which a run is another one: with others it would pass for what it is not."""
 KEPT_CHECKPOINTS = 3
 """Older ones are removed: the newest, one to fall back to, and one more."""
 
@@ -156,12 +158,13 @@ class RunDirectory:
         """The body loads the checkpoint `state`.
 
         Raises:
-            RunError: if config.yaml names other kinds of parts than it was made with, or the body fails: naming the
-                checkpoint, and the fields that differ.
+            RunError: if config.yaml names other kinds of parts than it was made with, another seed or another domain,
+                or the body fails: naming the checkpoint, and the fields that differ.
         """
         made_with, config = state.get("config", {}), self.config
         parts = [name for name in REGISTRIES if isinstance(config[name], Mapping) and name in made_with]
         changed = [n for n in parts if not made_with[n] or made_with[n]["kind"] != config[n]["kind"]]
+        changed += [n for n in DEFINING if n in made_with and any(differences({n: made_with[n]}, {n: config[n]}))]
         reason: Exception | None = None
         if not changed:
             try:
@@ -173,12 +176,17 @@ class RunDirectory:
             else:
                 return
         checkpoint = self.path / "checkpoints" / f"update-{state.get('update', 0):06d}.safetensors"
-        fields = ", ".join(differences(made_with, method_of(config)))
+        fields = ", ".join(differences(made_with, config))
         why = fields or " ".join(str(reason).split())[:200]
         raise RunError(
             f"{checkpoint} does not fit {self.path / 'config.yaml'}, which was changed since: {why}. "
             + "Put the old values back, or begin a new run"
         ) from reason
+
+    def changes(self, state: Mapping[str, Any]) -> str:
+        """Which options of config.yaml were changed since the checkpoint `state`; the budget, which is shown, aside."""
+        made_with = {name: value for name, value in state.get("config", {}).items() if name != "total_steps"}
+        return ", ".join(differences(made_with, self.config))
 
     def checkpoint_at(self, steps: int) -> dict[str, Any]:
         """The checkpoint at so many environment steps. Raises `RunError` naming those that there are."""
@@ -314,7 +322,7 @@ def _readable(path: Path) -> dict[str, Any] | None:
     try:
         return load_state(path)
     except CorruptFileError as error:
-        logging.getLogger("clutr").warning("%s; it is left out", error)
+        warn_once(f"{error}; it is left out")
         return None
 
 

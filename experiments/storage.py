@@ -6,18 +6,33 @@ rename publishes both and loading a stranger's file cannot run code.
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clutr.experiments.files import CorruptFileError, RunError, as_directory, write_atomically
 
 __all__ = ["CorruptFileError", "RunError", "as_directory", "load_state", "save_state", "write_atomically"]
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a NumPy archive, by name. Raises as `read_json` does."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CorruptFileError(f"{path} is damaged or not a NumPy archive ({error})") from None
 
 
 def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

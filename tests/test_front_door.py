@@ -211,10 +211,14 @@ def test_policies_of_ones_own_are_evaluated() -> None:
 
     with pytest.raises(clutr.RunError, match=r"gave actions of shape \(1,\) to 3 environments"):
         clutr.evaluate(one_action, suite, 3)
+    with pytest.raises(clutr.RunError, match=r"no actions of this environment: .* whole number in 0\.\.6, got \[99, "):
+        clutr.evaluate(lambda seen: seen["direction"] * 0 + 99, suite, 3)
     with pytest.raises(clutr.RunError, match="3 is no policy"):
         clutr.evaluate(3, suite)
     with pytest.raises(clutr.RunError, match="episodes must be at least 1, got 0"):
         clutr.evaluate(one_action, suite, 0)
+    with pytest.raises(clutr.RunError, match="episodes must be at most 1,000,000, got 1000001"):
+        clutr.evaluate(one_action, suite, 1_000_001)
 
 
 def test_a_model_of_stable_baselines3_is_evaluated() -> None:

@@ -27,6 +27,10 @@ CONTINUES, TERMINATED, TRUNCATED = 0, 1, 2
 """What an action did to its episode."""
 
 
+class DamagedDatasetError(ValueError):
+    """A file of a dataset was cut short, or changed by another program; the message names it."""
+
+
 def split_of(key: str) -> str:
     """The split of a level, by its key: the same one in every dataset."""
     place = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
@@ -115,29 +119,54 @@ class EpisodeDataset:
         path: its folder.
 
     Raises:
-        FileNotFoundError: if there is no dataset.
+        FileNotFoundError: if there is no dataset, or a part of it is missing.
+        DamagedDatasetError: if a file is damaged.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not (self.path / "recording.json").is_file():
+        known = self.path / "recording.json"
+        if not known.is_file():
             raise FileNotFoundError(f"{self.path} holds no dataset: `clutr world record` makes one")
-        self.about: dict[str, Any] = json.loads((self.path / "recording.json").read_text())
-        self._parts: list[dict[str, NDArray[Any]]] = []
-        self.episodes: list[EpisodeInfo] = []
-        first = 0
-        for number, known in enumerate(self.about["parts"]):
-            self._parts.append(self._map(number))
-            place = first
-            for each in known["episodes"]:
-                self.episodes.append(EpisodeInfo(number, place, each["rows"], each["key"], each["policy"]))
-                place += each["rows"]
-            first += known["rows"]
-        self._firsts = np.cumsum([0] + [known["rows"] for known in self.about["parts"]])
+        try:
+            self.about: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
+            self._rows = [int(part["rows"]) for part in self.about["parts"]]
+            self._firsts = np.cumsum([0, *self._rows])
+            self.episodes = [each for number in range(len(self._rows)) for each in self._episodes(number)]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedDatasetError(f"{known} is damaged: {_reason(error)}") from None
+        self._parts = [self._read(number) for number in range(len(self._rows))]
 
-    def _map(self, number: int) -> dict[str, NDArray[Any]]:
+    def _episodes(self, number: int) -> "list[EpisodeInfo]":
+        """The episodes of a part. Raises `ValueError` if they do not fill its rows."""
+        found, place = [], int(self._firsts[number])
+        for each in self.about["parts"][number]["episodes"]:
+            found.append(EpisodeInfo(number, place, int(each["rows"]), str(each["key"]), str(each["policy"])))
+            place += found[-1].rows
+        if place != self._firsts[number + 1]:
+            raise ValueError(f"the episodes of part {number} do not have its {self._rows[number]} rows")
+        return found
+
+    def _read(self, number: int) -> dict[str, NDArray[Any]]:
+        """The columns of a part. Raises `DamagedDatasetError` if they cannot be read, or are others than expected."""
+        path = self.path / f"part-{number:04d}.arrow"
+        try:
+            found = self._map(path)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError, TypeError) as error:
+            raise DamagedDatasetError(f"{path} is damaged: {_reason(error)}") from None
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} is missing") from None
+        except OSError as error:  # Arrow's own, for what it cannot make sense of
+            raise DamagedDatasetError(f"{path} cannot be read: {_reason(error)}") from None
+        if len(found["frames"]) != self._rows[number]:
+            raise DamagedDatasetError(
+                f"{path} is damaged: it has {len(found['frames'])} rows, recording.json says {self._rows[number]}"
+            )
+        return found
+
+    def _map(self, path: Path) -> dict[str, NDArray[Any]]:
         """The columns of a part as arrays on mapped memory."""
-        with pa.memory_map(str(self.path / f"part-{number:04d}.arrow")) as source:
+        with pa.memory_map(str(path)) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
         side, actions, privileged_state = self.about["side"], self.about["actions"], len(self.about["quantities"])
         shapes = {
@@ -148,8 +177,10 @@ class EpisodeDataset:
         }
         found: dict[str, NDArray[Any]] = {}
         for name, dtype in _COLUMNS.items():
-            buffer = batch.column(name).buffers()[1]
-            found[name] = np.frombuffer(buffer, dtype)[: batch.num_rows * int(np.prod(shapes[name]))]
+            width, wanted = batch.column(name).type.byte_width, int(np.prod(shapes[name]))
+            if width != wanted * np.dtype(dtype).itemsize:
+                raise ValueError(f"its {name} have {width} bytes a row")
+            found[name] = np.frombuffer(batch.column(name).buffers()[1], dtype)[: batch.num_rows * wanted]
             found[name] = found[name].reshape(batch.num_rows, *shapes[name])
         for name in ("rewards", "ended", "episodes"):
             found[name] = batch.column(name).to_numpy()
@@ -214,6 +245,12 @@ class EpisodeDataset:
         """Names of the numbers in `masks`."""
         names: list[str] = self.about["objects"]
         return names
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a line."""
+    said = " ".join(str(error).split())
+    return f"it lacks {said}" if isinstance(error, KeyError) else said
 
 
 class FrameSource:

@@ -16,7 +16,7 @@ from clutr.envs.car.road.sampling import GRID_SIZE, PLAYFIELD, continuous_roads,
 from clutr.envs.car.road.text import collinear, format_levels, parse
 from clutr.envs.car.suites import suites
 from clutr.envs.domain import DOMAINS, Engine, LevelBatch, Suite
-from clutr.envs.validation import require_at_least, require_one_of, require_within
+from clutr.envs.validation import MOST_STEPS, require_at_least, require_at_most, require_types, require_within
 
 SPACING = PLAYFIELD / GRID_SIZE
 """Between two cells of the grid, in units; cell (0, 0) lies one spacing from the corner."""
@@ -47,10 +47,10 @@ class CarDomain:
     """Our compiled engine, or the real package: slow, for reference."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_within(self, 3, GRID_SIZE**2, "control_points")
         require_at_least(self, 1, "max_frames", "action_repeat")
-        require_one_of(self, ("grid", "continuous"), "sampler")
-        require_one_of(self, ("fast", "box2d"), "backend")
+        require_at_most(self, MOST_STEPS, "max_frames", "action_repeat")
 
     @property
     def level_type(self) -> type[LevelBatch]:

@@ -83,8 +83,9 @@ class CarEngine:
 
     Actions are float `[N, 3]`: steering in [-1, 1] (left to right), gas and brake in [0, 1]; each is repeated for
     `action_repeat` frames or until the episode ends. Observations are `image`, uint8 `[N, 96, 96, 3]`, of the last of
-    these frames. The engine never writes to a tensor that it has returned. An environment whose episode has ended
-    stands still until it is reset: same picture, reward 0, same flags.
+    these frames. The engine never looks again at a tensor that it has returned: it may be stored without a copy, and
+    written to. An environment whose episode has ended stands still until it is reset: same picture, reward 0, same
+    flags.
 
     Args:
         num_envs: N, at least 1.
@@ -227,9 +228,8 @@ class CarEngine:
         return Step(self._observation(), self._tensor(rewards), *ends)
 
     def _play(self, orders: NDArray[np.int64], actions: Double) -> NDArray[np.float32]:
-        """Carry out the orders; the rewards. Pictures that were returned before stay as they are."""
+        """Carry out the orders; the rewards."""
         rewards = np.zeros(self.num_envs, np.float32)
-        self._pictures = self._pictures.copy()
         threads = min(max(self.num_envs // CARS_A_THREAD, 1), worker_count())
         rest: tuple[Any, ...] = (
             threads, orders, self._starts, actions, rewards, self._cars, self._roads.arrays, self._episodes,
@@ -250,7 +250,7 @@ class CarEngine:
         return self._observation()
 
     def _observation(self) -> Observation:
-        return {"image": self._tensor(self._pictures)}
+        return {"image": self._tensor(self._pictures.copy())}
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)

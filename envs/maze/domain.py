@@ -15,7 +15,7 @@ from clutr.envs.maze.render import render_mazes
 from clutr.envs.maze.sampling import mazes_at
 from clutr.envs.maze.suites import suites
 from clutr.envs.maze.text import format_levels, parse
-from clutr.envs.validation import require_at_least
+from clutr.envs.validation import MOST_STEPS, require_at_least, require_at_most, require_types
 
 _PATH_TILE = 16
 """Pixels of a cell where a path is drawn on it, fewer in a maze that would exceed `_PATH_PIXELS`."""
@@ -45,7 +45,9 @@ class MazeDomain:
     """Side of the square of cells that the agent sees in front of it."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_at_least(self, 1, "height", "width", "max_steps")
+        require_at_most(self, MOST_STEPS, "max_steps")
         require_at_least(self, 0, "max_obstacles")
         if self.max_obstacles + 2 > self.height * self.width:
             raise ValueError(

@@ -37,8 +37,8 @@ class MazeEngine:
 
     Actions are int64 `[N]` in 0..6, in MiniGrid's order; others raise `IndexError` (on a GPU: a device assertion).
     Observations are `image`, uint8 `[N, view, view, 3]`, indexed as MiniGrid's (x first; the agent looks along
-    decreasing y from the middle of the last row), and `direction`, int64 `[N]`. The engine never writes to
-    a tensor that it has returned, so they may be stored without a copy; the caller must not write to them either.
+    decreasing y from the middle of the last row), and `direction`, int64 `[N]`. The engine never looks again at
+    a tensor that it has returned: it may be stored without a copy, and written to.
 
     Args:
         num_envs: N, at least 1.
@@ -187,7 +187,7 @@ class MazeEngine:
         return Step(
             observation=self._observation(),
             reward=torch.where(reached, bonus, 0.0).float(),
-            terminated=reached,
+            terminated=reached.clone(),
             truncated=self._clock >= self.max_steps,
         )
 
@@ -229,7 +229,7 @@ class MazeEngine:
     def _observation(self) -> Observation:
         """The current state as students see it."""
         image = self._codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
-        return {"image": image, "direction": self._heading}
+        return {"image": image.clone(), "direction": self._heading.clone()}
 
     def _look(self, position: Tensor, heading: Tensor) -> Tensor:
         """Codes `[N, view * view]` of what agents see who stand there and look that way."""
@@ -297,7 +297,7 @@ class MazeEngine:
     @property
     def heading(self) -> Tensor:
         """Where the agents look, `[N]` int64."""
-        return self._heading
+        return self._heading.clone()
 
     @property
     def steps(self) -> Tensor:

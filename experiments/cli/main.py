@@ -76,7 +76,8 @@ def main(args: Arguments | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     """An error as a line; a terminal that is narrower gets several, which end between words."""
-    line = f"clutr: {' '.join(str(error).split())}"
+    said = "not enough memory, ask for fewer or smaller parts: " if _is_memory(error) else ""
+    line = f"clutr: {said}{' '.join(str(error).split())}"
     if not sys.stderr.isatty():
         return line
     import shutil
@@ -98,8 +99,14 @@ def _quiet() -> Iterator[None]:
         console.quiet = False
 
 
+def _is_memory(error: Exception) -> bool:
+    """Whether memory was too small for what was asked: Python's error and NumPy's, or one of torch's."""
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs)
+
+
 def _can_be_mended(error: Exception) -> bool:
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError) or _is_memory(error):
         return True
     if isinstance(error, ImportError) and "pip install" in str(error):  # an extra that is not installed
         return True

@@ -1,6 +1,5 @@
 """The commands of `clutr world`."""
 
-import shutil
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from json import dumps
@@ -80,9 +79,9 @@ def _record(args: Arguments) -> None:
         default = replace(default, memory=replace(default.memory, core=CORES[core]()))
 
     def record(options: "WorldModelExperiment", run: Path = WORLD) -> None:
+        size, free = (0, 0) if options.recording else run_directory.require_space(run, options)
         made = run_directory.WorldModelRun.create(run, options)
         if not options.recording:
-            size, free = run_directory.disk_use(options), shutil.disk_usage(made.path).free
             say(f"the recording takes up to {size / 1e9:.2g} GB in {made.dataset_path}; {free / 1e9:.3g} GB are free")
         with work_display("recording") as progress:
             found = run_directory.record(made, progress)
@@ -104,7 +103,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
 
     Args:
         run: The world model's directory.
-        device: Where networks are trained: cpu, cuda, mps, or whatever else torch knows.
+        device: Where networks are trained: cpu, cuda, or a GPU by its number such as cuda:1.
         threads: Processor threads; by default one a core.
     """
     from clutr.experiments.display import say, work_display
@@ -113,7 +112,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
     from clutr.experiments.storage import RunError
     from clutr.experiments.training.threads import use_threads
     from clutr.experiments.world_model.run_directory import WorldModelRun
-    from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories
+    from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories, world_device
     from clutr.experiments.world_model.training_log import training_log
 
     if threads is not None:
@@ -122,6 +121,7 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
     if (shipped := unpacked(made.path)) is not None:
         raise RunError(f"{shipped.name} is a model that ships, and is trained: `clutr world record` begins one's own")
     require_writable(made.path, "Nothing was trained.")
+    world_device(device)
     dataset = made.dataset()
     with training_log(made.path, say) as log, ExitStack() as shown:
         with work_display("fitting the backbone") as progress:

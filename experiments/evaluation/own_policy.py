@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import Space
 from torch import Tensor
 
 from clutr.agents.sb3.loading import ModelError, load_policy, policy_of
 from clutr.agents.student import Policy
 from clutr.envs.domain import Domain, Engine, Observation
+from clutr.envs.gym_env import require_actions
 from clutr.experiments.evaluation.runs import require_suite
 from clutr.experiments.storage import RunError
 
@@ -19,10 +21,11 @@ class FunctionPolicy:
 
     Args:
         choose: gives actions `[N, ...]` for a batch of observations, and whether to take the most probable ones.
+        space: of one action.
     """
 
-    def __init__(self, choose: Callable[[Observation, bool], Any]) -> None:
-        self._choose = choose
+    def __init__(self, choose: Callable[[Observation, bool], Any], space: Space[Any]) -> None:
+        self._choose, self._space = choose, space
 
     def initial_state(self, n: int) -> Tensor:
         """`[n, 0]`: nothing is remembered."""
@@ -35,10 +38,14 @@ class FunctionPolicy:
         rng: torch.Generator,  # noqa: ARG002
         deterministic: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Actions `[N, ...]`, and the state as it was. Raises `RunError` if there is not one action an environment."""
+        """Actions `[N, ...]`, and the state as it was. Raises `RunError` unless there is an action an environment."""
         actions = torch.as_tensor(self._choose(observation, deterministic))
         if actions.shape[:1] != state.shape[:1]:
             raise RunError(f"the policy gave actions of shape {tuple(actions.shape)} to {len(state)} environments")
+        try:
+            require_actions(self._space, actions.detach().cpu().numpy())
+        except ValueError as error:
+            raise RunError(f"the policy gave no actions of this environment: {error}") from None
         return actions.float() if actions.is_floating_point() else actions, state
 
 
@@ -73,10 +80,11 @@ def as_policy(player: Any, engine: Engine) -> Policy:
             return policy_of(player, engine.observation_space, engine.action_space)
         except ModelError as error:
             raise RunError(str(error)) from error
+    space = engine.action_space
     if hasattr(player, "predict"):
-        return FunctionPolicy(lambda seen, greedy: player.predict(_arrays(seen), deterministic=greedy)[0])
+        return FunctionPolicy(lambda seen, greedy: player.predict(_arrays(seen), deterministic=greedy)[0], space)
     if callable(player):
-        return FunctionPolicy(lambda seen, _: player(seen))
+        return FunctionPolicy(lambda seen, _: player(seen), space)
     raise RunError(f"{player!r} is no policy: it has neither `act` nor `predict`, and cannot be called")
 
 

@@ -10,6 +10,7 @@ from clutr.agents.student import Student
 from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
 from clutr.envs.registry import no_such
+from clutr.envs.validation import MOST_SIDE_BY_SIDE
 from clutr.experiments import pretrained
 from clutr.experiments.evaluation.cvar import ALPHAS, alphas_for, cvar
 from clutr.experiments.evaluation.evaluate import evaluate
@@ -77,6 +78,12 @@ def require_suite(domain: Domain, name: str | None) -> Suite:
     return suites[name]
 
 
+def require_not_too_many(count: int, what: str = "episodes") -> None:
+    """Raise `RunError` if there are more episodes a level than anybody plays."""
+    if count > MOST_SIDE_BY_SIDE:
+        raise RunError(f"{what} must be at most {MOST_SIDE_BY_SIDE:,}, got {count}")
+
+
 def require_options(run: RunDirectory, suite_name: str | None, episodes: int, seed: int, cvar_levels: int) -> Suite:
     """The suite that a run is about to play; it is asked before anything is played.
 
@@ -87,6 +94,8 @@ def require_options(run: RunDirectory, suite_name: str | None, episodes: int, se
     require_seed(seed)
     if episodes < 1 or cvar_levels < 0:
         raise RunError("episodes must be at least 1, and the levels of the conditional value at risk 0 or more")
+    require_not_too_many(episodes)
+    require_not_too_many(cvar_levels, "the levels of the conditional value at risk")
     if cvar_levels and suite.name != CVAR_SUITE:
         raise RunError(f"the conditional value at risk is measured on the suite {CVAR_SUITE!r}, not on {suite.name!r}")
     if cvar_levels and not alphas_for(cvar_levels):

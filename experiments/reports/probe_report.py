@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from clutr.envs.progress import Progress
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import read_json, require_writable
 from clutr.experiments.plots.attribution import attribution_panels
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.probes import (
@@ -25,7 +25,7 @@ from clutr.experiments.plots.probes import (
 )
 from clutr.experiments.plots.questions import latent_tests_panel, seen_panel, situations_panel, trust_panel
 from clutr.experiments.plots.what_if import interventions_panel, past_pixels_panel, risk_panel
-from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.storage import RunError, read_arrays, write_atomically
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, ProbeResult
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import load_world_model
@@ -43,9 +43,9 @@ def _save(folder: Path, name: str, found: ProbeResult) -> None:
 def load_section(folder: Path, name: str) -> ProbeResult:
     """A section as it was saved. Raises `RunError` if it is not there."""
     try:
-        values = json.loads((folder / f"{name}.json").read_text())
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
-            return values, {key.replace("|", "/"): arrays[key] for key in arrays}
+        return read_json(folder / f"{name}.json"), {
+            key.replace("|", "/"): array for key, array in read_arrays(folder / f"{name}.npz").items()
+        }
     except FileNotFoundError as error:
         raise RunError(f"{folder} holds no probe {name!r}: `clutr world probe` makes it ({error})") from None
 

@@ -16,11 +16,11 @@ from clutr.envs.domain import Domain
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.experiments.evaluation_files import require_seed
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import read_json, require_writable
 from clutr.experiments.plots.page import Panel, render_page
 from clutr.experiments.plots.students import knows_panel, looks_panel, uses_panel
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import RunError, write_atomically
+from clutr.experiments.storage import RunError, read_arrays, write_atomically
 from clutr.probes.mask_agreement import mask_agreement
 from clutr.probes.student_probes import is_remembered, probe_memory, probe_use
 from clutr.probes.student_saliency import check_saliency, saliency_maps
@@ -147,9 +147,8 @@ def student_panels(run: RunDirectory) -> list[Panel]:
 
 def _load(run: RunDirectory) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
-        kept: dict[str, Any] = json.loads((run.path / "probes" / "students.json").read_text())
-        with np.load(run.path / "probes" / "students.npz", allow_pickle=False) as arrays:
-            return kept, dict(arrays)
+        folder = run.path / "probes"
+        return read_json(folder / "students.json", about=dict, students=dict), read_arrays(folder / "students.npz")
     except FileNotFoundError:
         raise RunError(f"{run.path} holds no probes of students: `clutr probe {run.path}` makes them") from None
 

@@ -238,7 +238,7 @@ def _world_model(name: str, recipe: Recipe, runs: Path) -> tuple[dict[str, Any],
     if not all(path.exists() for path in [backbone_path(run), *paths.values()]):
         raise RunError(f"{name} is not trained: {run.path} lacks its backbone or a memory")
     backbone, memories = load_state(backbone_path(run)), {each: load_state(path) for each, path in paths.items()}
-    unneeded = ("optimiser", "rng")
+    unneeded = ("optimiser", "rng", "config")
     state = {backbone_path(run).stem: {part: half_precision(v) for part, v in backbone.items() if part not in unneeded}}
     for memory, whole in memories.items():
         kept = {part: whole[part] for part in ("scale", "history", "best_epoch")}

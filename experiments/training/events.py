@@ -16,7 +16,7 @@ Write = Callable[[Mapping[str, float], int], None]
 
 @contextmanager
 def event_file(directory: Path, purge_step: int | None, say: Callable[[str], None]) -> Iterator[Write]:
-    """Open a new event file; yields what writes values by name at a step.
+    """A new event file, opened when there is something to write; yields what writes values by name at a step.
 
     What cannot be written is said once, and left out from then on: training does without.
 
@@ -28,17 +28,21 @@ def event_file(directory: Path, purge_step: int | None, say: Callable[[str], Non
     name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
     records: RecordWriter | None = None
     failed = False
+    waiting = [Event(file_version="brain.Event:2")]
+    if purge_step is not None:
+        waiting.append(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
-    def write(*events: Event) -> None:
+    def write(event: Event) -> None:
         nonlocal records, failed
         if failed:
             return
         try:
             if records is None:
                 records = RecordWriter((directory / name).open("wb", buffering=0))
-            for event in events:
-                event.wall_time = time.time()
-                records.write(event.SerializeToString())
+            for each in [*waiting, event]:
+                each.wall_time = time.time()
+                records.write(each.SerializeToString())
+            waiting.clear()
         except OSError as error:
             failed = True
             say(f"TensorBoard's events cannot be written from here on: {error.strerror or error}")
@@ -47,9 +51,6 @@ def event_file(directory: Path, purge_step: int | None, say: Callable[[str], Non
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         write(Event(step=step, summary=Summary(value=scalars)))
 
-    write(Event(file_version="brain.Event:2"))
-    if purge_step is not None:
-        write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
     try:
         yield write_values
     finally:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from clutr.agents.student import EpisodeStatistics, Scheduled, Student, Trajectories
 from clutr.curricula.base import Context, Curriculum, Measuring, Outcome
-from clutr.envs.domain import Engine, LevelBatch
+from clutr.envs.domain import Engine, LevelBatch, Suite
 from clutr.envs.randomness import derive_seed, named_generator
 from clutr.envs.workers import run_parts
-from clutr.experiments.config import Experiment, method_of
+from clutr.experiments.config import Experiment, fixed_config, require_device_name
 from clutr.experiments.evaluation.evaluate import evaluate
+from clutr.experiments.evaluation.runs import require_suite
 from clutr.experiments.run_directory import ProposalRecord, RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.events import Write, event_file
@@ -38,11 +39,15 @@ class UpdateReport:
 NO_GPU = "Start it with --device cpu, or, to go on with a run, write `device: cpu` into its config.yaml"
 
 
-def require_device(name: str) -> torch.device:
-    """A device that is there. Raises `RunError` if it is not."""
+def require_device(name: str, instead: str = NO_GPU) -> torch.device:
+    """A device that is there. Raises `RunError`, which says what to do `instead`, if it is not."""
+    try:
+        require_device_name(name)
+    except ValueError as error:
+        raise RunError(str(error)) from None
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {NO_GPU}")
+        raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {instead}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunError(f"the experiment asks for device {name}, but there are {torch.cuda.device_count()} GPUs")
     return device
@@ -69,6 +74,17 @@ def require_trainable(experiment: Experiment) -> None:
         raise RunError(f"this cannot be trained: {error}") from error
 
 
+def evaluated_suite(run: RunDirectory) -> Suite | None:
+    """The suite that is evaluated in training; None for none. Raises `RunError` if config.yaml names an unknown one."""
+    experiment = run.experiment
+    if not experiment.evaluate_every:
+        return None
+    try:
+        return require_suite(experiment.domain, experiment.evaluate_suite)
+    except RunError as error:
+        raise RunError(f"{run.path / 'config.yaml'}: evaluate_suite: {error}") from None
+
+
 class Runner:
     """Trains one experiment in its run directory, from the newest checkpoint there if there is one.
 
@@ -84,7 +100,7 @@ class Runner:
         self.run = run
         self.experiment: Experiment = run.experiment
         domain, seed = self.experiment.domain, self.experiment.seed
-        self.suite = domain.suites()[self.experiment.evaluate_suite] if self.experiment.evaluate_every else None
+        self.suite = evaluated_suite(run)
         device = require_device(self.experiment.device)
         self.engine: Engine = domain.engine(self.experiment.num_envs, device)
         context = Context(domain, derive_seed(seed, "curriculum"), manifold)
@@ -112,6 +128,9 @@ class Runner:
                 raise RunError(f"{self.run.path.name} is a model that ships: without its curriculum it cannot train on")
             with self.run.loading(state):
                 self.load_state_dict(state)
+            if changed := self.run.changes(state):
+                config = self.run.path / "config.yaml"
+                self._say(f"{config} was changed since update {self.update}, and holds from here on: {changed}")
             self._say(f"resuming {self.run.path} after update {self.update} ({self.steps:,} steps)")
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,7 +140,7 @@ class Runner:
             "steps": self.steps,
             "seconds": self.seconds,
             "evaluation_seconds": self.evaluation_seconds,
-            "config": method_of(self.run.config),
+            "config": fixed_config(self.run.config),
             "curriculum": self.curriculum.state_dict(),
             "students": {name: student.state_dict() for name, student in self.students.items()},
         }

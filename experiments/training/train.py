@@ -12,7 +12,7 @@ from clutr.experiments.display import ProgressBar, separator, work_display
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.training.manifolds import prepare_manifold
-from clutr.experiments.training.runner import Runner, UpdateReport
+from clutr.experiments.training.runner import Runner, UpdateReport, evaluated_suite, require_device
 from clutr.experiments.training.trackers import Tracker, tracking
 
 
@@ -34,6 +34,8 @@ def train(
     """
     manifold = None
     silent = nullcontext(lambda *_: None)
+    evaluated_suite(run)  # refused before a manifold is pretrained
+    require_device(run.experiment.device)
     try:
         if run.experiment.manifold is not None:
             with silent if report else work_display("pretraining the task manifold") as progress:

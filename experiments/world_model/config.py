@@ -9,7 +9,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry
-from clutr.envs.validation import require_at_least, require_within
+from clutr.envs.validation import MOST_SIDE_BY_SIDE, require_at_least, require_at_most, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
 from clutr.world_model.backbones.categorical import CategoricalConfig
@@ -51,6 +51,7 @@ class RecordOptions:
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "episodes", "num_envs", "length")
+        require_at_most(self, MOST_SIDE_BY_SIDE, "num_envs")
         require_at_least(self, 0, "walk", "expert", "students")
         if self.walk + self.expert + self.students <= 0:
             raise ValueError("nobody plays: one of walk, expert and students must be above 0")

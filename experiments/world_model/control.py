@@ -21,7 +21,7 @@ from clutr.envs.domain import Engine, LevelBatch, SeedLevels
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import read_json, require_writable
 from clutr.experiments.storage import RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, load_world_model
@@ -117,7 +117,7 @@ class Control:
         except ValueError as error:
             raise RunError(f"{error} (--sees latent)") from None
         if self.path.exists():
-            self.found = json.loads(self.path.read_text())
+            self.found = read_json(self.path, options=dict)
             if self.found["options"] != self._learning():
                 raise RunError(
                     f"{self.path} was made with other options: use the same, another --seed, or remove it to begin anew"

@@ -21,7 +21,7 @@ from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import read_json, require_writable
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, encoded, load_world_model
@@ -166,7 +166,7 @@ class DreamTraining:
         self.recorded = sum(each.rows - 1 for each in dataset.played("train"))
         self.found: dict[str, Any] = {}
         if self.path.exists():
-            self.found = json.loads(self.path.read_text())
+            self.found = read_json(self.path)
             if self.found.get("options") != asdict(options):
                 raise RunError(
                     f"{self.path} was made with other options: use the same, or remove {self.folder} to begin anew"

@@ -1,7 +1,8 @@
 """A world model's directory: configuration, dataset and trained parts; and the recording of the dataset."""
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,25 @@ from clutr.envs.domain import Domain, Engine, LevelBatch
 from clutr.envs.progress import Progress
 from clutr.experiments.directories import WORLD_KINDS, require_world_model
 from clutr.experiments.evaluation.runs import load_student, student_of
-from clutr.experiments.files import require_writable
+from clutr.experiments.files import read_json, require_writable
+from clutr.experiments.plain_config import differences
 from clutr.experiments.pretrained import is_name, located, require_no_name
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import CorruptFileError, RunError, as_directory, load_state, save_state, write_atomically
-from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_yaml
-from clutr.world_model.dataset import SPLITS, EpisodeDataset, EpisodeInfo, describe, write_part
+from clutr.experiments.storage import (
+    CorruptFileError,
+    RunError,
+    as_directory,
+    load_state,
+    save_state,
+    write_atomically,
+)
+from clutr.experiments.world_model.config import RecordOptions, WorldModelExperiment, read, to_plain, to_yaml
+from clutr.world_model.dataset import SPLITS, DamagedDatasetError, EpisodeDataset, EpisodeInfo, describe, write_part
 from clutr.world_model.policies import BehaviourPolicy, NoisyExpert, RandomWalk, StudentPolicy, shares_to_counts
 from clutr.world_model.recorder import Recorder, part_path
+
+FAR_TOO_LARGE = 10
+"""A recording that may take so many times the free space of its disk is refused: episodes often end early."""
 
 
 class WorldModelRun:
@@ -64,17 +76,36 @@ class WorldModelRun:
         return as_directory(elsewhere) if elsewhere else self.path / "recording"
 
     def dataset(self) -> EpisodeDataset:
-        """The dataset. Raises `RunError` if there is none yet, or it is unfinished."""
+        """The dataset. Raises `RunError` if there is none, or it is unfinished, damaged or another world model's."""
         try:
             found = EpisodeDataset(self.dataset_path)
         except FileNotFoundError as error:
             raise RunError(str(error)) from None
+        except DamagedDatasetError as error:
+            raise CorruptFileError(str(error)) from None
+        if not self.experiment.recording:
+            self.require_own(found.about)
         wanted = self.experiment.record.episodes
         if not self.experiment.recording and len(found.episodes) < wanted:
             raise RunError(
                 f"{self.dataset_path} holds {len(found.episodes)} of {wanted} episodes: `clutr world record` goes on"
             )
         return found
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """The options without which a recording is another one."""
+        plain = to_plain(self.experiment)
+        return {name: json.loads(json.dumps(plain[name])) for name in ("domain", "seed")}  # as the file has them
+
+    def require_own(self, about: Mapping[str, Any]) -> None:
+        """Raise `RunError`, naming the fields, if world.yaml was changed since the recording that `about` tells of."""
+        changed = ", ".join(differences(about.get("made_with", {}), self.made_with))
+        if changed:
+            raise RunError(
+                f"{self.dataset_path} does not fit {self.path / 'world.yaml'}, which was changed since: {changed}. "
+                + "Put the old values back, or begin another world model"
+            )
 
 
 def open_world_model(path: Path | str, display: Callable[[str], AbstractContextManager[Progress]]) -> WorldModelRun:
@@ -117,7 +148,7 @@ def record(run: WorldModelRun, progress: Progress = lambda *_: None) -> EpisodeD
         run.experiment.seed,
         _level_source(options, domain),
     )
-    about = _known(folder, recorder)
+    about = _known(run, recorder)
     done = sum(len(part["episodes"]) for part in about["parts"])
     while done < options.episodes:
         number = len(about["parts"])
@@ -146,6 +177,19 @@ def disk_use(experiment: WorldModelExperiment) -> int:
     return options.episodes * (options.length + 1) * row
 
 
+def require_space(run: Path, experiment: WorldModelExperiment) -> tuple[int, int]:
+    """Bytes that a recording takes at most, and those that are free. Raises `RunError` if it can hardly be kept."""
+    size, folder = disk_use(experiment), as_directory(run).absolute()
+    begun = (folder / "recording" / "recording.json").exists()
+    free = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists())).free
+    if size > FAR_TOO_LARGE * free and not begun:
+        raise RunError(
+            f"the recording takes up to {size / 1e9:.2g} GB, and {free / 1e9:.3g} GB are free: ask for fewer "
+            + "--record.episodes or a smaller --record.length"
+        )
+    return size, free
+
+
 def _students(path: str) -> list[tuple[str, Any]]:
     """A run's student at each age of which a checkpoint is kept, and what to call it."""
     run = RunDirectory(path)
@@ -160,16 +204,18 @@ def _students(path: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _known(folder: Path, recorder: Recorder) -> dict[str, Any]:
-    """What an earlier recording left, or the beginning of one."""
-    path = folder / "recording.json"
+def _known(run: WorldModelRun, recorder: Recorder) -> dict[str, Any]:
+    """What an earlier recording left, or the beginning of one. Raises `RunError` if it is damaged or another's."""
+    path = run.dataset_path / "recording.json"
     if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text())
+        known = read_json(path, parts=list)
+        run.require_own(known)
         return known
     space = recorder.engine.action_space
     numbers = int(space.shape[0]) if space.shape else 1
     discrete = int(getattr(space, "n", 0))
-    return describe(SIDE, numbers, recorder.observer.quantities, recorder.observer.objects, discrete=discrete)
+    observer, made_with = recorder.observer, run.made_with
+    return describe(SIDE, numbers, observer.quantities, observer.objects, discrete=discrete, made_with=made_with)
 
 
 def _policies(

@@ -1,7 +1,7 @@
 """Training a world model: the backbone, the memory, and its untrained control."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +11,11 @@ from torch import nn
 
 from clutr.envs.capabilities import SIDE
 from clutr.envs.progress import Progress
+from clutr.experiments.files import warn_once
+from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
 from clutr.experiments.training.runner import require_device
+from clutr.experiments.world_model.config import to_plain
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training_log import TrainingLog
 from clutr.world_model.backbones.base import Backbone
@@ -26,6 +29,11 @@ from clutr.world_model.views import View, view_of
 SAVE_EVERY_SECONDS = 20.0
 MEMORIES = ("trained", "untrained core")
 """The memory, and the control whose core stays as it was drawn: only its heads learn."""
+
+
+BACKBONE_OPTIONS = ("domain", "seed", "backbone")
+MEMORY_OPTIONS = (*BACKBONE_OPTIONS, "memory")
+"""Options of world.yaml without which a part is another one; how long and how it is trained may change."""
 
 
 class Resumable(Protocol):
@@ -65,7 +73,15 @@ def memory_path(run: WorldModelRun, name: str) -> Path:
     return run.path / f"memory-{name.replace(' ', '-')}.safetensors"
 
 
-def _train(training: Resumable, path: Path, progress: Progress, log: TrainingLog | None) -> None:
+def _made_with(run: WorldModelRun, names: Sequence[str]) -> dict[str, Any]:
+    """The options of world.yaml that a part's file tells."""
+    plain = to_plain(run.experiment)
+    return {name: plain[name] for name in names}
+
+
+def _train(
+    training: Resumable, path: Path, options: Mapping[str, Any], progress: Progress, log: TrainingLog | None
+) -> None:
     """Run a training from wherever an earlier one stopped, saving it now and then and at the end.
 
     What was measured is written first: after a kill between the two, it is measured again.
@@ -73,6 +89,7 @@ def _train(training: Resumable, path: Path, progress: Progress, log: TrainingLog
     Args:
         training: what is trained.
         path: where it is kept.
+        options: those of world.yaml that it is made with.
         progress: told of every step that the training tells of.
         log: keeps what it measures.
     """
@@ -80,11 +97,11 @@ def _train(training: Resumable, path: Path, progress: Progress, log: TrainingLog
     def save() -> None:
         if log is not None:
             log.write()
-        save_state(path, training.state_dict())
+        save_state(path, {**training.state_dict(), "config": options})
 
     if path.exists():
         try:
-            load_into(training, path)
+            load_into(training, path, options)
         except CorruptFileError:
             path.unlink()  # it can be made again
     saved = time.monotonic()
@@ -100,9 +117,39 @@ def _train(training: Resumable, path: Path, progress: Progress, log: TrainingLog
     save()
 
 
-def load_into(part: Any, path: Path, state: Any = None) -> None:
-    """Load what `path` holds, or `state` of it. Raises `RunError` naming both files if world.yaml was changed since."""
-    state = load_state(path) if state is None else state
+def _require_same(path: Path, state: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Compare the options that a part was made with to those of world.yaml; one of training alone is only told.
+
+    Raises:
+        RunError: if others differ, naming both files and the fields.
+    """
+    changed = list(differences(state.get("config", {}), options))
+    training = [each for each in changed if each.startswith("training.")]
+    if changed != training:
+        raise RunError(
+            f"{path} does not fit {path.with_name('world.yaml')}, which was changed since: {', '.join(changed)}. "
+            + f"Put the old values back, or remove {path.name} to train it again"
+        )
+    if training:
+        warn_once(f"{path.with_name('world.yaml')} was changed since its memories were trained: {', '.join(training)}")
+
+
+def load_into(part: Any, path: Path, options: Mapping[str, Any], found: Any = None, inside: str | None = None) -> None:
+    """Load a part from its file.
+
+    Args:
+        part: what is loaded.
+        path: its file.
+        options: those of world.yaml that it is made with.
+        found: what the file holds, if it was read before.
+        inside: the entry with the part's state; None if everything is.
+
+    Raises:
+        RunError: if world.yaml was changed since, naming both files.
+    """
+    found = load_state(path) if found is None else found
+    _require_same(path, found, options)
+    state = found if inside is None else found[inside]
     try:
         part.load_state_dict(state)
     except Exception as error:  # whatever a part does with the state of another one
@@ -112,14 +159,9 @@ def load_into(part: Any, path: Path, state: Any = None) -> None:
         ) from error
 
 
-def torch_device(name: str) -> torch.device:
-    """A device that torch has. Raises `RunError` if it knows none of that name, or has none."""
-    try:
-        return require_device(name)
-    except RuntimeError as error:  # torch's own, for a name that it does not know
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"torch knows no device {name!r}: {str(error).splitlines()[0]}") from None
+def world_device(name: str) -> torch.device:
+    """A device that networks are trained on. Raises `RunError` if none is called so, or it is not there."""
+    return require_device(name, "Train it with --device cpu")
 
 
 def _logged(log: TrainingLog | None, part: str, progress: Progress) -> Progress:
@@ -154,12 +196,12 @@ def fit_backbone(
     Raises:
         RunError: if there is no such device.
     """
-    experiment, place = run.experiment, torch_device(device)
+    experiment, place = run.experiment, world_device(device)
     backbone: Any = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     if isinstance(backbone, nn.Module):
         backbone.to(place)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    _train(fitting, backbone_path(run), _logged(log, "backbone", progress), log)
+    _train(fitting, backbone_path(run), _made_with(run, BACKBONE_OPTIONS), _logged(log, "backbone", progress), log)
     fitted: Backbone = backbone
     return fitted
 
@@ -210,17 +252,17 @@ def train_memories(
     Raises:
         RunError: if there are no episodes to train or to validate on, or there is no such device.
     """
-    place = torch_device(device)
+    place = world_device(device)
     view = view_of(run.experiment.domain, dataset.quantities)
     train, valid = (encoded(dataset, backbone, split, view=view) for split in ("train", "valid"))
-    found = {}
+    found, options = {}, _made_with(run, (*MEMORY_OPTIONS, "training"))
     for name in MEMORIES:
         memory = _memory(run, dataset, name).to(place)
         try:
             training = MemoryTraining(memory, run.experiment.training, train, valid, run.experiment.seed)
         except ValueError as error:
             raise RunError(str(error)) from None
-        _train(training, memory_path(run, name), _logged(log, name, progress_of(name)), log)
+        _train(training, memory_path(run, name), options, _logged(log, name, progress_of(name)), log)
         found[name] = training.convergence
     return found
 
@@ -240,13 +282,14 @@ def load_world_model(run: WorldModelRun) -> WorldModel:
         raise RunError(f"{run.path} is not trained: `clutr world train {run.path}` does it")
     backbone = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
-    load_into(fitting, paths[0], {**fitting.state_dict(), **load_state(paths[0])})  # one that ships: weights alone
+    kept = {**fitting.state_dict(), **load_state(paths[0])}  # one that ships: weights alone
+    load_into(fitting, paths[0], _made_with(run, BACKBONE_OPTIONS), kept)
     metrics: dict[str, Any] = {"backbone": fitting.metrics}
     dreamers = {}
     for name in MEMORIES:
         memory = _memory(run, dataset, name)
         state = load_state(memory_path(run, name))
-        load_into(memory, memory_path(run, name), state["best"])
+        load_into(memory, memory_path(run, name), _made_with(run, (*MEMORY_OPTIONS, "training")), state, "best")
         dreamers[name] = Dreamer(memory, Scale.from_state(state["scale"]))
         metrics[name] = {"history": state["history"], "best_epoch": state["best_epoch"]}
     return WorldModel(backbone, dreamers, metrics)

@@ -25,7 +25,9 @@ class TrainingLog:
     def __init__(self, path: Path, write_events: Write) -> None:
         self._path, self._write_events = path, write_events
         self._rows: dict[int, dict[str, float]] = {}
-        for row in MetricsFile(path).rows():
+        file = MetricsFile(path)
+        file.repair()  # what another program wrote into it is no number, and would be lost with the next writing
+        for row in file.rows():
             values = {name: float(cell) for name, cell in row.items() if cell and name != "update"}
             self._rows[int(row["update"])] = values
         self._begun: set[str] = set()

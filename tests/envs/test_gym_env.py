@@ -199,6 +199,39 @@ def test_refusals_are_clear() -> None:
         picture.render()
 
 
+@pytest.mark.parametrize(
+    ("name", "action", "said"),
+    [
+        ("clutr/Maze-v0", 99, r"an action must be a whole number in 0\.\.6, got \[99"),
+        ("clutr/Maze-v0", -1, r"an action must be a whole number in 0\.\.6, got \[-1"),
+        ("clutr/Maze-v0", 1.5, r"an action must be a whole number in 0\.\.6, got \[1\.5"),
+        ("clutr/CarRacing-v0", [np.nan, 0, 0], r"an action must be \(3,\) finite numbers, got \[\[nan"),
+        ("clutr/CarRacing-v0", [0, np.inf, 0], r"an action must be \(3,\) finite numbers, got \[\[0\.0, inf"),
+        ("clutr/CarRacing-v0", ["left", "0", "0"], r"an action must be \(3,\) finite numbers, got \[\['left'"),
+    ],
+)
+def test_what_is_no_action_is_said_and_nothing_is_played(name: str, action: Any, said: str) -> None:
+    single: Any = gymnasium.make(name).unwrapped
+    vector: Any = gymnasium.make_vec(name, 2, vectorization_mode="vector_entry_point")
+    for env, actions in ((single, action), (vector, [action, action])):
+        env.reset(seed=1)
+        with pytest.raises(ValueError, match=said):
+            env.step(actions)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("clutr/Maze-v0", {"see_through_walls": "no"}, "see_through_walls must be true or false, got 'no'"),
+        ("clutr/Maze-v0", {"max_steps": 20.5}, r"max_steps must be a whole number, got 20\.5"),
+        ("clutr/CarRacing-v0", {"shaped": "no"}, "shaped must be true or false, got 'no'"),
+    ],
+)
+def test_options_of_another_type_are_refused(name: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        gymnasium.make(name, **options)
+
+
 NAMES = ["clutr/Maze-v0", "clutr/CarRacing-v0"]
 WAIT: dict[str, Any] = {"clutr/Maze-v0": 6, "clutr/CarRacing-v0": np.zeros(3, np.float32)}
 

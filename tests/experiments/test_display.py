@@ -1,4 +1,5 @@
 import io
+import math
 import re
 from collections.abc import Callable
 
@@ -40,6 +41,11 @@ def test_a_pipe_gets_one_plain_line_a_tenth_of_the_work(screen: Screen) -> None:
     assert "left" not in lines[-1]
     assert "\x1b" not in stream.getvalue()
     assert "━" not in stream.getvalue()
+
+
+def test_what_would_take_forever_is_told_so() -> None:
+    assert display._clock(3_723.9) == "1:02:03"
+    assert display._clock(1e30) == display._clock(math.inf) == "more than a lifetime"
 
 
 def test_slow_work_prints_after_half_a_minute_too(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from longer import examples
 
 from clutr.experiments.evaluation_files import in_words, read_evaluations
+from clutr.experiments.files import warn_once
 
 GOOD: dict[str, Any] = {
     "run": "r",
@@ -79,6 +80,7 @@ def test_a_mutated_file_is_used_as_it_is_or_left_out_and_named(
         content = content[:at] + added + content[at + cut :]
     (tmp_path / "small.json").write_bytes(content)
     caplog.clear()
+    warn_once.cache_clear()
     found = read_evaluations(tmp_path)
     if is_evaluation(content):
         assert [json.dumps(kept.result) for kept in found] == [json.dumps(json.loads(content.decode()))]

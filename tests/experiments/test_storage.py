@@ -4,17 +4,27 @@ import contextlib
 import errno
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from longer import examples
 
-from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
+from clutr.experiments.files import read_json
+from clutr.experiments.storage import (
+    CorruptFileError,
+    RunError,
+    load_state,
+    read_arrays,
+    save_state,
+    write_atomically,
+)
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 tensors = st.sampled_from(
@@ -163,3 +173,36 @@ def test_read_only_directory_is_one_clear_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(RunError, match=r"cannot write .*x: Read-only file system"):
         write_atomically(tmp_path / "x", b"content")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"rows": [1, 2', r"is not JSON \(Expecting"),
+        (b"", r"is not JSON \(Expecting value"),
+        (b'{"rows": "\xff"}', r"is not JSON \('utf-8' codec"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1, 2]", "does not hold an object"),
+        (b'{"row": [1]}', "'rows' is missing or is not what it should be"),
+        (b'{"rows": {}}', "'rows' is missing or is not what it should be"),
+    ],
+)
+def test_damaged_json_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=rf"found\.json is damaged: .*{said}"):
+        read_json(path, rows=list)
+    path.write_text('{"rows": [1]}')
+    assert read_json(path, rows=list) == {"rows": [1]}
+    with pytest.raises(RunError, match=r"cannot read .*: Is a directory"):
+        read_json(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"no archive", lambda whole: whole[:-30]])
+def test_damaged_arrays_are_named(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "found.npz"
+    np.savez_compressed(path, one=np.arange(3))
+    assert read_arrays(path)["one"].tolist() == [0, 1, 2]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(CorruptFileError, match=r"found\.npz is damaged or not a NumPy archive \("):
+        read_arrays(path)

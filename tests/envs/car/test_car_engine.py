@@ -143,6 +143,8 @@ def test_a_returned_picture_is_never_written_to() -> None:
     kept = second.clone()
     engine.reset(mask=torch.tensor([True, False]))
     assert torch.equal(second, kept)
+    second.zero_()
+    assert torch.equal(engine.reset(mask=torch.tensor([True, False]))["image"][1], kept[1]), "it rested"
 
 
 def test_new_levels_go_where_the_mask_says() -> None:

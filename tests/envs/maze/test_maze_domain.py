@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -221,11 +224,21 @@ def test_describe() -> None:
         ({"max_obstacles": -1}, "max_obstacles must be at least 0, got -1"),
         ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
         ({"view": 4}, "view must be odd"),
+        ({"see_through_walls": "no"}, "see_through_walls must be true or false, got 'no'"),
+        ({"see_through_walls": 1}, "see_through_walls must be true or false, got 1"),
+        ({"height": "9"}, "height must be a whole number, got '9'"),
+        ({"max_obstacles": 3.5}, "max_obstacles must be a whole number, got 3.5"),
+        ({"max_steps": True}, "max_steps must be a whole number, got True"),
+        ({"max_steps": 10**30}, "max_steps must be at most 1,000,000,000, got 1000"),
     ],
 )
-def test_impossible_domains_are_refused(options: dict[str, int], message: str) -> None:
+def test_impossible_domains_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MazeDomain(**options)  # type: ignore[arg-type]  # mypy reads the dict's values as booleans too
+        MazeDomain(**options)
+
+
+def test_whole_numbers_may_be_numpys() -> None:
+    assert MazeDomain(height=np.int64(7)).vocabulary == 91  # type: ignore[arg-type]
 
 
 def test_levels_of_another_size_are_refused() -> None:

@@ -117,6 +117,29 @@ def test_returned_tensors_are_never_written_again() -> None:
         assert all(torch.equal(kept[name], copy[name]) for name in copy)
 
 
+def test_what_is_written_to_returned_tensors_changes_nothing() -> None:
+    rng = named_generator(0, "spoil")
+    spoilt, kept = (MazeEngine(8, 5, 5, max_steps=10) for _ in "ab")
+    levels = random_levels(8, 5, 5, rng)
+    one, other = spoilt.reset(levels), kept.reset(levels)
+    for t in range(30):
+        assert all(torch.equal(one[name], other[name]) for name in other), t
+        one["image"].fill_(1)
+        one["direction"].fill_(1)
+        spoilt.heading.fill_(2)
+        spoilt.cell.fill_(0)
+        actions = torch.randint(7, (8,), generator=rng)
+        step, expected = spoilt.step(actions), kept.step(actions)
+        assert all(torch.equal(a, b) for a, b in zip(step[1:], expected[1:], strict=True)), t
+        over = expected.terminated | expected.truncated
+        for value in step[1:]:
+            value.fill_(1)
+        assert torch.equal(spoilt.solved, kept.solved)
+        one, other = step.observation, expected.observation
+        if t % 2:
+            one, other = spoilt.reset(mask=over), kept.reset(mask=over)
+
+
 def test_reset_of_some_leaves_the_others_undisturbed() -> None:
     rng = named_generator(1, "mask")
     old, new = random_levels(6, 7, 6, rng), random_levels(6, 7, 6, rng)

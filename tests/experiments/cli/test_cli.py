@@ -342,6 +342,11 @@ def test_bench_prints_figures_beside_their_peers(clutr: Run, monkeypatch: pytest
         (["eval", "run", "--fast"], "Unrecognized options: --fast (`clutr eval --help` tells more)"),
         (["train", "maze-dr-debug", "--num-envs", "many"], "Error parsing --num-envs: invalid literal"),
         (["train", "maze-dr-debug", "--num-envs", "0"], "num_envs must be at least 1, got 0"),
+        (["train", "maze-dr-debug", "--num-envs", "1000000000000"], "num_envs must be at most 1,000,000, got 10000"),
+        (
+            ["train", "maze-dr-debug", "--total-steps", "9" * 23],
+            "total_steps must be at most 1,000,000,000,000,000",
+        ),
         (
             ["train", "maze-dr-debug", "--domain.view", "4"],
             "Error parsing domain: view must be odd and at least 3, got 4",

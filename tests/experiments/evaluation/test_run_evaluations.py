@@ -109,6 +109,12 @@ def test_nothing_is_played_where_the_result_cannot_be_written(
         ("random", {"seed": 2**64}, "the seed must be between 0 and 9223372036854775807, got 18446744073709551616"),
         ("random", {"seed": -1}, "the seed must be between 0 and"),
         ("random", {"episodes": 0}, "episodes must be at least 1"),
+        ("random", {"episodes": 10**14}, "episodes must be at most 1,000,000, got 100000000000000"),
+        (
+            "random",
+            {"cvar_levels": 10**9},
+            "the levels of the conditional value at risk must be at most 1,000,000",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated(trained: RunDirectory, suite: str, options: dict[str, Any], message: str) -> None:

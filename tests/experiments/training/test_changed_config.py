@@ -39,6 +39,9 @@ ACTIONS: list[Callable[[RunDirectory], object]] = [clutr.resume, lambda run: clu
     [
         ("hidden: 16\n  head", "hidden: 24\n  head", r"student\.hidden \(16, now 24\)"),
         ("view: 5", "view: 7", r"domain\.view \(5, now 7\)"),
+        ("max_steps: 20", "max_steps: 25", r"domain\.max_steps \(20, now 25\)"),
+        ("\nseed: 1", "\nseed: 7", r"seed \(1, now 7\)"),
+        ("manifold_seed: 1", "manifold_seed: 2", r"manifold_seed \(1, now 2\)"),
         ("kind: ppo", "kind: sb3-ppo", r"student \(ppo, now sb3-ppo\)"),
     ],
 )
@@ -58,11 +61,25 @@ def test_another_curriculum_or_manifold_is_named(trained: Path) -> None:
     run = _edited(trained, "curriculum:\n  kind: random-latent", "curriculum:\n  kind: dr")
     with pytest.raises(RunError, match=r"curriculum \(random-latent, now dr\)"):
         clutr.resume(run)
+    run = _edited(trained, "iterations: ", "iterations: 1")
+    with pytest.raises(RunError, match=r"manifold\.iterations \((\d+), now 1\1\)"):
+        clutr.resume(run)
     run = _edited(trained, "latent: 16", "latent: 8")
     with pytest.raises(RunError, match=r"manifold\.safetensors does not fit the options `domain` and `manifold`"):
         clutr.resume(run)
 
 
-def test_what_fits_goes_on(trained: Path) -> None:
+def test_a_suite_that_is_none_is_named_before_anything_is_pretrained(trained: Path) -> None:
+    run = _edited(trained, "evaluate_every: 0\nevaluate_suite: random", "evaluate_every: 1\nevaluate_suite: moon")
+    with pytest.raises(RunError, match=r"config\.yaml: evaluate_suite: no suite is called 'moon'; there are: .*small"):
+        clutr.resume(run)
+
+
+def test_what_fits_goes_on_and_is_said_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = _edited(trained, "num_envs: 8\ntotal_steps: 512", "num_envs: 4\ntotal_steps: 640")
-    assert clutr.resume(run).metrics()["steps"][-1] == 640
+    assert clutr.resume(run, progress=True).metrics()["steps"][-1] == 640
+    said = "config.yaml was changed since update 2, and holds from here on: num_envs (8, now 4)\n"
+    assert said in capsys.readouterr().out
+    run.__dict__["experiment"] = override(run.experiment, total_steps=704)
+    clutr.resume(run, progress=True)
+    assert "was changed" not in capsys.readouterr().out

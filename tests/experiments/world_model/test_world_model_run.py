@@ -1,6 +1,10 @@
 """World models on disk: recording begins, stops, goes on to the same frames, and says what is missing."""
 
 import json
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +15,10 @@ from worlds import made
 from clutr.experiments.cli.main import main
 from clutr.experiments.metrics import MetricsFile
 from clutr.experiments.run_directory import RunDirectory
-from clutr.experiments.storage import RunError, save_state
+from clutr.experiments.storage import CorruptFileError, RunError, save_state
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions, from_yaml, to_yaml
 from clutr.experiments.world_model.run_directory import WorldModelRun, disk_use, record
-from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories
+from clutr.experiments.world_model.training import fit_backbone, in_words, load_world_model, train_memories
 from clutr.experiments.world_model.training_log import TrainingLog, training_log
 from clutr.world_model.training import Convergence
 
@@ -137,7 +141,7 @@ def test_training_tells_its_memories_by_name_and_whether_they_converged(
 ) -> None:
     world = made("maze-debug", tmp_path_factory)
     recorded = world.copy(tmp_path, *TRAINED)
-    with pytest.raises(RunError, match="torch knows no device 'abacus'"):
+    with pytest.raises(RunError, match=r"device must be cpu, cuda, or a GPU .* got 'abacus'"):
         fit_backbone(recorded, recorded.dataset(), device="abacus")
     for words in ("training the memory: trained", "training the memory: untrained core", "of 2 are kept"):
         assert words in world.trained
@@ -199,5 +203,144 @@ def test_another_world_yaml_is_named(tmp_path: Path) -> None:
     dataset = record(run)
     fit_backbone(run, dataset)
     (tmp_path / "world.yaml").write_text(to_yaml(TINY).replace("latents: 6", "latents: 7"))
-    with pytest.raises(RunError, match=r"backbone\.safetensors does not fit .*world\.yaml, which was changed since"):
+    said = r"backbone\.safetensors does not fit .*world\.yaml, which was changed since: backbone\.latents \(6, now 7\)"
+    with pytest.raises(RunError, match=rf"{said}\. Put the old values back, or remove backbone.safetensors"):
         fit_backbone(WorldModelRun(tmp_path), dataset)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("\nseed: 1", "\nseed: 2", r"recording does not fit .*world\.yaml, .* since: seed \(1, now 2\)\. Put"),
+        ("max_steps: 20", "max_steps: 30", r"recording does not fit .* since: domain\.max_steps \(20, now 30\)\. Put"),
+        (
+            "kind: lstm",
+            "kind: gru",
+            r"memory-trained\.safetensors does not fit .*: memory\.core \(lstm, now gru\)\. Put",
+        ),
+        ("gaussians: 2", "gaussians: 3", r"memory-trained\.safetensors .*: memory\.gaussians \(2, now 3\)\. Put"),
+        ("epochs: 2", "epochs: 4", None),
+        ("horizon: 5", "horizon: 4", None),
+    ],
+)
+def test_fields_of_a_trained_world_model_that_were_changed_are_named(
+    right: str,
+    wrong: str,
+    said: str | None,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = made("maze-debug", tmp_path_factory).copy(tmp_path)
+    text = (tmp_path / "world.yaml").read_text()
+    assert right in text
+    (tmp_path / "world.yaml").write_text(text.replace(right, wrong))
+    with pytest.raises(RunError, match=said) if said else nullcontext():
+        load_world_model(run)
+    told = "world.yaml was changed since its memories were trained: training.epochs (2, now 4)"
+    assert caplog.text.count(told) == ("epochs" in right), "once, not for each of two memories"
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = WorldModelRun.create(tmp_path_factory.mktemp("recorded"), TINY)
+    record(run)
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("recording.json", _cut, r"recording\.json is damaged: "),
+        ("recording.json", lambda _: b"[1]", r"recording\.json is damaged: "),
+        ("recording.json", lambda _: b"\xff{}", r"recording\.json is damaged: 'utf-8' codec"),
+        ("recording.json", lambda _: b"{}", r"recording\.json is damaged: it lacks 'parts'"),
+        ("recording.json", lambda c: c.replace(b'"policy"', b'"p"'), r"recording\.json is damaged: it lacks 'policy'"),
+        ("recording.json", lambda c: c.replace(b'{"rows": ', b'{"rows": 1', 1), "part 0 do not have its 1"),
+        (
+            "recording.json",
+            lambda c: c.replace(b'"side": 64', b'"side": 32'),
+            r"its frames have 12288",
+        ),
+        ("part-0000.arrow", _cut, r"part-0000\.arrow is damaged: "),
+        ("part-0000.arrow", lambda _: b"", r"part-0000\.arrow is damaged: "),
+        ("part-0000.arrow", lambda _: b"?" * 4_000, r"part-0000\.arrow is damaged: Not an Arrow file"),
+        ("part-0001.arrow", None, r"part-0001\.arrow is missing"),
+    ],
+)
+def test_a_recording_that_other_programs_touched_is_one_line_with_the_file(
+    name: str,
+    damage: Callable[[bytes], bytes] | None,
+    said: str,
+    recorded: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "recording" / name
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    assert main(["world", "train", str(tmp_path)]) == 2
+    errors = capsys.readouterr().err
+    assert re.search(f"^clutr: {tmp_path}/recording/.*{said}|^clutr: {tmp_path}/recording/{said}", errors), errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.glob("events.*"))
+
+
+def test_a_recording_does_not_go_on_from_a_damaged_file(recorded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "recording" / "recording.json").write_text('{"side": 64')
+    with pytest.raises(CorruptFileError, match=r"recording\.json is damaged: it is not JSON \(Expecting"):
+        record(WorldModelRun(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", "asks for device cuda, but torch finds no GPU. Train it with --device cpu\n"),
+        *(
+            (device, f"device must be cpu, cuda, or a GPU by its number such as cuda:1, got '{device}'")
+            for device in ("mps", "xpu", "meta", "cuda:x", "cuda:1000")
+        ),
+    ],
+)
+def test_a_device_that_is_not_there_leaves_nothing_behind(
+    device: str,
+    said: str,
+    recorded: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = sorted(recorded.rglob("*"))
+    assert main(["world", "train", str(recorded), "--device", device]) == 2
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert sorted(recorded.rglob("*")) == before
+
+
+def test_what_is_no_number_in_its_metrics_is_kept_beside_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("update,backbone/mse,trained/loss\n1,0.5,hoch\n2,0.25,3.0\n")
+    log = TrainingLog(file, lambda *_: None)
+    log.add("trained", 1, {"loss": 4.0})
+    log.write()
+    assert file.read_text() == "update,backbone/mse,trained/loss\n1,0.5,4.0\n2,0.25,\n"
+    assert "hoch" in file.with_name("metrics.csv.unread").read_text()
+    assert "1 of its 2 rows do not fit" in caplog.text
+
+
+def test_a_recording_that_no_disk_holds_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--preset", "maze-debug", "--record.episodes", "100000000000", "--run", str(tmp_path / "world")]
+    assert main(["world", "record", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "the recording takes up to 3.5e+07 GB, and" in said
+    assert "GB are free: ask for fewer --record.episodes or a smaller --record.length" in said
+    assert list(tmp_path.iterdir()) == []
