@@ -228,8 +228,9 @@ class MazeEngine:
 
     def _observation(self) -> Observation:
         """The current state as students see it."""
-        image = self._codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
-        return {"image": image.clone(), "direction": self._heading.clone()}
+        codes = self._codes.clone()  # whole, which is many times faster than three bytes of each four
+        image = codes.view(torch.uint8).view(self.num_envs, self.view, self.view, 4)[..., :3]
+        return {"image": image, "direction": self._heading.clone()}
 
     def _look(self, position: Tensor, heading: Tensor) -> Tensor:
         """Codes `[N, view * view]` of what agents see who stand there and look that way."""

@@ -363,6 +363,24 @@ def test_what_can_be_mended_is_one_line(
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+def test_too_little_memory_is_one_line_and_other_errors_stay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> int:
+        def command(_: Any) -> None:
+            raise error
+
+        monkeypatch.setitem(COMMANDS, "list", command)
+        return main(["list"])
+
+    for error in (MemoryError("7 TiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 7 TiB")):
+        assert fail(error) == 2
+        said = capsys.readouterr().err
+        assert said == f"clutr: not enough memory, ask for fewer or smaller parts: {error}\n"
+    with pytest.raises(RuntimeError, match="shapes"):
+        fail(RuntimeError("shapes cannot be multiplied"))
+
+
 def test_what_cannot_be_done_to_a_run(room: Path, refused: Run, tmp_path: Path) -> None:
     run = room / "maze-dr-debug-s1"
     assert "already holds a run: `clutr resume" in refused("train", "maze-dr-debug", "--run", run)
