@@ -2,6 +2,8 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import gymnasium
@@ -21,21 +23,22 @@ OBJECTS = 11
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
-def skip_init(kind: type[Layer], *shape: Any, **options: Any) -> Layer:
-    """A layer to be initialised by the caller: its own initialisation leaves the global generator as it was.
+def initialised(kind: type[Layer], initialise: Callable[[Tensor], Any], *shape: int, **options: Any) -> Layer:
+    """A layer whose weights `initialise` draws, and whose bias is zero; the global generator stays as it was.
 
-    As `torch.nn.utils.skip_init`, whose way over the meta device imports symbolic algebra for half a second.
+    Without `torch.nn.utils.skip_init`, whose way over the meta device imports symbolic algebra for half a second.
     """
     with torch.random.fork_rng(devices=()):
-        return kind(*shape, **options)
+        layer: Any = kind(*shape, **options)
+    initialise(layer.weight)
+    nn.init.zeros_(layer.bias)
+    made: Layer = layer
+    return made
 
 
 def linear(inputs: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Linear:
     """A linear layer with orthogonal weights drawn from `rng` and zero bias."""
-    layer = skip_init(nn.Linear, inputs, outputs)
-    nn.init.orthogonal_(layer.weight, gain, generator=rng)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return initialised(nn.Linear, partial(nn.init.orthogonal_, gain=gain, generator=rng), inputs, outputs)
 
 
 ENVS_A_CHUNK = 64

@@ -5,13 +5,14 @@ no memory, for roads. The hidden layers' tanh on roads is assumed.
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from clutr.agents.losses import ActionEvaluation
-from clutr.agents.networks import linear, skip_init
+from clutr.agents.networks import initialised, linear
 from clutr.envs.capabilities import Tokens
 
 State = tuple[Tensor, Tensor] | None
@@ -149,11 +150,7 @@ class ConvolutionalDesigner(Designer):
 
 
 def _convolution(inputs: int, outputs: int, size: int, rng: torch.Generator) -> nn.Conv2d:
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=size)
-    nn.init.xavier_uniform_(layer.weight, generator=rng)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+    return initialised(nn.Conv2d, partial(nn.init.xavier_uniform_, generator=rng), inputs, outputs, kernel_size=size)
 
 
 def _head(inputs: int, hidden: int, outputs: int, rng: torch.Generator, gain: float = 1.0) -> nn.Sequential:

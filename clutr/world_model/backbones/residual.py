@@ -9,6 +9,7 @@ little trained, does harm).
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.agents.adam import Adam
-from clutr.agents.networks import skip_init
+from clutr.agents.networks import initialised
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least
@@ -69,11 +70,8 @@ class ResidualConfig:
 
 
 def _convolution(inputs: int, outputs: int, rng: torch.Generator, gain: float) -> nn.Conv2d:
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=5, padding=2)
-    nn.init.xavier_uniform_(layer.weight, gain, generator=rng)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+    draw = partial(nn.init.xavier_uniform_, gain=gain, generator=rng)
+    return initialised(nn.Conv2d, draw, inputs, outputs, kernel_size=5, padding=2)
 
 
 class ResidualBackbone:

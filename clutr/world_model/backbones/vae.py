@@ -13,6 +13,7 @@ starts at 1e-3 and falls instead of staying at 1e-4.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clutr.agents.adam import Adam
-from clutr.agents.networks import skip_init
+from clutr.agents.networks import initialised
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
@@ -72,10 +73,7 @@ class VAEConfig:
 
 def _layer(kind: type[nn.Module], rng: torch.Generator, *shape: int, **options: int) -> Any:
     """A layer with weights from our generator: Kaiming's for rectifiers, and zero biases."""
-    layer: Any = skip_init(kind, *shape, **options)
-    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return initialised(kind, partial(nn.init.kaiming_uniform_, nonlinearity="relu", generator=rng), *shape, **options)
 
 
 class VAEBackbone(nn.Module):

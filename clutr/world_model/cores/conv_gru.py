@@ -8,11 +8,12 @@ the number of weights does not grow with the grid.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from clutr.agents.networks import linear, skip_init
+from clutr.agents.networks import initialised, linear
 from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES, Parts, loop
 
@@ -108,8 +109,5 @@ class ConvGRUCore(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, side: int, rng: torch.Generator, gain: float = 1.0) -> nn.Conv2d:
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=side, padding=side // 2)
-    nn.init.orthogonal_(layer.weight, gain, generator=rng)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+    draw = partial(nn.init.orthogonal_, gain=gain, generator=rng)
+    return initialised(nn.Conv2d, draw, inputs, outputs, kernel_size=side, padding=side // 2)

@@ -13,13 +13,14 @@ Its latents are those of the backbone `cells`, whose places are known. Sources o
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clutr.agents.networks import linear, skip_init
+from clutr.agents.networks import initialised, linear
 from clutr.envs.capabilities import SIDE
 from clutr.envs.validation import require_at_least, require_one_of
 from clutr.world_model.cores.base import CORES, Parts
@@ -283,11 +284,8 @@ class GeometricCore(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, dilation: int, rng: torch.Generator) -> nn.Conv2d:
-    layer = skip_init(nn.Conv2d, inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation)
-    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+    draw = partial(nn.init.kaiming_uniform_, nonlinearity="relu", generator=rng)
+    return initialised(nn.Conv2d, draw, inputs, outputs, kernel_size=3, padding=dilation, dilation=dilation)
 
 
 def _shifted(area: Tensor, shift: Tensor) -> Tensor:
