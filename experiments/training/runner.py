@@ -36,18 +36,18 @@ class UpdateReport:
     """Training time of this run so far, over all its processes, without evaluations."""
 
 
-NO_GPU = "Start it with --device cpu, or, to go on with a run, write `device: cpu` into its config.yaml"
-
-
-def require_device(name: str, instead: str = NO_GPU) -> torch.device:
-    """A device that is there. Raises `RunError`, which says what to do `instead`, if it is not."""
+def require_device(name: str) -> torch.device:
+    """A device that is there. Raises `RunError`, which says what to do instead, if it is not."""
     try:
         require_device_name(name)
     except ValueError as error:
         raise RunError(str(error)) from None
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"the experiment asks for device {name}, but torch finds no GPU. {instead}")
+        raise RunError(
+            f"the experiment asks for device {name}, but torch finds no GPU. Start it with --device cpu, or, to go on "
+            + "with a run, write `device: cpu` into its config.yaml"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RunError(f"the experiment asks for device {name}, but there are {torch.cuda.device_count()} GPUs")
     return device

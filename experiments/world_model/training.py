@@ -14,7 +14,6 @@ from clutr.envs.progress import Progress
 from clutr.experiments.files import warn_once
 from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
-from clutr.experiments.training.runner import require_device
 from clutr.experiments.world_model.config import to_plain
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training_log import TrainingLog
@@ -160,8 +159,13 @@ def load_into(part: Any, path: Path, options: Mapping[str, Any], found: Any = No
 
 
 def world_device(name: str) -> torch.device:
-    """A device that networks are trained on. Raises `RunError` if none is called so, or it is not there."""
-    return require_device(name, "Train it with --device cpu")
+    """Any device of torch that a number can be sent to and back. Raises `RunError` if this is none, or not here."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError):
+        raise RunError(f"torch cannot train on device {name!r} here. Train it with --device cpu") from None
+    return device
 
 
 def _logged(log: TrainingLog | None, part: str, progress: Progress) -> Progress:

@@ -141,7 +141,7 @@ def test_training_tells_its_memories_by_name_and_whether_they_converged(
 ) -> None:
     world = made("maze-debug", tmp_path_factory)
     recorded = world.copy(tmp_path, *TRAINED)
-    with pytest.raises(RunError, match=r"device must be cpu, cuda, or a GPU .* got 'abacus'"):
+    with pytest.raises(RunError, match="torch cannot train on device 'abacus' here"):
         fit_backbone(recorded, recorded.dataset(), device="abacus")
     for words in ("training the memory: trained", "training the memory: untrained core", "of 2 are kept"):
         assert words in world.trained
@@ -300,29 +300,14 @@ def test_a_recording_does_not_go_on_from_a_damaged_file(recorded: Path, tmp_path
         record(WorldModelRun(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("device", "said"),
-    [
-        ("cuda", "asks for device cuda, but torch finds no GPU. Train it with --device cpu\n"),
-        *(
-            (device, f"device must be cpu, cuda, or a GPU by its number such as cuda:1, got '{device}'")
-            for device in ("mps", "xpu", "meta", "cuda:x", "cuda:1000")
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "cuda:x", "moon"])
 def test_a_device_that_is_not_there_leaves_nothing_behind(
-    device: str,
-    said: str,
-    recorded: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    device: str, recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before = sorted(recorded.rglob("*"))
     assert main(["world", "train", str(recorded), "--device", device]) == 2
-    errors = capsys.readouterr().err
-    assert said in errors
-    assert errors.count("\n") == 1
+    said = f"clutr: torch cannot train on device '{device}' here. Train it with --device cpu\n"
+    assert capsys.readouterr().err == said
     assert sorted(recorded.rglob("*")) == before
 
 
