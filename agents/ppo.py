@@ -18,11 +18,19 @@ from clutr.agents.student import STUDENTS, Trajectories
 from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
 from clutr.envs.state import Stateful
-from clutr.envs.validation import require_above, require_at_least, require_one_of, require_within
+from clutr.envs.validation import (
+    require_above,
+    require_at_least,
+    require_at_most,
+    require_one_of,
+    require_within,
+)
 from clutr.envs.workers import run_parts
 
 Schedule = Literal["constant", "linear"]
 """Whether a learning rate stays, or falls linearly to 0 over the run."""
+LONGEST_ROLLOUT = 1_000_000
+"""Most steps of one environment between updates."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class PPOOptions(ABC):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "rollout_steps", "epochs", "minibatches", "shards")
+        require_at_most(self, LONGEST_ROLLOUT, "rollout_steps")
         require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
         require_at_least(self, 0, "target_kl")
         require_within(self, 0, 1, "discount", "gae_lambda")

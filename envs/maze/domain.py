@@ -22,6 +22,10 @@ _PATH_TILE = 16
 _PATH_PIXELS = 400
 
 
+LONGEST_SIDE = 1_000
+"""Cells along a maze: ten times the largest that anybody tests on."""
+
+
 @DOMAINS.register("maze")
 @dataclass(frozen=True)
 class MazeDomain:
@@ -48,6 +52,7 @@ class MazeDomain:
         require_types(self)
         require_at_least(self, 1, "height", "width", "max_steps")
         require_at_most(self, MOST_STEPS, "max_steps")
+        require_at_most(self, LONGEST_SIDE, "height", "width")
         require_at_least(self, 0, "max_obstacles")
         if self.max_obstacles + 2 > self.height * self.width:
             raise ValueError(

@@ -173,6 +173,7 @@ def test_linear_schedule_falls_to_nothing() -> None:
     ("options", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"rollout_steps": 10**12}, "rollout_steps must be at most 1,000,000, got 1000000000000"),
         ({"target_kl": -0.1}, "target_kl must be at least 0, got -0.1"),
         ({"learning_rate_schedule": "cosine"}, "learning_rate_schedule must be constant or linear, got 'cosine'"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),

@@ -221,6 +221,7 @@ def test_describe() -> None:
     [
         ({"height": 2, "width": 2, "max_obstacles": 3}, "3 obstacles, a goal and an agent do not fit into 2x2 cells"),
         ({"height": 0}, "height must be at least 1, got 0"),
+        ({"width": 10_000_000}, "width must be at most 1,000, got 10000000"),
         ({"max_obstacles": -1}, "max_obstacles must be at least 0, got -1"),
         ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
         ({"view": 4}, "view must be odd"),
