@@ -18,10 +18,11 @@ import site_notebooks
 import site_parts
 
 import clutr
-from clutr.experiments.cli import arguments
+from clutr.experiments.cli import arguments, train_arguments
 from clutr.experiments.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 MAZE = "#####\n#>.G#\n#...#\n#####\n"
 SHOWN = "--8<--"
@@ -140,10 +141,15 @@ def test_command_lines_on_the_pages_fit_the_command_line(
     """They are parsed, and what they would do is not done."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(arguments, "partial", lambda *_, **__: lambda: None)
-    config = (ROOT / "experiments" / "results" / "cars" / "dr1" / "config.yaml").read_text()
+    monkeypatch.setattr(train_arguments, "require_no_run", lambda _: None)  # the lines below it find what it makes
+    config = (RESULTS / "cars" / "dr1" / "config.yaml").read_text()
     for run in ("mine", "plr-s1"):
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "config.yaml").write_text(config)
+    world = (RESULTS / "world_model" / "maze.yaml").read_text()
+    for run in ("world", "w"):
+        (tmp_path / "runs" / run).mkdir()
+        (tmp_path / "runs" / run / "world.yaml").write_text(world)
     lines = all_command_lines()
     assert len(lines) > 60
     parsed, wrong = set[tuple[str, ...]](), list[tuple[tuple[str, ...], str]]()
