@@ -1,6 +1,7 @@
 """What a directory or a file holds, looked at from outside: so a wrong path is told before torch is imported."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,20 +45,19 @@ def require_no_run(path: Path | str) -> Path:
 
 def look_at_run(path: Path | str) -> None:
     """Raise `RunError` unless this is the directory of a run, or the name of a model that stands for one."""
-    path = as_directory(path)
-    if is_name(path):
-        require_kind(card(str(path)), *RUN_KINDS)
-    else:
-        require_run(path)
+    _look_at(as_directory(path), require_run, RUN_KINDS)
 
 
 def look_at_world_model(path: Path | str) -> None:
     """Raise `RunError` unless this is the directory of a world model, or the name of one that ships."""
-    path = as_directory(path)
+    _look_at(as_directory(path), require_world_model, WORLD_KINDS)
+
+
+def _look_at(path: Path, require: Callable[[Path], None], kinds: tuple[Kind, ...]) -> None:
     if is_name(path):
-        require_kind(card(str(path)), *WORLD_KINDS)
+        require_kind(card(str(path)), *kinds)
     else:
-        require_world_model(path)
+        require(path)
 
 
 def is_file(source: str | Path) -> bool:
