@@ -1,10 +1,15 @@
-"""Folders for those who have no home, such as a container's process with an id that no user has."""
+"""The home of whoever runs this, and folders for those who have none, such as a container's process."""
 
 import contextlib
 import os
 import stat
 import tempfile
 from pathlib import Path
+
+
+def at_home(path: Path | str) -> Path:
+    """A path, `~` expanded; where nobody has that home it is left as it is, and no such file."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path.expanduser would raise
 
 
 def temporary_cache() -> Path:

@@ -1,10 +1,10 @@
 """Files of levels: what cannot be read is one error that names the file."""
 
-import os
 from pathlib import Path
 
 from clutr.envs.capabilities import Text
 from clutr.envs.domain import LevelBatch, LevelError
+from clutr.envs.home import at_home
 
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -17,7 +17,7 @@ def read_level_text(path: Path | str) -> str:
     """
     name = _short(str(path))
     try:
-        content = Path(os.path.expanduser(path)).read_bytes()  # noqa: PTH111  # nobody's home is no such file
+        content = at_home(path).read_bytes()
     except IsADirectoryError:
         raise LevelError(f"{name} is a directory; name a file in it") from None
     except FileNotFoundError:

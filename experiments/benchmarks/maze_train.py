@@ -18,6 +18,7 @@ from clutr.agents.networks import ActorCritic
 from clutr.agents.ppo import PPOConfig, PPOStudent
 from clutr.agents.recurrent import LSTM
 from clutr.envs.domain import Engine, LevelBatch
+from clutr.envs.home import at_home
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.randomness import named_generator
 from clutr.envs.workers import run_parts, use_workers, worker_count
@@ -142,7 +143,8 @@ def run_jaxued(name: str, *arguments: str) -> tuple[str, dict[str, Any] | None]:
 
     Where it is missing or fails: what to do or what went wrong, and None.
     """
-    python = os.path.expanduser(os.environ.get(PEERS_PYTHON, ""))  # noqa: PTH111
+    given = os.environ.get(PEERS_PYTHON, "")
+    python = str(at_home(given)) if given else ""
     if not python and not all(importlib.util.find_spec(name) for name in ("jaxued", "optax")):
         return f'JaxUED is not installed: pip install "clutr[peers]", or {PEERS_PYTHON}=PYTHON of another place', None
     script = Path(__file__).with_name("jaxued_peer.py")

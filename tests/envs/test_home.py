@@ -19,6 +19,12 @@ def no_home() -> Path:
     raise RuntimeError("Could not determine home directory.")
 
 
+def test_the_home_of_nobody_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert home.at_home("~/levels") == tmp_path / "levels"
+    assert home.at_home("~no-such-user/levels") == Path("~no-such-user/levels")
+
+
 def test_a_temporary_cache_is_this_users_own(temporary: Path) -> None:
     folder = home.temporary_cache()
     assert folder == temporary / f"clutr-{os.getuid()}"

@@ -19,6 +19,7 @@ from clutr.envs.car.road.centre_line import fit, parse_geojson, signed_area
 from clutr.envs.car.road.level import CentreLineLevels
 from clutr.envs.car.road.track import Floats
 from clutr.envs.domain import LevelError
+from clutr.envs.home import at_home
 from clutr.envs.level_files import read_level_text
 
 TILES = 4_999
@@ -95,7 +96,7 @@ def use_tracks(directory: str | Path) -> None:
     Raises:
         CircuitError: there is no such directory, or a circuit is missing in it.
     """
-    folder = Path(os.path.expanduser(directory))  # noqa: PTH111  # a home that nobody has is left as it is
+    folder = at_home(directory)
     if not folder.is_dir():
         raise CircuitError(f"{folder} is no directory; give the one that holds the GeoJSON files of the circuits")
     missing = [f"{circuit.file}.geojson" for circuit in CIRCUITS if not _file_in(folder, circuit).is_file()]
@@ -120,7 +121,7 @@ def find(circuit: Circuit, fetch: Callable[[Circuit], Path] | None = None) -> Pa
     """
     folder = os.environ.get(VARIABLE)
     if folder:
-        file = _file_in(Path(os.path.expanduser(folder)), circuit)  # noqa: PTH111
+        file = _file_in(at_home(folder), circuit)
         if not file.is_file():
             raise CircuitError(f"{file} does not exist; {VARIABLE} must name a directory with all circuits")
         return file
