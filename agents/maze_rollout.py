@@ -11,7 +11,7 @@ from torch import Tensor
 from clutr.agents.kernels.maze_play import Played, Weights, play
 from clutr.agents.kernels.products import PANEL, pack
 from clutr.agents.networks import ActorCritic, ConvTorso
-from clutr.envs.domain import Engine
+from clutr.envs.domain import Engine, LevelBatch
 from clutr.envs.maze.engine import MazeEngine
 from clutr.envs.numba_cache import will_compile
 from clutr.envs.workers import run_parts
@@ -33,13 +33,14 @@ class Player(Protocol):
 
 
 def play_compiled(
-    policy: object, engine: Engine, steps: int, rng: torch.Generator
+    policy: object, engine: Engine, levels: LevelBatch, steps: int, rng: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor] | None:
     """Play a recurrent student's rollout in an engine of mazes that has been reset; None if this is something else.
 
     Args:
         policy: a network, or what plays a network's share of a rollout.
-        engine: its own state stays as it is.
+        engine: N environments; their state stays as it is.
+        levels: K N mazes; see `clutr.agents.rollout.collect`.
         steps: T.
         rng: draws the actions.
 
@@ -53,7 +54,11 @@ def play_compiled(
     if weights is None:
         return None
     player: Player = policy  # type: ignore[assignment]
-    return play_mazes(weights, engine, player.action_noise(steps, engine.num_envs, rng))
+    noise = player.action_noise(steps, engine.num_envs, rng)
+    if len(levels) > engine.num_envs:
+        engine = engine.resized(len(levels))
+        engine.reset(levels)
+    return play_mazes(weights, engine, noise)
 
 
 def weights_of(network: ActorCritic) -> Weights | None:
@@ -108,7 +113,7 @@ def play_mazes(weights: Weights, engine: MazeEngine, noise: Tensor) -> tuple[dic
 
     Args:
         weights: of the student.
-        engine: N mazes, whose `mazes` is not None.
+        engine: K N mazes, whose `mazes` is not None.
         noise: `[T, N]` uniform on [0, 1), which decide on the actions.
 
     Returns:

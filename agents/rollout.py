@@ -35,7 +35,7 @@ def collect(
     gae_lambda: float,
     normaliser: ReturnNormaliser | None = None,
 ) -> Trajectories:
-    """Let every environment play its own level again and again for T steps.
+    """Let every environment play its own level again and again for T steps, or several levels, an episode each.
 
     A time limit and the rollout's end bootstrap from the value of the last observation; zero follows only where the
     environment terminated (Pardo et al., "Time Limits in Reinforcement Learning", arXiv 1712.00378).
@@ -43,15 +43,22 @@ def collect(
     Args:
         network: the policy and its value function.
         engine: N environments.
-        levels: N levels, one an environment.
+        levels: N levels, one an environment; or K N: environment i plays level i for an episode, then level i + N, and
+            so on, and the last of its own from then on.
         steps: T.
         rng: draws the actions, on the engine's device.
         discount: gamma.
         gae_lambda: lambda of generalised advantage estimation.
         normaliser: turns rewards into what values and advantages are made of; None takes them as they are.
+
+    Raises:
+        ValueError: if the environments do not divide the levels evenly.
     """
-    observation = engine.reset(levels)
-    columns, following = play_compiled(network, engine, steps, rng) or _play(network, engine, observation, steps, rng)
+    if not len(levels) or len(levels) % engine.num_envs:
+        raise ValueError(f"{len(levels)} levels cannot be shared evenly by {engine.num_envs} environments")
+    observation = engine.reset(levels[: engine.num_envs])
+    compiled = play_compiled(network, engine, levels, steps, rng)
+    columns, following = compiled or _play(network, engine, observation, levels, steps, rng)
     next_values = torch.cat([columns["values"][1:], following.unsqueeze(0)])
     next_values = torch.where(columns["truncated"], columns.pop("last_values"), next_values)
     next_values = next_values.masked_fill(columns["terminated"], 0.0)
@@ -62,10 +69,16 @@ def collect(
 
 
 def _play(
-    network: RolloutPolicy, engine: Engine, observation: Observation, steps: int, rng: torch.Generator
+    network: RolloutPolicy,
+    engine: Engine,
+    observation: Observation,
+    levels: LevelBatch,
+    steps: int,
+    rng: torch.Generator,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """What happens, `[T, N, ...]` by name, and the values `[N]` of what is seen after the last step."""
     num_envs, device = engine.num_envs, engine.device
+    playing, last = torch.arange(num_envs), len(levels) - num_envs
     state = network.initial_state(num_envs)
     episode_starts = torch.ones(num_envs, dtype=torch.bool, device=device)
     seen = {name: value.new_empty(steps, *value.shape) for name, value in observation.items()}
@@ -103,7 +116,9 @@ def _play(
         for name, value in row.items():
             columns[name].append(value)
         if any_done:
-            observation = engine.reset(mask=dones)
+            if last:
+                playing += num_envs * (dones.cpu() & (playing < last))
+            observation = engine.reset(levels[playing] if last else None, dones)
             state = state.masked_fill(dones.view(-1, *[1] * (state.ndim - 1)), 0)
         episode_starts = dones
     _, following, _ = network.step(observation, state)

@@ -1,8 +1,8 @@
 """The one protocol a student offers, and what it reports of its play."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import torch
@@ -46,41 +46,73 @@ class Trajectories:
         """Targets of the value function: advantages + values, `[T, N]`."""
         return self.advantages + self.values
 
-    def statistics(self) -> "EpisodeStatistics":
-        """Summarise the episodes of each environment, without a loop over steps or environments.
+    def statistics(self, levels: int = 1) -> "EpisodeStatistics":
+        """Summarise the episodes of each environment on each of its levels, without a loop over steps or environments.
+
+        Args:
+            levels: K, how many each environment plays one after the other (`Student.rollout`). What environment i of N
+                did on its k-th level is in column k N + i.
 
         Means are those of an environment's first episode alone. All finished ones would prefer short ones: of a level
         that is either solved quickly or not before the time limit, a rollout of little more than that limit sees many
-        successes, or one failure. A first episode that the rollout's end cuts counts as it stands then, unsolved.
+        successes, or one failure. An episode that the rollout's end cuts counts as it stands then, unsolved: where
+        environments play several levels, returns and `solved` of the later ones are too low for that.
         """
         done = self.terminated | self.truncated
-        episodes = done.sum(0)
+        finished = done.sum(0)
         number = done.cumsum(0) - done.long()  # which of its environment's episodes a step belongs to
-        empty = torch.zeros(int(episodes.max()) + 1, done.shape[1], device=done.device)  # the last one may be cut
-        totals = empty.scatter_add(0, number, self.rewards.to(empty.dtype))
+        empty = self.rewards.new_zeros(max(int(finished.max()) + 1, levels), done.shape[1], dtype=torch.float32)
+        rewards = empty.scatter_add(0, number, self.rewards.to(empty.dtype))
         lengths = empty.scatter_add(0, number, torch.ones_like(number, dtype=empty.dtype))
-        counted = torch.arange(len(empty), device=done.device).unsqueeze(1) < episodes.clamp(min=1)
+        totals = _Episodes(number, finished, rewards, lengths)
+        columns = [self._on_level(k, k + 1 == levels, totals) for k in range(levels)]
+        names = [field.name for field in fields(EpisodeStatistics) if field.name != "scores"]
+        joined = {name: torch.cat([getattr(column, name) for column in columns]) for name in names}
+        scores = {name: torch.cat([column.scores[name] for column in columns]) for name in columns[0].scores}
+        return EpisodeStatistics(**joined, scores=scores)
+
+    def _on_level(self, k: int, last: bool, played: "_Episodes") -> "EpisodeStatistics":
+        """What each environment did on its k-th level: its k-th episode, and all later ones if it is the `last`."""
+        first = played.number == k
+        mine = played.number >= k if last else first
+        steps = mine.sum(0)
+        rows = torch.arange(len(played.returns), device=first.device).unsqueeze(1)
+        counted = (rows >= k if last else rows == k) & ((rows < played.finished) | (rows == k))
+        since = torch.arange(len(first), device=first.device).unsqueeze(1) - (played.number < k).sum(0)
+
+        def mean(values: Tensor) -> Tensor:
+            return torch.where(mine, values, 0).sum(0) / steps.clamp(min=1)
+
         return EpisodeStatistics(
-            mean_return=totals[0],
-            best_return=totals.where(counted, -torch.inf).amax(0),
-            square_return=totals[0].square(),
-            solved=(self.solved & (number == 0)).any(0).float(),
-            episodes=episodes.float(),
-            length=lengths[0],
+            mean_return=played.returns[k],
+            best_return=played.returns.where(counted, -torch.inf).amax(0),
+            square_return=played.returns[k].square(),
+            solved=(self.solved & first).any(0).float(),
+            episodes=(played.finished - k).clamp(0, None if last else 1).float(),
+            length=played.lengths[k],
             scores={
-                "value_l1": self.advantages.abs().mean(0),
-                "positive_value_loss": self.advantages.clamp(min=0).mean(0),
-                "negative_value_loss": self.advantages.clamp(max=0).neg().mean(0),
-                "signed_value_loss": self.advantages.mean(0),
-                "mean_value": self.values.mean(0),
-                "discounted_return": self._discounted_return(number == 0),
+                "value_l1": mean(self.advantages.abs()),
+                "positive_value_loss": mean(self.advantages.clamp(min=0)),
+                "negative_value_loss": mean(self.advantages.clamp(max=0).neg()),
+                "signed_value_loss": mean(self.advantages),
+                "mean_value": mean(self.values),
+                "discounted_return": torch.where(first, self.rewards.float() * SCORE_DISCOUNT**since, 0).sum(0),
             },
+            steps=steps.float(),
         )
 
-    def _discounted_return(self, first: Tensor) -> Tensor:
-        """Discounted sum of the rewards at the steps `first` `[T, N]` bool, all from the rollout's start on. `[N]`."""
-        steps = torch.arange(len(first), device=first.device, dtype=torch.float32)
-        return torch.where(first, self.rewards, 0.0).float().T @ SCORE_DISCOUNT**steps
+
+class _Episodes(NamedTuple):
+    """The episodes that N environments played in T steps; row e is each environment's e-th."""
+
+    number: Tensor
+    """Which of its environment's episodes each step belongs to, `[T, N]`."""
+    finished: Tensor
+    """How many each environment finished, `[N]`."""
+    returns: Tensor
+    """`[E, N]`; that of an episode which the rollout's end cuts is what it had earned then."""
+    lengths: Tensor
+    """In steps, `[E, N]`; 0 where there was none."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +139,8 @@ class EpisodeStatistics:
     (`positive_value_loss`), of max(-A, 0) (`negative_value_loss`), of A (`signed_value_loss`; arXiv 2110.02439, section
     4) and of V (`mean_value`), for generalised advantages A. And `discounted_return`: the mean return of the first
     episodes, discounted by `SCORE_DISCOUNT`."""
+    steps: Tensor | None = None
+    """Steps on the level, 0 where the rollout did not come to it; None: as many on each."""
 
 
 class Policy(Protocol):
@@ -127,7 +161,11 @@ class Student(Policy, Protocol):
     """An agent that plays levels and learns from them."""
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
-        """Play each level in its own environment, again and again, for the student's number of steps."""
+        """Play each level in its own environment, again and again, for the student's number of steps.
+
+        Where there are K times as many levels as environments, environment i of N plays level i for an episode, then
+        level i + N, and so on, and the last of its own from then on.
+        """
         ...
 
     def learn(self, trajectories: Trajectories, train: Tensor | None = None) -> dict[str, float]:

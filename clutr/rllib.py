@@ -99,11 +99,14 @@ class CurriculumLoop:
         """One iteration of the algorithm on a new proposal. Returns RLlib's results.
 
         Raises:
-            ValueError: if the curriculum wants levels looked at but not learnt from, or asks for statistics of values.
+            ValueError: if the curriculum wants levels looked at but not learnt from, or changed within an iteration, or
+                asks for statistics of values.
         """
         proposal = self.curriculum.propose(max(1, self.runners) * self.envs)
         if not bool(proposal.train.all()):
             raise ValueError("this curriculum looks at levels without learning from them, which RLlib's loop cannot do")
+        if proposal.levels_per_rollout > 1:
+            raise ValueError("levels do not change within an iteration of RLlib's loop: set levels_per_rollout to 1")
         levels = proposal.levels[proposal.assignment[0]]
         self._each(_give, [pack_levels(levels[i]) for i in range(len(levels))])
         results: dict[str, Any] = self.algorithm.train()

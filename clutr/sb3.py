@@ -38,7 +38,7 @@ class CurriculumCallback(BaseCallback):
         TypeError: when training starts, if the model's environment is no `LevelVecEnv`, or if the algorithm is
             off-policy and none of `OFF_POLICY`: scores need its values.
         ValueError: if the curriculum needs several students; while training, if it wants levels looked at but not
-            learnt from. Stable-Baselines3's loop can do neither.
+            learnt from, or changed within a rollout. Stable-Baselines3's loop can do none of these.
     """
 
     def __init__(self, curriculum: Curriculum, steps: int = 256, gae_lambda: float = 0.95) -> None:
@@ -101,6 +101,11 @@ class CurriculumCallback(BaseCallback):
             raise ValueError(
                 "this curriculum looks at levels without learning from them, which Stable-Baselines3's loop cannot; "
                 + STUDENTS_INSTEAD
+            )
+        if proposal.levels_per_rollout > 1:
+            raise ValueError(
+                "this curriculum changes levels within a rollout, which Stable-Baselines3's loop cannot; "
+                + f"{STUDENTS_INSTEAD}, or set levels_per_rollout to 1"
             )
         self._proposal = proposal
         self.env.set_levels(proposal.levels[proposal.assignment[0]])

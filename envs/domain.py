@@ -71,6 +71,8 @@ class LevelBatch:
 
     def key(self) -> list[str]:
         """A stable content hash for each level, 16 hexadecimal digits: the level's id everywhere."""
+        if not len(self):
+            return []
         parts = []
         for name, value in self.tensors().items():
             array = value.detach().cpu().contiguous().numpy()

@@ -169,10 +169,10 @@ def _draw(logits: Floats, noise: float) -> tuple[int, np.float32]:
 
 @njit(nogil=True, error_model="numpy")
 def play(mazes: Mazes, weights: Weights, noise: Floats, first: int, beyond: int, played: Played) -> None:
-    """Let environments `first` to `beyond` play their mazes again and again; see `clutr.agents.rollout.collect`.
+    """Let environments `first` to `beyond` play their mazes; see `clutr.agents.rollout.collect`.
 
     Args:
-        mazes: all N mazes.
+        mazes: K N mazes: environment i plays maze i for an episode, then i + N, and the last of its own from then on.
         weights: of the student.
         noise: `[T, N]` uniform on [0, 1), which decide on the actions.
         first: the first environment.
@@ -195,10 +195,10 @@ def play(mazes: Mazes, weights: Weights, noise: Floats, first: int, beyond: int,
         mazes.start_heading[first:beyond].copy(),
         np.zeros(count, np.int64),
     )
-    starts = np.ones(count, np.bool_)
+    starts, playing = np.ones(count, np.bool_), np.arange(first, beyond)
     for t in range(steps + 1):
         for row in range(count):
-            look(mazes, first + row, place[row], heading[row], image[row])
+            look(mazes, playing[row], place[row], heading[row], image[row])
         begin_step(next_hidden, next_cell, starts, hidden, cell)
         _see(weights, image, heading, windows, features, projected)
         step_forward(projected, each, weights.recurrent, hidden, cell, gates, next_hidden, next_cell)
@@ -218,7 +218,7 @@ def play(mazes: Mazes, weights: Weights, noise: Floats, first: int, beyond: int,
             action, log_prob = _draw(logits[row], noise[t, env])
             played.actions[t, env] = action
             played.log_probs[t, env] = log_prob
-            place[row], heading[row], reached = act(mazes, env, place[row], heading[row], action)
+            place[row], heading[row], reached = act(mazes, playing[row], place[row], heading[row], action)
             clock[row] += 1
             out_of_time = clock[row] >= mazes.max_steps and not reached
             played.rewards[t, env] = reward(mazes, clock[row]) if reached else 0.0
@@ -228,11 +228,14 @@ def play(mazes: Mazes, weights: Weights, noise: Floats, first: int, beyond: int,
             starts[row] = reached or out_of_time
             if out_of_time:  # the value of the episode's last observation, with the memory that led there
                 _value_after(
-                    mazes, env, place[row], heading[row], weights, windows, image[row : row + 1],
+                    mazes, playing[row], place[row], heading[row], weights, windows, image[row : row + 1],
                     next_hidden[row : row + 1], next_cell[row : row + 1], played.last_values[t, env : env + 1],
                 )  # fmt: skip
             if starts[row]:
-                place[row], heading[row], clock[row] = mazes.start[env], mazes.start_heading[env], 0
+                if playing[row] + noise.shape[1] < len(mazes.grid):
+                    playing[row] += noise.shape[1]
+                place[row], heading[row] = mazes.start[playing[row]], mazes.start_heading[playing[row]]
+                clock[row] = 0
 
 
 @njit(nogil=True, error_model="numpy")

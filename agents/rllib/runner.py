@@ -44,8 +44,9 @@ class LevelEnvRunner(EnvRunner):
         """Play a shard of a rollout.
 
         Args:
-            kwargs: `student` (a name), `weights` (of its network), `levels` (as `pack_levels` gives them), `first` and
-                `total` (which of the rollout's environments these are), `rng` (the state of the student's generator).
+            kwargs: `student` (a name), `weights` (of its network), `levels` (as `pack_levels` gives them), `envs`
+                (environments that share them, see `collect`), `first` and `total` (which of the rollout's environments
+                these are), `rng` (the state of the student's generator).
 
         Returns:
             `keys` of the levels that were played, `trajectories`, the generator's state `rng` after the rollout, and
@@ -56,11 +57,17 @@ class LevelEnvRunner(EnvRunner):
         levels = unpack_levels(kwargs["levels"])
         rng = generator(kwargs["rng"])
         shard = Shard(student.network, kwargs["first"], kwargs["total"])
-        policy = student.network if kwargs["total"] == len(levels) else shard
+        policy = student.network if kwargs["total"] == kwargs["envs"] else shard
         options = student.config
         started = time.perf_counter()
         played = collect(
-            policy, self.engine(len(levels)), levels, options.rollout_steps, rng, options.discount, options.gae_lambda
+            policy,
+            self.engine(kwargs["envs"]),
+            levels,
+            options.rollout_steps,
+            rng,
+            options.discount,
+            options.gae_lambda,
         )
         seconds = time.perf_counter() - started
         self.num_env_steps_sampled_lifetime += played.rewards.numel()

@@ -64,14 +64,15 @@ class RLlibStudent:
         return self.local.act(observation, state, rng, deterministic)
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
-        """Play each level in an environment of some runner; `engine` only says how many there are.
+        """Play the levels in environments of some runners; `engine` only says how many there are.
 
         Raises:
-            ValueError: if there are not as many levels as environments.
+            ValueError: if the environments do not divide the levels evenly.
         """
-        total = len(levels)
-        if total != engine.num_envs:
-            raise ValueError(f"the engine has {engine.num_envs} environments, got {total} levels")
+        total = engine.num_envs
+        if not len(levels) or len(levels) % total:
+            raise ValueError(f"{len(levels)} levels cannot be shared evenly by {total} environments")
+        numbers = torch.arange(len(levels)).view(-1, total)
         options, local = self.cluster.options, self.local
         if self._weights is None:
             self._weights = ray.put(pack(dict(local.network.state_dict())))
@@ -81,8 +82,11 @@ class RLlibStudent:
             "total": total,
             "rng": pack(local.action_rng.get_state()),
         }
-        parts = torch.arange(total).tensor_split(min(total, options.shards or options.runners))
-        shards = [common | {"levels": pack_levels(levels[part]), "first": int(part[0])} for part in parts]
+        parts = numbers.tensor_split(min(total, options.shards or options.runners), dim=1)
+        shards = [
+            common | {"levels": pack_levels(levels[part.flatten()]), "first": int(part[0, 0]), "envs": part.shape[1]}
+            for part in parts
+        ]
         results = self.cluster.play(shards)
         local.action_rng.set_state(unpack(results[0]["rng"]))
         played = unpack_trajectories([result["trajectories"] for result in results])

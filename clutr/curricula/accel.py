@@ -115,11 +115,11 @@ class ACCEL(PLR):
 
     def observe(self, outcome: Outcome) -> dict[str, Tensor]:
         """Score as PLR does, and choose parents among what was replayed. Returns what PLR returns."""
-        new, assignment = self._pending.take(), outcome.proposal.assignment[0]
-        replayed = assignment[assignment >= new]
+        batch, assignment = self._pending.take(), outcome.proposal.first[0]
+        replayed = assignment[assignment >= batch.new]
         if len(replayed):
             self.parents = outcome.proposal.levels[self._choose(outcome.by_level(), replayed)]
-        return self._score(outcome, new)
+        return self._score(outcome, batch)
 
     def _choose(self, statistics: EpisodeStatistics, replayed: Tensor) -> Tensor:
         """Which levels have children, of those that the environments `replayed`, one level each."""

@@ -21,24 +21,33 @@ class Proposal:
     levels: LevelBatch
     """B levels."""
     assignment: Tensor
-    """`[S, n]` int64: student s plays level `assignment[s, i]` in its environment i."""
+    """`[S, n]` int64: student s plays level `assignment[s, i]` in its environment i. Or `[S, K n]`: in environment i it
+    plays `assignment[s, i]` for an episode, then `assignment[s, n + i]`, and so on (`Student.rollout`)."""
     train: Tensor
     """`[B]` bool: whether students learn on the level or only look at it."""
     latents: Tensor | None = None
     """`[B, dim]`: the points on the task manifold that the levels were decoded from, if there are any."""
+    levels_per_rollout: int = 1
+    """K."""
+
+    @property
+    def first(self) -> Tensor:
+        """What each environment plays first, `[S, n]`."""
+        return self.assignment[:, : self.assignment.shape[1] // self.levels_per_rollout]
 
     @classmethod
     def everyone(cls, levels: LevelBatch, students: int, latents: Tensor | None = None) -> "Proposal":
         """Every student plays and learns on every level, one an environment."""
         n = len(levels)
-        return cls(levels, torch.arange(n).expand(students, n), torch.ones(n, dtype=torch.bool), latents)
+        everywhere = torch.arange(n).expand(students, n)
+        return cls(levels, everywhere, torch.ones(n, dtype=torch.bool), latents)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the students did on a proposal: `EpisodeStatistics` stacked over students, each tensor `[S, n]`.
+    """What the students did on a proposal: `EpisodeStatistics` stacked over students, each tensor `[S, K n]`.
 
-    Column i is environment i of each student; `by_level` has a row for each of the proposal's levels instead.
+    Columns are those of the proposal's assignment; `by_level` has a row for each of the proposal's levels instead.
     """
 
     proposal: Proposal
@@ -49,39 +58,43 @@ class Outcome:
     episodes: Tensor
     length: Tensor
     scores: dict[str, Tensor]
+    steps: Tensor | None = None
 
     def by_level(self, student: int = 0) -> EpisodeStatistics:
         """What one student did on each of the proposal's B levels, each tensor `[B]`.
 
-        Environments that play the same level are joined: means over them, the best of all, and the sum of episodes. A
-        level that the student did not play has 0 everywhere.
+        Environments that play the same level are joined: means over them (of scores: over their steps), the best of
+        all, and the sum of episodes and steps. A level that the student did not play has 0 everywhere.
         """
-        level, size = self.proposal.assignment[student], len(self.proposal.levels)
-        zero = torch.zeros(size)
+        assigned, zero = self.proposal.assignment[student], torch.zeros(len(self.proposal.levels))
+        steps = torch.ones(len(assigned)) if self.steps is None else self.steps[student]
+        played = steps > 0
+        level = assigned[played]
 
         def total(values: Tensor) -> Tensor:
-            return zero.index_add(0, level, values)
+            return zero.index_add(0, level, values[played])
 
-        environments = total(torch.ones(len(level))).clamp(min=1)
+        def mean(values: Tensor, weights: Tensor) -> Tensor:
+            return total(values[student] * weights) / total(weights).clamp(min=torch.finfo(torch.float32).tiny)
 
-        def mean(values: Tensor) -> Tensor:
-            return total(values[student]) / environments
-
+        environments, shares = torch.ones(len(assigned)), steps / steps.max()
         return EpisodeStatistics(
-            mean_return=mean(self.mean_return),
-            best_return=zero.scatter_reduce(0, level, self.best_return[student], "amax", include_self=False),
-            square_return=mean(self.square_return),
-            solved=mean(self.solved),
+            mean_return=mean(self.mean_return, environments),
+            best_return=zero.scatter_reduce(0, level, self.best_return[student][played], "amax", include_self=False),
+            square_return=mean(self.square_return, environments),
+            solved=mean(self.solved, environments),
             episodes=total(self.episodes[student]),
-            length=mean(self.length),
-            scores={name: mean(values) for name, values in self.scores.items()},
+            length=mean(self.length, environments),
+            scores={name: mean(values, shares) for name, values in self.scores.items()},
+            steps=total(steps),
         )
 
     @classmethod
     def stack(cls, proposal: Proposal, students: Sequence[EpisodeStatistics]) -> "Outcome":
         """Join the students' statistics, in the order of `Curriculum.students`."""
         names = [field.name for field in fields(EpisodeStatistics) if field.name != "scores"]
-        joined = {name: torch.stack([getattr(student, name).cpu() for student in students]) for name in names}
+        known = [name for name in names if getattr(students[0], name) is not None]
+        joined = {name: torch.stack([getattr(student, name).cpu() for student in students]) for name in known}
         scores = {name: torch.stack([s.scores[name].cpu() for s in students]) for name in students[0].scores}
         return cls(proposal, **joined, scores=scores)
 

@@ -44,8 +44,8 @@ class ReplayOptions:
     minimum_fill: float = 0.5
     """Nothing is replayed before the buffer is filled to this fraction."""
     replacement: bool = True
-    """Whether a batch may draw a level again. The original draws anew whenever an episode ends; where a level stays for
-    a whole rollout, a low temperature then gives most environments the same one."""
+    """Whether a batch may draw a level again. Where levels stay for a whole rollout, a low temperature then gives most
+    environments the same one."""
 
     def __post_init__(self) -> None:
         require_score(self.score)
@@ -205,6 +205,21 @@ class LevelBuffer(Stateful):
         self.last_drawn[drawn] = self.clock + 1 + torch.arange(n)
         self.clock += n
         return drawn
+
+    def undo(self, rows: Tensor, kept: Tensor, before: Tensor) -> None:
+        """Let draws that came to nothing leave no mark on staleness.
+
+        Args:
+            rows: `[n]` that were drawn last, in their order.
+            kept: `[n]` bool, which of them were used.
+            before: `last_drawn` as it was before them.
+        """
+        used = rows[kept]
+        self.clock -= len(rows)
+        self.last_drawn = before.clone()
+        # of a row that was drawn twice the later time counts
+        self.last_drawn.scatter_reduce_(0, used, self.clock + 1 + torch.arange(len(used)), "amax")
+        self.clock += len(used)
 
     def find(self, levels: LevelBatch) -> Tensor:
         """The row of each level, -1 where it is not in the buffer: `[B]` int64."""

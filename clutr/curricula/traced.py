@@ -55,6 +55,8 @@ class TRACEDConfig(ACCELConfig):
         require_at_least(self, 0, "transition_weight", "colearnability_weight")
         require_at_least(self, 1, "model_width")
         require_above(self, 0, "model_learning_rate")
+        if self.levels_per_rollout > 1:
+            raise ValueError("TRACED measures an environment's rollout as a whole: levels_per_rollout must be 1")
         if self.score != "positive_value_loss":
             raise ValueError(f"TRACED's difficulty is made of positive_value_loss, got the score {self.score!r}")
 

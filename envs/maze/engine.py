@@ -115,6 +115,18 @@ class MazeEngine:
         reaches = [1 << k for k in range((self.view - 1).bit_length())]
         self._shifts = [torch.tensor(reach, dtype=torch.int32, device=self.device) for reach in reaches]
 
+    def resized(self, num_envs: int) -> "MazeEngine":
+        """A new engine of so many environments with the same rules."""
+        return MazeEngine(
+            num_envs,
+            self.height,
+            self.width,
+            max_steps=self.max_steps,
+            see_through_walls=self.see_through_walls,
+            view=self.view,
+            device=self.device,
+        )
+
     def reset(self, levels: LevelBatch | None = None, mask: Tensor | None = None) -> Observation:
         """Start episodes: see `clutr.envs.domain.Engine.reset`.
 

@@ -186,20 +186,21 @@ class Runner:
         played = {}
         for index, (name, student) in enumerate(self.students.items()):
             played[name] = student.rollout(self.engine, proposal.levels[proposal.assignment[index]])
-        statistics = {name: trajectories.statistics() for name, trajectories in played.items()}
+        statistics = {name: each.statistics(proposal.levels_per_rollout) for name, each in played.items()}
         if isinstance(self.curriculum, Measuring):
             for name, student in self.students.items():
                 statistics[name].scores.update(self.curriculum.measure(student, played[name]))
         outcome = Outcome.stack(proposal, list(statistics.values()))
         observed = self.curriculum.observe(outcome)
-        train = {name: proposal.train[row] for name, row in zip(played, proposal.assignment, strict=True)}
+        # all levels of one environment are learnt on, or none
+        train = {name: proposal.train[row] for name, row in zip(played, proposal.first, strict=True)}
         learned = self._learn(played, train)
         self.update += 1
         self.steps += next(iter(played.values())).rewards.numel()
 
         metrics = {name: float(value.float().mean()) for name, value in observed.items()}
         metrics |= {f"levels/{k}": float(v.mean()) for k, v in self._describe(proposal.levels).items()}
-        metrics["trained"] = float(proposal.train[proposal.assignment].float().mean())
+        metrics["trained"] = float(proposal.train[proposal.first].float().mean())
         for name in self.students:
             metrics |= {f"{name}/{k}": v for k, v in _episode_metrics(statistics[name]).items()}
             metrics |= {f"{name}/{k}": v for k, v in learned[name].items()}
@@ -238,8 +239,9 @@ class Runner:
         proposal = outcome.proposal
         scores = {name: value for name, value in observed.items() if value.ndim == 1}
         for index, name in enumerate(self.students):
-            result, played = outcome.by_level(index), torch.zeros(len(proposal.levels), dtype=torch.bool)
-            played[proposal.assignment[index]] = True
+            result = outcome.by_level(index)
+            assert result.steps is not None
+            played = result.steps > 0
             for quantity in ("mean_return", "solved", "episodes"):
                 scores[f"{name}/{quantity}"] = torch.where(played, getattr(result, quantity), torch.nan)
         self.run.save_proposal(ProposalRecord(self.update, self.steps, proposal.levels, proposal.latents, scores))

@@ -32,9 +32,11 @@ def student_in(domain: MazeDomain, torso: Literal["conv", "symbols"], hidden: in
     return student
 
 
-def played_twice(domain: MazeDomain, student: PPOStudent, monkeypatch: pytest.MonkeyPatch) -> list[Trajectories]:
-    """The same rollout compiled and step by step; the generator is left the same."""
-    levels = domain.sample(ENVS, named_generator(1, "levels"))
+def played_twice(
+    domain: MazeDomain, student: PPOStudent, monkeypatch: pytest.MonkeyPatch, each: int = 1
+) -> list[Trajectories]:
+    """The same rollout, of so many levels an environment, compiled and step by step; the generator is left the same."""
+    levels = domain.sample(each * ENVS, named_generator(1, "levels"))
     before, results, after = student.action_rng.get_state(), [], []
     for compiled in (True, False):
         student.action_rng.set_state(before)
@@ -47,12 +49,15 @@ def played_twice(domain: MazeDomain, student: PPOStudent, monkeypatch: pytest.Mo
     return results
 
 
-@pytest.mark.parametrize("torso", ["conv", "symbols"])
-@pytest.mark.parametrize("view", [3, 5])
-def test_the_same_happens(torso: Literal["conv", "symbols"], view: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("torso", "view", "each"), [("conv", 3, 1), ("conv", 5, 2), ("symbols", 3, 1), ("symbols", 5, 1), ("symbols", 5, 2)]
+)
+def test_the_same_happens(
+    torso: Literal["conv", "symbols"], view: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     domain = replace(MazeDomain(), height=5, width=6, max_obstacles=6, max_steps=LIMIT, view=view)
     student = student_in(domain, torso)
-    ours, theirs = played_twice(domain, student, monkeypatch)
+    ours, theirs = played_twice(domain, student, monkeypatch, each)
     assert ours.terminated.sum() > 5, "the test needs goals that are reached"
     assert ours.truncated.sum() > 5, "and episodes that run out of time"
     for name, seen in theirs.observations.items():
@@ -94,5 +99,28 @@ def test_what_it_cannot_play_is_played_step_by_step(change: str) -> None:
     if change == "hidden cells":
         student.network.double()
     engine = domain.engine(ENVS)
-    engine.reset(domain.sample(ENVS, named_generator(1, "levels")))
-    assert play_compiled(student.network, engine, 2, student.action_rng) is None
+    levels = domain.sample(ENVS, named_generator(1, "levels"))
+    engine.reset(levels)
+    assert play_compiled(student.network, engine, levels, 2, student.action_rng) is None
+
+
+def test_levels_follow_each_other_with_the_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each first view of an episode is that of the level whose turn it is; the last one stays."""
+    domain, each = MazeDomain(max_steps=7), 3
+    student = student_in(domain, "symbols")
+    levels = domain.sample(each * ENVS, named_generator(1, "levels"))
+    first = domain.engine(each * ENVS).reset(levels)["image"].reshape(each, ENVS, -1)
+    for played in played_twice(domain, student, monkeypatch, each):
+        number = played.episode_starts.cumsum(0) - 1
+        assert int(number.max()) > each, "episodes are more than levels"
+        for step, env in played.episode_starts.nonzero().tolist():
+            due = first[min(int(number[step, env]), each - 1), env]
+            assert torch.equal(played.observations["image"][step, env].flatten(), due)
+
+
+def test_levels_that_cannot_be_shared_evenly_are_refused() -> None:
+    domain = MazeDomain(max_steps=LIMIT)
+    student, levels = student_in(domain, "symbols"), domain.sample(ENVS + 1, named_generator(1, "levels"))
+    for wrong in (levels, levels[:0]):
+        with pytest.raises(ValueError, match=f"{len(wrong)} levels cannot be shared evenly by {ENVS} environments"):
+            student.rollout(domain.engine(ENVS), wrong)

@@ -161,6 +161,10 @@ def test_what_the_packages_loop_cannot_do_is_refused() -> None:
     robust = CurriculumCallback(RobustPLRConfig(capacity=8).build(Context(DOMAIN, 1)))
     with pytest.raises(ValueError, match="looks at levels without learning from them, which Stable-Baselines3's loop"):
         PPO("MlpPolicy", environment(), n_steps=16, **SMALL).learn(64, callback=robust)
+    plr = PLRConfig(capacity=1, replay_probability=1.0, levels_per_rollout=2).build(Context(DOMAIN, 1))
+    plr.buffer.insert(DOMAIN.sample(1, torch.Generator()), torch.ones(1), best_return=torch.ones(1))
+    with pytest.raises(ValueError, match=r"changes levels within a rollout.*or set levels_per_rollout to 1"):
+        PPO("MlpPolicy", environment(), n_steps=16, **SMALL).learn(64, callback=CurriculumCallback(plr))
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         CurriculumCallback(watched(), steps=0)
     foreign = make_vec_env("clutr/CarRacing-v0", 1)

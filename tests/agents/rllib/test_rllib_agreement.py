@@ -233,6 +233,7 @@ def test_a_runner_plays_what_it_is_given() -> None:
         student="student",
         weights=pack(dict(student.local.network.state_dict())),
         levels=pack_levels(levels),
+        envs=NUM_ENVS,
         first=0,
         total=NUM_ENVS,
         rng=pack(student.local.action_rng.get_state()),
@@ -244,7 +245,7 @@ def test_a_runner_plays_what_it_is_given() -> None:
 
 def test_errors_of_a_runner_are_told_at_once() -> None:
     student = elsewhere_of(runners=1)
-    with pytest.raises(ValueError, match="the engine has 6 environments, got 4 levels"):
+    with pytest.raises(ValueError, match="4 levels cannot be shared evenly by 6 environments"):
         student.rollout(MAZES.engine(NUM_ENVS), MAZES.sample(4, torch.Generator()))
     wrong = replace(MAZES, height=7).sample(NUM_ENVS, torch.Generator())
     with pytest.raises(RuntimeError, match=r"a runner failed:(.|\n)*the engine plays mazes of 5 rows"):
@@ -310,3 +311,12 @@ def test_transitions_do_not_depend_on_the_number_of_runners() -> None:
     assert ledger.balanced
     assert (ledger.given, ledger.lost, ledger.doubled) == (NUM_ENVS, 0, 0)
     assert unequal(alone, there) == [], "the same shards on fewer runners: the same bits"
+
+
+def test_levels_that_follow_each_other_are_shared_out_with_their_environments() -> None:
+    levels = MAZES.sample(3 * NUM_ENVS, torch.Generator().manual_seed(5))
+    here, there = (
+        student.rollout(MAZES.engine(NUM_ENVS), levels) for student in (native(), elsewhere_of(runners=1, shards=4))
+    )
+    assert int(here.episode_starts.sum(0).min()) >= 2, "the test needs episodes that end"
+    assert set(unequal(here, there)) <= set(ROUNDED)

@@ -81,6 +81,17 @@ def test_curricula_that_cannot_be_used_say_why() -> None:
         CurriculumLoop(algorithm(), RobustPLRConfig(capacity=4, score="learnability").build(context)).train()
     with pytest.raises(ValueError, match="which RLlib does not tell; choose another score"):
         CurriculumLoop(algorithm(), PLRConfig(capacity=4, score="value_l1").build(context)).train()
+    with pytest.raises(ValueError, match="do not change within an iteration of RLlib's loop: set levels_per_rollout"):
+        CurriculumLoop(algorithm(), replaying(context)).train()
+
+
+def replaying(context: Context) -> Any:
+    """A curriculum that changes levels with the episode, and has some to replay."""
+    options: dict[str, Any] = {"capacity": 1, "replay_probability": 1.0, "score": "learnability"}
+    curriculum = PLRConfig(levels_per_rollout=2, **options).build(context)
+    levels = MAZES.sample(1, torch.Generator().manual_seed(1))
+    curriculum.buffer.insert(levels, torch.ones(1), best_return=torch.ones(1))
+    return curriculum
 
 
 def test_environments_that_no_level_can_be_given_to_are_refused() -> None:

@@ -327,6 +327,21 @@ def test_more_draws_than_levels_repeat_them_evenly_and_each_ages_the_others() ->
     assert sorted(held.last_drawn.tolist()) == [before + 5, before + 6, before + 7]
 
 
+@pytest.mark.parametrize("replacement", [True, False])
+def test_draws_that_came_to_nothing_leave_no_mark(replacement: bool) -> None:
+    """Staleness is then what drawing the others alone leaves: here the first, the third and the fourth of five."""
+    held = filled([3.0, 1.0, 2.0], replacement=replacement)
+    before, clock = held.last_drawn.clone(), held.clock
+    rows = held.draw(5, torch.Generator().manual_seed(1))
+    held.undo(rows, torch.tensor([True, False, True, True, False]), before)
+    expected = before.clone()
+    for row in rows[[0, 2, 3]].tolist():
+        clock += 1
+        expected[row] = clock
+    assert held.last_drawn.tolist() == expected.tolist()
+    assert held.clock == clock
+
+
 def test_levels_without_any_chance_come_last() -> None:
     held = filled([0.0, 5.0, 0.0], priority="proportional", temperature=1.0, staleness=0.0, replacement=False)
     assert held.draw(3, torch.Generator().manual_seed(1)).tolist() == [1, 0, 2]

@@ -127,6 +127,52 @@ def test_a_replayed_level_stays_over_the_ends_of_its_episodes() -> None:
     assert asked[1:] == [None] * (len(asked) - 1), "every further episode starts the levels that are there"
 
 
+def test_replayed_levels_may_change_with_the_episode() -> None:
+    """The published rule: every episode of a replayed rollout plays another draw, and new levels stay."""
+    options: dict[str, Any] = SMALL | {"capacity": 40, "temperature": 1.0}
+    curriculum = PLRConfig(**options, parallel=True, levels_per_rollout=3).build(CONTEXT)
+    while not curriculum.buffer.ready or curriculum.buffer.replay_chance < 0.5:
+        step(curriculum)
+    proposal = curriculum.propose(4)
+    first, second, third = proposal.assignment.view(3, 4).tolist()
+    assert proposal.levels_per_rollout == 3
+    assert first[:2] == second[:2] == third[:2] == [0, 1], "new levels stay"
+    held = curriculum.buffer
+    scores, clock = held.scores.clone(), held.clock
+    # the third environment comes to its second level, the last one to its third
+    steps = torch.tensor([[20.0, 20, 12, 4, 0, 0, 8, 8, 0, 0, 0, 8]])
+    outcome = replace(played(proposal, torch.full((12,), 7.0)), steps=steps)
+    known = held.find(proposal.levels)
+    found = curriculum.observe(outcome)["score"]
+    reached = {0, 1, first[2], second[2], first[3], second[3], third[3]}
+    rest = [i for i in range(len(proposal.levels)) if i not in reached]
+    assert found[sorted(reached)].tolist() == [7.0] * len(reached)
+    assert rest, "the test needs a level that nobody came to"
+    assert found[rest].tolist() == scores[known[rest]].tolist() == held.scores[known[rest]].tolist()
+    # five draws were played, and both new levels were put in
+    assert held.clock == clock - 6 + 5 + 2
+
+
+def test_a_rollout_of_several_levels_an_environment_teaches_as_any_other() -> None:
+    """Played, scored and learnt on by a real student."""
+    curriculum = PLRConfig(**SMALL, replay_probability=1.0, levels_per_rollout=4).build(CONTEXT)
+    engine = DOMAIN.engine(4)
+    config = PPOConfig(rollout_steps=20, hidden=8, head=8, torso="symbols", torso_width=8, epochs=1)
+    student = config.build(engine.observation_space, engine.action_space, 1, "protagonist")
+    several = 0
+    for _ in range(6):
+        proposal = curriculum.propose(4)
+        trajectories = student.rollout(engine, proposal.levels[proposal.assignment[0]])
+        outcome = Outcome.stack(proposal, [trajectories.statistics(proposal.levels_per_rollout)])
+        curriculum.observe(outcome)
+        assert student.learn(trajectories, proposal.train[proposal.first[0]])
+        several += proposal.levels_per_rollout == 4
+        assert outcome.steps is not None
+        assert float(outcome.steps.sum()) == 4 * 20
+    assert several > 0
+    curriculum.state_dict()
+
+
 def test_the_parallel_form_mixes_new_and_replayed_levels() -> None:
     curriculum = RobustPLRConfig(**SMALL, replay_probability=0.5, parallel=True).build(CONTEXT)
     step(curriculum, 8)

@@ -74,6 +74,7 @@ def test_regret_is_measured_against_the_shortest_path() -> None:
     one: dict[str, Any] = {
         name: value[:1] if isinstance(value, Tensor) else {k: v[:1] for k, v in value.items()}
         for name, value in vars(STATISTICS).items()
+        if value is not None
     }
     # four steps ahead: 1 - 0.9 * 4 / 10 = 0.64, of which the student got 0.2
     score = Scorer("regret", domain)(levels, EpisodeStatistics(**one), torch.tensor([0.8]))
@@ -87,6 +88,7 @@ def test_discounted_regret_counts_a_far_goal_less() -> None:
     nothing: dict[str, Any] = {
         name: torch.zeros(2) if isinstance(value, Tensor) else {each: torch.zeros(2) for each in value}
         for name, value in vars(STATISTICS).items()
+        if value is not None
     }
     score = Scorer("discounted_regret", domain)(levels, EpisodeStatistics(**nothing), torch.zeros(2))
     # two and four steps ahead, of which the first is not discounted

@@ -9,6 +9,7 @@ from torch import Tensor
 from clutr.agents.ppo import PPOConfig
 from clutr.agents.student import EpisodeStatistics, Trajectories
 from clutr.curricula.base import Context, Outcome, Proposal
+from clutr.curricula.plr import Batch
 from clutr.curricula.traced import TRACED, TRACEDConfig, TransitionLearner, TransitionModel
 from clutr.envs.maze.domain import MazeDomain
 
@@ -47,7 +48,7 @@ def test_progress_is_credited_to_the_levels_replayed_before() -> None:
     nobody = torch.zeros(1, 1, dtype=torch.int64)
 
     def replay(level: Any, value_loss: float) -> dict[str, Tensor]:
-        curriculum._pending.put(0)
+        curriculum._pending.put(Batch(0, torch.empty(0), curriculum.buffer.last_drawn))
         return curriculum.observe(played(Proposal(level, nobody, torch.ones(1) > 0), [value_loss], [0.0]))
 
     replay(first, 0.9)  # fell by 0.1, but nothing was replayed before it
@@ -105,6 +106,10 @@ def test_pictures_are_averaged_down() -> None:
     ("options", "message"),
     [
         ({"score": "value_l1"}, "TRACED's difficulty is made of positive_value_loss, got the score 'value_l1'"),
+        (
+            {"levels_per_rollout": 2},
+            "TRACED measures an environment's rollout as a whole: levels_per_rollout must be 1",
+        ),
         ({"transition_weight": -1.0}, r"transition_weight must be at least 0, got -1\.0"),
         ({"model_learning_rate": 0.0}, r"model_learning_rate must be above 0, got 0\.0"),
     ],

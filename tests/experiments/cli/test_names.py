@@ -31,6 +31,7 @@ def test_presets_are_asked_once_they_are_imported(monkeypatch: pytest.MonkeyPatc
 
 
 def test_presets_of_manifolds_are_those_that_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_module("clutr.experiments.training.lookup")
     asked = {domain: names.manifold_presets(domain) for domain in ("maze", "car")}
     monkeypatch.delitem(sys.modules, "clutr.experiments.training.lookup")
     assert {domain: names.manifold_presets(domain) for domain in ("maze", "car")} == asked
