@@ -99,8 +99,8 @@ def run(name: str, function: Callable[..., None], args: Arguments, **defaults: A
     except SystemExit as end:
         if not end.code:  # after help
             raise
-        said = _first_paragraph(Text.from_ansi(complaint.getvalue()).plain)
-        raise UsageError(f"{said} (`clutr {name} --help` tells more)") from None
+        box = Text.from_ansi(complaint.getvalue()).plain
+        raise UsageError(f"{_first_paragraph(box)}{_meant(box)} (`clutr {name} --help` tells more)") from None
     call()
 
 
@@ -177,6 +177,15 @@ def _first_paragraph(box: str) -> str:
     paragraphs = [" ".join(group) for is_rule, group in groups if not is_rule]
     titled_in_frame = "╭" in box  # where the output has no such characters the title is a paragraph of its own
     return paragraphs[0 if titled_in_frame else 1].replace("options.", "").replace("many.", "")
+
+
+def _meant(box: str) -> str:
+    """The options that the parser's framed error proposes instead of unknown ones."""
+    words = (
+        line.strip("│ ").partition(" ")[0].rstrip(",") for line in box.partition("Perhaps you meant")[2].splitlines()
+    )
+    meant = list(dict.fromkeys(word for word in words if word.startswith("--") and word.strip("-")))
+    return f"; did you mean {' or '.join(meant[:3])}?" if meant else ""
 
 
 def take(option: str, args: Arguments) -> tuple[str | None, list[str]]:

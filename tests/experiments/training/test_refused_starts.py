@@ -24,7 +24,8 @@ from clutr.experiments.storage import RunError, load_state, save_state
         (["--evaluate-suite", "dcd8"], "no suite is called 'dcd8'; did you mean dcd7?"),
         (["--evaluate-suite", "f1"], "f1 is a suite of car; this is on maze, with: accel12"),
         (["--backend", "rllib", "--student", "sb3-ppo"], "the backend rllib trains the students ppo and pixel-ppo"),
-        (["--learning-rate-of-nobody", "1"], "Unrecognized options"),
+        (["--learning-rate-of-nobody", "1"], "Unrecognized options: --learning-rate-of-nobody, 1 (`clutr train"),
+        (["--total-step", "5"], "Unrecognized options: --total-step, 5; did you mean --total-steps? (`clutr train"),
         (["--student.learning-rate", "inf"], "student.learning_rate must be a number, got inf"),
     ],
 )
