@@ -19,6 +19,7 @@ from clutr.agents.adam import Adam
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_above, require_at_least, require_one_of
+from clutr.world_model.cores.base import MovingCore
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
 
@@ -48,7 +49,7 @@ class MemoryTrainingOptions:
     imagination_steps: int = 16
     """Steps at the end of each chunk that are also dreamt; 0 for none."""
     motion_weight: float = 1.0
-    """Weight of the squared error of the predicted motion, in squared standard deviations, of cores that predict it."""
+    """Weight of how far the predicted motion lets the view be out of place, of cores that predict it."""
     dream_weight: float = 1.0
     """Weight of the losses of dreamt steps."""
     sample: bool = True
@@ -69,7 +70,14 @@ class MemoryTrainingOptions:
             )
 
 
-def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, dreamt: bool = False) -> Tensor:
+def losses(
+    found: Prediction,
+    chunk: Chunk,
+    latents: Tensor,
+    reward_std: float,
+    dreamt: bool = False,
+    moving: MovingCore | None = None,
+) -> Tensor:
     """Mean losses `[4]` of the recorded steps of a chunk: latent, reward, termination, motion; zeros if there are none.
 
     Args:
@@ -77,7 +85,9 @@ def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, 
         chunk: what came.
         latents: `[T + 1, B, D]`, normalised.
         reward_std: by which rewards are divided.
-        dreamt: a latent's loss is half the squared error of what is expected instead of nats, both a dimension.
+        dreamt: a latent's loss is half the squared error of what is expected instead of nats, both a dimension; errors
+            of motion add up.
+        moving: the core, if it predicts its motion.
     """
     real = chunk.real.float()
     if dreamt:
@@ -87,9 +97,9 @@ def losses(found: Prediction, chunk: Chunk, latents: Tensor, reward_std: float, 
     reward = (found.reward - chunk.rewards / reward_std).square()
     termination = F.binary_cross_entropy_with_logits(found.termination, chunk.terminated, reduction="none")
     motion = torch.zeros_like(reward)
-    if found.motion is not None:
+    if moving is not None and found.motion is not None:
         true = torch.where(chunk.motion.isnan(), found.motion.detach(), chunk.motion)  # unknown: nothing to learn
-        motion = (found.motion - true).square().mean(-1)
+        motion = moving.displacement(found.motion, true, dreamt)
     parts = latent, reward, termination, motion
     return torch.stack([(each * real).sum() for each in parts]) / real.sum().clamp(min=1)
 
@@ -105,7 +115,7 @@ LOSSES = (
     ("dream_mse", "dream_reward", "dream_termination", "dream_motion"),
 )
 """Of observed and of dreamt steps: nats a latent dimension or half its squared error; squared standard deviations
-of the reward; nats of the termination; squared standard deviations of the motion, 0 where none is predicted."""
+of the reward; nats of the termination; of the motion what `MovingCore.displacement` says, 0 where none is predicted."""
 SHOWN = "train_nll", "valid_nll", "valid_dream_mse"
 """Losses that are shown during training."""
 CONVERGED = 0.01
@@ -285,9 +295,10 @@ class MemoryTraining:
     def _losses(self, chunk: Chunk, state: Tensor) -> tuple[Tensor, Tensor]:
         """The state after the chunk, and the losses `[K, 4]` of observed and of dreamt steps."""
         memory, latents, reward_std = self.memory, self.scale.normalise(chunk.latents), self.scale.reward_std
+        moving = memory.moving
         if not self.options.imagination_steps:
             state, found = memory.scan(state, latents[:-1], chunk.actions)
-            return state, losses(found, chunk, latents, reward_std)[None]
+            return state, losses(found, chunk, latents, reward_std, moving=moving)[None]
         begin = self.options.length - self.options.imagination_steps
         state, before = memory.scan(state, latents[:begin], chunk.actions[:begin])
         dreaming, latent, dreamt = state, latents[begin], []
@@ -297,8 +308,8 @@ class MemoryTraining:
             dreaming = memory.dreaming(dreaming, True)
             latent = expected.latent.mean()
             dreamt.append(expected)
-        observed = losses(_join([before, behind], torch.cat), chunk, latents, reward_std)
-        alone = losses(_join(dreamt, torch.stack), chunk.after(begin), latents[begin:], reward_std, dreamt=True)
+        observed = losses(_join([before, behind], torch.cat), chunk, latents, reward_std, moving=moving)
+        alone = losses(_join(dreamt, torch.stack), chunk.after(begin), latents[begin:], reward_std, True, moving)
         return state, torch.stack([observed, alone])
 
     def state_dict(self) -> dict[str, Any]:

@@ -128,9 +128,18 @@ WORLD_PRESETS: dict[str, WorldModelExperiment] = {
     "car-geometric": WorldModelExperiment(
         CarDomain(shaped=False, action_repeat=2),
         RecordOptions(length=250, sticky_action_probability=0.02),
-        backbone=CellsConfig(),
+        backbone=CellsConfig(latents=488),
         memory=MemoryConfig(core=GeometricConfig(), gaussians=1),
-        training=replace(_CONVERGING, epochs=12, patience=12, length=32, streams=16, imagination_steps=8),
+        training=replace(
+            _CONVERGING,
+            epochs=8,
+            patience=8,
+            length=32,
+            streams=16,
+            imagination_steps=16,
+            motion_weight=0.5,
+            max_gradient_norm=5.0,
+        ),
     ),
     # latents in a grid, each of whose places has a small memory and sees its neighbours
     "car-spatial": WorldModelExperiment(

@@ -85,6 +85,19 @@ class MovingCore(ProposingCore, Protocol):
         """True motions `[..., 3]` in the units of `Parts.motion`."""
         ...
 
+    def displacement(self, found: Tensor, true: Tensor, summed: bool) -> Tensor:
+        """How far motions `[T, N, 3]`, both in the units of `Parts.motion`, let the view be out of place.
+
+        Args:
+            found: predicted.
+            true: what should have been.
+            summed: whether motions follow each other unseen, so that errors add up.
+
+        Returns:
+            `[T, N]`: squares, 1 for what a view moves in a step.
+        """
+        ...
+
     def dreaming(self, state: Tensor, on: bool) -> Tensor:
         """The state `[N, S]`, told whether from here on latents are its own predictions."""
         ...

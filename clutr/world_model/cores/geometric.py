@@ -1,11 +1,11 @@
 """The geometric core: it predicts its own motion, carries along what it saw, and invents what it did not.
 
-A recurrent network predicts the motion of a step from the latents that are no cells, such as indicators, and actions,
-and learns it from true odometry. In mazes it is also told the cell ahead, which may be a wall, and moves by whole cells
-and quarter turns. What was seen lies on a map around the viewer, aligned with the world, so that it is resampled once
-when it is put down and once when it is looked at, however many steps lie between. Where the map is empty, a few
-convolutions paint what belongs there. Which cells of a prediction were seen and which were invented is known, by
-construction.
+A recurrent network predicts the motion of a step from actions, the latents that are no cells, such as indicators, and
+the cells around the viewer: grass is slippery, and a wall lets nobody pass. It learns motion from true odometry. In
+mazes it moves by whole cells and quarter turns. What was seen lies on a map around the viewer, aligned with the world,
+so that it is resampled once when it is put down and once when it is looked at, however many steps lie between. Where
+the map is empty, a few convolutions paint what belongs there. Which cells of a prediction were seen and which were
+invented is known, by construction.
 
 Its latents are those of the backbone `cells`, whose places are known. Sources of the idea: Gupta et al. 2017 (arXiv
 1702.03920), who warp a learned map by the motion; Henriques & Vedaldi 2018, "MapNet".
@@ -29,6 +29,8 @@ from clutr.world_model.views import CarView, Geometry, MazeView, compose
 
 GLANCE = 32
 """Numbers by which the heads are told what the next view shows."""
+NEAR = 2.0
+"""So many cells from a car the ground may matter to how it moves."""
 KNOWN = 0.5
 """A cell counts as known if so much of what it is read from is."""
 
@@ -107,9 +109,8 @@ class GeometricCore(nn.Module):
         reach = float(self.places.norm(dim=-1).max()) + config.map_cell
         self.side = 2 * math.ceil(reach / config.map_cell) + 1
         self.outside = inputs - self.cells
-        ahead_of_it = (config.rows - 2) * config.columns + config.columns // 2
-        told = config.channels if config.view == "maze" else 0
-        self.ahead = [ahead_of_it + channel * config.rows * config.columns for channel in range(told)]
+        self.near = self._near()
+        told = len(self.near) * config.channels
         self.network = GRUConfig(config.width).build(self.outside + told, rng)
         self.turn = linear(config.width + self.outside + told, 3, rng, gain=0.1)
         self.glance = linear(self.cells, GLANCE, rng)
@@ -128,6 +129,14 @@ class GeometricCore(nn.Module):
         self.head_width = config.width + config.rows * config.columns + GLANCE
         self.width = self.head_width + inputs + 3
 
+    def _near(self) -> list[int]:
+        """Numbers of the cells, row by row, on which motion depends: the one ahead, or those around a car."""
+        rows, columns = self.config.rows, self.config.columns
+        if self.config.view == "maze":
+            return [(rows - 2) * columns + columns // 2]
+        right, ahead = (self.places[..., 0] / self.step_right).abs(), (self.places[..., 1] / self.step_ahead).abs()
+        return [int(number) for number in ((right <= NEAR) & (ahead <= NEAR)).flatten().nonzero()]
+
     def use_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take note of the latents' means and standard deviations `[D]`: on the map lies what was before them."""
         self.latent_mean[: len(mean)], self.latent_std[: len(std)] = mean, std
@@ -140,6 +149,24 @@ class GeometricCore(nn.Module):
     def in_deviations(self, motion: Tensor) -> Tensor:
         """True motions `[..., 3]` in the units of `Parts.motion`."""
         return (motion - self.motion_mean) / self.motion_std
+
+    def displacement(self, found: Tensor, true: Tensor, summed: bool) -> Tensor:
+        """See `MovingCore`. A turn moves the view by as much as what lies at its usual distance, over all cells.
+
+        Squares of sums are divided by the steps that are summed: errors that do not go together stay as they are.
+        """
+        found, true = (motion * self.motion_std + self.motion_mean for motion in (found, true))
+        lever = torch.stack([*found.new_ones(2), self.places.square().sum(-1).mean().sqrt()])
+        usual = (self.motion_std * lever).square().sum()
+        error = ((found - true) * lever).square().sum(-1) / usual
+        if not summed:
+            return error
+        ours = theirs = torch.zeros_like(found[0])
+        apart = []
+        for step, (mine, real) in enumerate(zip(found, true, strict=True)):
+            ours, theirs = compose(ours, mine), compose(theirs, real)
+            apart.append(((ours - theirs) * lever).square().sum(-1) / (usual * (step + 1)))
+        return error + torch.stack(apart)
 
     def initial_state(self, n: int) -> Tensor:
         """An empty map."""
@@ -197,8 +224,9 @@ class GeometricCore(nn.Module):
         )
 
     def _told(self, x: Tensor) -> Tensor:
-        """What motion is predicted from, of inputs `[..., I]`: what is no cell, and in mazes the cell ahead."""
-        return torch.cat([x[..., self.cells :], x[..., self.ahead]], -1) if self.ahead else x[..., self.cells :]
+        """What motion is predicted from, of inputs `[..., I]`: what is no cell, and the cells that are near."""
+        near = x[..., : self.cells].unflatten(-1, (self.config.channels, -1))[..., self.near]
+        return torch.cat([x[..., self.cells :], near.flatten(-2)], -1)
 
     def _unpack(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The map `[N, C + 2, M, M]`, the pose on it, whether it dreams `[N, 1]`, and the network's units."""
