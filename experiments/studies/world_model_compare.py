@@ -71,7 +71,7 @@ def rows(domain: Any, iterations: int) -> dict[str, Row]:
         cells = CellsConfig(latents=3 * side * side, box=box, smooth=False, **grid)
         geometric = GeometricConfig(width=64, view="maze", map_cell=1.0, **grid)
     else:
-        cells, grid = CellsConfig(), {"rows": 14, "columns": 16, "channels": 2}
+        cells, grid = CellsConfig(latents=488), {"rows": 14, "columns": 16, "channels": 2}
         geometric = GeometricConfig()
     small = {"channels": (16, 32, 64, 128), "iterations": iterations}
     found = {

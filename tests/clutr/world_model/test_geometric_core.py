@@ -219,3 +219,44 @@ def test_in_mazes_a_wall_ahead_stops_it() -> None:
         before = float(run._pass([walk(99)], learn=False)[0, 3])
     run.run()
     assert run.history[-1]["valid_motion"] < 0.1 * before
+
+
+def test_displacement_counts_how_far_the_view_is_moved() -> None:
+    """Worked numbers: a turn counts by the usual distance of cells, and errors of unseen steps add up."""
+    core = build(STILL)
+    core.use_motion(torch.tensor([[0.0, 0, 0], [2, 4, 0.2]]))  # deviations: the square roots of 2, 8 and .02
+    distances = [x * x + y * y for x in range(-2, 3) for y in range(5)]
+    lever = math.sqrt(sum(distances) / 25)
+    usual = 2 + 8 + 0.02 * lever**2
+    true = core.in_deviations(torch.zeros(3, 1, 3))
+    ahead, turned = (core.in_deviations(torch.tensor(each).expand(3, 1, 3)) for each in ((0.0, 1, 0), (0.0, 0, 0.1)))
+    one = core.displacement(ahead, true, False)[:, 0]
+    torch.testing.assert_close(one, torch.full((3,), 1 / usual))
+    torch.testing.assert_close(
+        core.displacement(turned, true, False)[:, 0], torch.full((3,), (0.1 * lever) ** 2 / usual)
+    )
+    # after k steps the view is k ahead: k^2 / k of one step's square, beside that of the step itself
+    torch.testing.assert_close(core.displacement(ahead, true, True)[:, 0], one * (1 + torch.tensor([1.0, 2.0, 3.0])))
+    there_and_back = ahead.clone()
+    there_and_back[1] = core.in_deviations(torch.tensor([[0.0, -1, 0]]))
+    expected = one * (1 + torch.tensor([1.0, 0.0, 1 / 3]))
+    torch.testing.assert_close(core.displacement(there_and_back, true, True)[:, 0], expected)
+
+
+def test_a_car_is_told_of_the_ground_around_it_and_of_no_other() -> None:
+    core = GeometricConfig(width=6, painter=4).build(2 * 14 * 16 + 3, torch.Generator().manual_seed(1))
+    # the car is at 48 of 64 pixels from above and in the middle: between four cells
+    places = [(number // 16, number % 16) for number in core.near]
+    assert places == [(row, column) for row in (10, 11, 12, 13) for column in (6, 7, 8, 9)]
+    x = torch.zeros(1, 2 * 14 * 16 + 3)
+    for row, column, matters in ((10, 6, True), (13, 9, True), (9, 7, False), (12, 5, False)):
+        changed = x.clone()
+        changed[0, 14 * 16 + row * 16 + column] = 1.0  # of the second channel
+        differs = not torch.equal(core.step(core.initial_state(1), changed)[1][0, -3:], moved(core, x))
+        assert differs == matters, (row, column)
+
+
+def moved(core: GeometricCore, x: Tensor) -> Tensor:
+    """The motion of a first step."""
+    motion: Tensor = core.step(core.initial_state(1), x)[1][0, -3:]
+    return motion
