@@ -1,6 +1,7 @@
 """`import clutr`: quick, and one call for each thing that the command line does."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_help_lists_and_wrong_names_import_nothing_heavy(tmp_path: Path) -> None
         ended, said, heavy = json.loads(line)
         assert (ended, heavy) == (status, []), call
         assert words in said, call
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["clutr", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("clutr", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"clutr {clutr.__version__}\n"
 
 
 @pytest.mark.parametrize("name", clutr.__all__)

@@ -124,7 +124,7 @@ class EpisodeDataset:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         known = self.path / "recording.json"
         if not known.is_file():
             raise FileNotFoundError(f"{self.path} holds no dataset: `clutr world record` makes one")

@@ -164,7 +164,10 @@ def test_splits_have_about_their_shares() -> None:
     assert counts["test"] == pytest.approx(400, abs=80)
 
 
-def test_nothing_there_is_said(tmp_path: Path) -> None:
+def test_nothing_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/mine holds no dataset"):
+        EpisodeDataset("~/mine")
     with pytest.raises(FileNotFoundError, match="holds no dataset: `clutr world record` makes one"):
         EpisodeDataset(tmp_path)
     with pytest.raises(ValueError, match="at least one environment and one action"):
