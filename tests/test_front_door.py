@@ -70,6 +70,16 @@ def test_help_lists_and_wrong_names_import_nothing_heavy(tmp_path: Path) -> None
             2,
             "--num-envs: invalid literal for int() with base 10: 'many' (`clutr train",
         ),
+        "train maze-dr --total_step 5": (2, "Unrecognized options: --total-step; did you mean --total-steps? (`clutr"),
+        "train maze-dr --zzz=3 --students.hidden 5": (
+            2,
+            "Unrecognized options: --zzz, --students.hidden (`clutr train",
+        ),
+        "train maze-dr --student.hidden wide": (2, "Error parsing --student.hidden: invalid literal for int()"),
+        "train maze-dr --student.learning-rate=fast": (2, "--student.learning-rate: could not convert string to float"),
+        f"eval {tmp_path / 'run'} --suite moon": (2, "no suite is called 'moon'; there are: accel12"),
+        f"eval {tmp_path / 'run'} --suite f1": (2, "f1 is a suite of car; this is on maze, with: accel12"),
+        f"compare {tmp_path / 'run'} --suite smal": (2, "no suite is called 'smal'; did you mean small?"),
         "train maze-dr --seeds few": (2, "seeds are numbers and ranges such as 1-5 or 1,4,7, got 'few'"),
         "sweep nowhere.yaml": (2, "cannot read nowhere.yaml: No such file or directory"),
         "eval --sb3 nowhere.zip": (2, "there is no file nowhere.zip"),
@@ -98,7 +108,7 @@ def test_help_lists_and_wrong_names_import_nothing_heavy(tmp_path: Path) -> None
         "world record --preset nothing": (2, "no preset is called 'nothing'; there are: car, car-fast"),
     }
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").touch()
+    (tmp_path / "run" / "config.yaml").write_text("domain: {kind: maze}")
     done = subprocess.run([sys.executable, "-c", LIGHT, *calls], capture_output=True, text=True, check=True)
     for call, (status, words), line in zip(calls, calls.values(), done.stdout.splitlines(), strict=True):
         ended, said, heavy = json.loads(line)

@@ -18,7 +18,7 @@ import site_notebooks
 import site_parts
 
 import clutr
-from clutr.experiments.cli import arguments, train_arguments
+from clutr.experiments.cli import arguments, first_look
 from clutr.experiments.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +141,7 @@ def test_command_lines_on_the_pages_fit_the_command_line(
     """They are parsed, and what they would do is not done."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(arguments, "partial", lambda *_, **__: lambda: None)
-    monkeypatch.setattr(train_arguments, "require_no_run", lambda _: None)  # the lines below it find what it makes
+    monkeypatch.setattr(first_look, "require_no_run", lambda _: None)  # the lines below it find what it makes
     config = (RESULTS / "cars" / "dr1" / "config.yaml").read_text()
     for run in ("mine", "plr-s1"):
         (tmp_path / "runs" / run).mkdir(parents=True)

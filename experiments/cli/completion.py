@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from inspect import Parameter, signature
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from clutr.experiments.cli.arguments import UNNAMED, Arguments, asking, choose, first_line
 
@@ -80,7 +80,7 @@ def _add_options(
         with asking() as told:
             command(call)
         for function, defaults in told:
-            found |= dict(_options(function, defaults))
+            found |= {option.spelt: option.choices for option in options_of(function, defaults)}
     found |= {f"--{option}": _named(option, name) for option in GIVEN_FIRST if _named(option, name)}
     for option, choices in found.items():
         if choices is None:
@@ -91,11 +91,18 @@ def _add_options(
             argument.complete = _files()
 
 
-Option = tuple[str, tuple[str, ...] | None]
-"""As it is typed, and the values that it may take: none if there are many, None if it takes no value."""
+class Option(NamedTuple):
+    """An option of a command."""
+
+    spelt: str
+    """As it is typed."""
+    choices: tuple[str, ...] | None
+    """The values that it may take: none if there are many, None if it takes no value."""
+    kind: str
+    """`int` or `float` where it takes a number, else nothing."""
 
 
-def _options(function: Callable[..., None], defaults: dict[str, Any]) -> Iterator[Option]:
+def options_of(function: Callable[..., None], defaults: dict[str, Any]) -> Iterator[Option]:
     """The options of a command's function."""
     hints = _hints(function)
     for parameter in signature(function).parameters.values():
@@ -103,17 +110,18 @@ def _options(function: Callable[..., None], defaults: dict[str, Any]) -> Iterato
             continue
         if parameter.name in defaults:
             prefix = "" if parameter.name in UNNAMED else f"{parameter.name}."
-            yield from _fields(defaults[parameter.name], prefix)
+            yield from options_in(defaults[parameter.name], prefix)
         else:
             yield from _spelt(parameter.name, hints.get(parameter.name), parameter.default)
 
 
-def _fields(value: Any, prefix: str) -> Iterator[Option]:
+def options_in(value: Any, prefix: str) -> Iterator[Option]:
+    """The options that a dataclass offers, spelt from `prefix` on."""
     hints = _hints(type(value))
     for field in fields(value):
         inside = getattr(value, field.name)
         if is_dataclass(inside):
-            yield from _fields(inside, f"{prefix}{field.name}.")
+            yield from options_in(inside, f"{prefix}{field.name}.")
         elif not getattr(hints.get(field.name), "_is_protocol", False):
             yield from _spelt(prefix + field.name, hints.get(field.name), inside)
 
@@ -123,10 +131,11 @@ def _spelt(name: str, hint: Any, default: Any) -> Iterator[Option]:
     path, _, last = name.replace("_", "-").rpartition(".")
     prefix = f"--{path}." if path else "--"
     if isinstance(default, bool):
-        yield prefix + last, None
-        yield f"{prefix}no-{last}", None
+        yield Option(prefix + last, None, "")
+        yield Option(f"{prefix}no-{last}", None, "")
     else:
-        yield prefix + last, _suites() if last.endswith("suite") else _literals(hint)
+        kind = hint.__name__ if hint in (int, float) else ""
+        yield Option(prefix + last, _suites() if last.endswith("suite") else _literals(hint), kind)
 
 
 def _literals(hint: Any) -> tuple[str, ...]:

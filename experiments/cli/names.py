@@ -77,17 +77,9 @@ def _registers(decorator: ast.expr, registry: str) -> list[str]:
     return []
 
 
-def numbers_of(source: str, name: str) -> list[str]:
-    """The fields of a dataclass that are whole numbers, as its source says. `source`: its path below the package."""
-    tree = ast.parse((Path(clutr.__file__).parent / source).read_text(encoding="utf-8"))
-    (kind,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    fields = (node for node in kind.body if isinstance(node, ast.AnnAssign))
-    return [ast.unparse(field.target) for field in fields if ast.unparse(field.annotation) == "int"]
-
-
 @cache
 def kept() -> Mapping[str, Any]:
-    """What is in `presets.json`: presets in words by name, and the names of manifolds' presets by domain."""
+    """What is in `presets.json`: presets in words, manifolds' presets and suites by domain, options of training."""
     words: Mapping[str, Any] = json.loads(WORDS.read_text(encoding="utf-8"))
     return words
 
@@ -110,6 +102,21 @@ def manifold_presets(domain: str) -> list[str]:
         return list(manifolds_of(domain))
     named = kept()["manifold-presets"].get(domain)
     return [] if named is None else [*named, *(name for name in registered("manifolds") if name not in named)]
+
+
+def suites() -> Mapping[str, list[str]]:
+    """The names of suites by domain; none if more may have been registered."""
+    known: Mapping[str, list[str]] = {} if "clutr.envs.domain" in sys.modules else kept()["suites"]
+    return known
+
+
+def training_options() -> Mapping[str, str]:
+    """The options of `clutr train`, all parts' together, and the kind of number each takes: `int`, `float` or nothing.
+
+    None if more may have been registered.
+    """
+    known: Mapping[str, str] = {} if PRESETS["presets"][0] in sys.modules else kept()["training-options"]
+    return known
 
 
 _NOTES = {"-debug-": "tiny, ends in seconds", "-paper-": "with the published options", "demo-": "small, for the demo"}
@@ -141,12 +148,38 @@ def in_words(shelf: str, preset: Any, name: str) -> str:
 
 def current() -> str:
     """What `presets.json` should say."""
+    from clutr.envs.domain import DOMAINS
     from clutr.experiments.training.presets import MANIFOLD_PRESETS_BY_DOMAIN
 
     for module, _ in PRESETS.values():
         importlib.import_module(module)
-    manifolds = {domain: list(presets) for domain, (_, presets) in MANIFOLD_PRESETS_BY_DOMAIN.items()}
-    return json.dumps({**{shelf: presets(shelf) for shelf in PRESETS}, "manifold-presets": manifolds}, indent=1) + "\n"
+    words: dict[str, Any] = {shelf: presets(shelf) for shelf in PRESETS}
+    words["manifold-presets"] = {domain: list(presets) for domain, (_, presets) in MANIFOLD_PRESETS_BY_DOMAIN.items()}
+    words["suites"] = {domain: list(DOMAINS[domain]().suites()) for domain in DOMAINS}
+    words["training-options"] = _training_options()
+    return json.dumps(words, indent=1) + "\n"
+
+
+def _training_options() -> dict[str, str]:
+    """See `training_options`: of the command, and of every part that can be chosen."""
+    from clutr.experiments.cli.arguments import asking
+    from clutr.experiments.cli.completion import GIVEN_FIRST, options_in, options_of
+    from clutr.experiments.cli.runs import SHORT, train
+
+    with asking() as told:
+        train(["maze-clutr"])
+        train(["maze-clutr", "--seeds", "1"])
+    found = [option for function, defaults in told for option in options_of(function, defaults)]
+    parts = {"domain": "domains", "curriculum": "curricula", "manifold": "manifolds"}
+    for part, shelf in (parts | {"student": "students", "backend": "backends"}).items():
+        known = getattr(importlib.import_module(ROOMS[shelf].module), ROOMS[shelf].registry)
+        kinds = [known[name] for name in known if known[name].__module__.startswith("clutr.")]  # tests register others
+        found += [option for kind in kinds for option in options_in(kind(), f"{part}.")]
+    numbers: dict[str, set[str]] = {f"--{name}": {""} for name in (*GIVEN_FIRST, *SHORT, "seeds", "help", "quiet")}
+    for option in found:
+        numbers.setdefault(option.spelt, set()).add(option.kind)
+    # where parts differ nothing is said of the kind
+    return {name: numbers[name].pop() if len(numbers[name]) == 1 else "" for name in sorted(numbers)}
 
 
 if __name__ == "__main__":

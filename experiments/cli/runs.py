@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from clutr.envs.registry import no_such
 from clutr.experiments.cli.arguments import Arguments, UsageError, choose, command, first_line, run, take
+from clutr.experiments.cli.first_look import look_at_suite, look_at_training
 from clutr.experiments.cli.names import manifold_presets, registered
-from clutr.experiments.cli.train_arguments import look_at_training
 from clutr.experiments.directories import look_at_run
 from clutr.experiments.files import as_directory, as_output, expanded, require_writable
 
@@ -220,7 +220,7 @@ def _evaluate_runs(
     if not runs:
         raise UsageError("name at least one run: `clutr eval RUN`")
     for path in runs:
-        look_at_run(path)
+        look_at_suite(path, options.suite)
     import clutr
     from clutr.experiments.evaluation.runs import load_student, require_options
     from clutr.experiments.training.threads import use_cores
@@ -345,7 +345,7 @@ def compare(
         json: Print one JSON object for machines.
     """
     for path in runs:
-        look_at_run(path)
+        look_at_suite(path, suite)
     if output is not None:
         as_output(output, "Nothing was compared.")
     if figures is not None:

@@ -9,12 +9,12 @@ import torch
 from clutr.agents.student import Student
 from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
-from clutr.envs.registry import no_such
 from clutr.envs.validation import MOST_SIDE_BY_SIDE
 from clutr.experiments import pretrained
 from clutr.experiments.evaluation.cvar import ALPHAS, alphas_for, cvar
 from clutr.experiments.evaluation.evaluate import evaluate
 from clutr.experiments.evaluation.selection import own_evaluations
+from clutr.experiments.evaluation.suite_names import require_suite_name
 from clutr.experiments.evaluation_files import require_seed
 from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
@@ -70,11 +70,9 @@ def require_suite(domain: Domain, name: str | None) -> Suite:
     if name is None:
         return next(iter(suites.values()))
     if name not in suites:
-        for other in DOMAINS:
-            if name in DOMAINS[other]().suites():
-                here = next((each for each in DOMAINS if DOMAINS[each] is type(domain)), type(domain).__name__)
-                raise RunError(f"{name} is a suite of {other}; this is on {here}, with: {', '.join(suites)}")
-        raise RunError(no_such("suite", name, suites))
+        here = next((each for each in DOMAINS if DOMAINS[each] is type(domain)), type(domain).__name__)
+        others = {each: DOMAINS[each]().suites() for each in DOMAINS if each != here}
+        require_suite_name(here, name, {here: suites, **others})
     return suites[name]
 
 
