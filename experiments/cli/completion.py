@@ -82,6 +82,7 @@ def _add_options(
         for function, defaults in told:
             found |= {option.spelt: option.choices for option in options_of(function, defaults)}
     found |= {f"--{option}": _named(option, name) for option in GIVEN_FIRST if _named(option, name)}
+    found |= {"--from": ()} if name == "world" else {}  # whose options are the defaults of `world refit`
     for option, choices in found.items():
         if choices is None:
             entry.add_argument(option, action="store_true")

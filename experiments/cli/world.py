@@ -27,7 +27,7 @@ def world(args: Arguments) -> None:
     rest = list(args[1:])
     if rest and not rest[0].startswith("-"):  # `clutr world train runs/world`, as `clutr eval runs/maze`
         rest.insert(0, "--run")
-    if part != "record" and not is_asked() and not {"-h", "--help"} & set(rest):
+    if part not in ("record", "refit") and not is_asked() and not {"-h", "--help"} & set(rest):
         from clutr.experiments.directories import look_at_world_model
 
         named, _ = take("run", rest)
@@ -97,6 +97,43 @@ def _record(args: Arguments) -> None:
     run("world record", record, rest, options=default)
 
 
+def _refit(args: Arguments) -> None:
+    """Fit the VAE of a trained world model anew, in another directory, so that its memory goes on working."""
+    source, rest = take("from", args)
+    if source == "":
+        raise UsageError("--from wants the directory of a trained world model (`clutr world refit --help` tells more)")
+    is_help = is_asked() or {"-h", "--help"} & set(rest)
+    if not is_help:
+        from clutr.experiments.directories import look_at_world_model
+
+        look_at_world_model(source or WORLD)
+
+    from clutr.experiments.world_model.config import WORLD_PRESETS
+    from clutr.experiments.world_model.refit import refit_of, require_fit
+    from clutr.experiments.world_model.run_directory import WorldModelRun
+
+    other = None if is_help else WorldModelRun(source or WORLD)
+    default = WORLD_PRESETS["car"] if other is None else refit_of(other)
+
+    def refit(options: "WorldModelExperiment", *, run: Path, device: str = "cpu", threads: int | None = None) -> None:
+        if other is not None:
+            require_fit(options, other)
+        WorldModelRun.create(run, options)
+        _train_parts(run, device, threads)
+
+    refit.__doc__ = f"""{first_line(_refit)}
+
+    --from names it ({WORLD} if absent). All options and the recording are its own unless they are given: the new VAE
+    may be wider, be fitted longer, or on another recording, but has as many latents.
+
+    Args:
+        run: The directory of the new world model.
+        device: Where networks are trained: cpu, cuda, or a GPU by its number such as cuda:1.
+        threads: Processor threads; by default one a core.
+    """
+    run("world refit", refit, rest, options=default)
+
+
 @command("world train")
 def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -> None:
     """Train a world model on its recording, from wherever an earlier training stopped.
@@ -106,11 +143,16 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
         device: Where networks are trained: cpu, cuda, or a GPU by its number such as cuda:1.
         threads: Processor threads; by default one a core.
     """
+    _train_parts(run, device, threads)
+
+
+def _train_parts(run: Path, device: str, threads: int | None) -> None:
     from clutr.experiments.display import say, work_display
     from clutr.experiments.files import require_writable
     from clutr.experiments.pretrained import unpacked
     from clutr.experiments.storage import RunError
     from clutr.experiments.training.threads import use_threads
+    from clutr.experiments.world_model.agreement import agreement
     from clutr.experiments.world_model.run_directory import WorldModelRun
     from clutr.experiments.world_model.training import fit_backbone, in_words, train_memories, world_device
     from clutr.experiments.world_model.training_log import training_log
@@ -132,8 +174,12 @@ def _train(run: Path = WORLD, device: str = "cpu", threads: int | None = None) -
             return shown.enter_context(work_display(f"training the memory: {memory}"))
 
         found = train_memories(made, dataset, backbone, display, device=device, log=log)
-    for name, convergence in found.items():
-        say(f"{name}: {in_words(convergence)}")
+    if made.experiment.refit.of:
+        kept = agreement(made)
+        say("the memory is kept" if kept is None else kept.in_words())
+    else:
+        for name, convergence in found.items():
+            say(f"{name}: {in_words(convergence)}")
     say(f"losses are in {made.path / 'metrics.csv'}; `clutr world report {run}` shows what dreams are worth")
 
 
@@ -251,6 +297,7 @@ def _probe(options: "ProbeOptions", run: Path = WORLD) -> None:
 PARTS = {
     "record": _record,
     "train": _train,
+    "refit": _refit,
     "dream": _dream,
     "dream-train": _dream_train,
     "control": _control,

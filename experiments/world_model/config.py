@@ -9,7 +9,7 @@ from clutr.envs.car.domain import CarDomain
 from clutr.envs.domain import DOMAINS
 from clutr.envs.maze.domain import MazeDomain
 from clutr.envs.registry import Registry
-from clutr.envs.validation import MOST_SIDE_BY_SIDE, require_at_least, require_at_most, require_within
+from clutr.envs.validation import MOST_SIDE_BY_SIDE, require_above, require_at_least, require_at_most, require_within
 from clutr.experiments import plain_config
 from clutr.world_model.backbones.base import BACKBONES, BackboneConfig
 from clutr.world_model.backbones.categorical import CategoricalConfig
@@ -61,6 +61,19 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
+class RefitOptions:
+    """Whose memory is kept while a VAE is fitted anew, as `clutr world refit` does."""
+
+    of: str = ""
+    """Directory of a trained world model with a VAE, whose memory is taken over; nothing: all parts are trained."""
+    weight: float = 300.0
+    """Of the distance to its latents: they may be off by about 1 / sqrt(weight) standard deviations."""
+
+    def __post_init__(self) -> None:
+        require_above(self, 0, "weight")
+
+
+@dataclass(frozen=True)
 class WorldModelExperiment:
     """A world model: with the dataset, `world.yaml` alone reproduces it."""
 
@@ -76,6 +89,8 @@ class WorldModelExperiment:
     """How the memory is trained."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """How dreams are evaluated."""
+    refit: RefitOptions = field(default_factory=RefitOptions)
+    """Whether the memory of another world model is kept."""
     recording: str = ""
     """Folder of a dataset that was recorded or imported before and is used instead; nothing: one is recorded."""
     seed: int = 1

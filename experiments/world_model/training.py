@@ -15,14 +15,16 @@ from clutr.experiments.files import warn_once
 from clutr.experiments.plain_config import differences
 from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state
 from clutr.experiments.world_model.config import to_plain
+from clutr.experiments.world_model.refit import other_of
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training_log import TrainingLog
-from clutr.world_model.backbones.base import Backbone
+from clutr.world_model.backbones.base import Backbone, Fitting
+from clutr.world_model.backbones.compatible import Anchor, CompatibleVAETraining
 from clutr.world_model.dataset import EpisodeDataset
 from clutr.world_model.dream import Dreamer
 from clutr.world_model.latents import LatentEpisode, encode_episodes
 from clutr.world_model.memory import Memory, Scale
-from clutr.world_model.training import SHOWN, Convergence, MemoryTraining
+from clutr.world_model.training import SHOWN, Convergence, MemoryTraining, convergence
 from clutr.world_model.views import View, view_of
 
 SAVE_EVERY_SECONDS = 20.0
@@ -30,7 +32,7 @@ MEMORIES = ("trained", "untrained core")
 """The memory, and the control whose core stays as it was drawn: only its heads learn."""
 
 
-BACKBONE_OPTIONS = ("domain", "seed", "backbone")
+BACKBONE_OPTIONS = ("domain", "seed", "backbone", "refit")
 MEMORY_OPTIONS = (*BACKBONE_OPTIONS, "memory")
 """Options of world.yaml without which a part is another one; how long and how it is trained may change."""
 
@@ -190,6 +192,8 @@ def fit_backbone(
 ) -> Backbone:
     """Fit the backbone on the training frames, unless that was done before.
 
+    If the memory of another world model is kept, its latents agree with those of that one's backbone.
+
     Args:
         run: whose backbone.
         dataset: the recording.
@@ -198,16 +202,28 @@ def fit_backbone(
         log: keeps its measurements.
 
     Raises:
-        RunError: if there is no such device.
+        RunError: if there is no such device, or the memory that is kept is not trained or fits no such backbone.
     """
     experiment, place = run.experiment, world_device(device)
     backbone: Any = experiment.backbone.build((SIDE, SIDE), experiment.seed)
     if isinstance(backbone, nn.Module):
         backbone.to(place)
-    fitting = experiment.backbone.fitting(backbone, dataset.frames("train"), experiment.seed)
+    fitting = _fitting(run, backbone, dataset, place)
     _train(fitting, backbone_path(run), _made_with(run, BACKBONE_OPTIONS), _logged(log, "backbone", progress), log)
     fitted: Backbone = backbone
     return fitted
+
+
+def _fitting(run: WorldModelRun, backbone: Any, dataset: EpisodeDataset, place: torch.device) -> Fitting:
+    """The backbone's fitting."""
+    experiment, frames, other = run.experiment, dataset.frames("train"), other_of(run)
+    if other is None:
+        return experiment.backbone.fitting(backbone, frames, experiment.seed)
+    known = load_world_model(other)
+    old: Any = known.backbone
+    anchor = Anchor(old.to(place), known.dreamers[MEMORIES[0]].scale.latent_std, experiment.refit.weight)
+    config: Any = experiment.backbone
+    return CompatibleVAETraining(backbone, config, frames, experiment.seed, anchor)
 
 
 def encoded(
@@ -240,7 +256,7 @@ def train_memories(
     device: str = "cpu",
     log: TrainingLog | None = None,
 ) -> dict[str, Convergence]:
-    """Train the memory and its control, unless that was done before.
+    """Train the memory and its control, or take over those that are kept, unless that was done before.
 
     Args:
         run: whose memories.
@@ -256,6 +272,8 @@ def train_memories(
     Raises:
         RunError: if there are no episodes to train or to validate on, or there is no such device.
     """
+    if run.experiment.refit.of:
+        return {name: _taken_over(run, name) for name in MEMORIES}
     place = world_device(device)
     view = view_of(run.experiment.domain, dataset.quantities)
     train, valid = (encoded(dataset, backbone, split, view=view) for split in ("train", "valid"))
@@ -269,6 +287,16 @@ def train_memories(
         _train(training, memory_path(run, name), options, _logged(log, name, progress_of(name)), log)
         found[name] = training.convergence
     return found
+
+
+def _taken_over(run: WorldModelRun, name: str) -> Convergence:
+    """Copy a memory from the world model whose memory is kept, unless that was done before; and how it was trained."""
+    path, other = memory_path(run, name), other_of(run)
+    if other is not None and not path.exists():
+        state = load_state(memory_path(other, name))
+        options = _made_with(run, MEMORY_OPTIONS) | {"training": _made_with(other, ("training",))["training"]}
+        save_state(path, {**state, "config": options})
+    return convergence([row["valid_loss"] for row in load_state(path)["history"]])
 
 
 def in_words(found: Convergence) -> str:

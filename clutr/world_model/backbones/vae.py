@@ -178,8 +178,11 @@ class VAETraining:
 
     def loss(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, latents drawn, and its parts."""
+        return self.variational_loss(frames, *self.backbone.posterior_of(frames))
+
+    def variational_loss(self, frames: Tensor, mean: Tensor, log_variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same of frames whose posteriors `[N, k]` are known."""
         config = self.config
-        mean, log_variance = self.backbone.posterior_of(frames)
         latents = sample_posterior(mean, log_variance, self.rng)
         wrong = squared_error(self.backbone, self.backbone.picture(latents), frames)
         kl = kl_to_standard_normal(mean, log_variance).sum(1).mean()

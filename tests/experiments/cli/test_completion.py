@@ -47,7 +47,8 @@ def test_commands_names_and_options_are_offered(complete: Complete) -> None:
     assert complete("train", "maze-plr", "--curriculum.capac") == ["--curriculum.capacity"]
     assert complete("eval", "runs/x", "--suite", "accel") == ["accel12"]
     assert complete("eval", "--tru") == ["--trust"]
-    assert complete("world", "re") == ["record", "report"]
+    assert complete("world", "re") == ["record", "refit", "report"]
+    assert complete("world", "refit", "--fro") == ["--from"]
     assert complete("list", "world-") == ["world-presets"]
 
 
