@@ -28,7 +28,7 @@ class Proposal:
     latents: Tensor | None = None
     """`[B, dim]`: the points on the task manifold that the levels were decoded from, if there are any."""
     levels_per_rollout: int = 1
-    """K."""
+    """K: how many levels an environment plays one after the other."""
 
     @property
     def first(self) -> Tensor:
