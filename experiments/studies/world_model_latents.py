@@ -11,7 +11,7 @@ latents are trained. Then
 
 Measured on test episodes: nats a latent dimension one step ahead; intersection over union of dreamt road or walls, from
 windows that begin at several places of each episode; picture error; active latents. What OUT.json has already is left
-alone, and what was fitted is kept in a folder beside it.
+alone, and what was fitted is kept in a folder beside it; OUT.md is its table.
 """
 
 import argparse
@@ -64,7 +64,7 @@ class Setting:
     episodes: int
     """Training episodes of the memory, evenly chosen."""
     compatible_weight: float
-    predictable_weight: float
+    predictable_weights: tuple[float, ...]
 
 
 SETTING = Setting(
@@ -73,7 +73,7 @@ SETTING = Setting(
     training=replace(WORLD_PRESETS["car"].training, epochs=4, patience=4, length=32, imagination_steps=12),
     episodes=60,
     compatible_weight=300.0,
-    predictable_weight=1.0,
+    predictable_weights=(1.0, 10.0),
 )
 
 
@@ -201,14 +201,14 @@ class Comparison:
 
         return self.fit(f"compatible-{seed}", new_seed, training)
 
-    def predictable(self, seed: int) -> tuple[Backbone, Any]:
+    def predictable(self, seed: int, weight: float) -> tuple[Backbone, Any]:
         """A VAE whose latents are to follow from those before."""
-        config, weight, pairs = self.setting.backbone, self.setting.predictable_weight, Pairs(self.frames)
+        config, pairs = self.setting.backbone, Pairs(self.frames)
 
         def training(backbone: VAEBackbone, seed: int) -> VAETraining:
             return PredictableVAETraining(backbone, config, pairs, seed, weight)
 
-        return self.fit(f"predictable-{seed}", seed, training)
+        return self.fit(f"predictable-{weight:g}-{seed}", seed, training)
 
     def memory(self, name: str, seed: int, backbone: Backbone) -> Dreamer:
         """A memory that was trained on a backbone's latents."""
@@ -284,9 +284,32 @@ class Comparison:
                 "apart": self.apart(old, new, dreamer.scale),
                 "mse_of_old_latents": picture_error(new, self.dataset.frames("test"), old),
             }
-        if "predictable" not in known:
-            new, metrics = self.predictable(seed)
-            known["predictable"] = self.judge(new, self.memory("predictable", seed, new), metrics)
+        for weight in self.setting.predictable_weights:
+            if (name := f"predictable, weight {weight:g}") not in known:
+                new, metrics = self.predictable(seed, weight)
+                known[name] = self.judge(new, self.memory(f"predictable-{weight:g}", seed, new), metrics)
+
+
+def table(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Means over seeds as Markdown, with the least and the greatest."""
+
+    def cell(values: list[float], digits: int) -> str:
+        low, mean, high = min(values), sum(values) / len(values), max(values)
+        return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    names = list(dict.fromkeys(name for rows in seeds.values() for name in rows))
+    told = HORIZONS[: len(next(iter(seeds.values()))["old"]["iou"])]
+    heads = ["VAE", "seeds", "nats a dimension", *(f"IoU at {horizon}" for horizon in told)]
+    heads += ["picture error", "active", "from the old means"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for name in names:
+        each = [rows[name] for rows in seeds.values() if name in rows]
+        cells = [name, str(len(each)), cell([row["nll"] for row in each], 2)]
+        cells += [cell([row["iou"][k] for row in each], 3) for k in range(len(told))]
+        cells += [cell([row["mse"] for row in each], 4), cell([row["active"] for row in each], 0)]
+        apart = [row["apart"] for row in each if "apart" in row]
+        lines.append("| " + " | ".join([*cells, cell(apart, 2) if apart else ""]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -318,6 +341,7 @@ def main(arguments: list[str] | None = None) -> None:
         comparison.rows(seed, following if following != seed else seed + 1, known)
         print(seed, json.dumps(known), flush=True)
         write_atomically(asked.out, json.dumps(found, indent=1).encode())
+    write_atomically(asked.out.with_suffix(".md"), table(found["seeds"]).encode())
 
 
 if __name__ == "__main__":

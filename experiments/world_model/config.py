@@ -67,7 +67,7 @@ class RefitOptions:
     of: str = ""
     """Directory of a trained world model with a VAE, whose memory is taken over; nothing: all parts are trained."""
     weight: float = 300.0
-    """Of the distance to its latents: they may be off by about 1 / sqrt(weight) standard deviations."""
+    """Of half the squared distance to its latents, in standard deviations, in the loss."""
 
     def __post_init__(self) -> None:
         require_above(self, 0, "weight")

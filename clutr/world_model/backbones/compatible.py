@@ -22,7 +22,7 @@ class Anchor(NamedTuple):
     std: Tensor
     """`[k]`: standard deviations of its latents, by which distances are divided; `Scale.latent_std` of the memory."""
     weight: float
-    """Of the distance in the loss: means may be apart by about 1 / sqrt(weight) standard deviations."""
+    """Of the distance in the loss."""
 
 
 def distance(means: Tensor, others: Tensor, std: Tensor) -> Tensor:

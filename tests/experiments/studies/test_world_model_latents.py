@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clutr.experiments.storage import RunError, load_state, save_state
 from clutr.experiments.studies import world_model_latents
-from clutr.experiments.studies.world_model_latents import Pairs, PredictableVAETraining, main, unpredictable
+from clutr.experiments.studies.world_model_latents import Pairs, PredictableVAETraining, main, table, unpredictable
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.world_model.backbones.vae import VAEConfig
@@ -79,6 +79,7 @@ def test_rows_are_measured_once(world: Path, tmp_path: Path, monkeypatch: pytest
         memory=MemoryConfig(LSTMConfig(width=4), gaussians=1),
         training=replace(world_model_latents.SETTING.training, epochs=1, length=8, imagination_steps=2),
         episodes=4,
+        predictable_weights=(2.0,),
     )
     monkeypatch.setattr(world_model_latents, "SETTING", small)
     monkeypatch.setattr(world_model_latents, "CONTEXT", 2)
@@ -87,18 +88,24 @@ def test_rows_are_measured_once(world: Path, tmp_path: Path, monkeypatch: pytest
     main(arguments)
     found: dict[str, Any] = json.loads(out.read_text())
     rows = found["seeds"]["3"]
-    assert set(rows) == {"old", "free", "compatible", "predictable"}
+    assert set(rows) == {"old", "free", "compatible", "predictable, weight 2"}
     assert all(len(row["iou"]) == 2 for row in rows.values()), "horizons of 1 and 5 steps fit"
     assert 0 < rows["compatible"]["apart"] < rows["free"]["apart"]
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {
-        *("free-3", "free-4", "compatible-3", "predictable-3", "old-3-memory", "predictable-3-memory")
+        *("free-3", "free-4", "compatible-3", "predictable-2-3", "old-3-memory", "predictable-2-3-memory")
     }
-    rows["old"]["mse"] = 0.123
+    rows["old"]["mse"] = 0.1234
     del rows["compatible"]
     out.write_text(json.dumps(found))
     main(arguments)
     again = json.loads(out.read_text())["seeds"]["3"]
-    assert again["old"]["mse"] == 0.123, "what is there is left alone"
+    assert again["old"]["mse"] == 0.1234, "what is there is left alone"
+    told = out.with_suffix(".md").read_text()
+    assert "| old | 1 |" in told
+    assert "| 0.1234 [0.1234, 0.1234] | " in told
+    twice = table({"3": again, "4": again | {"old": again["old"] | {"mse": 0.2234}}})
+    assert "| old | 2 |" in twice
+    assert "| 0.1734 [0.1234, 0.2234] | " in twice
     assert again["compatible"]["apart"] > 0
     monkeypatch.setattr(world_model_latents, "SETTING", replace(small, episodes=5))
     with pytest.raises(RunError, match=r"out\.json was measured with other settings: name another file"):
