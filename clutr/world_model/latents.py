@@ -118,6 +118,11 @@ class Chunk:
         """The chunk on a device."""
         return Chunk(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
+    def beside(self, other: "Chunk") -> "Chunk":
+        """A chunk of as many steps beside this one."""
+        each = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        return Chunk(**{name: torch.cat(pair, int(pair[0].dim() > 1)) for name, pair in each.items()})
+
     def after(self, time: int) -> "Chunk":
         """The chunk without its first `time` steps."""
         return Chunk(

@@ -22,6 +22,7 @@ from clutr.envs.validation import require_above, require_at_least, require_one_o
 from clutr.world_model.cores.base import MovingCore
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
+from clutr.world_model.replay import STEPS, Replay, replay_streams
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,11 @@ class MemoryTraining:
         train: training episodes.
         valid: validation episodes.
         seed: of order and noise.
+        scale: that of a memory which was trained before and is trained on; None: that of the training episodes.
+        replay: gives a share of every batch, beside training episodes; of that batches are no larger, but more.
 
     Raises:
-        ValueError: if there are no episodes to train or to validate on.
+        ValueError: if there are no episodes to train or to validate on, or the share is none or all of a batch.
     """
 
     def __init__(
@@ -184,14 +187,16 @@ class MemoryTraining:
         train: Sequence[LatentEpisode],
         valid: Sequence[LatentEpisode],
         seed: int,
+        scale: Scale | None = None,
+        replay: Replay | None = None,
     ) -> None:
         if not train or not valid:
             raise ValueError("the memory needs episodes to train and to validate on: record more")
         self.memory, self.options, self.seed = memory, options, seed
         self.device = next(memory.parameters()).device
-        self.scale = scale_of(train).to(self.device)
+        self.scale = (scale_of(train) if scale is None else scale).to(self.device)
         memory.use_scale(self.scale)
-        if memory.moving is not None:
+        if memory.moving is not None and scale is None:
             motions = [episode.motion for episode in train if episode.motion is not None]
             if not motions:
                 raise ValueError("this core learns from true motion, which is known of cars and mazes only")
@@ -201,6 +206,8 @@ class MemoryTraining:
         self.optimiser = Adam(trained, options.learning_rate)
         self.rng = named_generator(seed, "memory", "training")
         self.offsets = named_generator(seed, "memory", "offsets") if options.random_offsets else None
+        self.replay, self.replayed = replay, 0 if replay is None else replay_streams(replay.share, options.streams)
+        self.replay_rng = named_generator(seed, "memory", "replay")
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
         self.best: dict[str, Tensor] = {name: value.clone() for name, value in memory.state_dict().items()}
         self.history: list[dict[str, float]] = []
@@ -246,13 +253,11 @@ class MemoryTraining:
     def _pass(self, episodes: Sequence[LatentEpisode], learn: bool) -> Tensor:
         """Mean losses `[K, 4]` over all recorded steps."""
         options, memory = self.options, self.memory
-        rng = self.rng if learn else named_generator(self.seed, "memory", "validation")
         memory.train(learn)
         state = memory.initial_state(options.streams)
         kinds = 2 if options.imagination_steps else 1
         sums, steps = torch.zeros(kinds, 4, device=self.device), torch.zeros(kinds, 1, device=self.device)
-        offsets = self.offsets if learn else None
-        chunks = Streams(episodes, options.streams, options.length, rng, options.sample and learn, offsets).epoch()
+        chunks = self._batches(episodes, learn)
         for number, recorded in enumerate(chunks):
             chunk = recorded.to(self.device)
             if memory.moving is not None:
@@ -273,6 +278,21 @@ class MemoryTraining:
             steps += count[: len(parts), None]
         memory.train(False)
         return sums / steps.clamp(min=1)
+
+    def _batches(self, episodes: Sequence[LatentEpisode], learn: bool) -> list[Chunk]:
+        """The batches of a pass: of training episodes those that are replayed take the last streams."""
+        options = self.options
+        if not learn:
+            rng = named_generator(self.seed, "memory", "validation")
+            return Streams(episodes, options.streams, options.length, rng, sample=False).epoch()
+        streams = options.streams - self.replayed
+        chunks = Streams(episodes, streams, options.length, self.rng, options.sample, self.offsets).epoch()
+        if self.replay is None:
+            return chunks
+        steps = (len(chunks) * options.length + STEPS) * self.replayed  # the last batches are full, too
+        again = self.replay.episodes(steps, options.length, self.replay_rng)
+        replayed = Streams(again, self.replayed, options.length, self.replay_rng, options.sample).epoch()
+        return [a.beside(b) for a, b in zip(chunks, replayed, strict=False)]  # those are no fewer
 
     def _set_learning_rate(self, share: float) -> None:
         """Adam's step size, when `share` of a pass is done."""
@@ -321,6 +341,7 @@ class MemoryTraining:
             "optimiser": self.optimiser.state_dict(),
             "rng": self.rng.get_state(),
             **({} if self.offsets is None else {"offsets": self.offsets.get_state()}),
+            **({} if self.replay is None else {"replay": self.replay_rng.get_state()}),
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -336,5 +357,7 @@ class MemoryTraining:
         self.rng.set_state(state["rng"])
         if self.offsets is not None:
             self.offsets.set_state(state["offsets"])
+        if self.replay is not None:
+            self.replay_rng.set_state(state["replay"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
         self.history = [dict(row) for row in state["history"]]

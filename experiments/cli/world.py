@@ -63,14 +63,23 @@ def _record(args: Arguments) -> None:
         if name is not None:
             parts = registered(f"{part}s")
             choose(part, parts, parts.__getitem__, f"world record --{part}", [name])
+    continued, _ = take("continues", rest)
+    if continued:
+        from clutr.experiments.directories import look_at_world_model
+
+        look_at_world_model(Path(continued))
 
     from clutr.experiments.display import console, say, work_display
     from clutr.experiments.world_model import run_directory
     from clutr.experiments.world_model.config import WORLD_PRESETS
+    from clutr.experiments.world_model.continuing import previous
     from clutr.world_model.backbones.base import BACKBONES
     from clutr.world_model.cores.base import CORES
 
     default = WORLD_PRESETS[preset]
+    if continued:
+        old = run_directory.WorldModelRun(continued).experiment
+        default = replace(default, backbone=old.backbone, memory=old.memory)
     if backbone is not None:
         chosen_backbone: Any = BACKBONES[backbone]()
         memory = replace(default.memory, classes=getattr(chosen_backbone, "classes", 0))
@@ -79,6 +88,7 @@ def _record(args: Arguments) -> None:
         default = replace(default, memory=replace(default.memory, core=CORES[core]()))
 
     def record(options: "WorldModelExperiment", run: Path = WORLD) -> None:
+        previous(options)
         size, free = (0, 0) if options.recording else run_directory.require_space(run, options)
         made = run_directory.WorldModelRun.create(run, options)
         if not options.recording:
@@ -89,7 +99,8 @@ def _record(args: Arguments) -> None:
         say(f"kept as {made.dataset_path}; `clutr world train {run}` goes on")
 
     record.__doc__ = f"""{first_line(_record)} --preset chooses the defaults: {", ".join(WORLD_PRESETS)}.
-    --backbone and --core put other parts in their place: `clutr list backbones`, `clutr list cores`.
+    --backbone and --core put other parts in their place: `clutr list backbones`, `clutr list cores`. With --continues
+    backbone and memory are those of the world model that is trained on.
 
     Args:
         run: The world model's directory.

@@ -23,6 +23,7 @@ from clutr.world_model.cores.geometric import GeometricConfig
 from clutr.world_model.cores.lstm_gru import LSTMConfig
 from clutr.world_model.evaluation import EvaluationOptions
 from clutr.world_model.memory import MemoryConfig
+from clutr.world_model.replay import replay_streams
 from clutr.world_model.training import MemoryTrainingOptions
 
 
@@ -93,11 +94,22 @@ class WorldModelExperiment:
     """Whether the memory of another world model is kept."""
     recording: str = ""
     """Folder of a dataset that was recorded or imported before and is used instead; nothing: one is recorded."""
+    continues: str = ""
+    """Directory of a trained world model whose backbone is kept and whose memories are trained on."""
+    replay: float = 0.5
+    """Share of every batch that dreams of that world model make up, so that less is forgotten (generative replay)."""
     seed: int = 1
     """Seed of everything."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 0, "seed")
+        require_within(self, 0, 1, "replay")
+        if self.continues and self.refit.of:
+            raise ValueError(
+                f"a memory is trained on or kept, not both: continues {self.continues}, refit.of {self.refit.of}"
+            )
+        if self.continues and self.replay:
+            replay_streams(self.replay, self.training.streams)
         require(self.domain, PrivilegedState, "a world model")
 
 

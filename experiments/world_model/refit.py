@@ -16,7 +16,7 @@ KEPT = "domain", "memory"
 def refit_of(other: WorldModelRun) -> WorldModelExperiment:
     """A world model like another one, on its recording, that keeps its memory: the defaults of `clutr world refit`."""
     path, recording = str(other.path.absolute()), str(other.dataset_path.absolute())
-    return replace(other.experiment, refit=RefitOptions(of=path), recording=recording)
+    return replace(other.experiment, refit=RefitOptions(of=path), recording=recording, continues="")
 
 
 def other_of(run: WorldModelRun) -> WorldModelRun | None:
