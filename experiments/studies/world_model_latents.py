@@ -5,8 +5,8 @@
 WORLD is a directory that `clutr world record` made, of cars or mazes. With each seed a VAE ("old") and a memory on its
 latents are trained. Then
 
-- a VAE is fitted with another seed, free and compatible (`clutr world refit`), and takes the old one's place before the
-  same memory;
+- a VAE is fitted with another seed, free and compatible (`clutr world refit`), and takes the old one's place, with
+  the same memory;
 - a VAE is fitted with the same seed to predictable latents (after LARP, arXiv 2410.21264), with a memory of its own.
 
 Measured on test episodes: nats a latent dimension one step ahead; intersection over union of dreamt road or walls, from
@@ -227,7 +227,7 @@ class Comparison:
         return Dreamer(memory, training.scale)
 
     def judge(self, backbone: Backbone, dreamer: Dreamer, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """One backbone before one memory."""
+        """One backbone with one memory."""
         test = encode_episodes(self.dataset, "test", backbone.encode)
         return {
             "nll": one_step(test, dreamer)["nll"],

@@ -1,4 +1,4 @@
-"""How well a memory goes on working before a VAE that was fitted anew."""
+"""How well a memory goes on working with a VAE that was fitted anew."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ PICTURED = 1_000
 
 
 class Agreement(NamedTuple):
-    """A memory before the backbone it was trained with, and before the new one, on the same test episodes."""
+    """A memory with the backbone it was trained with, and with the new one, on the same test episodes."""
 
     episodes: int
     nll: tuple[float, float]
