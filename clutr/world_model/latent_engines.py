@@ -20,7 +20,7 @@ from clutr.world_model.backbones.base import Backbone
 from clutr.world_model.dream import Dreamer, LatentState
 from clutr.world_model.dream_engine import DreamEngine
 from clutr.world_model.latent_student import LATENT
-from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.latents import LatentEpisode, draw_steps
 
 Sees = Literal["latent", "both"]
 """The latent alone, or latent and memory."""
@@ -166,13 +166,7 @@ def recorded_starts(
     Raises:
         ValueError: no episode has a step.
     """
-    played = [episode for episode in episodes if len(episode)]
-    if not played:
-        raise ValueError("dreams begin at recorded steps: there is no episode with a step")
-    chosen = [played[i] for i in torch.randint(len(played), (most,), generator=rng).tolist()]
-    shares = torch.rand(most, generator=rng)
-    shares[: max(1, round(beginnings * most))] = 0
-    times = [int(share * len(each)) for share, each in zip(shares.tolist(), chosen, strict=True)]
+    chosen, times = draw_steps(episodes, most, beginnings, 1, rng)
     fresh = [i for i, time in enumerate(times) if not time]
     latents = dreamer.scale.normalise(torch.stack([chosen[i].mean[0] for i in fresh]))
     found = [LatentState(dreamer.memory.initial_state(len(fresh)), dreamer.clip(latents))]

@@ -137,6 +137,31 @@ class Chunk:
         )
 
 
+def draw_steps(
+    episodes: Sequence[LatentEpisode], most: int, beginnings: float, following: int, rng: torch.Generator
+) -> tuple[list[LatentEpisode], list[int]]:
+    """Recorded steps at which dreams begin: episodes drawn evenly, and of each a step evenly.
+
+    Args:
+        episodes: recorded ones.
+        most: how many are drawn.
+        beginnings: share of them at an episode's first step; at least one is.
+        following: actions that come after a step, if its episode has so many.
+        rng: draws.
+
+    Raises:
+        ValueError: no episode has a step.
+    """
+    played = [episode for episode in episodes if len(episode)]
+    if not played:
+        raise ValueError("dreams begin at recorded steps: there is no episode with a step")
+    chosen = [played[i] for i in torch.randint(len(played), (most,), generator=rng).tolist()]
+    shares = torch.rand(most, generator=rng)
+    shares[: max(1, round(beginnings * most))] = 0
+    latest = (max(0, len(each) - following) for each in chosen)
+    return chosen, [int(share * (last + 1)) for share, last in zip(shares.tolist(), latest, strict=True)]
+
+
 class Streams:
     """B streams that walk through episodes in random order, T steps at a time, so that states can be carried.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clutr.world_model.dream import Dreamer, LatentState
-from clutr.world_model.latents import LatentEpisode
+from clutr.world_model.latents import LatentEpisode, draw_steps
 
 STARTS = 256
 """Latent states that are kept."""
@@ -99,18 +99,11 @@ class DreamStarts:
         Raises:
             ValueError: no episode has a step.
         """
-        played = [episode for episode in episodes if len(episode)]
-        if not played:
-            raise ValueError("dreams begin at recorded steps: there is no episode with a step")
-        chosen = [played[i] for i in torch.randint(len(played), (most,), generator=rng).tolist()]
-        shares = torch.rand(most, generator=rng)
-        shares[: max(1, round(BEGINNINGS * most))] = 0
-        latest = [max(0, len(each) - steps) for each in chosen]
-        times = [int(share * (last + 1)) for share, last in zip(shares.tolist(), latest, strict=True)]
+        chosen, times = draw_steps(episodes, most, BEGINNINGS, steps, rng)
         order = sorted(range(most), key=times.__getitem__)
         begun = sum(time == 0 for time in times)
         groups = [order[:begun], *(each.tolist() for each in np.array_split(order[begun:], TIMES))]
-        states, latents, actions = [], [], torch.zeros(steps, most, played[0].actions.shape[1])
+        states, latents, actions = [], [], torch.zeros(steps, most, chosen[0].actions.shape[1])
         lengths, place = torch.zeros(most, dtype=torch.int64), 0
         for rows in filter(None, groups):
             time = times[rows[0]]
