@@ -3,7 +3,8 @@
     python -m clutr.experiments.studies.curricula_tables STUDY.yaml [OUT]
 
 With OUT, where `clutr.experiments.studies.curricula` trained, the runs' results are first collected into CSV files
-beside the study's file. Tables and pictures are made from those files alone.
+beside the study's file: runs that are in OUT replace their rows, those of other machines stay. So whoever changes what
+a method is removes its rows. Tables and pictures are made from those files alone.
 """
 
 import csv
@@ -34,7 +35,10 @@ Rows = list[dict[str, str]]
 
 
 def collect(study: Study, out: Path) -> None:
-    """Write the CSV files of everything that is done. Raises `RunError` if nothing is."""
+    """Write what is done in `out` into the CSV files; rows of runs that are not there stay.
+
+    Raises `RunError` if nothing is done.
+    """
     runs, risks = [], []
     longest: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for method in study.methods:
@@ -63,9 +67,20 @@ def collect(study: Study, out: Path) -> None:
     times = [row for rows in longest.values() for row in rows]
     if not runs:
         raise RunError(f"{out} holds no finished run of {study.path}")
-    for name, rows in (("runs", runs), ("cvar", risks), ("curriculum", times)):
-        if rows:
-            _write(study.path.parent / f"{name}.csv", rows)
+    _renew(study, "runs", runs, ("method", "seed", "budget"))
+    _renew(study, "cvar", risks, ("method", "seed", "budget"))
+    _renew(study, "curriculum", times, ("method", "seed"))  # a run's once, up to where it was tested last
+
+
+def _renew(study: Study, name: str, rows: list[dict[str, Any]], of: tuple[str, ...]) -> None:
+    """Put rows into a CSV file of the study, in its order, in place of those that agree in the columns `of`."""
+    path, methods, budgets = study.path.parent / f"{name}.csv", list(study.methods), list(study.budgets)
+    renewed = {tuple(str(row[column]) for column in of) for row in rows}
+    known = [row for row in read(path) if row["method"] in methods and row["budget"] in budgets]
+    whole: list[dict[str, Any]] = [row for row in known if tuple(row[column] for column in of) not in renewed] + rows
+    whole.sort(key=lambda row: (methods.index(row["method"]), int(row["seed"]), budgets.index(row["budget"])))
+    if whole:
+        _write(path, whole)
 
 
 def _curriculum(run: RunDirectory, steps: int) -> list[dict[str, Any]]:
@@ -82,8 +97,8 @@ def _curriculum(run: RunDirectory, steps: int) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    columns = list(rows[0])
-    lines = [",".join(columns)] + [",".join(str(row[column]) for column in columns) for row in rows]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [",".join(columns)] + [",".join(str(row.get(column, "nan")) for column in columns) for row in rows]
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 

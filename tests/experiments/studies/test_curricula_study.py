@@ -101,6 +101,23 @@ def test_the_page_is_made_of_the_csv_files(study: tuple[Study, Path]) -> None:
     assert max(int(row["point"]) for row in points) == 512
 
 
+def test_runs_of_another_machine_stay(study: tuple[Study, Path], tmp_path: Path) -> None:
+    found, out = study
+    (tmp_path / "study.yaml").write_text(TINY)
+    moved = Study.read(tmp_path / "study.yaml")
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder, runs in ((here, ["dr-s1", "plr-s1"]), (elsewhere, ["dr-s2", "plr-s2"])):
+        folder.mkdir()
+        for run in runs:
+            (folder / run).symlink_to(out / run)
+    collect(moved, elsewhere)
+    collect(moved, here)
+    collect(moved, here)  # again: what is replaced is not doubled
+    for name in ("runs", "cvar", "curriculum"):
+        whole = found.path.with_name(f"{name}.csv").read_text()
+        assert (tmp_path / f"{name}.csv").read_text() == whole, "in the study's order, whatever came first"
+
+
 def test_nothing_to_collect_is_said(study: tuple[Study, Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no finished run of"):
         collect(study[0], tmp_path)
