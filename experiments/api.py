@@ -38,6 +38,7 @@ from clutr.experiments.training.extend import extend
 from clutr.experiments.training.lookup import entry, manifold_experiment, named_experiment, override
 from clutr.experiments.training.runner import UpdateReport, require_trainable
 from clutr.experiments.training.trackers import Tracker, trackers_of
+from clutr.experiments.training.train import left_if_begun
 from clutr.experiments.training.train import train as train_run
 from clutr.experiments.world_model.run_directory import open_world_model
 from clutr.experiments.world_model.training import WorldModel
@@ -82,7 +83,9 @@ def train(
     """
     name, chosen = ("run", experiment) if isinstance(experiment, Experiment) else named_experiment(experiment)
     chosen, told = override(chosen, **overrides), _trackers(trackers)
-    return resume(new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}"), progress=progress, trackers=told)
+    made = new_run(chosen, run or RUNS / f"{name}-s{chosen.seed}")
+    with left_if_begun(made):
+        return resume(made, progress=progress, trackers=told)
 
 
 def _trackers(trackers: Sequence[Tracker | str]) -> list[Tracker]:

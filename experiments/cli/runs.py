@@ -112,9 +112,12 @@ def train(args: Arguments) -> None:
         """
         from clutr.experiments.api import new_run
         from clutr.experiments.training.trackers import trackers_of
+        from clutr.experiments.training.train import left_if_begun
 
         trackers = trackers_of(track)
-        _train_on(new_run(options, run or RUNS / f"{name}-s{options.seed}"), threads, trackers)
+        made = new_run(options, run or RUNS / f"{name}-s{options.seed}")
+        with left_if_begun(made):
+            _train_on(made, threads, trackers)
 
     run(f"train {args[0]}", launch, rest, options=preset)
 

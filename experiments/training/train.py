@@ -1,5 +1,6 @@
 """Training a run with its progress shown; Ctrl-C stops it after the update in hand."""
 
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,17 @@ def train(
         finished = runner.train(both if trackers else told)
         conclude(finished)
         return finished
+
+
+@contextmanager
+def left_if_begun(run: RunDirectory) -> Iterator[None]:
+    """What fails before a new run's first update, for want of memory say, leaves no directory in the way of a retry."""
+    try:
+        yield
+    except Exception:
+        if not (run.checkpoints() or (run.path / "metrics.csv").exists()):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
 from clutr.envs.validation import require_at_least, require_one_of
 from clutr.experiments.files import read_json, require_writable
-from clutr.experiments.storage import RunError, load_state, save_state, write_atomically
+from clutr.experiments.storage import CorruptFileError, RunError, load_state, save_state, write_atomically
 from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, load_world_model
 from clutr.world_model.driving.controller import Controller, FitOptions, restore
@@ -78,6 +78,8 @@ class ControlOptions:
         require_at_least(self, 2, "roads")
 
 
+TOLD = ("seeds", "returns", "frames", "laps")
+"""What a test tells of each road."""
 TESTING = ("roads", "engine")
 """Options that change the test and not the controller."""
 
@@ -117,11 +119,13 @@ class Control:
         except ValueError as error:
             raise RunError(f"{error} (--sees latent)") from None
         if self.path.exists():
-            self.found = read_json(self.path, options=dict)
+            self.found = read_json(self.path, options=dict, tests=dict)
             if self.found["options"] != self._learning():
                 raise RunError(
                     f"{self.path} was made with other options: use the same, another --seed, or remove it to begin anew"
                 )
+            for engine, test in self.found["tests"].items():
+                _require_test(self.path, engine, test)
 
     @property
     def name(self) -> str:
@@ -185,7 +189,7 @@ class Control:
     def test(self, progress: Progress = lambda *_: None) -> dict[str, Any]:
         """Drive the roads of the test that it has not driven yet; what the test found (`summary`, and each road)."""
         options, controller = self.options, self.controller()
-        test = self.found["tests"].setdefault(options.engine, {"seeds": [], "returns": [], "frames": [], "laps": []})
+        test = self.found["tests"].setdefault(options.engine, {name: [] for name in TOLD})
         seeds = roads_of_test(options.roads)
         together = 1 if options.engine == "package" else TOGETHER
         done = len(test["seeds"])
@@ -216,6 +220,15 @@ class Control:
 
     def _write(self) -> None:
         write_atomically(self.path, json.dumps(self.found, indent=1).encode())
+
+
+def _require_test(path: Path, engine: str, test: Any) -> None:
+    """Raises `CorruptFileError` unless a test has seeds, returns, frames and laps of the same roads."""
+    columns: list[Any] = [test.get(name) for name in TOLD] if isinstance(test, dict) else [None]
+    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
+        raise CorruptFileError(f"{path} is damaged: {engine!r} does not tell {', '.join(TOLD)} of the same roads")
+    if not all(isinstance(each, int | float) for column in columns for each in column):
+        raise CorruptFileError(f"{path} is damaged: {engine!r} tells something else than numbers of its roads")
 
 
 def roads_of_test(roads: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ nobody has played. The dream is made of the recording alone: its student never t
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -166,14 +167,15 @@ class DreamTraining:
         self.recorded = sum(each.rows - 1 for each in dataset.played("train"))
         self.found: dict[str, Any] = {}
         if self.path.exists():
-            self.found = read_json(self.path)
-            if self.found.get("options") != asdict(options):
+            self.found = read_json(self.path, options=dict)
+            if self.found["options"] != asdict(options):
                 raise RunError(
                     f"{self.path} was made with other options: use the same, or remove {self.folder} to begin anew"
                 )
+            _require_tests(self.path, self.found.setdefault("tests", {}), options.episodes)
 
     @property
-    def path(self) -> Any:
+    def path(self) -> Path:
         """Where the results are kept."""
         return self.folder / "result.json"
 
@@ -272,6 +274,16 @@ class DreamTraining:
 
     def _write(self) -> None:
         write_atomically(self.path, json.dumps(self.found, indent=1).encode())
+
+
+def _require_tests(path: Path, tests: Any, episodes: int) -> None:
+    """Raises `CorruptFileError` unless each test has as many returns as there are episodes, and a share solved."""
+    known = tests if isinstance(tests, dict) else {"tests": tests}
+    for name, test in known.items():
+        returns, solved = (test.get("returns"), test.get("solved")) if isinstance(test, dict) else (None, None)
+        numbers = returns if isinstance(returns, list) and len(returns) == episodes else [None]
+        if not all(isinstance(each, int | float) for each in (*numbers, solved)):
+            raise CorruptFileError(f"{path} is damaged: {name!r} is not the test of a student in {episodes} episodes")
 
 
 def result_table(found: dict[str, Any]) -> Table:

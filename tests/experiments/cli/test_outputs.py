@@ -1,5 +1,7 @@
 """Where results go is asked before any work, and `~` is the home in every option that names a path."""
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ import pytest
 
 import clutr
 from clutr.envs.car.road import circuits
+from clutr.experiments import files
 from clutr.experiments.cli.arguments import run
 from clutr.experiments.cli.main import main
 from clutr.experiments.files import write_atomically
+from clutr.experiments.reports import student_probes
 from clutr.experiments.training import manifolds
 from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.run_directory import WorldModelRun
@@ -81,6 +85,25 @@ def test_a_world_model_is_asked_for_a_place_before_any_work(
     command, *options = part.split()
     assert main(["world", command, str(run.path), *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_on_a_read_only_disk_nothing_is_trained_or_probed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    world = WorldModelRun.create(here / "world", WORLD_PRESETS["maze-debug"])
+    student = clutr.train("maze-dr-debug", run=here / "run", total_steps=1)
+    monkeypatch.setattr(files, "TemporaryFile", read_only)
+    monkeypatch.setattr(student_probes, "probe_student", lambda *_: pytest.fail("a student was probed"))
+    for command, said in (
+        (f"world train {world.path}", f"cannot write to {world.path}: Read-only file system. Nothing was trained."),
+        (f"probe {student.path}", f"cannot write to {student.path}/probes: Read-only file system. Nothing was probed."),
+    ):
+        assert main(command.split()) == 2
+        error = capsys.readouterr().err
+        assert said in error.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

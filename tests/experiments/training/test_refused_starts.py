@@ -10,6 +10,7 @@ import torch
 import clutr
 from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError, load_state, save_state
+from clutr.experiments.training.train import left_if_begun
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,28 @@ def test_a_missing_extra_is_said_before_anything_is_written(
     assert main(["train", "maze-dr-debug", "--backend", "rllib"]) == 2
     assert '`pip install "clutr[distributed]"`' in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def engine(*_: Any, **__: Any) -> None:
+        raise MemoryError("cannot allocate 9 TiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clutr.MazeDomain, "engine", engine)
+        assert main(["train", "maze-dr-debug", "--run", "mine"]) == 2
+        assert "not enough memory, ask for fewer or smaller parts: cannot allocate 9 TiB" in capsys.readouterr().err
+        with pytest.raises(MemoryError):
+            clutr.train("maze-dr-debug", run="mine")
+        assert list(tmp_path.iterdir()) == []
+    # a run that has begun is kept, whatever happens later
+    kept = clutr.train("maze-dr-debug", run="mine", total_steps=1)
+    with pytest.raises(MemoryError), left_if_begun(kept):
+        raise MemoryError
+    assert kept.checkpoints()
 
 
 def test_a_missing_box2d_names_the_extra_that_leaves_pygame_alone(monkeypatch: pytest.MonkeyPatch) -> None:

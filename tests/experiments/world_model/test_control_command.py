@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.storage import RunError
+from clutr.experiments.storage import CorruptFileError, RunError
 from clutr.experiments.studies import car_control
 from clutr.experiments.world_model import control as control_module
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
@@ -131,6 +131,45 @@ def test_the_study_compares_three_kinds(world: WorldModelRun, tmp_path: Path) ->
     assert len(again["controllers"]) == 3
     with pytest.raises(RunError, match="was made with the options"):
         car_control.main([*arguments, "--cars", "3"])
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("[]", "it does not hold an object"),
+        ("{", "it is not JSON"),
+        ('{"options": 3, "tests": {}}', "'options' is missing or is not what it should be"),
+        ('{"options": OPTIONS, "tests": []}', "'tests' is missing or is not what it should be"),
+        ('{"options": OPTIONS, "tests": {"fast": 3}}', "'fast' does not tell seeds, returns, frames, laps of the same"),
+        (
+            '{"options": OPTIONS, "tests": {"fast": {"seeds": [1], "returns": [], "frames": [2], "laps": [false]}}}',
+            "'fast' does not tell seeds, returns, frames, laps of the same roads",
+        ),
+        (
+            '{"options": OPTIONS, "tests": {"fast": {"seeds": [1], "returns": ["x"], "frames": [2], "laps": [true]}}}',
+            "'fast' tells something else than numbers of its roads",
+        ),
+    ],
+)
+def test_damaged_results_are_one_line_with_the_file(
+    world: WorldModelRun, tmp_path: Path, found: str, said: str
+) -> None:
+    options = ControlOptions(rounds=1, cars=2, hidden=3, max_frames=24)
+    before = Control(world, options, folder=tmp_path)
+    before.path.write_text(found.replace("OPTIONS", json.dumps(before._learning())))
+    with pytest.raises(CorruptFileError) as error:
+        Control(world, options, folder=tmp_path)
+    assert str(error.value).startswith(f"{before.path} is damaged: {said}")
+
+
+def test_a_place_is_asked_for_before_anything_is_learnt(
+    world: WorldModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "imitate_expert", lambda *_: pytest.fail("something was learnt"))
+    (tmp_path / "control").touch()
+    control = Control(world, ControlOptions(), folder=tmp_path / "control")
+    with pytest.raises(RunError, match=r"cannot write to .*control: Not a directory. Nothing was learnt."):
+        control.controller()
 
 
 def test_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str], world: WorldModelRun) -> None:

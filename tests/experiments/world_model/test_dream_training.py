@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.storage import RunError
+from clutr.experiments.storage import CorruptFileError, RunError
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
 from clutr.experiments.world_model.dream_training import DreamTraining, DreamTrainOptions, in_words, share
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
@@ -69,6 +69,44 @@ def test_one_command_trains_and_tests_both(world: WorldModelRun, capsys: pytest.
     with pytest.raises(RunError, match=r"was made with other options: use the same, or remove .*seed-1 to begin anew"):
         DreamTraining(WorldModelRun(world.path), replace(SMALL, hidden=9))
     assert DreamTraining(WorldModelRun(world.path), replace(SMALL, seed=9)).folder.name == "seed-9"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("[]", "it does not hold an object"),
+        ("{}", "'options' is missing or is not what it should be"),
+        ('{"options": OPTIONS, "tests": 3}', "'tests' is not the test of a student in 3 episodes"),
+        ('{"options": OPTIONS, "tests": {"dream": {}}}', "'dream' is not the test of a student in 3 episodes"),
+        (
+            '{"options": OPTIONS, "tests": {"dream": {"returns": [1, 2], "solved": 1}}}',
+            "'dream' is not the test of a student in 3 episodes",
+        ),
+        (
+            '{"options": OPTIONS, "tests": {"dream": {"returns": [1, 2, 3], "solved": null}}}',
+            "'dream' is not the test of a student in 3 episodes",
+        ),
+    ],
+)
+def test_damaged_results_are_one_line_with_the_file(world: WorldModelRun, found: str, said: str) -> None:
+    options = replace(SMALL, seed=7)
+    path = world.path / "dream-train" / "seed-7" / "result.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found.replace("OPTIONS", json.dumps(asdict(options))))
+    with pytest.raises(CorruptFileError) as error:
+        DreamTraining(world, options)
+    assert str(error.value).startswith(f"{path} is damaged: {said}")
+
+
+def test_a_place_is_asked_for_before_anything_is_trained(
+    world: WorldModelRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = DreamTraining(world, replace(SMALL, seed=8))
+    monkeypatch.setattr(training, "test", lambda *_: pytest.fail("something was played"))
+    (tmp_path / "file").touch()
+    training.folder = tmp_path / "file" / "seed-8"
+    with pytest.raises(RunError, match=r"cannot write to .*seed-8: Not a directory. Nothing was trained."):
+        training.run()
 
 
 @pytest.mark.parametrize("place", ["dream", "environment"])
