@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from clutr.envs.registry import no_such
-from clutr.experiments.cli import completion, film, levels, listing, many, runs, world
+from clutr.experiments.cli import completion, evaluate, film, levels, listing, many, runs, world
 from clutr.experiments.cli.arguments import Arguments, UsageError, catalogue, first_line
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
@@ -21,8 +21,8 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "train": runs.train,
     "sweep": many.sweep,
     "resume": runs.resume,
-    "eval": runs.evaluate,
-    "compare": runs.compare,
+    "eval": evaluate.evaluate,
+    "compare": evaluate.compare,
     "report": runs.report,
     "models": listing.models,
     "film": film.film,

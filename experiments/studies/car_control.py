@@ -2,10 +2,10 @@
 
     python -m clutr.experiments.studies.car_control WORLD OUT.json [--seeds 1,2,3,4,5] [--package-roads N]
 
-WORLD is a directory that `clutr world train` finished. For each seed and each of the three a controller learns as in
-`clutr world control` and drives the same 100 roads of the package on our engine, whole episodes; those of the first
-seed also drive the first N of these roads in the unmodified package. What OUT.json has already is left alone; the
-controllers lie beside it.
+WORLD is a directory that `clutr world train` finished, or the name of a model that ships. For each seed and each of
+the three a controller learns as in `clutr world control` and drives the same 100 roads of the package on our engine,
+whole episodes; those of the first seed also drive the first N of these roads in the unmodified package. What OUT.json
+has already is left alone; the controllers lie beside it.
 """
 
 import argparse
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clutr.experiments.benchmarks.measurement import describe_machine
+from clutr.experiments.display import work_display
 from clutr.experiments.storage import RunError, write_atomically
 from clutr.experiments.world_model.control import SEEN, Control, ControlOptions, result, summary
-from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.run_directory import open_world_model
 from clutr.experiments.world_model.training import load_world_model
 
 RESAMPLES = 4_000
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     found: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {"options": known}
     if found["options"] != known:
         raise RunError(f"{asked.out} was made with the options {found['options']}: name another file")
-    run = WorldModelRun(asked.world)
+    run = open_world_model(asked.world, work_display)
     model, folder = load_world_model(run), asked.out.with_suffix("")
     found |= {"machine": describe_machine(), "world_seed": run.experiment.seed}
     controllers = found.setdefault("controllers", {})

@@ -21,8 +21,8 @@ import clutr  # noqa: F401  (registers the environments)
 from clutr.agents.sb3.loading import LoadedPolicy, ModelError, load_policy
 from clutr.envs.car.domain import CarDomain
 from clutr.envs.maze.domain import MazeDomain
+from clutr.experiments.cli.evaluate import _AS_IN_GYMNASIUM
 from clutr.experiments.cli.main import main
-from clutr.experiments.cli.runs import _AS_IN_GYMNASIUM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You have specified a mini-batch size:UserWarning"),
