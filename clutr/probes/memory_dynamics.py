@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, jvp, vmap
+from torch.func import jacrev, vmap
 
 from clutr.agents.adam import Adam
 from clutr.probes.attribution import Past
@@ -175,7 +175,7 @@ def exponents_along(
     """The largest exponents along a trajectory, by products of Jacobians with a few directions.
 
     Args:
-        steps: the map of each step, from a state `[S]` to the next.
+        steps: the map of each step, from a state `[S]` to the next, or of several `[..., S]`.
         state: `[S]`, the first.
         length: steps, the warm-up among them.
         count: how many exponents.
@@ -192,16 +192,25 @@ def exponents_along(
     for time in range(length):
         step = steps(time) if callable(steps) else steps[time]
 
-        def push(direction: Tensor, step: Map = step, state: Tensor = state) -> Tensor:
-            moved: Tensor = jvp(step, (state,), (direction,))[1]
-            return moved
-
-        frame, stretch = torch.linalg.qr(vmap(push)(frame.T).T)
+        frame, stretch = torch.linalg.qr(_pushed(step, state, frame))
         state = step(state)
         if time >= warm_up:
             total += stretch.diagonal().abs().clamp(min=1e-300).log()
     exponents = (total / (length - warm_up)).sort(descending=True).values
     return Lyapunov(exponents, kaplan_yorke(exponents))
+
+
+def _pushed(step: Map, state: Tensor, frame: Tensor) -> Tensor:
+    """The Jacobian of a map at a state `[S]` times directions `[S, K]`."""
+    # What a backward pass returns is linear in what it was given, and a pass back through that is the product wanted.
+    # Torch's forward mode does much of its work in Python, and takes two to three times as long.
+    with torch.enable_grad():
+        states = state.detach().repeat(frame.shape[1], 1).requires_grad_()
+        after = step(states)
+        given = torch.zeros_like(after, requires_grad=True)
+        (pulled,) = torch.autograd.grad(after, states, given, create_graph=True)
+        (pushed,) = torch.autograd.grad(pulled, given, frame.T)
+    return pushed.T
 
 
 def in_double(memory: Memory) -> Memory:

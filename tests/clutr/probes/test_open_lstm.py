@@ -189,7 +189,8 @@ def test_exponents_of_a_linear_map() -> None:
 
 def test_exponents_of_the_henon_map() -> None:
     def henon(s: Tensor) -> Tensor:
-        return torch.stack([1 - 1.4 * s[..., 0] ** 2 + s[..., 1], 0.3 * s[..., 0]], -1)
+        x, y = s.unbind(-1)
+        return torch.stack([1 - 1.4 * x**2 + y, 0.3 * x], -1)
 
     found = exponents_along(lambda _: henon, torch.tensor([0.1, 0.1], dtype=torch.float64), 6_000, 2, 100)
     assert float(found.exponents[0]) == pytest.approx(0.419, abs=0.01)
