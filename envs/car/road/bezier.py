@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clutr.envs.car.road.track import Floats, Track
+from clutr.envs.car.road.track import Floats, Track, back_one, one_on
 
 SEGMENT_POINTS = 40
 """Points on a segment, both ends included."""
@@ -31,14 +31,13 @@ def bezier_tracks(points: Floats, count: NDArray[np.int64]) -> list[Track]:
 def _line(points: Floats) -> Floats:
     """The closed line through control points `[n, 2]`, counter-clockwise from the first of the angular order."""
     points = points[_clockwise(points)]
-    chords = np.roll(points, -1, axis=0) - points
+    ends = one_on(points)
+    chords = ends - points
     lengths = np.linalg.norm(chords, axis=1)
     tangents = _tangents(np.arctan2(chords[:, 1], chords[:, 0]) % (2 * np.pi))
     handles = HANDLE * lengths[:, None] * np.stack([np.cos(tangents), np.sin(tangents)], axis=1)
-    ends = np.roll(points, -1, axis=0)
-    end_handles = (
-        HANDLE * lengths[:, None] * np.stack([np.cos(np.roll(tangents, -1)), np.sin(np.roll(tangents, -1))], axis=1)
-    )
+    end_tangents = one_on(tangents)
+    end_handles = HANDLE * lengths[:, None] * np.stack([np.cos(end_tangents), np.sin(end_tangents)], axis=1)
     corners = np.stack([points, points + handles, ends - end_handles, ends])  # [4, n, 2]
     t = np.linspace(0, 1, SEGMENT_POINTS)[:-1]  # the last point is the next segment's first
     weights = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], axis=1)
@@ -59,7 +58,7 @@ def _clockwise(points: Floats) -> NDArray[np.int64]:
 
 def _tangents(outgoing: Floats) -> Floats:
     """Direction at each control point: a weighted mean of the directions `[n]` of its two chords, on the circle."""
-    incoming = np.roll(outgoing, 1)
+    incoming = back_one(outgoing)
     half_turn = np.where(np.abs(incoming - outgoing) > np.pi, np.pi, 0.0)
     tangents: Floats = OUTGOING * outgoing + (1 - OUTGOING) * incoming + half_turn
     return tangents

@@ -45,7 +45,7 @@ class Track:
         absolute change (arXiv 2110.02439, the Bezier tracks).
         """
         points = np.asarray(points, dtype=np.float64)
-        ahead = np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)
+        ahead = one_on(points) - back_one(points)
         # atan2 of the way along the road, less a quarter turn, is the way across it
         directions = np.unwrap(np.arctan2(ahead[:, 1], ahead[:, 0])) - np.pi / 2
         turns = _turns(directions)
@@ -57,7 +57,7 @@ class Track:
     @cached_property
     def length(self) -> float:
         """Length of the closed centre line in units."""
-        return float(np.linalg.norm(self.points - np.roll(self.points, 1, axis=0), axis=1).sum())
+        return float(np.linalg.norm(self.points - back_one(self.points), axis=1).sum())
 
     @property
     def extent(self) -> float:
@@ -88,32 +88,44 @@ class Track:
 
     def _strip(self, near: Floats, far: Floats) -> Floats:
         """Quadrilaterals between two distances `[n]` from the centre line, each over one tile."""
-        across = np.stack([np.cos(self.directions), np.sin(self.directions)], axis=1)
-        before, before_across = np.roll(self.points, 1, axis=0), np.roll(across, 1, axis=0)
-        return np.stack(
-            [
-                self.points + near[:, None] * across,
-                self.points + far[:, None] * across,
-                before + far[:, None] * before_across,
-                before + near[:, None] * before_across,
-            ],
-            axis=1,
-        )
+        across = np.empty_like(self.points)
+        across[:, 0], across[:, 1] = np.cos(self.directions), np.sin(self.directions)
+        before, before_across = back_one(self.points), back_one(across)
+        corners = np.empty((len(self), 4, 2))
+        corners[:, 0] = self.points + near[:, None] * across
+        corners[:, 1] = self.points + far[:, None] * across
+        corners[:, 2] = before + far[:, None] * before_across
+        corners[:, 3] = before + near[:, None] * before_across
+        return corners
+
+
+def back_one(values: Floats) -> Floats:
+    """What is one point back along a closed road: `np.roll(values, 1, axis=0)`, which takes several times as long."""
+    return np.concatenate([values[-1:], values[:-1]])
+
+
+def one_on(values: Floats) -> Floats:
+    """What is one point on along a closed road: `np.roll(values, -1, axis=0)`, likewise."""
+    return np.concatenate([values[1:], values[:1]])
 
 
 def _turns(directions: Floats) -> Floats:
     """Change of direction at each point of a closed road, in (-pi, pi]."""
-    changes = directions - np.roll(directions, 1)
+    changes = directions - back_one(directions)
     turns: Floats = np.pi - (np.pi - changes) % (2 * np.pi)
     return turns
 
 
 def _kerbs(changes: Floats, threshold: float) -> NDArray[np.bool_]:
     """Which tiles have a kerb: those of `KERB_TILES` successive changes of one sign, each above the threshold."""
-    window = np.stack([np.roll(changes, shift) for shift in range(KERB_TILES)])
-    hard = (np.abs(window) > threshold).all(axis=0) & (np.abs(np.sign(window).sum(axis=0)) == KERB_TILES)
-    kerbs: NDArray[np.bool_] = hard.copy()
+    behind = np.where(np.abs(changes) > threshold, np.sign(changes), 0.0)
+    successive = behind.copy()
+    for _ in range(KERB_TILES - 1):
+        behind = back_one(behind)
+        successive += behind
+    kerbs: list[bool] = (np.abs(successive) == KERB_TILES).tolist()
     for tile in range(len(kerbs)):  # in place and going up, as the package does: around the start it spreads further
         if kerbs[tile]:
-            kerbs[[tile - back for back in range(KERB_TILES)]] = True
-    return kerbs
+            for back in range(KERB_TILES):
+                kerbs[tile - back] = True
+    return np.array(kerbs, np.bool_)
