@@ -1,6 +1,7 @@
 """Mazes through Gymnasium's front door."""
 
-import subprocess
+import importlib
+import multiprocessing
 import sys
 import warnings
 from pathlib import Path
@@ -32,10 +33,22 @@ def make_vector(num_envs: int, **options: Any) -> VectorEnv[Any, Any, Any]:
     return gymnasium.make_vec("clutr/Maze-v0", num_envs, vectorization_mode="vector_entry_point", **options)
 
 
+def import_and_play() -> None:
+    """As a new process would, which imports torch and numba anew as well."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "clutr"]:
+        del sys.modules[name]
+    gymnasium.registry.clear()
+    with pytest.raises(gymnasium.error.NamespaceNotFound):
+        make()
+    importlib.import_module("clutr")
+    assert make().reset(seed=1)[0]["image"].shape == (5, 5, 3)
+
+
 def test_importing_the_package_registers_it() -> None:
-    code = "import clutr, gymnasium; print(gymnasium.make('clutr/Maze-v0').reset(seed=1)[0]['image'].shape)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(5, 5, 3)"
+    other = multiprocessing.get_context("fork").Process(target=import_and_play)
+    other.start()
+    other.join()
+    assert other.exitcode == 0, "see what it printed"
 
 
 def test_registering_again_changes_nothing() -> None:

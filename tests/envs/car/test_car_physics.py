@@ -67,6 +67,7 @@ class Twins:
         self.env = real_car(seed, track)
         self.packed = PackedRoads(1)
         table = np.asarray(self.env.track, dtype=np.float64)
+        self.env.points = table[:, 2:]
         no_kerbs = np.zeros(len(table), np.bool_)
         road = Track(table[:, 2:], table[:, 1], np.zeros(len(table)), no_kerbs) if track is None else track
         self.packed.load([0], [road])
@@ -101,7 +102,7 @@ class Twins:
         roads, road = self.packed.arrays, self.env.road
         assert roads.visited[0, : len(road)].tolist() == [tile.road_visited for tile in road], frame
         # the package paints what the car touches in the plain colour; every third tile has it from the start
-        plain = np.array([np.array_equal(tile.color, self.env.road_color) for tile in road])
+        plain = (np.array([tile.color for tile in road]) == self.env.road_color).all(axis=1)
         plain[::3] = roads.touched[0, : len(road) : 3]
         assert roads.touched[0, : len(road)].tolist() == plain.tolist(), frame
 
@@ -129,7 +130,7 @@ def lap_driver(env: Any, frame: int, rng: np.random.Generator) -> Action:
     """Follow the centre line at a moderate speed."""
     hull = env.car.hull
     x, y = hull.position
-    points = np.array(env.track)[:, 2:]
+    points = env.points
     nearest = int(np.argmin(np.square(points - [x, y]).sum(axis=1)))
     ahead = max(1, round(12 / float(np.linalg.norm(points[1] - points[0]))))
     ahead_x, ahead_y = points[(nearest + ahead) % len(points)] - [x, y]
@@ -297,22 +298,18 @@ def test_shapes_touch_up_to_their_skin() -> None:
 def gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """The distance of two convex shapes, corners counter-clockwise; 0 if they overlap."""
     for shape, points in ((one, other), (other, one)):
-        for start, end in zip(shape, np.roll(shape, -1, axis=0), strict=True):
-            normal = np.array([end[1] - start[1], start[0] - end[0]])
-            if ((points - start) @ normal > 0).all():
-                break
-        else:
-            continue
-        break
+        edges = np.roll(shape, -1, axis=0) - shape
+        normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
+        if ((points[:, None] - shape) * normals).sum(axis=-1).min(axis=0).max() > 0:
+            break
     else:
         return 0.0
     nearest = math.inf
     for shape, points in ((one, other), (other, one)):
-        for start, end in zip(shape, np.roll(shape, -1, axis=0), strict=True):
-            edge = end - start
-            for point in points:
-                share = np.clip((point - start) @ edge / (edge @ edge), 0, 1)
-                nearest = min(nearest, float(np.linalg.norm(point - start - share * edge)))
+        edges = np.roll(shape, -1, axis=0) - shape
+        away = points[:, None] - shape
+        shares = np.clip((away * edges).sum(axis=-1) / (edges * edges).sum(axis=-1), 0, 1)
+        nearest = min(nearest, float(np.linalg.norm(away - shares[..., None] * edges, axis=-1).min()))
     return nearest
 
 
