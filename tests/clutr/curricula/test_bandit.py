@@ -151,21 +151,21 @@ def test_learns_to_maximise_a_known_function() -> None:
         return float(actions[:, 0].mean())
 
     early = mean_of_first()
-    for _ in range(60):
+    for _ in range(20):
         mean_of_first()
-    late = np.mean([mean_of_first() for _ in range(20)])
+    late = np.mean([mean_of_first() for _ in range(5)])
     assert early < 0.65
     assert late > 0.8
 
 
 def test_entropy_bonus_keeps_the_policy_broader() -> None:
     def final_entropy(coefficient: float) -> float:
-        teacher = bandit(dim=2, options=TeacherOptions(learning_rate=0.01, entropy_coefficient=coefficient))
-        for _ in range(150):
+        teacher = bandit(dim=2, options=TeacherOptions(learning_rate=0.03, entropy_coefficient=coefficient))
+        for _ in range(40):
             metrics = teacher.learn(-(teacher.act(32)[:, 0] - 0.9).abs())
         return float(metrics["teacher/entropy"])
 
-    assert final_entropy(0.3) > final_entropy(0.0) + 0.2
+    assert final_entropy(1.0) > final_entropy(0.0) + 0.2
 
 
 def test_order_of_calls() -> None:
