@@ -118,7 +118,7 @@ def test_roads_always_have_their_number_of_control_points() -> None:
 def test_a_few_tasks_are_learnt_exactly(law: str) -> None:
     shuffle = law == "softmax"
     config = RecurrentSetVAEConfig(
-        latent=8, embedding=8, encoder=16, decoder=16, hidden=16, refinements=1, iterations=80, batch_size=12,
+        latent=8, embedding=8, encoder=16, decoder=16, hidden=16, refinements=1, iterations=50, batch_size=12,
         corpus_size=12, learning_rate=3e-2, decoder_joins=0.3, law=law, shuffle=shuffle,  # type: ignore[arg-type]
     )  # fmt: skip
     training = config.pretraining(config.build(DOMAIN, 1), DOMAIN, 1)
