@@ -53,7 +53,7 @@ LONGEST_FIRST = (
     "test_front_door.py",
     "test_demo.py",
     "test_packaging.py",
-    "test_threads.py",
+    "test_fresh_process.py",
     "test_many_runs.py",
     "test_world_model_run.py",
     "test_broken_output.py",

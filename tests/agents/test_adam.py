@@ -1,7 +1,5 @@
-"""The optimiser: torch's numbers and checkpoints, without torch's compiler."""
+"""The optimiser: torch's numbers and checkpoints. That its compiler stays away is in `test_fresh_process.py`."""
 
-import subprocess
-import sys
 from copy import deepcopy
 from typing import Any
 
@@ -10,8 +8,6 @@ import torch
 from torch import nn
 
 from clutr.agents.adam import Adam
-
-SLOW = ("torch._dynamo", "sympy", "matplotlib")
 
 
 def _steps(network: nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
@@ -63,20 +59,3 @@ def test_a_closure_is_evaluated_with_gradients() -> None:
         assert optimiser.step(loss).requires_grad
     for parameter, expected in zip(own.parameters(), other.parameters(), strict=True):
         assert torch.equal(parameter, expected)
-
-
-def test_training_starts_without_compiler_algebra_and_charts() -> None:
-    code = f"""
-import sys, torch
-import clutr.experiments.api, clutr.experiments.cli.runs
-from clutr.agents.ppo import PPOConfig
-from clutr.experiments.training.presets import PRESETS
-engine = PRESETS["maze-dr-debug"].domain.engine(2)
-student = PPOConfig().build(engine.observation_space, engine.action_space, 0, "student")
-for parameter in student.network.parameters():
-    parameter.grad = torch.ones_like(parameter)
-student.optimiser.step()
-print([name for name in {SLOW} if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

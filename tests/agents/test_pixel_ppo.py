@@ -195,9 +195,9 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
 def test_learns_to_steer_by_colour() -> None:
     engine = ColourEngine(8)
     levels = CountdownLevels(torch.arange(5, 13))
-    student = make(PixelPPOConfig(rollout_steps=12, learning_rate=2e-3, epochs=4, minibatches=2, discount=0.5))
+    student = make(PixelPPOConfig(rollout_steps=6, learning_rate=2e-3, epochs=4, minibatches=2, discount=0.5))
     rewards = []
-    for _ in range(12):
+    for _ in range(14):
         trajectories = student.rollout(engine, levels)
         rewards.append(float(trajectories.rewards.mean()))
         student.learn(trajectories)

@@ -1,9 +1,4 @@
-"""Threads: few by default, as many as asked for, and they do not spin while they wait."""
-
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Threads: few by default, and as many as asked for. That they do not spin is in `test_fresh_process.py`."""
 
 import pytest
 import torch
@@ -38,27 +33,3 @@ def test_students_use_the_cores_and_torch_one_thread_for_each(monkeypatch: pytes
     with pytest.raises(RunError, match="threads must be at least 1, got 0"):
         use_cores(0)
     use_workers(None)
-
-
-TRAINED = """
-import sys, time
-from clutr.experiments.cli.main import main
-
-def seconds(preset, threads):
-    options = ["--run", f"{sys.argv[1]}/{preset}-{threads}", "--total-steps", "1", "--evaluate-every", "0"]
-    before = time.process_time()
-    assert main(["train", preset, *options, "--threads", str(threads)]) == 0
-    return time.process_time() - before
-
-seconds("maze-dr-debug", 1)  # what is imported and compiled once
-print("seconds:", seconds("maze-dr", 1), seconds("maze-dr", 2))
-"""
-"""Trains an update with one thread, and with two, and tells the processor time of both."""
-
-
-def test_a_second_thread_does_not_spin(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
-    command = [sys.executable, "-c", TRAINED, str(tmp_path)]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    one, two = map(float, done.stdout.rpartition("seconds: ")[2].split())
-    assert two < 1.5 * one
