@@ -202,7 +202,7 @@ def test_learns_a_small_maze() -> None:
     student = config.build(engine.observation_space, engine.action_space, 1, "student")
     rng = torch.Generator().manual_seed(0)
     solved = []
-    for _ in range(60):
+    for _ in range(36):
         trajectories = student.rollout(engine, domain.sample(32, rng))
         statistics = trajectories.statistics()
         solved.append(float(statistics.solved.mean()))
