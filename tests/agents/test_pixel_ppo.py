@@ -197,7 +197,7 @@ def test_learns_to_steer_by_colour() -> None:
     levels = CountdownLevels(torch.arange(5, 13))
     student = make(PixelPPOConfig(rollout_steps=6, learning_rate=2e-3, epochs=4, minibatches=2, discount=0.5))
     rewards = []
-    for _ in range(14):
+    for _ in range(17):
         trajectories = student.rollout(engine, levels)
         rewards.append(float(trajectories.rewards.mean()))
         student.learn(trajectories)
