@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from browser import rest
+from coarse import coarse_maps
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from worlds import made
 
@@ -62,7 +63,8 @@ def probed_world(maze_world: WorldModelRun, tmp_path_factory: pytest.TempPathFac
         past=3, predictions=2, pictured=1, moments=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
         exponents=1, steps=12, warm_up=5, starts=2, search=20, beyond=3, shuffles=2, frames_back=2,
     )  # fmt: skip
-    probe_world_model(WorldModelRun(path), few)
+    with coarse_maps():
+        probe_world_model(WorldModelRun(path), few)
     return WorldModelRun(path)
 
 

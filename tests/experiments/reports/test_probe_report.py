@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from coarse import coarse_maps
 from worlds import made
 
 from clutr.experiments.cli.main import main
@@ -33,7 +34,7 @@ from clutr.world_model.memory import MemoryConfig, Scale
 
 SMALL = ProbeOptions(
     past=4, predictions=4, pictured=1, shuffles=2, quantities=1, ahead=3, samples=300, frames=40, traversals=2,
-    exponents=2, steps=30, warm_up=5, starts=2, search=50, beyond=3, frames_back=2,
+    exponents=2, steps=12, warm_up=5, starts=2, search=50, beyond=3, frames_back=2,
 )  # fmt: skip
 PANELS = (
     "trust", "checks", "situations", "seen", "features", "pixels", "past", "interventions", "risk", "state", "latents",
@@ -52,7 +53,8 @@ def test_a_probe_report_from_the_command_line(
     assert main(["world", "probe", "--run", run]) == 2
     assert "is not trained" in capsys.readouterr().err
     world.copy(Path(run))
-    assert main(["world", "probe", "--run", run, "--other", str(world.path), *_flags()]) == 0
+    with coarse_maps():
+        assert main(["world", "probe", "--run", run, "--other", str(world.path), *_flags()]) == 0
     sections = load_sections(Path(run) / "probes")
     assert set(sections) == set(PROBES)
     stitched = sections["latent_tests"][0]["stitching"]
@@ -151,7 +153,8 @@ def test_other_cores_have_other_explanations(core: Any, extra: str, few_mazes: W
         told.append(name)
         return lambda *_: None
 
-    folder = probe_world_model(run, replace(SMALL, predictions=2), progress)
+    with coarse_maps():
+        folder = probe_world_model(run, replace(SMALL, predictions=2, quantities=0), progress)
     assert told == list(PROBES)
     values, arrays = load_section(folder, "attribution")
     assert values["linear_backbone"]
