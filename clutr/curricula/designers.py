@@ -97,8 +97,8 @@ class RecurrentDesigner(Designer):
         self.conv = _convolution(1, filters, 3, rng)
         self.step = linear(domain.max_tokens, self.STEP_FEATURES, rng)
         features = filters * (height - 2) * (width - 2) + self.STEP_FEATURES + noise
-        # layers without their own initialisation, which would use the global generator
-        self.lstm = nn.LSTM(features, recurrent, device="meta").to_empty(device="cpu")
+        with torch.random.fork_rng(devices=[]):  # torch's own initialisation takes nothing of the global generator
+            self.lstm = nn.LSTM(features, recurrent)
         for name, parameter in self.lstm.named_parameters():
             if "weight" in name:
                 nn.init.orthogonal_(parameter, generator=rng)

@@ -1,5 +1,6 @@
 """LSTM and GRU: the cores of the reference world model (Ha & Schmidhuber 2018) and of most others."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,11 @@ from torch import Tensor, nn
 
 from clutr.envs.validation import require_at_least
 from clutr.world_model.cores.base import CORES
+
+
+def _steady() -> AbstractContextManager[None]:
+    """Torch's own initialisation takes nothing of the global generator (the device `meta` would import for a second)."""
+    return torch.random.fork_rng(devices=[])
 
 
 def _fill(module: nn.Module, rng: torch.Generator, width: int) -> None:
@@ -43,7 +49,8 @@ class LSTMCore(nn.Module):
     def __init__(self, inputs: int, width: int, rng: torch.Generator) -> None:
         super().__init__()
         self.width = width
-        self.lstm = nn.LSTM(inputs, width, device="meta").to_empty(device="cpu")
+        with _steady():
+            self.lstm = nn.LSTM(inputs, width)
         _fill(self.lstm, rng, width)
 
     def initial_state(self, n: int) -> Tensor:
@@ -91,7 +98,8 @@ class GRUCore(nn.Module):
     def __init__(self, inputs: int, width: int, rng: torch.Generator) -> None:
         super().__init__()
         self.width = width
-        self.gru = nn.GRU(inputs, width, device="meta").to_empty(device="cpu")
+        with _steady():
+            self.gru = nn.GRU(inputs, width)
         _fill(self.gru, rng, width)
 
     def initial_state(self, n: int) -> Tensor:
