@@ -149,22 +149,30 @@ def _manifold_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where suites are only played, not tested, mazes end after 16 steps: nobody there solves them, or is asked to.
+    """Where suites are only played, not tested, mazes end after 8 steps: nobody there solves them, or is asked to.
 
-    Where manifolds are only used there, few tasks measure their health.
+    Where manifolds are only used there, few tasks measure their health, and where reports are, they draw few of the
+    measurements that no chart of their own shows.
     """
     from clutr.envs.maze import suites  # noqa: PLC0415
+    from clutr.experiments.plots import curves  # noqa: PLC0415
     from clutr.manifold import health  # noqa: PLC0415
 
-    make = suites._engines
+    make, others = suites._engines, curves._others
 
     def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:
-        return make(size, min(max_steps, 16), *rest, **options)
+        return make(size, min(max_steps, 8), *rest, **options)
+
+    def few(columns: Any, students: Any) -> list[str]:
+        further = [name for name in columns if name != "steps" and not name.startswith("evaluation/")]
+        return others({name: columns[name] for name in ("steps", *further[-3:])}, students)
 
     with pytest.MonkeyPatch.context() as patch:
         played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door", "tests/test_pages_run"))
         if played and "test_models_that_ship" not in request.node.nodeid:
             patch.setattr(suites, "_engines", shortened)
+            if not request.node.nodeid.startswith(("tests/experiments/reports", "tests/experiments/plots")):
+                patch.setattr(curves, "_others", few)
             patch.setattr(health, "measure", partial(health.measure, tasks=200))
             patch.setattr(health, "_levels_of_size", partial(health._levels_of_size, draws=1_000))
         yield

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from clutr.experiments.cli.main import main
-from clutr.experiments.world_model.run_directory import WorldModelRun
+from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
+from clutr.experiments.world_model.run_directory import WorldModelRun, record
 
 
 class Made(NamedTuple):
@@ -42,6 +44,14 @@ def made(preset: str, temporary: pytest.TempPathFactory) -> Made:
             commands = ["record", "--preset", preset, "--run", str(run)], ["train", "--run", str(run)]
             said.write_text(json.dumps([_printed("world", *command) for command in commands]))
         return Made(run, *json.loads(said.read_text()))
+
+
+def few_mazes(temporary: pytest.TempPathFactory) -> WorldModelRun:
+    """A recording of 36 short episodes, and nothing trained: for what takes long on each frame."""
+    options = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=36, num_envs=12, length=12))
+    run = WorldModelRun.create(temporary.mktemp("few") / "mazes", options)
+    record(run)
+    return run
 
 
 def _printed(*command: str) -> str:

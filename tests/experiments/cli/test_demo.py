@@ -20,6 +20,7 @@ def test_demo_prints_the_table_and_the_report(
     for name in ("clutr", "dr"):
         monkeypatch.setitem(PRESETS, f"demo-{name}", PRESETS[f"maze-{name}-debug"])
     monkeypatch.setattr(demo, "EPISODES", 2)
+    monkeypatch.setattr(demo_page, "SIDE", 64)
     # a world model of cars would record episodes, and films and dreams are tested elsewhere
     monkeypatch.setattr(demo_page, "open_world_model", lambda name, _: name)
     monkeypatch.setattr(demo_page, "dream_panel", lambda name, _: Panel("dream", f"A dream of {name}", "", ""))

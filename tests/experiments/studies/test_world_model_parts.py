@@ -1,10 +1,9 @@
 """The study of backbones and cores: its rows are whole, and its table says what was measured."""
 
 import pytest
-from worlds import made
+from worlds import few_mazes
 
 from clutr.experiments.studies.world_model_parts import SIZES, look, measure, rows, table
-from clutr.experiments.world_model.run_directory import WorldModelRun
 from clutr.world_model.backbones.ppca import PPCAConfig
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.evaluation import EvaluationOptions
@@ -19,7 +18,7 @@ def test_rows_compare_equal_numbers_of_latents() -> None:
 
 
 def test_a_row_is_measured_and_told(tmp_path_factory: pytest.TempPathFactory) -> None:
-    dataset = WorldModelRun(made("maze-debug", tmp_path_factory).path).dataset()
+    dataset = few_mazes(tmp_path_factory).dataset()
     options = EvaluationOptions(context=3, horizon=5, windows=4, pictured=2, horizons=(1, 5))
     found = measure(GRUConfig(width=8), look(PPCAConfig(latents=6), dataset, 1), dataset, 1, options)
     assert set(found["nrmse_at"]["trained"]) == {"1", "5"}
