@@ -155,24 +155,32 @@ def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
     measurements that no chart of their own shows.
     """
     from clutr.envs.maze import suites  # noqa: PLC0415
-    from clutr.experiments.plots import curves  # noqa: PLC0415
     from clutr.manifold import health  # noqa: PLC0415
 
-    make, others = suites._engines, curves._others
+    make = suites._engines
 
     def shortened(size: tuple[int, int], max_steps: int, *rest: Any, **options: Any) -> Any:
         return make(size, min(max_steps, 8), *rest, **options)
-
-    def few(columns: Any, students: Any) -> list[str]:
-        further = [name for name in columns if name != "steps" and not name.startswith("evaluation/")]
-        return others({name: columns[name] for name in ("steps", *further[-3:])}, students)
 
     with pytest.MonkeyPatch.context() as patch:
         played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door", "tests/test_pages_run"))
         if played and "test_models_that_ship" not in request.node.nodeid:
             patch.setattr(suites, "_engines", shortened)
             if not request.node.nodeid.startswith(("tests/experiments/reports", "tests/experiments/plots")):
-                patch.setattr(curves, "_others", few)
+                _few_charts(patch)
             patch.setattr(health, "measure", partial(health.measure, tasks=200))
             patch.setattr(health, "_levels_of_size", partial(health._levels_of_size, draws=1_000))
         yield
+
+
+def _few_charts(patch: pytest.MonkeyPatch) -> None:
+    """Of the measurements that no chart of their own shows, reports draw the last three."""
+    from clutr.experiments.plots import curves  # noqa: PLC0415
+
+    others = curves._others
+
+    def few(columns: Any, students: Any) -> list[str]:
+        further = [name for name in columns if name != "steps" and not name.startswith("evaluation/")]
+        return others({name: columns[name] for name in ("steps", *further[-3:])}, students)
+
+    patch.setattr(curves, "_others", few)

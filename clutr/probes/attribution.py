@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from captum.attr import FeatureAblation, IntegratedGradients
 from torch import Tensor
 
 from clutr.probes.open_lstm import OpenLSTM, lrp_slopes
@@ -172,6 +171,8 @@ def gradient_times_input(explained: AttributionInput) -> Tensor:
 
 def integrated_gradients(explained: AttributionInput) -> Tensor:
     """Gradients along the straight path from the baseline; they add up to the difference that the past makes."""
+    from captum.attr import IntegratedGradients  # noqa: PLC0415  # takes two seconds
+
     past = explained.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
     found: Tensor = IntegratedGradients(explained.predict_from).attribute(
@@ -183,6 +184,8 @@ def integrated_gradients(explained: AttributionInput) -> Tensor:
 @torch.no_grad()
 def occlusion(explained: AttributionInput) -> Tensor:
     """By how much the prediction falls if one input of one step is replaced by the baseline."""
+    from captum.attr import FeatureAblation  # noqa: PLC0415
+
     past = explained.past
     baseline = past.baseline.expand_as(past.inputs).contiguous()
     found: Tensor = FeatureAblation(explained.predict_from).attribute(

@@ -9,8 +9,8 @@ than by their sizes alone, which is what a map says that is the same everywhere.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
-from scipy import stats
 from torch import Tensor
 
 from clutr.probes.intervals import Interval, mean_over
@@ -86,7 +86,7 @@ def agreements(relevance: Tensor, made: Interventions, effects: Tensor, least: i
         mine = there[:, n]
         a, b = claimed[mine, n], effects[mine, n].abs()
         if int(mine.sum()) >= least and b.std() > 0:
-            found[n] = float(stats.spearmanr(a, b).statistic) if a.std() > 0 else 0.0
+            found[n] = float(scipy.stats.spearmanr(a, b).statistic) if a.std() > 0 else 0.0
     return found
 
 

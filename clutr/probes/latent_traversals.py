@@ -7,8 +7,8 @@ passive latent changes nothing.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
-from scipy import stats
 from torch import Tensor
 
 from clutr.world_model.backbones.locality import locality
@@ -78,7 +78,7 @@ def monotonicity(found: Traversal, encode: Decode, read: Decode) -> Tensor:
     ranks = []
     for column in quantities.T:
         moves = float(column.max() - column.min()) > 1e-6 and float(found.values.max() - found.values.min()) > 1e-9
-        ranks.append(float(stats.spearmanr(found.values.numpy(), column.numpy()).statistic) if moves else 0.0)
+        ranks.append(float(scipy.stats.spearmanr(found.values.numpy(), column.numpy()).statistic) if moves else 0.0)
     return torch.tensor(ranks)
 
 
@@ -107,7 +107,7 @@ def best_matches(latents: Tensor, privileged_state: Tensor, quantities: Sequence
         column = int(row.abs().argmax())
         moves = float(size[latent]) > 1e-9 and float(size[count + column]) > 1e-9
         rank = (
-            float(stats.spearmanr(latents[:, latent].numpy(), privileged_state[:, column].numpy()).statistic)
+            float(scipy.stats.spearmanr(latents[:, latent].numpy(), privileged_state[:, column].numpy()).statistic)
             if moves
             else 0.0
         )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from clutr.probes.attribution import AttributionInput, layerwise_slopes, predict
@@ -119,7 +119,7 @@ def check_frames(explained: PastPixelInput, relevance: Tensor) -> FrameCheck:
 def _rank_correlations(a: Tensor, b: Tensor) -> Tensor:
     """Of each row of `[N, L]`; 0 where one of them is constant."""
     found = [
-        float(stats.spearmanr(x, y).statistic) if x.std() > 0 and y.std() > 0 else 0.0
+        float(scipy.stats.spearmanr(x, y).statistic) if x.std() > 0 and y.std() > 0 else 0.0
         for x, y in zip(a.double(), b.double(), strict=True)
     ]
     return torch.tensor(found)

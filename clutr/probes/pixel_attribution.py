@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from clutr.probes.attribution import AttributionInput, layerwise_slopes, predict
@@ -91,6 +90,8 @@ def gradient_times_pixels(explained: PixelAttributionInput) -> Tensor:
 
 def integrated_pixels(explained: PixelAttributionInput, steps: int = STEPS) -> Tensor:
     """Gradients along the straight path from the mean frame; they add up to the difference that the frame makes."""
+    from captum.attr import IntegratedGradients  # noqa: PLC0415  # takes two seconds
+
     past = explained.latents_input.past
     found: Tensor = IntegratedGradients(explained.predict_from).attribute(
         explained.frames,

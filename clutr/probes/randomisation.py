@@ -9,8 +9,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from clutr.probes.intervals import Interval, mean_over
@@ -28,7 +28,7 @@ LEFT = 0.02
 
 def _ranks(values: Tensor) -> Tensor:
     """Ranks along the last axis, ties their mean, centred."""
-    ranks = torch.from_numpy(stats.rankdata(values.double().numpy(), axis=-1))
+    ranks = torch.from_numpy(scipy.stats.rankdata(values.double().numpy(), axis=-1))
     return ranks - ranks.mean(-1, keepdim=True)
 
 

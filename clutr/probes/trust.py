@@ -7,8 +7,8 @@ was by the last few frames with how surprised it is on familiar roads.
 
 from typing import Any, NamedTuple
 
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
-from scipy import stats
 from torch import Tensor
 
 from clutr.probes.intervals import Interval, interval_of, mean_over, resamples
@@ -144,7 +144,7 @@ def rank_correlation(a: Tensor, b: Tensor, groups: Tensor, draws: int = 200) -> 
 
     def value(chosen: Tensor) -> float:
         x, y = a[chosen], b[chosen]
-        return float(stats.spearmanr(x, y).statistic) if x.std() > 0 and y.std() > 0 else 0.0
+        return float(scipy.stats.spearmanr(x, y).statistic) if x.std() > 0 and y.std() > 0 else 0.0
 
     found = []
     for weights in resamples(len(names), draws):

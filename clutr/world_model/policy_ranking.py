@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are imported at their first use, which takes a second
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from clutr.envs.capabilities import PrivilegedState
@@ -84,7 +84,7 @@ def policy_ranking(real: Sequence[float], dream: Sequence[float]) -> PolicyRanki
     drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
     return PolicyRanking(
         policies=len(real),
-        pearson=float(stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
+        pearson=float(scipy.stats.pearsonr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0,
         spearman=float(_spearman(x[None], y[None])[0]),
         spearman_interval=_interval(_spearman(x[drawn], y[drawn])),
         slope=float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0 else 0.0,
@@ -109,7 +109,7 @@ def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of each row of `[N, P]`: the correlation of ranks, ties sharing their mean; 0 where nothing varies."""
-    ranks = [stats.rankdata(each, axis=1) for each in (x, y)]
+    ranks = [scipy.stats.rankdata(each, axis=1) for each in (x, y)]
     a, b = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     correlation: NDArray[np.float64] = (a * b).sum(1) / np.where(scale > 0, scale, 1.0)

@@ -7,9 +7,9 @@ is known in closed form: `recall` reads the input of any time inside the window.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported at their first use, which takes half a second
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import expm
 from torch import Tensor, nn
 
 from clutr.agents.networks import linear
@@ -56,7 +56,7 @@ def legendre_delay(order: int, window: float) -> tuple[NDArray[np.float64], NDAr
     push = (2 * np.arange(order) + 1) / window * (-1.0) ** np.arange(order)
     joined = np.zeros((order + 1, order + 1))
     joined[:order, :order], joined[:order, order] = drift, push
-    held = expm(joined)
+    held = scipy.linalg.expm(joined)
     return held[:order, :order], held[:order, order]
 
 

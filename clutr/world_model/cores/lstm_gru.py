@@ -11,7 +11,7 @@ from clutr.world_model.cores.base import CORES
 
 
 def _steady() -> AbstractContextManager[None]:
-    """Torch's own initialisation takes nothing of the global generator (the device `meta` would import for a second)."""
+    """Torch's own initialisation takes nothing of the global generator. The device `meta` would import for a second."""
     return torch.random.fork_rng(devices=[])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from worlds import made
+from worlds import few_mazes, made
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.storage import RunError
@@ -82,14 +82,15 @@ def test_training_that_was_done_is_not_done_again_and_the_control_keeps_its_core
 
 
 def test_other_parts_fit_in(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    few = few_mazes(tmp_path_factory)
     parts = replace(
-        WORLD_PRESETS["maze-debug"],
+        few.experiment,
         backbone=ResidualConfig(base=HaarConfig(latents=12, levels=5), width=4, iterations=2, batch_size=4),
         memory=MemoryConfig(core=AarenConfig(width=8, heads=2, values=4), gaussians=1),
     )
     run = WorldModelRun.create(tmp_path, parts)
     assert WorldModelRun(tmp_path).experiment == parts
-    shutil.copytree(made("maze-debug", tmp_path_factory).path / "recording", run.dataset_path)
+    shutil.copytree(few.dataset_path, run.dataset_path)
     train_memories(run, run.dataset(), fit_backbone(run, run.dataset()))
     assert load_world_model(run).dreamers["trained"].memory.latents == 12
 
