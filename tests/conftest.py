@@ -166,10 +166,11 @@ def _short_suites(request: pytest.FixtureRequest) -> Iterator[None]:
         played = request.node.nodeid.startswith(("tests/experiments/", "tests/test_front_door", "tests/test_pages_run"))
         if played and "test_models_that_ship" not in request.node.nodeid:
             patch.setattr(suites, "_engines", shortened)
-            if not request.node.nodeid.startswith(("tests/experiments/reports", "tests/experiments/plots")):
-                _few_charts(patch)
             patch.setattr(health, "measure", partial(health.measure, tasks=200))
             patch.setattr(health, "_levels_of_size", partial(health._levels_of_size, draws=1_000))
+        drawn = request.node.nodeid.startswith(("tests/experiments/reports", "tests/experiments/plots"))
+        if (played and not drawn) or request.node.nodeid.startswith("tests/examples/"):
+            _few_charts(patch)
         yield
 
 

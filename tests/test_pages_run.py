@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import site_notebooks
 import site_parts
+from worlds import FEW_MAZES
 
 import clutr
 from clutr.experiments.cli import arguments, first_look
 from clutr.experiments.cli.main import COMMANDS
-from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
+from clutr.experiments.world_model.config import WORLD_PRESETS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -249,8 +250,7 @@ TINY: dict[str, dict[str, Any]] = {
 def test_notebooks_run(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clutr.CURRICULA, "_entries", {name: clutr.CURRICULA[name] for name in clutr.CURRICULA})
     monkeypatch.setenv("MPLBACKEND", "agg")
-    few = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=36, num_envs=12, length=12))
-    monkeypatch.setitem(WORLD_PRESETS, "maze-debug", few)
+    monkeypatch.setitem(WORLD_PRESETS, "maze-debug", replace(WORLD_PRESETS["maze-debug"], record=FEW_MAZES))
     found = site_notebooks.run(script, RUNS=str(tmp_path / "runs"), **TINY[script.stem])
     if script.stem == "own_curriculum":
         assert set(found["metrics"]) >= {"staircase/obstacles", "student/solved"}

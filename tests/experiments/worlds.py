@@ -16,6 +16,9 @@ from clutr.experiments.cli.main import main
 from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 
+FEW_MAZES = RecordOptions(episodes=36, num_envs=12, length=12)
+"""Short episodes, of which there are enough for all splits: for what takes long on each frame."""
+
 
 class Made(NamedTuple):
     """A trained world model, to be read or copied, not changed."""
@@ -47,8 +50,8 @@ def made(preset: str, temporary: pytest.TempPathFactory) -> Made:
 
 
 def few_mazes(temporary: pytest.TempPathFactory) -> WorldModelRun:
-    """A recording of 36 short episodes, and nothing trained: for what takes long on each frame."""
-    options = replace(WORLD_PRESETS["maze-debug"], record=RecordOptions(episodes=36, num_envs=12, length=12))
+    """A recording of `FEW_MAZES`, and nothing trained."""
+    options = replace(WORLD_PRESETS["maze-debug"], record=FEW_MAZES)
     run = WorldModelRun.create(temporary.mktemp("few") / "mazes", options)
     record(run)
     return run

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from coarse import coarse_maps
-from worlds import made
+from worlds import FEW_MAZES, made
 
 from clutr.experiments.cli.main import main
 from clutr.experiments.plots.probes import sanity_check_rows, sanity_checks_panel
@@ -22,7 +22,7 @@ from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError
 from clutr.experiments.studies.probe_report import block
 from clutr.experiments.training.presets import PRESETS
-from clutr.experiments.world_model.config import WORLD_PRESETS, RecordOptions
+from clutr.experiments.world_model.config import WORLD_PRESETS
 from clutr.experiments.world_model.probing import PROBES, ProbeContext, ProbeOptions, attributions, true_state
 from clutr.experiments.world_model.run_directory import WorldModelRun, record
 from clutr.experiments.world_model.training import MEMORIES, WorldModel, encoded, fit_backbone, train_memories
@@ -123,9 +123,9 @@ def test_a_page_without_marks_is_not_renewed() -> None:
 @pytest.fixture(scope="module")
 def few_mazes(tmp_path_factory: pytest.TempPathFactory) -> WorldModelRun:
     """A recording and its backbone, without a memory."""
-    preset, small = WORLD_PRESETS["maze-debug"], RecordOptions(episodes=36, num_envs=12, length=12)
+    preset = WORLD_PRESETS["maze-debug"]
     training = replace(preset.training, epochs=1)
-    parts = replace(preset, record=small, backbone=PPCAConfig(latents=5), training=training)
+    parts = replace(preset, record=FEW_MAZES, backbone=PPCAConfig(latents=5), training=training)
     run = WorldModelRun.create(tmp_path_factory.mktemp("few") / "mazes", parts)
     fit_backbone(run, record(run))
     return run
