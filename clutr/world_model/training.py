@@ -22,6 +22,7 @@ from clutr.envs.validation import require_above, require_at_least, require_one_o
 from clutr.world_model.cores.base import MovingCore
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
+from clutr.world_model.motion_training import MotionTraining
 from clutr.world_model.replay import STEPS, Replay, replay_streams
 
 
@@ -49,6 +50,8 @@ class MemoryTrainingOptions:
     """Passes without a better validation loss after which it stops."""
     imagination_steps: int = 16
     """Steps at the end of each chunk that are also dreamt; 0 for none."""
+    motion_passes: int = 0
+    """Passes before all others that train motion alone, without the map, of cores that predict it."""
     motion_weight: float = 1.0
     """Weight of how far the predicted motion lets the view be out of place, of cores that predict it."""
     dream_weight: float = 1.0
@@ -63,6 +66,7 @@ class MemoryTrainingOptions:
         require_at_least(self, 1, "epochs", "streams", "length", "patience")
         require_above(self, 0, "learning_rate", "max_gradient_norm")
         require_at_least(self, 0, "reward_weight", "termination_weight", "motion_weight", "dream_weight")
+        require_at_least(self, 0, "motion_passes")
         require_one_of(self, ("constant", "cosine"), "schedule")
         if not 0 <= self.imagination_steps < self.length:
             raise ValueError(
@@ -202,6 +206,10 @@ class MemoryTraining:
                 raise ValueError("this core learns from true motion, which is known of cars and mazes only")
             memory.moving.use_motion(torch.cat(motions).to(self.device))
         self.train, self.valid = train, valid
+        self.motion: MotionTraining | None = None
+        moving = memory.moving if options.motion_passes and scale is None else None
+        if moving is not None and all(parameter.requires_grad for parameter in moving.motion_parameters()):
+            self.motion = MotionTraining(memory, self.scale, options.motion_passes, train, valid, seed)
         trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
         self.optimiser = Adam(trained, options.learning_rate)
         self.rng = named_generator(seed, "memory", "training")
@@ -224,9 +232,13 @@ class MemoryTraining:
 
     def run(self, progress: Progress = lambda *_: None) -> None:
         """Train to the end and keep the best weights."""
+        before = 0 if self.motion is None else self.motion.passes
+        whole = before + self.options.epochs
+        if self.motion is not None:
+            self.motion.run(lambda done, _, metrics: progress(done, whole, metrics))
         while not self.done:
             self.one_epoch()
-            progress(self.epoch, self.options.epochs, self.history[-1])
+            progress(before + self.epoch, whole, self.history[-1])
         self.memory.load_state_dict(self.best)
 
     def one_epoch(self) -> None:
@@ -342,6 +354,7 @@ class MemoryTraining:
             "rng": self.rng.get_state(),
             **({} if self.offsets is None else {"offsets": self.offsets.get_state()}),
             **({} if self.replay is None else {"replay": self.replay_rng.get_state()}),
+            **({} if self.motion is None else {"motion": self.motion.state_dict()}),
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
@@ -359,5 +372,7 @@ class MemoryTraining:
             self.offsets.set_state(state["offsets"])
         if self.replay is not None:
             self.replay_rng.set_state(state["replay"])
+        if self.motion is not None:
+            self.motion.load_state_dict(state["motion"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
         self.history = [dict(row) for row in state["history"]]

@@ -69,6 +69,17 @@ class ProposingCore(Core, Protocol):
         ...
 
 
+class Motions(NamedTuple):
+    """What a moving core predicts without its map."""
+
+    motion: Tensor
+    """`[T, N, 3]`: as in `Parts`."""
+    rest: Tensor
+    """`[T, N, R]`: the next normalised latents that are no cells, the last ones of all."""
+    units: Tensor
+    """`[T, N, U]`: what it remembers for that."""
+
+
 @runtime_checkable
 class MovingCore(ProposingCore, Protocol):
     """A core that proposes by the motion that it predicts, which it learns from true motion."""
@@ -95,6 +106,28 @@ class MovingCore(ProposingCore, Protocol):
 
         Returns:
             `[T, N]`: squares, 1 for what a view moves in a step.
+        """
+        ...
+
+    def initial_units(self, n: int) -> Tensor:
+        """`[n, U]`: nothing remembered of what motion is predicted from."""
+        ...
+
+    def motion_parameters(self) -> list[Tensor]:
+        """The weights that `motions` depends on."""
+        ...
+
+    def motions(self, units: Tensor, xs: Tensor, latents: int, dreamt: int) -> tuple[Motions, Motions]:
+        """Motion without the map, which costs most.
+
+        Args:
+            units: `[N, U]` before the inputs.
+            xs: inputs `[T, N, I]`.
+            latents: D, how many of the inputs are latents; they come first.
+            dreamt: of the inputs, the last ones.
+
+        Returns:
+            Of all inputs; and of the last ones with predictions in place of latents that are no cells.
         """
         ...
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from clutr.agents.networks import initialised, linear
 from clutr.envs.capabilities import SIDE
 from clutr.envs.validation import require_at_least, require_one_of
-from clutr.world_model.cores.base import CORES, Parts
+from clutr.world_model.cores.base import CORES, Motions, Parts
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.views import CarView, Geometry, MazeView, compose
 
@@ -223,6 +223,33 @@ class GeometricCore(nn.Module):
             all_units, view, painted, xs, motions
         )
 
+    def initial_units(self, n: int) -> Tensor:
+        """Zeros `[n, width]`."""
+        return torch.zeros(n, self.config.width)
+
+    def motion_parameters(self) -> list[Tensor]:
+        """Those of the recurrent network, and of what is read from it alone."""
+        return [each for part in (self.network, self.turn, self.rest) for each in part.parameters()]
+
+    def motions(self, units: Tensor, xs: Tensor, latents: int, dreamt: int) -> tuple[Motions, Motions]:
+        """See `MovingCore`; the cells near the viewer are those of the inputs, in the dreamt part too."""
+        told, count = self._told(xs), latents - self.cells
+        begin = len(xs) - dreamt
+        remembered = self.network.scan(units, told)[1]
+        observed = self._motions(remembered, told, count)
+        units = remembered[begin - 1] if begin else units
+        rest, found = told[begin, :, :count], []
+        for true in told[begin:]:
+            expected = torch.cat([rest, true[:, count:]], -1)
+            units, _ = self.network.step(units, expected)
+            found.append(self._motions(units, expected, count))
+            rest = found[-1].rest
+        return observed, Motions(*(torch.stack(each) for each in zip(*found, strict=True)))
+
+    def _motions(self, units: Tensor, told: Tensor, count: int) -> Motions:
+        rest = told[..., :count] + self.rest(units)[..., :count]
+        return Motions(self.turn(torch.cat([units, told], -1)), rest, units)
+
     def _told(self, x: Tensor) -> Tensor:
         """What motion is predicted from, of inputs `[..., I]`: what is no cell, and the cells that are near."""
         near = x[..., : self.cells].unflatten(-1, (self.config.channels, -1))[..., self.near]
@@ -302,13 +329,16 @@ class GeometricCore(nn.Module):
         return painted
 
     def _features(self, units: Tensor, view: Tensor, painted: Tensor, x: Tensor, motion: Tensor) -> Tensor:
-        """What the heads see, the proposal and the motion, side by side."""
+        """What the heads see, the proposal and the motion, side by side.
+
+        The heads take the units as they are: what they want would be learnt at the expense of motion.
+        """
         own = self.own.to(x.device)
         present = x[..., : self.cells].unflatten(-1, self.grid)
         cells = torch.where(own, present, painted).flatten(-3)
         rest = x[..., self.cells :] + self.rest(units)
         glance = torch.tanh(self.glance(cells))
-        return torch.cat([units, view[..., -2, :, :].flatten(-2), glance, cells, rest, motion], -1)
+        return torch.cat([units.detach(), view[..., -2, :, :].flatten(-2), glance, cells, rest, motion], -1)
 
 
 def _convolution(inputs: int, outputs: int, dilation: int, rng: torch.Generator) -> nn.Conv2d:
