@@ -60,10 +60,13 @@ def train(
 
 @contextmanager
 def left_if_begun(run: RunDirectory) -> Iterator[None]:
-    """What fails before a new run's first update, for want of memory say, leaves no directory in the way of a retry."""
+    """Too little memory before a new run's first update leaves no directory in the way of a smaller try.
+
+    Torch tells of it by a `RuntimeError`. What a `RunError` advises, such as to resume, needs the directory.
+    """
     try:
         yield
-    except Exception:
+    except (MemoryError, RuntimeError):
         if not (run.checkpoints() or (run.path / "metrics.csv").exists()):
             shutil.rmtree(run.path, ignore_errors=True)
         raise

@@ -9,6 +9,7 @@ import torch
 
 import clutr
 from clutr.experiments.cli.main import main
+from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state, save_state
 from clutr.experiments.training.train import left_if_begun
 
@@ -79,6 +80,11 @@ def test_too_little_memory_leaves_nothing_in_the_way(
     with pytest.raises(MemoryError), left_if_begun(kept):
         raise MemoryError
     assert kept.checkpoints()
+    # and so is one that is to be resumed once there is room on the disk, or that another process trains
+    new = RunDirectory.create(tmp_path / "new", kept.experiment)
+    with pytest.raises(RunError, match="then resume"), left_if_begun(new):
+        raise RunError("the disk is full: free some space, then resume")
+    assert (new.path / "config.yaml").exists()
 
 
 def test_a_missing_box2d_names_the_extra_that_leaves_pygame_alone(monkeypatch: pytest.MonkeyPatch) -> None:
