@@ -372,7 +372,9 @@ class MemoryTraining:
             self.offsets.set_state(state["offsets"])
         if self.replay is not None:
             self.replay_rng.set_state(state["replay"])
-        if self.motion is not None:
+        if "motion" not in state:
+            self.motion = None  # a training that was begun without goes on without
+        elif self.motion is not None:
             self.motion.load_state_dict(state["motion"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
         self.history = [dict(row) for row in state["history"]]

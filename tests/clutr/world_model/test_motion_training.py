@@ -156,6 +156,9 @@ def test_who_has_no_motion_to_learn_does_without() -> None:
     before = training(1)
     again = MemoryTraining(before.memory, options, TRAIN, VALID, seed=1, scale=before.scale)
     assert again.motion is None, "a memory that is trained on has learnt it"
+    changed = training(1)
+    changed.load_state_dict(copy.deepcopy(training(0).state_dict()))
+    assert changed.motion is None, "a training that was begun without goes on without"
     with pytest.raises(ValueError, match="motion_passes must be at least 0, got -1"):
         MemoryTrainingOptions(motion_passes=-1)
 
