@@ -5,7 +5,8 @@ motion takes some thousands of them: more than the passes over the whole memory 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from clutr.agents.adam import Adam
 from clutr.envs.progress import Progress
 from clutr.envs.randomness import named_generator
-from clutr.world_model.cores.base import Motions
+from clutr.world_model.cores.base import Motions, side_by_side
 from clutr.world_model.latents import LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Scale
 
@@ -23,7 +24,7 @@ STREAMS = 32
 LENGTH = 64
 """Steps of each chunk, longer than a memory's: how fast a car is shows in many pictures."""
 DREAMT = 16
-"""Of them at the end, which are also predicted from predictions."""
+"""Steps of each dream: one begins after every so many steps of a chunk."""
 LEARNING_RATE = 3e-3
 """Adam's step size, which falls to 0 along a cosine."""
 MAX_GRADIENT_NORM = 1.0
@@ -31,6 +32,18 @@ REST_WEIGHT = 0.3
 """Of the squared error of latents that are no cells: motion is told by them."""
 TOLD = "motion", "rest", "dream_motion", "dream_rest"
 """Losses: of motion what `MovingCore.displacement` says, and half squared errors of latents that are no cells."""
+
+
+@contextmanager
+def fixed(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Within this, parameters that are trained are not."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 class MotionTraining:
@@ -86,7 +99,7 @@ class MotionTraining:
         """Mean losses `[4]` over all recorded steps."""
         units = self.core.initial_units(STREAMS).to(self.device)
         sums, steps = torch.zeros(4, device=self.device), torch.zeros(4, device=self.device)
-        chunks = streams.epoch()
+        chunks, begins = streams.epoch(), range(DREAMT, LENGTH, DREAMT)
         weights = torch.tensor([1.0, REST_WEIGHT], device=self.device).repeat(2)
         for number, recorded in enumerate(chunks):
             chunk = recorded.to(self.device)
@@ -94,11 +107,14 @@ class MotionTraining:
             true = self.core.in_deviations(chunk.motion)
             xs = torch.cat([latents[:-1], chunk.actions], -1)
             units = torch.where(chunk.first[:, None], 0.0, units)
-            observed, dreamt = self.core.motions(units, xs, latents.shape[-1], DREAMT)
+            observed, dreamt = self.core.motions(units, xs, latents.shape[-1], DREAMT, begins)
             last = chunk.real.sum(0).clamp(min=1) - 1  # an episode may go on after a chunk that was padded
             units = observed.units.detach()[last, torch.arange(STREAMS, device=self.device)]
-            real = chunk.real.float()
-            losses = torch.cat([self._losses(observed, true, latents, real), self._losses(dreamt, true, latents, real)])
+            came = true, latents[1:], chunk.real.float()
+            dreams = [side_by_side(each, DREAMT, begins) for each in came]
+            losses = torch.cat(
+                [self._losses(observed, *came, summed=False), self._losses(dreamt, *dreams, summed=True)]
+            )
             if learn:
                 done = (self.done + number / len(chunks)) / self.passes
                 for group in self.optimiser.param_groups:
@@ -107,21 +123,19 @@ class MotionTraining:
                 (losses * weights).sum().backward()
                 nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
                 self.optimiser.step()
-            count = torch.stack([real.sum(), real[LENGTH - DREAMT :].sum()]).repeat_interleave(2)
+            count = torch.stack([came[-1].sum(), dreams[-1].sum()]).repeat_interleave(2)
             sums += losses.detach() * count
             steps += count
         return sums / steps.clamp(min=1)
 
-    def _losses(self, found: Motions, true: Tensor, latents: Tensor, real: Tensor) -> Tensor:
-        """`[2]`: of motion and of the rest, of the last steps of a chunk; errors of dreamt motions add up."""
-        first = LENGTH - len(found.motion)
-        known = torch.where(true[first:].isnan(), found.motion.detach(), true[first:])  # unknown: nothing to learn
-        motion = self.core.displacement(found.motion, known, summed=first > 0)
+    def _losses(self, found: Motions, true: Tensor, latents: Tensor, real: Tensor, *, summed: bool) -> Tensor:
+        """`[2]`: of motion and of the rest, of steps that came; errors of dreamt motions add up."""
+        known = torch.where(true.isnan(), found.motion.detach(), true)  # unknown: nothing to learn
+        motion = self.core.displacement(found.motion, known, summed=summed)
         numbers = found.rest.shape[-1]
-        missed = found.rest - latents[1 + first :, :, latents.shape[-1] - numbers :]
+        missed = found.rest - latents[:, :, latents.shape[-1] - numbers :]
         rest = 0.5 * missed.square().sum(-1) / max(1, numbers)
-        counted = real[first:]
-        return torch.stack([(each * counted).sum() for each in (motion, rest)]) / counted.sum().clamp(min=1)
+        return torch.stack([(each * real).sum() for each in (motion, rest)]) / real.sum().clamp(min=1)
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue between two passes, beside the memory's weights."""

@@ -22,7 +22,7 @@ from clutr.envs.validation import require_above, require_at_least, require_one_o
 from clutr.world_model.cores.base import MovingCore
 from clutr.world_model.latents import Chunk, LatentEpisode, Streams
 from clutr.world_model.memory import Memory, Prediction, Scale
-from clutr.world_model.motion_training import MotionTraining
+from clutr.world_model.motion_training import MotionTraining, fixed
 from clutr.world_model.replay import STEPS, Replay, replay_streams
 
 
@@ -51,7 +51,8 @@ class MemoryTrainingOptions:
     imagination_steps: int = 16
     """Steps at the end of each chunk that are also dreamt; 0 for none."""
     motion_passes: int = 0
-    """Passes before all others that train motion alone, without the map, of cores that predict it."""
+    """Passes before all others that train motion alone, without the map, of cores that predict it; the others then
+    leave it as it is. 0: motion is trained with the rest."""
     motion_weight: float = 1.0
     """Weight of how far the predicted motion lets the view be out of place, of cores that predict it."""
     dream_weight: float = 1.0
@@ -210,8 +211,7 @@ class MemoryTraining:
         moving = memory.moving if options.motion_passes and scale is None else None
         if moving is not None and all(parameter.requires_grad for parameter in moving.motion_parameters()):
             self.motion = MotionTraining(memory, self.scale, options.motion_passes, train, valid, seed)
-        trained = [parameter for parameter in memory.parameters() if parameter.requires_grad]
-        self.optimiser = Adam(trained, options.learning_rate)
+        self.optimiser = self._new_optimiser()
         self.rng = named_generator(seed, "memory", "training")
         self.offsets = named_generator(seed, "memory", "offsets") if options.random_offsets else None
         self.replay, self.replayed = replay, 0 if replay is None else replay_streams(replay.share, options.streams)
@@ -219,6 +219,12 @@ class MemoryTraining:
         self.epoch, self.best_epoch, self.best_loss = 0, 0, float("inf")
         self.best: dict[str, Tensor] = {name: value.clone() for name, value in memory.state_dict().items()}
         self.history: list[dict[str, float]] = []
+
+    def _new_optimiser(self) -> Adam:
+        """Of everything that is trained, but for motion that was learnt before."""
+        learnt = set() if self.motion is None else {id(parameter) for parameter in self.motion.parameters}
+        trained = [each for each in self.memory.parameters() if each.requires_grad and id(each) not in learnt]
+        return Adam(trained, self.options.learning_rate)
 
     @property
     def convergence(self) -> Convergence:
@@ -243,7 +249,8 @@ class MemoryTraining:
 
     def one_epoch(self) -> None:
         """One pass over the training episodes, then one over the validation episodes."""
-        trained = self._pass(self.train, learn=True)
+        with fixed([] if self.motion is None else self.motion.parameters):
+            trained = self._pass(self.train, learn=True)
         with torch.no_grad():
             tested = self._pass(self.valid, learn=False)
         self.epoch += 1
@@ -363,6 +370,9 @@ class MemoryTraining:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
+        if "motion" not in state and self.motion is not None:
+            self.motion = None  # a training that was begun without goes on without
+            self.optimiser = self._new_optimiser()
         self.memory.load_state_dict(state["memory"])
         self.scale = Scale.from_state(state["scale"]).to(self.device)
         self.best = {name: value.to(self.device, copy=True) for name, value in state["best"].items()}
@@ -372,9 +382,7 @@ class MemoryTraining:
             self.offsets.set_state(state["offsets"])
         if self.replay is not None:
             self.replay_rng.set_state(state["replay"])
-        if "motion" not in state:
-            self.motion = None  # a training that was begun without goes on without
-        elif self.motion is not None:
+        if self.motion is not None:
             self.motion.load_state_dict(state["motion"])
         self.epoch, self.best_epoch, self.best_loss = state["epoch"], state["best_epoch"], state["best_loss"]
         self.history = [dict(row) for row in state["history"]]

@@ -1,5 +1,6 @@
 """The one protocol of sequence cores: a step at a time, or a whole sequence at once, with the same numbers."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -117,17 +118,20 @@ class MovingCore(ProposingCore, Protocol):
         """The weights that `motions` depends on."""
         ...
 
-    def motions(self, units: Tensor, xs: Tensor, latents: int, dreamt: int) -> tuple[Motions, Motions]:
+    def motions(
+        self, units: Tensor, xs: Tensor, latents: int, dreamt: int, begins: Sequence[int]
+    ) -> tuple[Motions, Motions]:
         """Motion without the map, which costs most.
 
         Args:
             units: `[N, U]` before the inputs.
             xs: inputs `[T, N, I]`.
             latents: D, how many of the inputs are latents; they come first.
-            dreamt: of the inputs, the last ones.
+            dreamt: steps of each dream.
+            begins: of which inputs the dreams' first steps are, one or more.
 
         Returns:
-            Of all inputs; and of the last ones with predictions in place of latents that are no cells.
+            Of all inputs; and of dreams `side_by_side`, in which latents that are no cells are predictions.
         """
         ...
 
@@ -149,6 +153,11 @@ class CoreConfig(Protocol):
 
 
 CORES: Registry[type[CoreConfig]] = Registry("core", "clutr.world_model.cores.*")
+
+
+def side_by_side(of_steps: Tensor, steps: int, begins: Sequence[int]) -> Tensor:
+    """Of `[T, N, ...]` so many steps from each of the beginnings on: `[steps, len(begins) * N, ...]`."""
+    return torch.cat([of_steps[begin : begin + steps] for begin in begins], 1)
 
 
 def loop(core: Core, state: Tensor, xs: Tensor) -> tuple[Tensor, Tensor]:

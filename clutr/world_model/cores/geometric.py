@@ -2,16 +2,18 @@
 
 A recurrent network predicts the motion of a step from actions, the latents that are no cells, such as indicators, and
 the cells around the viewer: grass is slippery, and a wall lets nobody pass. It learns motion from true odometry. In
-mazes it moves by whole cells and quarter turns. What was seen lies on a map around the viewer, aligned with the world,
-so that it is resampled once when it is put down and once when it is looked at, however many steps lie between. Where
-the map is empty, a few convolutions paint what belongs there. Which cells of a prediction were seen and which were
-invented is known, by construction.
+mazes it moves by whole cells and quarter turns. In a dream there are no indicators to see: the network is told so, and
+goes on from what it remembers and the actions, not from its own guesses of them. What was seen lies on a map around the
+viewer, aligned with the world, so that it is resampled once when it is put down and once when it is looked at, however
+many steps lie between. Where the map is empty, a few convolutions paint what belongs there. Which cells of a prediction
+were seen and which were invented is known, by construction.
 
 Its latents are those of the backbone `cells`, whose places are known. Sources of the idea: Gupta et al. 2017 (arXiv
 1702.03920), who warp a learned map by the motion; Henriques & Vedaldi 2018, "MapNet".
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from clutr.agents.networks import initialised, linear
 from clutr.envs.capabilities import SIDE
 from clutr.envs.validation import require_at_least, require_one_of
-from clutr.world_model.cores.base import CORES, Motions, Parts
+from clutr.world_model.cores.base import CORES, Motions, Parts, side_by_side
 from clutr.world_model.cores.lstm_gru import GRUConfig
 from clutr.world_model.views import CarView, Geometry, MazeView, compose
 
@@ -81,6 +83,7 @@ class GeometricCore(nn.Module):
     latent_std: Tensor
     motion_mean: Tensor
     motion_std: Tensor
+    indicators: Tensor
     places: Tensor
 
     def __init__(self, inputs: int, config: GeometricConfig, rng: torch.Generator) -> None:
@@ -110,9 +113,9 @@ class GeometricCore(nn.Module):
         self.side = 2 * math.ceil(reach / config.map_cell) + 1
         self.outside = inputs - self.cells
         self.near = self._near()
-        told = len(self.near) * config.channels
-        self.network = GRUConfig(config.width).build(self.outside + told, rng)
-        self.turn = linear(config.width + self.outside + told, 3, rng, gain=0.1)
+        told = self.outside + len(self.near) * config.channels
+        self.network = GRUConfig(config.width).build(told + 1, rng)
+        self.turn = linear(config.width + told + 1, 3, rng, gain=0.1)
         self.glance = linear(self.cells, GLANCE, rng)
         kinds = config.channels + 3, config.painter, config.painter, config.painter
         self.painter = nn.ModuleList(
@@ -124,6 +127,7 @@ class GeometricCore(nn.Module):
         self.register_buffer("latent_std", torch.ones(inputs))
         self.register_buffer("motion_mean", torch.zeros(3))
         self.register_buffer("motion_std", torch.ones(3))
+        self.register_buffer("indicators", torch.zeros(told))  # 1 for inputs that are latents and no cells
         self.inputs = inputs
         self.map_numbers = (config.channels + 2) * self.side**2
         self.head_width = config.width + config.rows * config.columns + GLANCE
@@ -140,6 +144,7 @@ class GeometricCore(nn.Module):
     def use_scale(self, mean: Tensor, std: Tensor) -> None:
         """Take note of the latents' means and standard deviations `[D]`: on the map lies what was before them."""
         self.latent_mean[: len(mean)], self.latent_std[: len(std)] = mean, std
+        self.indicators[: len(mean) - self.cells] = 1
 
     def use_motion(self, motion: Tensor) -> None:
         """Take note of the scale of true motions `[n, 3]`."""
@@ -191,7 +196,7 @@ class GeometricCore(nn.Module):
     def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """One input `[N, I]`."""
         area, pose, asleep, units = self._unpack(state)
-        outside = self._told(x)
+        outside = self._told(x, asleep)
         units, _ = self.network.step(units, outside)
         motion = self.turn(torch.cat([units, outside], -1))
         area, pose = self._move(area, pose, asleep, x, motion)
@@ -211,7 +216,7 @@ class GeometricCore(nn.Module):
                 state, feature = self.step(state, x)
                 features.append(feature)
             return state, torch.stack(features)
-        outside = self._told(xs)
+        outside = self._told(xs, asleep.expand(len(xs), -1, -1))
         last, all_units = self.network.scan(units, outside)
         motions, views = self.turn(torch.cat([all_units, outside], -1)), []
         for x, motion in zip(xs, motions, strict=True):
@@ -231,29 +236,36 @@ class GeometricCore(nn.Module):
         """Those of the recurrent network, and of what is read from it alone."""
         return [each for part in (self.network, self.turn, self.rest) for each in part.parameters()]
 
-    def motions(self, units: Tensor, xs: Tensor, latents: int, dreamt: int) -> tuple[Motions, Motions]:
-        """See `MovingCore`; the cells near the viewer are those of the inputs, in the dreamt part too."""
-        told, count = self._told(xs), latents - self.cells
-        begin = len(xs) - dreamt
-        remembered = self.network.scan(units, told)[1]
-        observed = self._motions(remembered, told, count)
-        units = remembered[begin - 1] if begin else units
-        rest, found = told[begin, :, :count], []
-        for true in told[begin:]:
-            expected = torch.cat([rest, true[:, count:]], -1)
-            units, _ = self.network.step(units, expected)
-            found.append(self._motions(units, expected, count))
-            rest = found[-1].rest
-        return observed, Motions(*(torch.stack(each) for each in zip(*found, strict=True)))
+    def motions(
+        self, units: Tensor, xs: Tensor, latents: int, dreamt: int, begins: Sequence[int]
+    ) -> tuple[Motions, Motions]:
+        """See `MovingCore`; the cells near the viewer are those of the inputs, in dreams too."""
+        now, asleep = xs[..., self.cells : latents], xs.new_zeros(*xs.shape[:2], 1)
+        motion, change, remembered = self._motions(units, self._told(xs, asleep), latents)
+        observed = Motions(motion, now + change, remembered)
+        units = torch.cat([remembered[begin - 1] if begin else units for begin in begins])
+        xs, now = side_by_side(xs, dreamt, begins), torch.cat([now[begin] for begin in begins])
+        asleep = xs.new_ones(*xs.shape[:2], 1)
+        asleep[0] = 0  # the first step of a dream still starts from what is seen
+        motion, change, remembered = self._motions(units, self._told(xs, asleep), latents)
+        return observed, Motions(motion, now + change.cumsum(0), remembered)
 
-    def _motions(self, units: Tensor, told: Tensor, count: int) -> Motions:
-        rest = told[..., :count] + self.rest(units)[..., :count]
-        return Motions(self.turn(torch.cat([units, told], -1)), rest, units)
+    def _motions(self, units: Tensor, told: Tensor, latents: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Motions, by how much the latents change that are no cells, and the units, each `[T, N, ...]`."""
+        _, all_units = self.network.scan(units, told)
+        change = self.rest(all_units)[..., : latents - self.cells]
+        return self.turn(torch.cat([all_units, told], -1)), change, all_units
 
-    def _told(self, x: Tensor) -> Tensor:
-        """What motion is predicted from, of inputs `[..., I]`: what is no cell, and the cells that are near."""
+    def _told(self, x: Tensor, asleep: Tensor) -> Tensor:
+        """What motion is predicted from: what is no cell, the cells that are near, and whether it dreams.
+
+        Args:
+            x: inputs `[..., I]`.
+            asleep: `[..., 1]`: 1 in a dream, whose indicators are not told.
+        """
         near = x[..., : self.cells].unflatten(-1, (self.config.channels, -1))[..., self.near]
-        return torch.cat([x[..., self.cells :], near.flatten(-2)], -1)
+        told = torch.cat([x[..., self.cells :], near.flatten(-2)], -1)
+        return torch.cat([told * (1 - asleep * self.indicators), asleep], -1)
 
     def _unpack(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The map `[N, C + 2, M, M]`, the pose on it, whether it dreams `[N, 1]`, and the network's units."""

@@ -256,6 +256,29 @@ def test_a_car_is_told_of_the_ground_around_it_and_of_no_other() -> None:
         assert differs == matters, (row, column)
 
 
+@torch.no_grad()
+def test_in_a_dream_motion_is_told_of_no_indicators() -> None:
+    core = GeometricConfig(width=6, painter=4).build(2 * 14 * 16 + 3, torch.Generator().manual_seed(1))
+    core.use_scale(torch.zeros(2 * 14 * 16 + 2), torch.ones(2 * 14 * 16 + 2))  # the third number is the action
+    x = torch.randn(1, 2 * 14 * 16 + 3, generator=torch.Generator().manual_seed(2))
+    for number, dreamt, matters in (
+        (-3, False, True),
+        (-2, False, True),
+        (-3, True, False),
+        (-2, True, False),
+        (-1, True, True),
+    ):
+        changed = x.clone()
+        changed[0, number] += 1.0
+        state = core.dreaming(core.initial_state(1), dreamt)
+        (_, before), (_, after) = core.step(state, x), core.step(state, changed)
+        assert (not torch.equal(before[0, -3:], after[0, -3:])) == matters, (number, dreamt)
+        rest, other = (core.parts(each, 2 * 14 * 16 + 2).proposal[0, -2:] for each in (before, after))
+        if dreamt and number != -1:
+            expected = rest + (torch.arange(2) == number + 3)
+            torch.testing.assert_close(other, expected, msg="an indicator goes on from where it was guessed to be")
+
+
 def moved(core: GeometricCore, x: Tensor) -> Tensor:
     """The motion of a first step."""
     motion: Tensor = core.step(core.initial_state(1), x)[1][0, -3:]
