@@ -1,7 +1,8 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), and the recurrent student for mazes."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ from clutr.agents.networks import ActorCritic, Network, Prepared
 from clutr.agents.normaliser import ReturnNormaliser
 from clutr.agents.rollout import collect
 from clutr.agents.student import STUDENTS, Trajectories
+from clutr.agents.weight_average import WeightAverage
 from clutr.envs.domain import Engine, LevelBatch, Observation
 from clutr.envs.randomness import named_generator
 from clutr.envs.state import Stateful
@@ -69,13 +71,16 @@ class PPOOptions(ABC):
     acted (approximate KL); 0, as published, never ends one."""
     normalise_returns: bool = False
     """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
+    ema_decay: float = 0.0
+    """The student is evaluated with an exponential moving average of its weights, of which every update leaves this
+    share; 0: with the newest weights. It learns, and plays to learn, with the newest."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "rollout_steps", "epochs", "minibatches", "shards")
         require_at_most(self, LONGEST_ROLLOUT, "rollout_steps")
         require_above(self, 0, "learning_rate", "clip", "max_gradient_norm")
         require_at_least(self, 0, "target_kl")
-        require_within(self, 0, 1, "discount", "gae_lambda")
+        require_within(self, 0, 1, "discount", "gae_lambda", "ema_decay")
         require_one_of(self, VALUE_LOSSES, "value_loss")
         require_one_of(self, get_args(Schedule), "learning_rate_schedule")
 
@@ -142,7 +147,7 @@ class PPOStudent(Stateful):
         device: where it plays and learns.
     """
 
-    saved = ("network", "optimiser", "action_rng", "batch_rng", "normaliser")
+    saved = ("network", "optimiser", "action_rng", "batch_rng", "normaliser", "average")
     learns_alone = True
     """Nothing that `learn` changes is shared with other students, so that several can learn at the same time."""
 
@@ -152,8 +157,22 @@ class PPOStudent(Stateful):
         self.network = network
         self.optimiser: torch.optim.Adam = Adam(network.parameters(), config.learning_rate, eps=1e-5, fused=True)
         self.normaliser = ReturnNormaliser(config.discount, device=device) if config.normalise_returns else None
+        self.average = WeightAverage(network, config.ema_decay) if config.ema_decay else None
         self.action_rng = named_generator(seed, name, "actions", device=device)
         self.batch_rng = named_generator(seed, name, "minibatches")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`. An average is begun where there is none yet, and dropped where none is kept."""
+        average = state.get("average") or {"network": state["network"], "updates": 0}
+        super().load_state_dict({**state, "average": None if self.average is None else average})
+
+    def evaluated(self) -> "PPOStudent":
+        """See `clutr.agents.student.Averaged`. Until something is learnt its own weights are all there is."""
+        if self.average is None or not self.average.updates:
+            return self
+        other = copy.copy(self)
+        other.network = self.average.network
+        return other
 
     def initial_state(self, n: int) -> Tensor:
         """Zeros `[n, ...]`, the network's recurrent state at an episode's start."""
@@ -217,6 +236,8 @@ class PPOStudent(Stateful):
             totals, gradient_steps = totals + step, gradient_steps + 1
             if self.config.target_kl and float(step[METRICS.index("approx_kl")]) > self.config.target_kl:
                 break
+        if self.average is not None:
+            self.average.follow(self.network)
         metrics = {name: total / gradient_steps for name, total in zip(METRICS, totals.tolist(), strict=True)}
         explained = explained_variance(batch.values, batch.returns)
         return metrics | {"gradient_steps": float(gradient_steps), "explained_variance": explained}

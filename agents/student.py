@@ -194,6 +194,20 @@ class Scheduled(Protocol):
 
 
 @runtime_checkable
+class Averaged(Protocol):
+    """A student that may be evaluated with other weights than it learns with."""
+
+    def evaluated(self) -> Student:
+        """As it is evaluated: itself, or with the average of its weights."""
+        ...
+
+
+def as_evaluated(student: Student) -> Student:
+    """A student with the weights that it is evaluated with."""
+    return student.evaluated() if isinstance(student, Averaged) else student
+
+
+@runtime_checkable
 class ParameterChange(Protocol):
     """A student that can tell how much it would change on each level alone."""
 

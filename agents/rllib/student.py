@@ -19,7 +19,7 @@ from clutr.agents.rllib.serialization import (
     unpack_trajectories,
 )
 from clutr.agents.rollout import estimate
-from clutr.agents.student import Trajectories
+from clutr.agents.student import Student, Trajectories
 from clutr.envs.domain import Domain, Engine, LevelBatch, Observation
 
 
@@ -62,6 +62,10 @@ class RLlibStudent:
     ) -> tuple[Tensor, Tensor]:
         """See `clutr.agents.student.Policy`; in this process."""
         return self.local.act(observation, state, rng, deterministic)
+
+    def evaluated(self) -> Student:
+        """See `clutr.agents.student.Averaged`; in this process."""
+        return self.local.evaluated()
 
     def rollout(self, engine: Engine, levels: LevelBatch) -> Trajectories:
         """Play the levels in environments of some runners; `engine` only says how many there are.

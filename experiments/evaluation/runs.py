@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from clutr.agents.student import Student
+from clutr.agents.student import Student, as_evaluated
 from clutr.envs.domain import DOMAINS, Domain, Suite
 from clutr.envs.progress import Progress
 from clutr.envs.validation import MOST_SIDE_BY_SIDE
@@ -61,7 +61,7 @@ def student_of(run: RunDirectory, state: Mapping[str, Any]) -> tuple[Student, in
     with run.loading(state):
         # a model that ships holds its weights alone: the rest stays as it was built
         student.load_state_dict({**student.state_dict(), **state["students"][name]})
-    return student, state["steps"]
+    return as_evaluated(student), state["steps"]
 
 
 def require_suite(domain: Domain, name: str | None) -> Suite:

@@ -168,7 +168,10 @@ def _student(name: str, recipe: Recipe, runs: Path) -> tuple[dict[str, Any], dic
     if checkpoint is None:
         raise RunError(f"{name} is not trained: {run.path} has no checkpoint")
     student = next(iter(checkpoint["students"]))
-    parts = {part: value for part, value in checkpoint["students"][student].items() if part in STUDENT_PARTS}
+    state = checkpoint["students"][student]
+    parts = {part: value for part, value in state.items() if part in STUDENT_PARTS}
+    if (average := state.get("average")) and average["updates"]:
+        parts["network"] = average["network"]
     kept = {key: checkpoint[key] for key in ("update", "steps", "config")}
     domain = DOMAINS.name_of(type(run.domain()))
     suite, states = require_suite(run.domain(), SUITES[domain]), {}

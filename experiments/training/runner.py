@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clutr.agents.student import EpisodeStatistics, Scheduled, Student, Trajectories
+from clutr.agents.student import EpisodeStatistics, Scheduled, Student, Trajectories, as_evaluated
 from clutr.curricula.base import Context, Curriculum, Measuring, Outcome
 from clutr.envs.domain import Engine, LevelBatch, Suite
 from clutr.envs.randomness import derive_seed, named_generator
@@ -155,8 +155,8 @@ class Runner:
 
     @property
     def protagonist(self) -> Student:
-        """The student that is evaluated."""
-        return self.students[self.curriculum.students[0]]
+        """The student that is evaluated, with the weights that it is evaluated with."""
+        return as_evaluated(self.students[self.curriculum.students[0]])
 
     def train(self, report: Callable[[UpdateReport], None] = lambda _: None) -> bool:
         """Run until the step budget is spent or `stop_requested` is set. Returns whether the budget is spent."""

@@ -118,7 +118,7 @@ def test_runs_are_tasks_with_a_log_and_a_status_of_their_own(tmp_path: Path, mon
 
 def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
     """Rollouts, updates, and everything in the checkpoint, over three updates; a part of the levels is not learnt."""
-    options = replace(RECURRENT, minibatches=2, learning_rate_schedule="linear")
+    options = replace(RECURRENT, minibatches=2, learning_rate_schedule="linear", ema_decay=0.5)
     here, there = native(options), elsewhere_of(options, runners=1)
     train = torch.tensor([True, True, False, True, True, True])
     for seed in range(3):
@@ -134,6 +134,9 @@ def test_all_on_one_runner_is_the_native_student_bit_for_bit() -> None:
     for index, slots in states[0]["optimiser"]["state"].items():
         for name, value in slots.items():
             assert torch.equal(value, states[1]["optimiser"]["state"][index][name])
+    for name, value in here.evaluated().network.state_dict().items():
+        assert torch.equal(value, there.evaluated().network.state_dict()[name])
+        assert not torch.equal(value, states[0]["network"][name])
     assert there.learn(elsewhere, torch.zeros(NUM_ENVS, dtype=torch.bool)) == {}
     assert furthest(here, there) == 0
 

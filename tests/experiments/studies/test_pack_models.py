@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import clutr
 from clutr.experiments import pretrained
 from clutr.experiments.cli.main import main
 from clutr.experiments.pretrained import full_precision, half_precision
+from clutr.experiments.run_directory import RunDirectory
 from clutr.experiments.storage import RunError, load_state
 from clutr.experiments.studies import pack_models
 from clutr.experiments.studies.model_cards import models_page
@@ -32,7 +34,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of runs, after its models were packed as those that ship."""
     runs, folder = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("models")
     clutr.pretrain("maze", "debug", manifolds=runs / "manifolds")
-    clutr.train("maze-dr-debug", evaluate_every=0, run=runs / "maze-dr")
+    clutr.train("maze-dr-debug", evaluate_every=0, student={"ema_decay": 0.9}, run=runs / "maze-dr")
     made("maze-debug", tmp_path_factory).copy(runs / "maze-world")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrained, "models_folder", lambda: folder)
@@ -52,7 +54,7 @@ def test_what_is_trained_is_packed(packed: Path, capsys: pytest.CaptureFixture[s
         assert card["size"] == weights.stat().st_size
         assert card["commit"] == "c0ffee"
     student = cards["maze-dr@best"]
-    assert student["command"] == "clutr train maze-dr-debug --seed 1 --evaluate-every 0"
+    assert student["command"] == "clutr train maze-dr-debug --seed 1 --student.ema-decay 0.9 --evaluate-every 0"
     assert student["steps"] == PRESETS["maze-dr-debug"].total_steps
     low, high = student["measured"]["interval"]
     assert low <= student["measured"]["value"] <= high
@@ -62,7 +64,12 @@ def test_what_is_trained_is_packed(packed: Path, capsys: pytest.CaptureFixture[s
     assert "world model: vae backbone" in capsys.readouterr().out
     page = models_page(clutr.models())
     assert page.count("**`maze-") == 3
-    assert "clutr train maze-dr-debug --seed 1 --evaluate-every 0" in page
+    assert student["command"] in page
+
+
+def weights_of(student: Any) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = student.network.state_dict()
+    return found
 
 
 def test_a_student_plays_by_its_name_as_it_did_in_its_run(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +80,16 @@ def test_a_student_plays_by_its_name_as_it_did_in_its_run(packed: Path, capsys: 
     values = [student.network.step(seen, state)[1] for student in (original, shipped)]  # type: ignore[attr-defined]
     assert float((values[0] - values[1]).abs().max()) < 1e-2
     assert float(values[0].abs().max()) > 0.02
+    checkpoint, _ = RunDirectory(packed / "maze-dr").load_checkpoint()
+    assert checkpoint is not None
+    (saved,) = checkpoint["students"].values()
+    average, newest = (
+        full_precision(half_precision(state)) for state in (saved["average"]["network"], saved["network"])
+    )
+    assert clutr.models()["maze-dr@best"].precision == "float16"
+    for name, value in weights_of(shipped).items():
+        assert torch.equal(value, average[name])
+    assert not all(torch.equal(newest[name], value) for name, value in weights_of(shipped).items())
     capsys.readouterr()
     assert main(["eval", "maze-dr@best", "--suite", "small", "--episodes", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
