@@ -73,7 +73,7 @@ class PPOOptions(ABC):
     """Divide rewards by the running standard deviation of the discounted return, for the student's own use."""
     ema_decay: float = 0.0
     """The student is evaluated with an exponential moving average of its weights, of which every update leaves this
-    share; 0: with the newest weights. It learns, and plays to learn, with the newest."""
+    share, less at first; 0: with the newest weights. It learns, and plays to learn, with the newest."""
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "rollout_steps", "epochs", "minibatches", "shards")

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights: it plays better, and less by chance, than the newest weights.
+"""An exponential moving average of a network's weights: steadier than the newest weights, and behind them.
 
 Sources: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"; for policies Nikishin et al.
 2018, "Improving Stability in Deep Reinforcement Learning with Weight Averaging".
